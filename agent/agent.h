@@ -1,0 +1,70 @@
+/* What the agent's parts offer each other. Every part is one C file of the same name as its section. */
+#ifndef EMBERBOX_AGENT_H
+#define EMBERBOX_AGENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "protocol.h"
+
+/* log.c: to the guest's kernel log, which the host keeps while an image is built. */
+void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+_Noreturn void give_up(const char *format, ...) __attribute__((format(printf, 1, 2)));
+int write_file(const char *path, const void *bytes, size_t length);
+
+/* boot.c: from the first instruction to a mounted container root and a configured network. */
+#define CONTAINER_ROOT "/container"
+#define IDENTITY_DIRECTORY "/identity"
+void boot(void);
+int open_channel_port(void);
+
+/* fields.c: the TLV fields of START and THAW. */
+struct field {
+    uint8_t kind;
+    uint32_t length;
+    const uint8_t *value;
+};
+bool next_field(const uint8_t **cursor, const uint8_t *end, struct field *field);
+bool field_u32(const struct field *field, uint32_t *out);
+bool field_u64(const struct field *field, uint64_t *out);
+char *field_text(const struct field *field);
+
+/* app.c: the application as a container. */
+struct app {
+    pid_t pid;        /* 0 before START and after its end was reported */
+    int output[2];    /* read ends of its stdout and stderr; -1 when closed */
+    bool frozen;
+};
+extern struct app app;
+const char *app_start(const uint8_t *payload, size_t length);
+const char *app_freeze(void);
+const char *app_thaw(const uint8_t *payload, size_t length);
+
+/* channel.c: frames over the virtio-serial port. */
+void channel_open(void);
+int channel_fd(void);
+short channel_events(void);
+void channel_ready(short events);
+bool channel_has_room(void);
+bool channel_usable(void);
+void channel_flush_blocking(void);
+void send_frame(uint8_t type, uint32_t stream, const void *payload, size_t length);
+void send_u32(uint8_t type, uint32_t stream, uint32_t value);
+void on_frame(uint8_t type, uint32_t stream, const uint8_t *payload, size_t length);
+void on_disconnect(void);
+
+/* stream.c: TCP connections to the application on the guest's loopback. */
+#define STREAMS_MAX 256
+struct pollfd;
+void stream_open(uint32_t id, uint16_t port);
+void stream_data(uint32_t id, const uint8_t *bytes, size_t length);
+void stream_eof(uint32_t id);
+void stream_close(uint32_t id);
+void stream_window(uint32_t id, uint32_t more);
+void streams_drop(void);
+size_t streams_poll(struct pollfd *polls, size_t room);
+void streams_ready(const struct pollfd *polls, size_t count);
+
+#endif

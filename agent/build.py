@@ -1,0 +1,57 @@
+"""Build hook: compile the guest agent and the two small libraries with the C compiler that PyPI's `ziglang` carries.
+
+Run by hatchling when the package is installed or built, and by `python agent/build.py` in a checkout.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+OUTPUT = HERE.parent / "src" / "emberbox" / "_native"
+
+AGENT_SOURCES = ["main.c", "app.c", "boot.c", "channel.c", "fields.c", "log.c", "stream.c"]
+WARNINGS = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE"]
+
+
+def build() -> None:
+    """Compile what is older than its sources."""
+    _compile("agent", AGENT_SOURCES, ["-target", "x86_64-linux-musl", "-static", "-s"])
+    library = ["-target", "x86_64-linux-gnu.2.31", "-shared", "-fPIC", "-s"]
+    _compile("memory_shim.so", ["memory_shim.c"], library)
+    _compile("tsc.so", ["tsc.c"], library)
+
+
+def _compile(name: str, sources: list[str], options: list[str]) -> None:
+    target = OUTPUT / name
+    inputs = [*HERE.glob("*.c"), *HERE.glob("*.h"), Path(__file__)]
+    if target.exists() and target.stat().st_mtime >= max(path.stat().st_mtime for path in inputs):
+        return
+    OUTPUT.mkdir(exist_ok=True)
+    print(f"compiling {name}", file=sys.stderr)
+    files = [str(HERE / source) for source in sources]
+    command = [sys.executable, "-m", "ziglang", "cc", *WARNINGS, *options, "-o", str(target), *files]
+    subprocess.run(command, check=True)
+
+
+try:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+except ImportError:  # run as a script
+    pass
+else:
+
+    class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
+        """What hatchling calls before it packs a wheel, editable ones included."""
+
+        def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+            """Compile, and mark the wheel as one for this kind of machine."""
+            build()
+            build_data["pure_python"] = False
+            build_data["infer_tag"] = True
+
+
+if __name__ == "__main__":
+    build()

@@ -1,0 +1,110 @@
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent.h"
+
+/* Room for one frame more than what makes us stop reading from the application. */
+#define OUT_BYTES (4 * (FRAME_PAYLOAD_MAX + FRAME_HEADER_BYTES))
+
+static int port = -1;
+static bool connected = true;
+static uint8_t in[FRAME_HEADER_BYTES + FRAME_PAYLOAD_MAX];
+static size_t in_used;
+static uint8_t out[OUT_BYTES];
+static size_t out_used;
+
+void channel_open(void) { port = open_channel_port(); }
+
+int channel_fd(void) { return port; }
+
+/* A port without a host behind it reports POLLHUP at once and for ever, so it is then looked at by the clock. */
+bool channel_usable(void) { return connected; }
+
+short channel_events(void) { return POLLIN | (out_used ? POLLOUT : 0); }
+
+bool channel_has_room(void) { return OUT_BYTES - out_used >= FRAME_PAYLOAD_MAX + FRAME_HEADER_BYTES; }
+
+static void disconnected(void) {
+    connected = false;
+    in_used = out_used = 0;
+    on_disconnect();
+}
+
+static void flush_out(void) {
+    size_t done = 0;
+    while (done < out_used) {
+        ssize_t written = write(port, out + done, out_used - done);
+        if (written <= 0)
+            break; /* EAGAIN: the host is slow. Anything else shows as POLLHUP in the next round. */
+        done += (size_t)written;
+    }
+    memmove(out, out + done, out_used - done);
+    out_used -= done;
+}
+
+void channel_flush_blocking(void) {
+    for (int tries = 0; out_used && tries < 100; tries++) {
+        struct pollfd wait = {.fd = port, .events = POLLOUT};
+        poll(&wait, 1, 100);
+        flush_out();
+    }
+}
+
+void send_frame(uint8_t type, uint32_t stream, const void *payload, size_t length) {
+    if (length > FRAME_PAYLOAD_MAX || !connected)
+        return;
+    if (OUT_BYTES - out_used < FRAME_HEADER_BYTES + length)
+        channel_flush_blocking();
+    if (OUT_BYTES - out_used < FRAME_HEADER_BYTES + length) {
+        note("the host does not read; a frame of type %u is lost", type);
+        return;
+    }
+    uint8_t *at = out + out_used;
+    uint32_t length32 = (uint32_t)length;
+    memset(at, 0, FRAME_HEADER_BYTES);
+    memcpy(at, &length32, 4);
+    at[4] = type;
+    memcpy(at + 8, &stream, 4);
+    if (length)
+        memcpy(at + FRAME_HEADER_BYTES, payload, length);
+    out_used += FRAME_HEADER_BYTES + length;
+}
+
+void send_u32(uint8_t type, uint32_t stream, uint32_t value) { send_frame(type, stream, &value, sizeof value); }
+
+static void take_frames(void) {
+    size_t at = 0;
+    while (in_used - at >= FRAME_HEADER_BYTES) {
+        uint32_t length, stream;
+        memcpy(&length, in + at, 4);
+        memcpy(&stream, in + at + 8, 4);
+        if (length > FRAME_PAYLOAD_MAX) {
+            note("a frame of %u bytes is too long; the channel starts afresh", length);
+            in_used = 0;
+            return;
+        }
+        if (in_used - at < FRAME_HEADER_BYTES + length)
+            break;
+        on_frame(in[at + 4], stream, in + at + FRAME_HEADER_BYTES, length);
+        at += FRAME_HEADER_BYTES + length;
+    }
+    memmove(in, in + at, in_used - at);
+    in_used -= at;
+}
+
+void channel_ready(short events) {
+    if (events & (POLLIN | POLLHUP)) {
+        ssize_t got = read(port, in + in_used, sizeof in - in_used);
+        if (got > 0) {
+            connected = true;
+            in_used += (size_t)got;
+            take_frames();
+        } else if (connected && (got == 0 || (errno != EAGAIN && errno != EINTR))) {
+            disconnected(); /* the kernel answers 0 when no host is behind the port */
+        }
+    }
+    if (connected && out_used)
+        flush_out();
+}

@@ -1,0 +1,44 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent.h"
+
+/* False at the end of the payload and at the first field that does not fit in it. */
+bool next_field(const uint8_t **cursor, const uint8_t *end, struct field *field) {
+    const uint8_t *at = *cursor;
+    if (end - at < 5)
+        return false;
+    field->kind = at[0];
+    memcpy(&field->length, at + 1, 4);
+    if (field->length > (size_t)(end - at - 5))
+        return false;
+    field->value = at + 5;
+    *cursor = at + 5 + field->length;
+    return true;
+}
+
+bool field_u32(const struct field *field, uint32_t *out) {
+    if (field->length != sizeof *out)
+        return false;
+    memcpy(out, field->value, sizeof *out);
+    return true;
+}
+
+bool field_u64(const struct field *field, uint64_t *out) {
+    if (field->length != sizeof *out)
+        return false;
+    memcpy(out, field->value, sizeof *out);
+    return true;
+}
+
+/* A copy of its own, ended by a zero byte; NULL when it holds one itself or memory is short. */
+char *field_text(const struct field *field) {
+    if (memchr(field->value, 0, field->length))
+        return NULL;
+    char *text = malloc(field->length + 1);
+    if (!text)
+        return NULL;
+    memcpy(text, field->value, field->length);
+    text[field->length] = 0;
+    return text;
+}

@@ -1,0 +1,182 @@
+/* The Emberbox guest agent: PID 1 in the guest. It boots the guest as far as the application's container needs,
+ * runs the application in it, and does what the host says over one virtio-serial port. It trusts the host, but
+ * checks every length; it owns nothing that the application could reach. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent.h"
+
+#define FIXED_POLLS 4 /* channel, signals, stdout, stderr */
+#define HOSTLESS_POLL_MS 50
+
+static bool exit_unreported;
+static uint32_t exit_code;
+
+static void answer(const char *problem, uint8_t done) {
+    if (problem)
+        send_frame(FRAME_FAILED, 0, problem, strlen(problem));
+    else
+        send_frame(done, 0, NULL, 0);
+}
+
+static bool forward_output(int which) {
+    static char buffer[FRAME_PAYLOAD_MAX];
+    if (app.output[which] < 0 || !channel_has_room())
+        return false;
+    ssize_t got = read(app.output[which], buffer, sizeof buffer);
+    if (got > 0) {
+        send_frame(FRAME_OUTPUT, (uint32_t)which + 1, buffer, (size_t)got);
+        return true;
+    }
+    if (got == 0) {
+        close(app.output[which]);
+        app.output[which] = -1;
+    }
+    return false;
+}
+
+static void drain_output(void) {
+    for (int which = 0; which < 2; which++)
+        while (forward_output(which))
+            channel_flush_blocking();
+}
+
+static void freeze(void) {
+    const char *problem = app_freeze();
+    if (!problem) {
+        drain_output();
+        streams_drop(); /* the snapshot's readers know nothing of them */
+    }
+    answer(problem, FRAME_FROZEN);
+}
+
+static _Noreturn void power_off(void) {
+    kill(-1, SIGKILL);
+    sync();
+    reboot(RB_POWER_OFF);
+    for (;;)
+        pause();
+}
+
+static void hello(const uint8_t *nonce, size_t length) {
+    uint8_t reply[NONCE_BYTES + 4];
+    uint32_t version = PROTOCOL_VERSION;
+    if (length != NONCE_BYTES)
+        return;
+    memcpy(reply, nonce, NONCE_BYTES);
+    memcpy(reply + NONCE_BYTES, &version, 4);
+    send_frame(FRAME_HELLO, 0, reply, sizeof reply);
+    if (exit_unreported)
+        send_u32(FRAME_EXITED, 0, exit_code);
+}
+
+void on_frame(uint8_t type, uint32_t stream, const uint8_t *payload, size_t length) {
+    uint32_t number = 0;
+    if (length == 4)
+        memcpy(&number, payload, 4);
+    switch (type) {
+    case FRAME_HELLO:
+        hello(payload, length);
+        break;
+    case FRAME_START:
+        answer(app_start(payload, length), FRAME_STARTED);
+        break;
+    case FRAME_FREEZE:
+        freeze();
+        break;
+    case FRAME_THAW:
+        answer(app_thaw(payload, length), FRAME_THAWED);
+        break;
+    case FRAME_OPEN:
+        if (length == 2)
+            stream_open(stream, (uint16_t)(payload[0] | payload[1] << 8));
+        break;
+    case FRAME_DATA:
+        stream_data(stream, payload, length);
+        break;
+    case FRAME_EOF:
+        stream_eof(stream);
+        break;
+    case FRAME_CLOSE:
+        stream_close(stream);
+        break;
+    case FRAME_WINDOW:
+        stream_window(stream, number);
+        break;
+    case FRAME_POWEROFF:
+        power_off();
+    default:
+        note("a frame of unknown type %u is ignored", type);
+    }
+}
+
+void on_disconnect(void) { streams_drop(); }
+
+static void report_exit(int status) {
+    drain_output();
+    exit_code = WIFEXITED(status) ? (uint32_t)WEXITSTATUS(status) : 128 + (uint32_t)WTERMSIG(status);
+    exit_unreported = true;
+    send_u32(FRAME_EXITED, 0, exit_code);
+}
+
+static void reap(int signals) {
+    struct signalfd_siginfo information;
+    int status;
+    (void)!read(signals, &information, sizeof information);
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+        if (pid == app.pid)
+            report_exit(status);
+}
+
+static int watch_children(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static void one_round(int signals) {
+    struct pollfd polls[FIXED_POLLS + STREAMS_MAX];
+    bool usable = channel_usable();
+    short read_output = channel_has_room() && usable ? POLLIN : 0;
+    polls[0] = (struct pollfd){.fd = usable ? channel_fd() : -1, .events = channel_events()};
+    polls[1] = (struct pollfd){.fd = signals, .events = POLLIN};
+    for (int which = 0; which < 2; which++)
+        polls[2 + which] = (struct pollfd){.fd = read_output ? app.output[which] : -1, .events = POLLIN};
+    size_t streams = streams_poll(polls + FIXED_POLLS, STREAMS_MAX);
+    poll(polls, FIXED_POLLS + streams, usable ? -1 : HOSTLESS_POLL_MS);
+    if (polls[1].revents)
+        reap(signals);
+    for (int which = 0; which < 2; which++)
+        if (polls[2 + which].fd >= 0 && polls[2 + which].revents)
+            forward_output(which);
+    streams_ready(polls + FIXED_POLLS, streams);
+    channel_ready(usable ? polls[0].revents : POLLIN);
+}
+
+/* A launch is over when the agent has answered, so it goes before the application that it has just thawed. */
+static void go_first(void) {
+    struct sched_param priority = {.sched_priority = 1};
+    if (sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &priority))
+        note("no real-time priority: %s", strerror(errno));
+}
+
+int main(void) {
+    int signals = watch_children();
+    go_first();
+    boot();
+    channel_open();
+    for (;;)
+        one_round(signals);
+}

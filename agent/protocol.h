@@ -1,0 +1,62 @@
+/* The wire format between the host and this agent. docs/guest-protocol.md explains it; the host's side is
+ * src/emberbox/guest/protocol.py. Both must agree; a test compares the numbers. */
+#ifndef EMBERBOX_PROTOCOL_H
+#define EMBERBOX_PROTOCOL_H
+
+#include <stdint.h>
+
+#define PROTOCOL_VERSION 1
+#define FRAME_HEADER_BYTES 12
+#define FRAME_PAYLOAD_MAX 65536
+#define STREAM_WINDOW_BYTES 262144
+#define NONCE_BYTES 16
+
+/* Frame: u32 payload length, u8 type, 3 zero bytes, u32 stream, payload. All numbers little-endian. */
+enum frame_type {
+    /* host to guest */
+    FRAME_HELLO = 1,    /* 16-byte nonce; answered with FRAME_HELLO: nonce, u32 version */
+    FRAME_START = 2,    /* settings of the application (enum start_field); answered with STARTED or FAILED */
+    FRAME_FREEZE = 3,   /* stop the application's processes; answered with FROZEN */
+    FRAME_THAW = 4,     /* identity (enum thaw_field), then let it run; answered with THAWED */
+    FRAME_OPEN = 5,     /* connect `stream` to 127.0.0.1; payload: u16 port; answered with OPENED or CLOSE */
+    FRAME_POWEROFF = 6, /* end the guest */
+
+    /* guest to host */
+    FRAME_STARTED = 16,
+    FRAME_FAILED = 17,  /* text: why START, FREEZE or THAW could not be done */
+    FRAME_FROZEN = 18,
+    FRAME_THAWED = 19,
+    FRAME_OPENED = 20,
+    FRAME_OUTPUT = 21,  /* stream 1: what the application wrote to stdout; 2: to stderr */
+    FRAME_EXITED = 22,  /* u32: exit code of the application's main process, 128 + n after signal n */
+
+    /* both ways */
+    FRAME_DATA = 32,
+    FRAME_EOF = 33,     /* no more data from this side */
+    FRAME_CLOSE = 34,   /* the stream is gone; u32 errno, 0 when it ended well */
+    FRAME_WINDOW = 35,  /* u32: so many more bytes may be sent on this stream */
+};
+
+/* Fields of START and THAW: u8 field, u32 length, value; in any order, some more than once. */
+enum start_field {
+    START_ARGUMENT = 1,
+    START_ENVIRONMENT = 2,
+    START_DIRECTORY = 3,
+    START_UID = 4,
+    START_GID = 5,
+    START_GROUP = 6,
+    START_CAPABILITIES = 7, /* u64 bounding set */
+    START_PRIVILEGED = 8,   /* u32: 1 leaves /proc and /sys writable and mounts the cgroup tree */
+    START_HOSTNAME = 9,
+    START_RESOLV_CONF = 10,
+    START_NOFILE = 11,      /* u64 hard limit of open files */
+};
+
+enum thaw_field {
+    THAW_CLOCK = 1,         /* u64 nanoseconds since 1970 */
+    THAW_ENTROPY = 2,       /* bytes for the kernel's random number generator */
+    THAW_HOSTNAME = 3,
+    THAW_MACHINE_ID = 4,
+};
+
+#endif

@@ -1,0 +1,1 @@
+"""Emberbox: AWS Lambda MicroVMs on your own Linux machine."""

@@ -1,0 +1,1 @@
+"""The AWS wire protocol: signatures, routes, parsing, validation, answers. Knows no SQL and no microVM."""

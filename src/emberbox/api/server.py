@@ -1,0 +1,175 @@
+"""The API as an ASGI application: one flat path from a request to its answer.
+
+    request id → read → authenticate → route → parse → validate → handler → serialise
+
+The signature is checked before the route is, so a stranger learns nothing about what exists here. Every
+refusal, whoever makes it, becomes an answer in `_refuse`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from emberbox.api.errors import NotSupportedError, WireError
+from emberbox.api.http import Answer, ClientGoneError, HttpRequest, read_request, send_answer
+from emberbox.api.parse import parse_request
+from emberbox.api.routing import Match, Router
+from emberbox.api.serialise import serialise_error, serialise_result, serialise_wire_error
+from emberbox.api.sigv4 import CredentialSource, Identity, authenticate, check_signing_name
+from emberbox.api.validate import validate_parameters
+from emberbox.model.caller import Caller
+from emberbox.model.errors import InternalError, ServiceError
+from emberbox.spec.models import SERVICES, operation_names
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Caller, dict[str, Any]], Awaitable[Mapping[str, Any]]]
+
+_HEALTHY: Final = Answer(200, {"content-type": "application/json"}, b'{"status":"ok"}')
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def create_api(
+    handlers: Mapping[str, Mapping[str, Handler]],
+    credentials: CredentialSource,
+    region: str,
+    clock: Callable[[], datetime] = _utc_now,
+) -> ASGIApp:
+    """Build the API.
+
+    Args:
+        handlers: service name (`lambda-microvms`) to operation name (`RunMicrovm`) to handler. A handler gets
+            the caller and the parameters by their names in the model, and returns the output's members or
+            raises a `ServiceError`. An operation without a handler is answered with 501.
+        credentials: finds a credential by its access key id, or returns None.
+        region: the region that requests must be signed for.
+        clock: returns the present, aware of its time zone.
+
+    Raises:
+        ValueError: a handler is for a service or an operation that the models do not have.
+    """
+    for service, operations in handlers.items():
+        known = operation_names(service) if service in SERVICES else ()
+        if unknown := operations.keys() - set(known):
+            raise ValueError(f"the model of {service} has no operation {', '.join(sorted(unknown))}")
+    return _Api(handlers, credentials, region, clock)
+
+
+class _Api:
+    """The application that `create_api` returns."""
+
+    def __init__(
+        self,
+        handlers: Mapping[str, Mapping[str, Handler]],
+        credentials: CredentialSource,
+        region: str,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._handlers = handlers
+        self._credentials = credentials
+        self._region = region
+        self._clock = clock
+        self._router = Router(SERVICES)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _answer_lifespan(receive, send)
+        elif scope["type"] == "http" and (scope["method"], scope["path"]) == ("GET", "/health"):
+            await send_answer(_HEALTHY, send)
+        elif scope["type"] == "http":
+            await self._answer_http(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _answer_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = str(uuid.uuid4())
+        exchange = _Exchange(is_json_rpc=any(name == b"x-amz-target" for name, _ in scope["headers"]))
+        started = time.perf_counter()
+        try:
+            answer = await self._answer(await read_request(scope, receive), exchange, request_id)
+        except ClientGoneError:
+            return
+        except Exception as error:
+            answer = _refuse(error, exchange, request_id)
+        took_ms = (time.perf_counter() - started) * 1000
+        log.info("%s %s %d in %.1f ms", request_id, exchange.name, answer.status, took_ms)
+        await send_answer(answer, send)
+
+    async def _answer(self, request: HttpRequest, exchange: _Exchange, request_id: str) -> Answer:
+        identity = authenticate(request, self._credentials, self._region, self._clock())
+        match = exchange.match = self._router.match(request)
+        check_signing_name(identity, match.operation.service_model.signing_name)
+        handler = self._find_handler(match)
+        parameters = parse_request(match, request)
+        validate_parameters(match.operation, parameters)
+        result = await handler(_caller(identity, request, request_id), parameters)
+        return serialise_result(match, result, request_id)
+
+    def _find_handler(self, match: Match) -> Handler:
+        handler = self._handlers.get(match.service, {}).get(match.name)
+        if handler is None:
+            raise NotSupportedError(f"{match.name} is not supported yet by Emberbox")
+        return handler
+
+
+class _Exchange:
+    """What is known so far about the request being answered, for the log and for the form of an error."""
+
+    def __init__(self, is_json_rpc: bool) -> None:
+        self.is_json_rpc = is_json_rpc
+        self.match: Match | None = None
+
+    @property
+    def name(self) -> str:
+        return self.match.name if self.match else "-"
+
+
+def _caller(identity: Identity, request: HttpRequest, request_id: str) -> Caller:
+    return Caller(
+        account_id=identity.credential.account_id,
+        access_key_id=identity.credential.access_key_id,
+        region=identity.region,
+        request_id=request_id,
+        source_ip=request.source_ip,
+    )
+
+
+def _refuse(error: Exception, exchange: _Exchange, request_id: str) -> Answer:
+    """Turn any exception into an answer: the one place where errors become AWS's."""
+    if isinstance(error, WireError):
+        return serialise_wire_error(error, exchange.is_json_rpc, request_id)
+    if isinstance(error, ServiceError) and exchange.match is not None:
+        try:
+            return serialise_error(exchange.match, error, request_id)
+        except (LookupError, TypeError):
+            log.exception("%s %s: the error %s does not fit the model", request_id, exchange.name, error.code)
+    else:
+        log.error("%s %s failed", request_id, exchange.name, exc_info=error)
+    return _internal_error(exchange, request_id)
+
+
+def _internal_error(exchange: _Exchange, request_id: str) -> Answer:
+    """Answer with the request id and nothing else: the details are in the log."""
+    error = InternalError(f"An internal error occurred. Request id: {request_id}")
+    if exchange.match is not None:
+        return serialise_error(exchange.match, error, request_id)
+    wire = WireError(error.message, error.code, 500)
+    return serialise_wire_error(wire, exchange.is_json_rpc, request_id)
+
+
+async def _answer_lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        event = await receive()
+        await send({"type": f"{event['type']}.complete"})
+        if event["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,227 @@
+"""The authoriser: for every request, Envoy asks this ASGI application whether it may pass, and where to.
+
+    endpoint name + token ──► whose microVM? ──► which port? ──► wake it if need be ──► 200, and where
+
+The answers' texts and codes are those of the AWS endpoint, as recorded from the service: 403 with one of
+three sentences, 400 for an unusable port, 502 with no body when nothing answers. A refusal never says why a
+token failed.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from emberbox.control.tokens import Grant, InvalidToken, TokenKeys, is_token_shaped
+from emberbox.model.errors import EmberboxError
+
+log = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = Iterable[tuple[bytes, bytes]]
+
+DEFAULT_PORT: Final = 8080
+# What Envoy tells of a request beside its method, path and Host.
+JUDGED_HEADERS: Final = ("x-aws-proxy-auth", "x-aws-proxy-port", "sec-websocket-protocol")
+# What the answer to Envoy is made of; envoy.py says what becomes of each.
+UPSTREAM_HEADER: Final = "x-emberbox-upstream"
+INCARNATION_HEADER: Final = "x-emberbox-incarnation"
+REQUEST_ID_HEADER: Final = "x-amzn-requestid"
+
+_TOKEN_HEADER, _PORT_HEADER = (name.encode() for name in JUDGED_HEADERS[:2])
+_PORT: Final = re.compile(rb"[1-9][0-9]{0,4}")
+_LAST_PORT: Final = 65535
+_SERVICE_LABEL: Final = "lambda-microvm"
+_TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where a guest's port can be reached from here.
+
+    Args:
+        address: an IP address.
+        port: a TCP port at that address.
+        incarnation: changes whenever the microVM is started or resumed, and is never the same for two
+            microVMs; connections of one incarnation are never used for another. Visible ASCII without blanks.
+    """
+
+    address: str
+    port: int
+    incarnation: str
+
+    def authority(self) -> str:
+        """Write it as `address:port`, IPv6 in brackets."""
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+class Unreachable(EmberboxError):  # noqa: N818  # the name that implementations of Directory raise
+    """The microVM does not run and may not be woken, or waking it failed."""
+
+
+class Directory(Protocol):
+    """What the authoriser must know about microVMs."""
+
+    def find_by_host(self, host_label: str) -> str | None:
+        """Find the microVM of an endpoint.
+
+        Args:
+            host_label: the first label of the endpoint's name, in lower case.
+
+        Returns:
+            its id; None when there is no such endpoint.
+        """
+        ...
+
+    async def connect(self, microvm_id: str, port: int) -> Upstream:
+        """Say where a guest's port is reached; wake the microVM first when its policy says so.
+
+        Args:
+            microvm_id: from a valid token; the microVM may be gone meanwhile.
+            port: the guest's port.
+
+        Raises:
+            Unreachable: it does not run, and is not or cannot be woken.
+        """
+        ...
+
+
+class _Refusal(Exception):  # noqa: N818  # not an error of ours: an answer for the client
+    """Leave the judging of a request with this answer."""
+
+    def __init__(self, status: int, text: str = "") -> None:
+        super().__init__(status, text)
+        self.status = status
+        self.text = text
+
+
+class Authoriser:
+    """The ASGI application; one instance serves all requests.
+
+    Args:
+        directory: knows the microVMs.
+        keys: open the tokens.
+        domain: what endpoint names end with, after `<uuid>.lambda-microvm.<region>.`.
+        region: the region in them.
+    """
+
+    def __init__(self, directory: Directory, keys: TokenKeys, *, region: str, domain: str) -> None:
+        self._directory = directory
+        self._keys = keys
+        self._suffix = f".{region}.{domain}".lower()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's shape
+        """Answer Envoy: 200 and where to, or the refusal that the client gets."""
+        assert scope["type"] == "http"
+        try:
+            upstream = await self._judge(scope["headers"])
+        except _Refusal as refusal:
+            await _answer(send, refusal.status, [_TEXT] if refusal.text else [], refusal.text.encode())
+        except Exception:
+            log.exception("a request could not be judged")
+            await _answer(send, 500, [], b"")
+        else:
+            await _answer(send, 200, _passes(upstream), b"")
+
+    async def _judge(self, headers: Headers) -> Upstream:
+        request = _Request.read(headers)
+        grant = self._authenticate(request)
+        port = _port_of(request)
+        if not grant.ports.allows(port):
+            raise _Refusal(403, "Access to port denied")
+        if grant.kind != "application":
+            raise _Refusal(502)  # a shell's token opens no HTTP; the shell ingress will branch off here
+        try:
+            return await self._directory.connect(grant.microvm_id, port)
+        except Unreachable as error:
+            log.debug("microVM %s, port %d: %s", grant.microvm_id, port, error)
+            raise _Refusal(502) from None
+
+    def _authenticate(self, request: _Request) -> Grant:
+        if len(request.tokens) != 1 or not is_token_shaped(request.tokens[0]):
+            raise _Refusal(403, "Request missing authentication")
+        try:
+            grant = self._keys.open(request.tokens[0], datetime.now(UTC))
+        except InvalidToken as error:
+            log.debug("a token was refused: %s", error)
+            raise _Refusal(403, "Token authentication failed") from None
+        if not self._names(request.hosts, grant.microvm_id):
+            raise _Refusal(403, "Token authentication failed")
+        return grant
+
+    def _names(self, hosts: list[str], microvm_id: str) -> bool:
+        """Say whether the Host may go with a token of this microVM: an endpoint's name must be its own."""
+        if len(hosts) != 1:
+            return False
+        name = _host_name(hosts[0])
+        label, _, rest = name.partition(".")
+        if _SERVICE_LABEL not in rest.split("."):
+            return True  # the gateway's bare address: the token alone says which microVM is meant
+        if rest != _SERVICE_LABEL + self._suffix:
+            return False
+        return self._directory.find_by_host(label) == microvm_id
+
+
+@dataclass(slots=True)
+class _Request:
+    """What a request is judged by; lists, because a client may repeat a header."""
+
+    tokens: list[str]
+    ports: list[bytes]
+    hosts: list[str]
+
+    @classmethod
+    def read(cls, headers: Headers) -> _Request:
+        """Pick the headers out.
+
+        The subprotocols of WebSockets (`lambda-microvms.authentication.<jwe>`, `lambda-microvms.port.<n>` in
+        `sec-websocket-protocol`) are to become tokens and ports here, where headers of the same meaning win.
+        """
+        request = cls([], [], [])
+        for name, value in headers:
+            if name == _TOKEN_HEADER:
+                request.tokens.append(value.decode("latin-1"))
+            elif name == _PORT_HEADER:
+                request.ports.append(value)
+            elif name == b"host":
+                request.hosts.append(value.decode("latin-1"))
+        return request
+
+
+def _port_of(request: _Request) -> int:
+    if not request.ports:
+        return DEFAULT_PORT
+    if len(request.ports) == 1 and _PORT.fullmatch(request.ports[0]):
+        port = int(request.ports[0])
+        if port <= _LAST_PORT:
+            return port
+    raise _Refusal(400, f"X-aws-proxy-port must be a single number from 1 to {_LAST_PORT}")
+
+
+def _host_name(host: str) -> str:
+    """Take the port and the root's dot off a Host header: `A.example.:8443` is `a.example`."""
+    if host.startswith("["):
+        return host
+    return host.partition(":")[0].rstrip(".").lower()
+
+
+def _passes(upstream: Upstream) -> list[tuple[bytes, bytes]]:
+    return [
+        (UPSTREAM_HEADER.encode(), upstream.authority().encode()),
+        (INCARNATION_HEADER.encode(), upstream.incarnation.encode()),
+        (REQUEST_ID_HEADER.encode(), str(uuid.uuid4()).encode()),
+    ]
+
+
+async def _answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,398 @@
+"""Envoy's configuration: typed values in, one bootstrap file out.
+
+    client ──TLS──► scrub ──► ext_authz ──► pool key ──► router ──► scrub ──► guest (HTTP/1.1 or h2c)
+                                │   ▲
+                   Unix socket  ▼   │ 200 and where to, or the refusal
+                              authoriser
+
+Where a request goes is told by the authoriser alone, in Envoy's dynamic metadata. A header would have to be
+guarded against clients and hidden from guests; metadata can be neither sent nor seen from outside.
+
+Facts about Envoy 1.40 that this page rests on, all of them tested:
+
+- an answer 5xx of the authoriser is an error to ext_authz, which answers `status_on_error` with no body: 502;
+- what Envoy answers itself when an upstream fails is 503 with a text; `local_reply_config` makes it an empty
+  502;
+- an ORIGINAL_DST cluster keeps connections per address. A resumed microVM, or another one at the address of a
+  dead one, must not get an old connection, so the pool's key has the `incarnation` too.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from emberbox import process
+from emberbox.gateway.authoriser import (
+    INCARNATION_HEADER,
+    JUDGED_HEADERS,
+    REQUEST_ID_HEADER,
+    UPSTREAM_HEADER,
+)
+from emberbox.host.supervisor import find_program
+from emberbox.model.errors import HostError
+from emberbox.process import CommandError
+
+Config = dict[str, Any]
+
+_TYPE: Final = "type.googleapis.com/envoy"
+_HTTP_FILTERS: Final = f"{_TYPE}.extensions.filters.http"
+_AUTHZ_METADATA: Final = "envoy.filters.http.ext_authz"
+_AUTHORISER: Final = "authoriser"
+_GUEST_HTTP1: Final = "guest_http1"
+_GUEST_HTTP2: Final = "guest_http2"
+# Names that a client may not speak to Envoy, nor a guest to a client.
+_ENVOYS: Final = "x[-_](envoy|emberbox)[-_].*"
+# Names that no guest sees; also with underscores, which frameworks such as WSGI cannot tell from hyphens.
+_NOT_FOR_GUESTS: Final = (
+    "x[-_](aws[-_]proxy|envoy|emberbox|forwarded)[-_].*|x[-_]amzn_.*|x_amzn[-_].*|forwarded"
+)
+_NEVER: Final = "0s"  # Envoy's way of saying that a timeout is off
+_UPSTREAM_FAILED: Final = ["UF", "UC", "UH", "UR", "UO", "UPE", "LR", "URX"]
+_SOL_SOCKET, _SO_KEEPALIVE = 1, 9
+_IPPROTO_TCP, _TCP_KEEPIDLE, _TCP_KEEPINTVL, _TCP_KEEPCNT = 6, 4, 5, 6
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoySettings:
+    """What the bootstrap depends on.
+
+    Args:
+        address: the IP address to listen on.
+        port: the TCP port to listen on.
+        certificate_path: the server certificate and its chain, PEM.
+        key_path: its key, PEM.
+        authoriser_path: the Unix socket of the authoriser, at most 107 bytes.
+        authorise_timeout_s: how long a request may be held while its microVM resumes.
+        connect_timeout_s: how long a guest's port may take to accept.
+        max_connections: client connections at once; more are closed at once.
+        max_heap_mib: Envoy's heap; near it, it closes idle connections and then takes no new requests.
+    """
+
+    address: str
+    port: int
+    certificate_path: Path
+    key_path: Path
+    authoriser_path: Path
+    authorise_timeout_s: float = 120.0
+    connect_timeout_s: float = 2.0
+    max_connections: int = 10_000
+    max_heap_mib: int = 1024
+
+
+def render_bootstrap(settings: EnvoySettings) -> Config:
+    """Make the bootstrap. It has no admin interface: nothing can be changed or read from outside."""
+    return {
+        "node": {"id": "emberbox", "cluster": "emberbox"},
+        "static_resources": {
+            "listeners": [_listener(settings)],
+            "clusters": [
+                _authoriser_cluster(settings),
+                _guest_cluster(settings, _GUEST_HTTP1, {"http_protocol_options": {}}),
+                _guest_cluster(settings, _GUEST_HTTP2, {"http2_protocol_options": {"allow_connect": True}}),
+            ],
+        },
+        "overload_manager": _overload_manager(settings),
+    }
+
+
+def write_bootstrap(settings: EnvoySettings, path: Path) -> None:
+    """Write the bootstrap as JSON.
+
+    Raises:
+        HostError: the socket's path is longer than the kernel allows.
+    """
+    if len(str(settings.authoriser_path).encode()) > 107:  # sun_path in unix(7)
+        raise HostError(
+            f"{settings.authoriser_path} is too long for a socket; choose a shorter state directory"
+        )
+    path.write_text(json.dumps(render_bootstrap(settings), indent=2) + "\n")
+
+
+def envoy_args(config_path: Path, concurrency: int) -> list[str]:
+    """Make Envoy's command line. It logs warnings to its standard error.
+
+    Args:
+        config_path: the bootstrap.
+        concurrency: worker threads.
+    """
+    return [
+        find_program("envoy"),
+        "--config-path",
+        str(config_path),
+        "--concurrency",
+        str(concurrency),
+        "--disable-hot-restart",  # no shared memory, so that several Envoys on a machine need no base ids
+        "--log-level",
+        "warning",
+    ]
+
+
+async def validate(config_path: Path) -> None:
+    """Let Envoy itself judge a bootstrap.
+
+    Raises:
+        HostError: it is not valid; the message is Envoy's.
+    """
+    try:
+        await process.run([*envoy_args(config_path, 1), "--mode", "validate"])
+    except CommandError as error:
+        raise HostError(f"Envoy refuses {config_path}: {error}") from error
+
+
+def _listener(settings: EnvoySettings) -> Config:
+    return {
+        "name": "endpoint",
+        "address": {"socket_address": {"address": settings.address, "port_value": settings.port}},
+        # With SO_REUSEPORT an Envoy left over from before would silently take a share of the connections.
+        "enable_reuse_port": False,
+        "per_connection_buffer_limit_bytes": 256 << 10,
+        # A client that vanished leaves no stream behind for ever, although streams have no time limit.
+        "socket_options": [
+            _socket_option(_SOL_SOCKET, _SO_KEEPALIVE, 1),
+            _socket_option(_IPPROTO_TCP, _TCP_KEEPIDLE, 60),
+            _socket_option(_IPPROTO_TCP, _TCP_KEEPINTVL, 20),
+            _socket_option(_IPPROTO_TCP, _TCP_KEEPCNT, 3),
+        ],
+        "filter_chains": [
+            {
+                "transport_socket_connect_timeout": "10s",
+                "transport_socket": _tls(settings),
+                "filters": [_typed("envoy.http_connection_manager", _connection_manager(settings))],
+            }
+        ],
+    }
+
+
+def _socket_option(level: int, name: int, value: int) -> Config:
+    return {"level": level, "name": name, "int_value": value, "state": "STATE_LISTENING"}
+
+
+def _tls(settings: EnvoySettings) -> Config:
+    certificate = {
+        "certificate_chain": {"filename": str(settings.certificate_path)},
+        "private_key": {"filename": str(settings.key_path)},
+    }
+    context = {
+        "@type": f"{_TYPE}.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        "common_tls_context": {
+            "alpn_protocols": ["h2", "http/1.1"],
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "tls_certificates": [certificate],
+        },
+    }
+    return _typed("envoy.transport_sockets.tls", context)
+
+
+def _connection_manager(settings: EnvoySettings) -> Config:
+    manager = f"{_TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+    return {
+        "@type": manager,
+        "stat_prefix": "endpoint",
+        "codec_type": "AUTO",
+        **_privacy(),
+        **_limits(),
+        "upgrade_configs": [{"upgrade_type": "websocket"}],
+        "http2_protocol_options": {
+            "allow_connect": True,  # WebSockets over HTTP/2 (RFC 8441)
+            "max_concurrent_streams": 100,
+            "initial_stream_window_size": 256 << 10,
+            "initial_connection_window_size": 1 << 20,
+        },
+        "local_reply_config": _local_replies(),
+        "route_config": {"name": "endpoint", "virtual_hosts": [_virtual_host()]},
+        "http_filters": [
+            _scrub("scrub_client", request=_ENVOYS),
+            _typed(_AUTHZ_METADATA, _ext_authz(settings)),
+            _pool_key(),
+            _typed("envoy.filters.http.router", _router()),
+        ],
+    }
+
+
+def _privacy() -> Config:
+    """Leave no trace of Envoy in either direction, and the path as the client wrote it."""
+    return {
+        "server_header_transformation": "PASS_THROUGH",
+        "generate_request_id": False,
+        "use_remote_address": True,  # otherwise a client may say in a header who it is
+        "skip_xff_append": True,
+        "normalize_path": False,
+        "merge_slashes": False,
+        "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
+    }
+
+
+def _limits() -> Config:
+    """Bound what a client may hold: headers, in size, number and time; idle connections; no live stream."""
+    return {
+        "max_request_headers_kb": 64,
+        "request_headers_timeout": "10s",
+        "request_timeout": _NEVER,
+        "stream_idle_timeout": _NEVER,
+        "delayed_close_timeout": "1s",
+        "common_http_protocol_options": {"idle_timeout": "600s", "max_headers_count": 100},
+    }
+
+
+def _local_replies() -> Config:
+    failed: Config = {"response_flag_filter": {"flags": _UPSTREAM_FAILED}}
+    return {"mappers": [{"filter": failed, "status_code": 502, "body": {"inline_string": ""}}]}
+
+
+def _virtual_host() -> Config:
+    forced = {"name": "x-aws-proxy-force-h2", "string_match": {"exact": "true", "ignore_case": True}}
+    return {
+        "name": "guests",
+        "domains": ["*"],
+        "routes": [_route(_GUEST_HTTP2, {"headers": [forced]}), _route(_GUEST_HTTP1, {})],
+    }
+
+
+def _route(cluster: str, further_match: Config) -> Config:
+    return {
+        "match": {"prefix": "/", **further_match},
+        "route": {"cluster": cluster, "timeout": _NEVER, "idle_timeout": _NEVER},
+    }
+
+
+def _router() -> Config:
+    return {"@type": f"{_HTTP_FILTERS}.router.v3.Router", "suppress_envoy_headers": True}
+
+
+def _ext_authz(settings: EnvoySettings) -> Config:
+    """Ask the authoriser with the method, path and Host of the request, and just the headers it judges by."""
+    judged = [{"exact": name} for name in JUDGED_HEADERS]
+    timeout = f"{settings.authorise_timeout_s:g}s"
+    return {
+        "@type": f"{_HTTP_FILTERS}.ext_authz.v3.ExtAuthz",
+        "transport_api_version": "V3",
+        "failure_mode_allow": False,
+        "status_on_error": {"code": "BadGateway"},
+        "allowed_headers": {"patterns": judged},
+        "http_service": {
+            "server_uri": {"uri": "http://authoriser", "cluster": _AUTHORISER, "timeout": timeout},
+            "authorization_response": {
+                "allowed_upstream_headers": {"patterns": [{"exact": REQUEST_ID_HEADER}]},
+                "allowed_client_headers": {"patterns": [{"exact": "content-type"}]},
+                "dynamic_metadata_from_headers": {
+                    "patterns": [{"exact": UPSTREAM_HEADER}, {"exact": INCARNATION_HEADER}]
+                },
+            },
+        },
+    }
+
+
+def _pool_key() -> Config:
+    """Part the connections to guests by incarnation: a hashable string that a connection is made with."""
+    incarnation = f"%DYNAMIC_METADATA({_AUTHZ_METADATA}:{INCARNATION_HEADER})%"
+    key = {
+        "object_key": "emberbox.incarnation",
+        "factory_key": "envoy.hashable_string",
+        "format_string": {"text_format_source": {"inline_string": incarnation}},
+        "shared_with_upstream": "ONCE",
+    }
+    config = {"@type": f"{_HTTP_FILTERS}.set_filter_state.v3.Config", "on_request_headers": [key]}
+    return _typed("envoy.filters.http.set_filter_state", config)
+
+
+def _scrub(name: str, request: str | None = None, response: str | None = None) -> Config:
+    """Remove headers whose names match."""
+    mutations: Config = {}
+    for direction, pattern in (("request_mutations", request), ("response_mutations", response)):
+        if pattern is not None:
+            mutations[direction] = [{"remove_on_match": {"key_matcher": {"safe_regex": {"regex": pattern}}}}]
+    config = {"@type": f"{_HTTP_FILTERS}.header_mutation.v3.HeaderMutation", "mutations": mutations}
+    return _typed(name, config)
+
+
+def _authoriser_cluster(settings: EnvoySettings) -> Config:
+    endpoint = {"address": {"pipe": {"path": str(settings.authoriser_path)}}}
+    return {
+        "name": _AUTHORISER,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "circuit_breakers": _no_circuit_breaker(),
+        "load_assignment": {
+            "cluster_name": _AUTHORISER,
+            "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}],
+        },
+        # Shorter than the authoriser's own limit: it never closes a connection that Envoy is about to use.
+        **_protocol({"http_protocol_options": {}}, "300s"),
+    }
+
+
+def _guest_cluster(settings: EnvoySettings, name: str, protocol: Config) -> Config:
+    destination = {"metadata_key": {"key": _AUTHZ_METADATA, "path": [{"key": UPSTREAM_HEADER}]}}
+    upstream_filters = [
+        _scrub("scrub_guest", request=_NOT_FOR_GUESTS, response=_ENVOYS),
+        _typed(
+            "envoy.filters.http.upstream_codec", {"@type": f"{_HTTP_FILTERS}.upstream_codec.v3.UpstreamCodec"}
+        ),
+    ]
+    return {
+        "name": name,
+        "type": "ORIGINAL_DST",
+        "lb_policy": "CLUSTER_PROVIDED",
+        "original_dst_lb_config": destination,
+        "connect_timeout": f"{settings.connect_timeout_s:g}s",
+        "per_connection_buffer_limit_bytes": 256 << 10,
+        "circuit_breakers": _no_circuit_breaker(),
+        **_protocol(protocol, "60s", upstream_filters),
+    }
+
+
+def _protocol(protocol: Config, idle_timeout: str, http_filters: list[Config] | None = None) -> Config:
+    options: Config = {
+        "@type": f"{_TYPE}.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "common_http_protocol_options": {"idle_timeout": idle_timeout},
+        "explicit_http_config": protocol,
+    }
+    if http_filters:
+        options["http_filters"] = http_filters
+    name = f"{_TYPE}.extensions.upstreams.http.v3.HttpProtocolOptions".removeprefix("type.googleapis.com/")
+    return {"typed_extension_protocol_options": {name: options}}
+
+
+def _no_circuit_breaker() -> Config:
+    """All guests share a cluster: with Envoy's defaults (1,024 of each) one could starve the others."""
+    unlimited = 1_000_000
+    names = ("max_connections", "max_pending_requests", "max_requests")
+    return {"thresholds": [{"priority": "DEFAULT", **dict.fromkeys(names, unlimited)}]}
+
+
+def _overload_manager(settings: EnvoySettings) -> Config:
+    monitors = f"{_TYPE}.extensions.resource_monitors"
+    connections = {
+        "@type": f"{monitors}.downstream_connections.v3.DownstreamConnectionsConfig",
+        "max_active_downstream_connections": settings.max_connections,
+    }
+    heap = {
+        "@type": f"{monitors}.fixed_heap.v3.FixedHeapConfig",
+        "max_heap_size_bytes": settings.max_heap_mib << 20,
+    }
+    return {
+        "refresh_interval": "0.25s",
+        "resource_monitors": [
+            _typed("envoy.resource_monitors.global_downstream_max_connections", connections),
+            _typed("envoy.resource_monitors.fixed_heap", heap),
+        ],
+        "actions": [
+            _heap_action("envoy.overload_actions.shrink_heap", 0.8),
+            _heap_action("envoy.overload_actions.disable_http_keepalive", 0.9),
+            _heap_action("envoy.overload_actions.stop_accepting_requests", 0.95),
+        ],
+    }
+
+
+def _heap_action(name: str, share: float) -> Config:
+    return {
+        "name": name,
+        "triggers": [{"name": "envoy.resource_monitors.fixed_heap", "threshold": {"value": share}}],
+    }
+
+
+def _typed(name: str, config: Config) -> Config:
+    return {"name": name, "typed_config": config}

@@ -1,0 +1,189 @@
+"""The running gateway: certificates, the authoriser on a Unix socket, Envoy in front of it.
+
+Everything lives in one private directory and ends with the block that started it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from emberbox.control.tokens import TokenKeys
+from emberbox.gateway.authoriser import Authoriser, Directory
+from emberbox.gateway.certificates import Certificates, endpoint_names, ensure_certificates
+from emberbox.gateway.envoy import EnvoySettings, envoy_args, validate, write_bootstrap
+from emberbox.host.supervisor import Helper, supervise
+from emberbox.model.errors import HostError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """What the gateway depends on.
+
+    Args:
+        directory: its own directory, for certificates, sockets, configuration and logs; made when missing.
+        region: the region in endpoint names.
+        domain: what endpoint names end with.
+        address: the IP address to listen on.
+        port: the port to listen on; 0 takes a free one.
+        concurrency: Envoy's worker threads.
+        authorise_timeout_s: how long a request may be held while its microVM resumes.
+    """
+
+    directory: Path
+    region: str
+    domain: str
+    address: str = "127.0.0.1"
+    port: int = 0
+    concurrency: int = 1
+    authorise_timeout_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway that serves.
+
+    Args:
+        port: where it listens.
+        authority_path: the certificate (PEM) that clients must trust.
+        envoy_log_path: Envoy's warnings.
+    """
+
+    port: int
+    authority_path: Path
+    envoy_log_path: Path
+
+
+@contextlib.asynccontextmanager
+async def start_gateway(
+    settings: GatewaySettings, directory: Directory, keys: TokenKeys
+) -> AsyncIterator[Gateway]:
+    """Serve endpoints for as long as the block lasts.
+
+    Args:
+        settings: see there.
+        directory: knows the microVMs.
+        keys: open the tokens.
+
+    Raises:
+        HostError: Envoy is missing, refuses its configuration, or does not listen within 30 s (the port is
+            taken).
+    """
+    settings.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.directory.chmod(0o700)  # who reaches the authoriser's socket could ask about tokens
+    certificates = ensure_certificates(
+        settings.directory / "tls", endpoint_names(settings.region, settings.domain)
+    )
+    port = settings.port or _free_port(settings.address)
+    socket_path = settings.directory / "authoriser.sock"
+    config_path = settings.directory / "envoy.json"
+    write_bootstrap(_envoy_settings(settings, certificates, port, socket_path), config_path)
+    await validate(config_path)
+    app = Authoriser(directory, keys, region=settings.region, domain=settings.domain)
+    helper = Helper(
+        name="envoy",
+        arguments=envoy_args(config_path, settings.concurrency),
+        directory=settings.directory,
+        is_ready=_accepts_tls(settings.address, port, certificates.authority_path),
+    )
+    async with _serve(app, socket_path), supervise(helper):
+        log.info("endpoints are served at %s, port %d", settings.address, port)
+        yield Gateway(port, certificates.authority_path, helper.log_path)
+
+
+def _envoy_settings(
+    settings: GatewaySettings, certificates: Certificates, port: int, socket_path: Path
+) -> EnvoySettings:
+    return EnvoySettings(
+        address=settings.address,
+        port=port,
+        certificate_path=certificates.certificate_path,
+        key_path=certificates.key_path,
+        authoriser_path=socket_path,
+        authorise_timeout_s=settings.authorise_timeout_s,
+    )
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn inside an event loop that is not its own: signals are the business of whoever owns the loop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signal handlers as they are."""
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _serve(app: Authoriser, socket_path: Path) -> AsyncIterator[None]:
+    """Run the authoriser on a Unix socket for as long as the block lasts."""
+    server = _Server(_uvicorn_config(app, socket_path))
+    task = asyncio.create_task(server.serve())
+    try:
+        while not server.started:
+            if task.done():
+                raise HostError(f"the authoriser cannot listen on {socket_path}") from task.exception()
+            await asyncio.sleep(0.005)
+        yield
+    finally:
+        server.should_exit = True
+        await asyncio.gather(task, return_exceptions=True)
+        socket_path.unlink(missing_ok=True)
+
+
+def _uvicorn_config(app: Authoriser, socket_path: Path) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        uds=str(socket_path),
+        interface="asgi3",
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=3600,  # longer than Envoy's, so that only Envoy closes idle connections
+        timeout_graceful_shutdown=1,  # requests held for a microVM that resumes do not hold us
+        backlog=4096,
+        h11_max_incomplete_event_size=256 << 10,  # more than the header sizes that Envoy lets through
+    )
+
+
+def _free_port(address: str) -> int:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((address, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _accepts_tls(address: str, port: int, authority_path: Path) -> Callable[[], Awaitable[bool]]:
+    """Make a check that our own certificate answers at the port, and not another server's."""
+    context = ssl.create_default_context(cafile=str(authority_path))
+    target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104  # compared, not bound
+
+    async def accepts() -> bool:
+        try:
+            async with asyncio.timeout(5):
+                _, writer = await asyncio.open_connection(
+                    target, port, ssl=context, server_hostname="localhost"
+                )
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        return True
+
+    return accepts

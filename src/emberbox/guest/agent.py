@@ -1,0 +1,316 @@
+"""A connection to one guest's agent: requests, the application's output, and streams to its ports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from emberbox.guest.protocol import (
+    FRAME_PAYLOAD_MAX,
+    HEADER_BYTES,
+    NONCE_BYTES,
+    PROTOCOL_VERSION,
+    STREAM_WINDOW_BYTES,
+    Application,
+    Frame,
+    FrameType,
+    Identity,
+    decode_header,
+    decode_u32,
+    encode,
+    encode_application,
+    encode_identity,
+    encode_port,
+    encode_u32,
+)
+from emberbox.model.errors import GuestError
+
+log = logging.getLogger(__name__)
+
+ENTROPY_BYTES = 64
+_SCAN_LIMIT = 1 << 22
+_HELLO_INTERVAL_S = 0.25
+
+STDOUT, STDERR = 1, 2
+
+OutputListener = Callable[[int, bytes], None]
+"""Called with `STDOUT` or `STDERR` and the bytes that the application wrote."""
+
+
+def fresh_identity(hostname: str | None = None, machine_id: str | None = None) -> Identity:
+    """Return an identity with the time of now and new entropy."""
+    return Identity(time.time_ns(), secrets.token_bytes(ENTROPY_BYTES), hostname, machine_id)
+
+
+@dataclass
+class _Stream:
+    """The host's half of one connection to a port in the guest."""
+
+    opened: asyncio.Future[None]
+    received: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
+    credit: int = STREAM_WINDOW_BYTES
+    outstanding: int = 0
+    credit_changed: asyncio.Event = field(default_factory=asyncio.Event)
+    error: int | None = None
+
+
+class GuestStream:
+    """A byte stream to a TCP port on the guest's loopback; made by `Agent.open_stream`."""
+
+    def __init__(self, agent: Agent, stream_id: int, state: _Stream) -> None:
+        self._agent = agent
+        self._id = stream_id
+        self._state = state
+
+    async def read(self) -> bytes:
+        """Return what has come, or b"" at the end.
+
+        Raises:
+            GuestError: the connection broke.
+        """
+        data = await self._state.received.get()
+        if data is None:
+            self._state.received.put_nowait(None)
+            if self._state.error:
+                raise GuestError(f"the connection in the guest broke: {os.strerror(self._state.error)}")
+            return b""
+        self._state.outstanding -= len(data)
+        self._agent.send(Frame(FrameType.WINDOW, self._id, encode_u32(len(data))))
+        return data
+
+    async def write(self, data: bytes) -> None:
+        """Send `data`, waiting while the guest's window is full.
+
+        Raises:
+            GuestError: the connection broke.
+        """
+        while data:
+            if self._state.error is not None:
+                raise GuestError("the connection in the guest is closed")
+            if not self._state.credit:
+                self._state.credit_changed.clear()
+                await self._state.credit_changed.wait()
+                continue
+            part = data[: min(FRAME_PAYLOAD_MAX, self._state.credit)]
+            self._state.credit -= len(part)
+            self._agent.send(Frame(FrameType.DATA, self._id, part))
+            await self._agent.drain()
+            data = data[len(part) :]
+
+    def close(self) -> None:
+        """Drop the connection; repeats are harmless."""
+        self._agent.forget_stream(self._id)
+
+
+class Agent:
+    """One connected agent. Made by `connect`; the owner calls `close`.
+
+    Requests of the same kind must not overlap: there is one driver per microVM.
+    """
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, on_output: OutputListener
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._on_output = on_output
+        self._replies: asyncio.Queue[Frame] = asyncio.Queue()
+        self._streams: dict[int, _Stream] = {}
+        self._next_stream = 1
+        self._task: asyncio.Task[None] | None = None
+        self._failure: GuestError | None = None
+        self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        """Set to the exit code when the application's main process ends."""
+
+    @classmethod
+    async def connect(cls, path: Path, on_output: OutputListener, timeout_s: float) -> Agent:
+        """Connect to the agent behind a Unix socket and shake hands.
+
+        The hand-shake is retried until `timeout_s`: a guest that boots answers when its agent is up.
+
+        Raises:
+            GuestError: no valid answer came in time.
+        """
+        try:
+            reader, writer = await asyncio.open_unix_connection(path, limit=_SCAN_LIMIT)
+        except OSError as error:
+            raise GuestError(f"the agent's socket does not answer: {error.strerror}") from error
+        agent = cls(reader, writer, on_output)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await agent._shake_hands()
+        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError) as error:
+            writer.close()
+            raise GuestError(f"the guest's agent did not answer within {timeout_s:g} s") from error
+        except BaseException:
+            writer.close()
+            raise
+        agent._task = asyncio.create_task(agent._receive())
+        return agent
+
+    async def _shake_hands(self) -> None:
+        """Find the answer to our nonce: what stands before it are remains of an earlier connection."""
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        expected = encode(Frame(FrameType.HELLO, 0, nonce + encode_u32(PROTOCOL_VERSION)))
+        answered = asyncio.create_task(self._reader.readuntil(expected))
+        try:
+            while not answered.done():
+                # What comes before the guest has opened its port is lost, so say it again.
+                self.send(Frame(FrameType.HELLO, 0, nonce))
+                await asyncio.wait([answered], timeout=_HELLO_INTERVAL_S)
+            await answered
+        finally:
+            answered.cancel()
+
+    async def _receive(self) -> None:
+        failure = GuestError("the connection to the guest's agent ended")
+        try:
+            while True:
+                length, kind, stream = decode_header(await self._reader.readexactly(HEADER_BYTES))
+                payload = await self._reader.readexactly(length) if length else b""
+                self._take(Frame(kind, stream, payload))
+        except GuestError as error:
+            failure = error
+        except (asyncio.IncompleteReadError, OSError):
+            pass
+        finally:
+            self._fail(failure)
+
+    def _fail(self, failure: GuestError) -> None:
+        self._failure = failure
+        self._replies.put_nowait(Frame(FrameType.FAILED, 0, str(failure).encode()))
+        for stream_id in list(self._streams):
+            self._end_stream(stream_id, 104)
+
+    def _take(self, frame: Frame) -> None:
+        match frame.type:
+            case FrameType.OUTPUT:
+                self._on_output(STDERR if frame.stream == STDERR else STDOUT, frame.payload)
+            case FrameType.EXITED:
+                if not self.exited.done():
+                    self.exited.set_result(decode_u32(frame.payload))
+            case FrameType.OPENED | FrameType.DATA | FrameType.EOF | FrameType.CLOSE | FrameType.WINDOW:
+                self._take_for_stream(frame)
+            case FrameType.HELLO:
+                pass  # the answer to a repeated greeting
+            case _:
+                self._replies.put_nowait(frame)
+
+    def _take_for_stream(self, frame: Frame) -> None:
+        stream = self._streams.get(frame.stream)
+        if stream is None:
+            return  # closed on our side while this was under way
+        match frame.type:
+            case FrameType.OPENED:
+                if not stream.opened.done():
+                    stream.opened.set_result(None)
+            case FrameType.DATA:
+                stream.outstanding += len(frame.payload)
+                if stream.outstanding > STREAM_WINDOW_BYTES:
+                    raise GuestError("the guest overran a stream's window")
+                stream.received.put_nowait(frame.payload)
+            case FrameType.EOF:
+                stream.received.put_nowait(None)
+            case FrameType.WINDOW:
+                stream.credit = min(stream.credit + decode_u32(frame.payload), STREAM_WINDOW_BYTES)
+                stream.credit_changed.set()
+            case _:
+                self._end_stream(frame.stream, decode_u32(frame.payload))
+
+    def _end_stream(self, stream_id: int, error: int) -> None:
+        stream = self._streams.pop(stream_id)
+        stream.error = error
+        stream.received.put_nowait(None)
+        stream.credit_changed.set()
+        if not stream.opened.done():
+            stream.opened.set_exception(
+                ConnectionRefusedError(error, f"the guest's port is closed: {os.strerror(error)}")
+            )
+
+    def send(self, frame: Frame) -> None:
+        """Queue a frame; `drain` waits until there is room again."""
+        if self._failure is None:
+            self._writer.write(encode(frame))
+
+    async def drain(self) -> None:
+        """Wait until the guest has taken enough of what was queued."""
+        with contextlib.suppress(ConnectionError):
+            await self._writer.drain()
+
+    def forget_stream(self, stream_id: int) -> None:
+        """Close a stream on both sides; repeats are harmless."""
+        if self._streams.pop(stream_id, None) is not None:
+            self.send(Frame(FrameType.CLOSE, stream_id, encode_u32(0)))
+
+    async def _request(self, frame: Frame, answer: FrameType, timeout_s: float) -> None:
+        if self._failure is not None:
+            raise self._failure
+        self.send(frame)
+        try:
+            async with asyncio.timeout(timeout_s):
+                reply = await self._replies.get()
+        except TimeoutError:
+            raise GuestError(f"the guest did not answer {frame.type.name} within {timeout_s:g} s") from None
+        if reply.type is FrameType.FAILED:
+            raise GuestError(reply.payload.decode(errors="replace")[:500])
+        if reply.type is not answer:
+            raise GuestError(f"the guest answered {frame.type.name} with {reply.type.name}")
+
+    async def start(self, application: Application, timeout_s: float = 30) -> None:
+        """Start the application; returns once its program has been executed.
+
+        Raises:
+            GuestError: it could not be started; the text says why.
+        """
+        await self._request(
+            Frame(FrameType.START, 0, encode_application(application)), FrameType.STARTED, timeout_s
+        )
+
+    async def freeze(self, timeout_s: float = 10) -> None:
+        """Stop every process of the application, pass on what it wrote, and close all streams."""
+        await self._request(Frame(FrameType.FREEZE), FrameType.FROZEN, timeout_s)
+
+    async def thaw(self, identity: Identity, timeout_s: float = 10) -> None:
+        """Set clock, entropy and identity, and then let the application run."""
+        await self._request(Frame(FrameType.THAW, 0, encode_identity(identity)), FrameType.THAWED, timeout_s)
+
+    def power_off(self) -> None:
+        """Ask the guest to end; there is no answer but its end."""
+        self.send(Frame(FrameType.POWEROFF))
+
+    async def open_stream(self, port: int, timeout_s: float) -> GuestStream:
+        """Connect to a TCP port on the guest's loopback.
+
+        Raises:
+            ConnectionRefusedError: nothing listens there.
+            GuestError: the agent is gone, or no answer came within `timeout_s` seconds.
+        """
+        if self._failure is not None:
+            raise self._failure
+        stream_id = self._next_stream
+        self._next_stream = stream_id % 0xFFFFFFFF + 1
+        state = _Stream(asyncio.get_running_loop().create_future())
+        self._streams[stream_id] = state
+        self.send(Frame(FrameType.OPEN, stream_id, encode_port(port)))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await state.opened
+        except TimeoutError:
+            self.forget_stream(stream_id)
+            raise GuestError(f"port {port} of the guest did not answer within {timeout_s:g} s") from None
+        return GuestStream(self, stream_id, state)
+
+    async def close(self) -> None:
+        """Drop the connection. The guest goes on."""
+        self._writer.close()
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task

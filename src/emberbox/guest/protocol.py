@@ -1,0 +1,202 @@
+"""The wire format between host and guest agent, as in `agent/protocol.h` and `docs/guest-protocol.md`."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from emberbox.model.errors import GuestError
+
+PROTOCOL_VERSION = 1
+FRAME_PAYLOAD_MAX = 65536
+STREAM_WINDOW_BYTES = 262144
+NONCE_BYTES = 16
+
+_HEADER = struct.Struct("<IBxxxI")
+_FIELD = struct.Struct("<BI")
+_U16 = struct.Struct("<H")
+_U32 = struct.Struct("<I")
+_U64 = struct.Struct("<Q")
+
+HEADER_BYTES = _HEADER.size
+
+
+class FrameType(IntEnum):
+    """What a frame asks for or says."""
+
+    HELLO = 1
+    START = 2
+    FREEZE = 3
+    THAW = 4
+    OPEN = 5
+    POWEROFF = 6
+
+    STARTED = 16
+    FAILED = 17
+    FROZEN = 18
+    THAWED = 19
+    OPENED = 20
+    OUTPUT = 21
+    EXITED = 22
+
+    DATA = 32
+    EOF = 33
+    CLOSE = 34
+    WINDOW = 35
+
+
+class StartField(IntEnum):
+    """The fields of START."""
+
+    ARGUMENT = 1
+    ENVIRONMENT = 2
+    DIRECTORY = 3
+    UID = 4
+    GID = 5
+    GROUP = 6
+    CAPABILITIES = 7
+    PRIVILEGED = 8
+    HOSTNAME = 9
+    RESOLV_CONF = 10
+    NOFILE = 11
+
+
+class ThawField(IntEnum):
+    """The fields of THAW."""
+
+    CLOCK = 1
+    ENTROPY = 2
+    HOSTNAME = 3
+    MACHINE_ID = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One message; `stream` is 0 where it belongs to none."""
+
+    type: FrameType
+    stream: int = 0
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """How the guest runs an application.
+
+    Args:
+        arguments: program and arguments; the program is looked up on the environment's PATH.
+        environment: all of its environment.
+        directory: the working directory in the container.
+        uid: the user it runs as, with `gid` and the supplementary `groups`.
+        capabilities: the bounding set, bit n for capability n (capabilities(7)).
+        privileged: leave /proc and /sys writable and mount the cgroup tree.
+        hostname: the host name until a launch gives it another.
+        resolv_conf: the text of /etc/resolv.conf.
+        nofile: the hard limit of open files.
+    """
+
+    arguments: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    directory: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    capabilities: int
+    privileged: bool
+    hostname: str
+    resolv_conf: str
+    nofile: int = 524288
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a guest must be told when it goes on from a snapshot.
+
+    Args:
+        clock_ns: the time, in nanoseconds since 1970.
+        entropy: bytes for the kernel's random number generator.
+        hostname: a new host name; None keeps the one it has.
+        machine_id: a new /etc/machine-id, 32 hexadecimal digits; None keeps the one it has.
+    """
+
+    clock_ns: int
+    entropy: bytes
+    hostname: str | None = None
+    machine_id: str | None = None
+
+
+def encode(frame: Frame) -> bytes:
+    """Return the bytes of a frame."""
+    assert len(frame.payload) <= FRAME_PAYLOAD_MAX
+    return _HEADER.pack(len(frame.payload), frame.type, frame.stream) + frame.payload
+
+
+def decode_header(header: bytes) -> tuple[int, FrameType, int]:
+    """Return payload length, type and stream.
+
+    Raises:
+        GuestError: the length is over the limit or the type unknown: the guest does not keep the protocol.
+    """
+    length, kind, stream = _HEADER.unpack(header)
+    if length > FRAME_PAYLOAD_MAX:
+        raise GuestError(f"the guest announced a frame of {length} bytes; the limit is {FRAME_PAYLOAD_MAX}")
+    try:
+        return length, FrameType(kind), stream
+    except ValueError:
+        raise GuestError(f"the guest sent a frame of the unknown type {kind}") from None
+
+
+def decode_u32(payload: bytes) -> int:
+    """Return the number that a frame carries.
+
+    Raises:
+        GuestError: the payload has another length.
+    """
+    if len(payload) != _U32.size:
+        raise GuestError("the guest sent a malformed number")
+    number: int = _U32.unpack(payload)[0]
+    return number
+
+
+def encode_u32(number: int) -> bytes:
+    """Return a payload that is one number."""
+    return _U32.pack(number)
+
+
+def encode_port(port: int) -> bytes:
+    """Return the payload of OPEN."""
+    return _U16.pack(port)
+
+
+def _field(kind: int, value: bytes) -> bytes:
+    return _FIELD.pack(kind, len(value)) + value
+
+
+def encode_application(application: Application) -> bytes:
+    """Return the payload of START."""
+    fields = [_field(StartField.ARGUMENT, a.encode()) for a in application.arguments]
+    fields += [_field(StartField.ENVIRONMENT, f"{k}={v}".encode()) for k, v in application.environment]
+    fields += [_field(StartField.GROUP, _U32.pack(g)) for g in application.groups]
+    fields += [
+        _field(StartField.DIRECTORY, application.directory.encode()),
+        _field(StartField.UID, _U32.pack(application.uid)),
+        _field(StartField.GID, _U32.pack(application.gid)),
+        _field(StartField.CAPABILITIES, _U64.pack(application.capabilities)),
+        _field(StartField.PRIVILEGED, _U32.pack(application.privileged)),
+        _field(StartField.HOSTNAME, application.hostname.encode()),
+        _field(StartField.RESOLV_CONF, application.resolv_conf.encode()),
+        _field(StartField.NOFILE, _U64.pack(application.nofile)),
+    ]
+    return b"".join(fields)
+
+
+def encode_identity(identity: Identity) -> bytes:
+    """Return the payload of THAW; the clock comes last, to be as fresh as can be."""
+    fields = [_field(ThawField.ENTROPY, identity.entropy)]
+    if identity.hostname is not None:
+        fields.append(_field(ThawField.HOSTNAME, identity.hostname.encode()))
+    if identity.machine_id is not None:
+        fields.append(_field(ThawField.MACHINE_ID, f"{identity.machine_id}\n".encode()))
+    fields.append(_field(ThawField.CLOCK, _U64.pack(identity.clock_ns)))
+    return b"".join(fields)

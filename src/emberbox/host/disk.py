@@ -1,0 +1,87 @@
+"""Disks: the read-only root file system of an image and the sparse writable disk of each microVM."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from emberbox import process
+
+_COPY_STEP = 1 << 26
+
+
+async def make_root(directory: Path, destination: Path) -> None:
+    """Pack a directory into an EROFS image: uncompressed, as reading it must be quick in an emulated guest.
+
+    Raises:
+        CommandError: mkfs.erofs failed; the disk may be full.
+    """
+    await process.run(["mkfs.erofs", "--quiet", destination, directory], timeout=600)
+
+
+async def make_writable(destination: Path, size_bytes: int) -> None:
+    """Make an empty ext4 disk of which only a few hundred kilobytes are stored.
+
+    It has no journal: a microVM's disk is never used without the memory that it was saved with, so there is
+    never anything to recover.
+
+    Raises:
+        CommandError: mke2fs failed; the disk may be full.
+    """
+    with destination.open("xb") as disk:
+        disk.truncate(size_bytes)
+    await process.run(
+        [
+            *["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal,^resize_inode", "-m", "0", "-i", "65536"],
+            *["-E", "lazy_itable_init=1,nodiscard", destination],
+        ],
+        timeout=60,
+    )
+
+
+def copy_sparse(source: Path, destination: Path) -> None:
+    """Copy a file, its holes left out; where the file system can, the data is shared until one side changes.
+
+    Raises:
+        OSError: the disk is full, or a file is missing; a partial copy is removed.
+    """
+    try:
+        with source.open("rb") as reader, destination.open("xb") as writer:
+            _copy_data(reader.fileno(), writer.fileno())
+    except FileExistsError:
+        raise
+    except BaseException:
+        destination.unlink(missing_ok=True)
+        raise
+
+
+def _copy_data(reader: int, writer: int) -> None:
+    size = os.fstat(reader).st_size
+    os.ftruncate(writer, size)
+    position = 0
+    while position < size:
+        try:
+            start = os.lseek(reader, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # only a hole is left
+                return
+            raise
+        position = os.lseek(reader, start, os.SEEK_HOLE)
+        while start < position:
+            step = min(position - start, _COPY_STEP)
+            start += os.copy_file_range(reader, writer, step, start, start)
+
+
+def stored_bytes(path: Path) -> int:
+    """Return how many bytes a sparse file takes on the disk."""
+    return path.stat().st_blocks * 512
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or directory is on stable storage."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

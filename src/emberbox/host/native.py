@@ -1,0 +1,36 @@
+"""The compiled pieces that come with the package: the guest agent, the memory shim, the TSC measurement."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from pathlib import Path
+
+from emberbox.model.errors import HostError
+
+_DIRECTORY = Path(__file__).resolve().parent.parent / "_native"
+
+
+def _find(name: str) -> Path:
+    path = _DIRECTORY / name
+    if not path.is_file():
+        raise HostError(f"{name} has not been compiled; run `python agent/build.py` in the checkout")
+    return path
+
+
+def agent_path() -> Path:
+    """Return the guest agent, a static executable."""
+    return _find("agent")
+
+
+def memory_shim_path() -> Path:
+    """Return the library that gives QEMU read-only layers of memory (agent/memory_shim.c)."""
+    return _find("memory_shim.so")
+
+
+@cache
+def tsc_khz() -> int:
+    """Measure, once, the rate of this machine's time-stamp counter in kHz; takes 200 ms (agent/tsc.c)."""
+    measure = ctypes.CDLL(str(_find("tsc.so"))).emberbox_tsc_khz
+    measure.restype = ctypes.c_uint32
+    return int(measure())

@@ -1,0 +1,388 @@
+"""The network of one microVM: a namespace of its own with a tap device, and policy by nftables.
+
+Every clone of a snapshot has the same address inside, so each needs a namespace of its own. Making one takes some
+30 ms, so a pool makes them ahead. The way in:
+
+    gateway on the host ──► 10.213.x.y (veth) ──► DNAT to 127.0.0.1 ──► tap ──► the guest's loopback
+
+The guest accepts packets for 127.0.0.1 from its network device (route_localnet), so that servers which listen on
+loopback alone are reached, as on AWS. The way out is NAT twice; the host itself, other microVMs, link-local and
+private networks are refused. Only root and the server's own user on the host may open connections to a guest:
+everyone else must come through the gateway and its tokens.
+
+`docs/network.md` has the whole picture.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import fcntl
+import ipaddress
+import logging
+import os
+import struct
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from emberbox import process
+from emberbox.model.errors import HostError
+
+log = logging.getLogger(__name__)
+
+GUEST_ADDRESS = "10.0.2.15"
+GUEST_MAC = "02:eb:00:00:00:01"
+GATEWAY_ADDRESS = "10.0.2.2"
+GATEWAY_MAC = "02:eb:00:00:00:02"
+DNS_ADDRESS = "10.0.2.3"
+
+SLOTS_PER_INSTANCE = 512
+INSTANCES = 64
+REFUSED_NETWORKS = (
+    "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, "
+    "192.0.0.0/24, 192.0.2.0/24, 192.168.0.0/16, 198.18.0.0/15, 224.0.0.0/4, 240.0.0.0/4"
+)
+
+_NETNS_DIRECTORY = Path("/run/netns")
+_CLONE_NEWNET = 0x40000000
+_TUNSETIFF = 0x400454CA
+_IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One network, free or taken by a microVM.
+
+    Args:
+        number: its place in this instance, 0 to 511.
+        namespace: the name of its network namespace.
+        interface: the host's end of the veth pair.
+        host_address: the host's address on it.
+        address: the address at which the gateway reaches the guest, every port alike.
+    """
+
+    number: int
+    namespace: str
+    interface: str
+    host_address: str
+    address: str
+
+
+def plan_slot(network: ipaddress.IPv4Network, instance: int, number: int) -> Slot:
+    """Return the names and addresses of a slot: /31 pairs, 512 to an instance."""
+    offset = (instance * SLOTS_PER_INSTANCE + number) * 2
+    return Slot(
+        number=number,
+        namespace=f"emberbox-{instance}-{number}",
+        interface=f"eb{instance}-{number}",
+        host_address=str(network[offset]),
+        address=str(network[offset + 1]),
+    )
+
+
+def find_resolver(resolv_conf: Path = Path("/etc/resolv.conf")) -> str | None:
+    """Return the first IPv4 name server of the host that is not on its loopback."""
+    for path in (resolv_conf, Path("/run/systemd/resolve/resolv.conf")):
+        with contextlib.suppress(OSError):
+            for line in path.read_text().splitlines():
+                words = line.split()
+                if len(words) > 1 and words[0] == "nameserver" and _is_reachable_resolver(words[1]):
+                    return words[1]
+    return None
+
+
+def _is_reachable_resolver(text: str) -> bool:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return address.version == 4 and not address.is_loopback
+
+
+def render_namespace_rules(resolver: str | None) -> str:
+    """Return the nftables rules inside a slot's namespace."""
+    dns_nat = dns_pass = ""
+    if resolver:
+        dns_nat = f'iifname "tap0" ip daddr {DNS_ADDRESS} meta l4proto {{ tcp, udp }} th dport 53 dnat to {resolver}'
+        dns_pass = f'iifname "tap0" ip daddr {resolver} meta l4proto {{ tcp, udp }} th dport 53 accept'
+    return f"""
+table ip emberbox {{
+  chain prerouting {{
+    type nat hook prerouting priority dstnat
+    iifname "up0" meta l4proto {{ tcp, udp }} dnat to 127.0.0.1
+    {dns_nat}
+  }}
+  chain postrouting {{
+    type nat hook postrouting priority srcnat
+    oifname "up0" masquerade
+  }}
+  chain input {{
+    type filter hook input priority filter; policy drop
+    iifname "tap0" ip daddr {GATEWAY_ADDRESS} icmp type echo-request accept
+  }}
+  chain forward {{
+    type filter hook forward priority filter; policy drop
+    ct state established,related accept
+    iifname "up0" oifname "tap0" ct status dnat accept
+    iifname "tap0" ip saddr != {GUEST_ADDRESS} drop
+    {dns_pass}
+    iifname "tap0" ip daddr {{ {REFUSED_NETWORKS} }} reject with icmp type admin-prohibited
+    iifname "tap0" oifname "up0" accept
+  }}
+}}
+"""
+
+
+def render_host_rules(instance: int, network: ipaddress.IPv4Network, users: tuple[int, ...]) -> str:
+    """Return the nftables rules on the host for all slots of an instance."""
+    first = plan_slot(network, instance, 0).host_address
+    last = plan_slot(network, instance, SLOTS_PER_INSTANCE - 1).address
+    return f"""
+table inet {_table(instance)} {{
+  chain input {{
+    type filter hook input priority filter - 5
+    iifname "eb{instance}-*" ct state established,related accept
+    iifname "eb{instance}-*" drop
+  }}
+  chain output {{
+    type filter hook output priority filter - 5
+    oifname "eb{instance}-*" meta skuid != {{ {", ".join(map(str, users))} }} ct state new reject with tcp reset
+  }}
+  chain forward {{
+    type filter hook forward priority filter - 5
+    oifname "eb{instance}-*" ct state new drop
+    iifname "eb{instance}-*" oifname "eb*" drop
+    iifname "eb{instance}-*" fib daddr type local drop
+  }}
+  chain postrouting {{
+    type nat hook postrouting priority srcnat
+    ip saddr {first}-{last} oifname != "eb*" masquerade
+  }}
+}}
+"""
+
+
+def _table(instance: int) -> str:
+    return f"emberbox_{instance}"
+
+
+class TapNetwork:
+    """Makes, hands out and removes slots. One object per server; needs root.
+
+    Args:
+        network: the addresses to use, at least a /16.
+        users: the host's users that may open connections to guests (the gateway's).
+        spare: how many slots are kept ready.
+    """
+
+    def __init__(self, network: ipaddress.IPv4Network, users: tuple[int, ...], spare: int = 4) -> None:
+        self._network = network
+        self._users = users
+        self._spare = spare
+        self._resolver = find_resolver()
+        self._instance = -1
+        self._free: list[Slot] = []
+        self._unused = list(range(SLOTS_PER_INSTANCE - 1, -1, -1))
+        self._threads = ThreadPoolExecutor(1, "netns")
+        self._making = asyncio.Lock()
+        self._refill: asyncio.Task[None] | None = None
+
+    @property
+    def instance(self) -> int:
+        """Which of the machine's 64 places this server holds."""
+        return self._instance
+
+    async def open(self) -> None:
+        """Take a place on this machine and make the first slots.
+
+        Raises:
+            HostError: the kernel or the privileges do not allow it.
+        """
+        self._instance = await self._take_instance()
+        try:
+            if Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "0":
+                log.info("turning on net.ipv4.ip_forward, so that guests reach the internet")
+                Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+            self._free.append(await self._make())
+        except BaseException:
+            await self.close()
+            raise
+        self._start_refill()
+
+    async def _take_instance(self) -> int:
+        """Making the table is what reserves the place: nftables refuses a second one of the same name."""
+        for instance in range(INSTANCES):
+            try:
+                await process.run(["nft", "create", "table", "inet", _table(instance)])
+            except process.CommandError as error:
+                if error.returncode == 1 and "File exists" in str(error):
+                    continue
+                raise HostError(f"networks for microVMs cannot be made: {error}") from error
+            await _apply_rules(render_host_rules(instance, self._network, self._users))
+            return instance
+        raise HostError(f"{INSTANCES} Emberbox servers hold networks on this machine already")
+
+    async def take(self) -> Slot:
+        """Return a slot that nobody uses.
+
+        Raises:
+            HostError: all are taken, or one cannot be made.
+        """
+        slot = self._free.pop() if self._free else await self._make()
+        self._start_refill()
+        return slot
+
+    async def give_back(self, slot: Slot) -> None:
+        """Remove a slot with every connection in it."""
+        await _remove_namespace(slot)
+        self._unused.append(slot.number)
+
+    def open_tap(self, slot: Slot) -> int:
+        """Return a new descriptor of the slot's tap device; the caller closes it."""
+        return self._inside(slot.namespace, _open_tap)
+
+    async def close(self) -> None:
+        """Remove everything that was made."""
+        if self._refill is not None:
+            self._refill.cancel()
+            with contextlib.suppress(asyncio.CancelledError, HostError):
+                await self._refill
+        prefix = f"emberbox-{self._instance}-"
+        names = sorted(path.name for path in _NETNS_DIRECTORY.glob(f"{prefix}*"))
+        for name in names:
+            number = int(name.removeprefix(prefix))
+            await _remove_namespace(plan_slot(self._network, self._instance, number))
+        await process.run(["nft", "delete", "table", "inet", _table(self._instance)], check=False)
+        self._threads.shutdown()
+
+    def _start_refill(self) -> None:
+        if self._refill is None or self._refill.done():
+            self._refill = asyncio.create_task(self._fill())
+
+    async def _fill(self) -> None:
+        try:
+            while len(self._free) < self._spare and self._unused:
+                self._free.append(await self._make())
+        except HostError as error:
+            log.warning("no further network could be made ahead: %s", error)
+
+    async def _make(self) -> Slot:
+        async with self._making:
+            if not self._unused:
+                raise HostError(f"all {SLOTS_PER_INSTANCE} networks for microVMs are taken")
+            slot = plan_slot(self._network, self._instance, self._unused.pop())
+            try:
+                await self._build(slot)
+            except BaseException:
+                await _remove_namespace(slot)
+                self._unused.append(slot.number)
+                raise
+            return slot
+
+    async def _build(self, slot: Slot) -> None:
+        await process.run(["ip", "netns", "add", slot.namespace])
+        await _ip_batch(
+            None,
+            f"link add {slot.interface} type veth peer name up0 netns {slot.namespace}",
+            f"address add {slot.host_address}/31 dev {slot.interface}",
+            f"link set {slot.interface} up",
+        )
+        tap = await asyncio.get_running_loop().run_in_executor(None, self._inside, slot.namespace, _make_tap)
+        os.close(tap)
+        await _ip_batch(
+            slot.namespace,
+            f"link set tap0 address {GATEWAY_MAC}",
+            f"address add {GATEWAY_ADDRESS}/24 dev tap0",
+            f"address add {slot.address}/31 dev up0",
+            "link set tap0 up",
+            "link set up0 up",
+            f"neighbour add {GUEST_ADDRESS} lladdr {GUEST_MAC} dev tap0 nud permanent",
+            f"route add default via {slot.host_address}",
+            f"route add 127.0.0.1/32 via {GUEST_ADDRESS} dev tap0",
+        )
+        await _apply_rules(render_namespace_rules(self._resolver), slot.namespace)
+
+    def _inside(self, namespace: str, work: Callable[[], T]) -> T:
+        return self._threads.submit(_in_namespace, namespace, work).result()
+
+
+def _in_namespace(namespace: str, work: Callable[[], T]) -> T:
+    """Run `work` in a network namespace: setns(2) moves only the calling thread."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    there = os.open(_NETNS_DIRECTORY / namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if libc.setns(there, _CLONE_NEWNET):
+            raise HostError(f"the namespace {namespace} cannot be entered: {os.strerror(ctypes.get_errno())}")
+        try:
+            return work()
+        finally:
+            libc.setns(home, _CLONE_NEWNET)
+    finally:
+        os.close(there)
+        os.close(home)
+
+
+def _open_tap() -> int:
+    tap = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(tap, _TUNSETIFF, struct.pack("16sH22x", b"tap0", _IFF_TAP | _IFF_NO_PI))
+    except OSError as error:
+        os.close(tap)
+        raise HostError(f"the tap device cannot be opened: {os.strerror(error.errno or 0)}") from error
+    return tap
+
+
+def _make_tap() -> int:
+    """Make a tap device that stays, and set the namespace's switches: /proc/sys/net is that of the thread."""
+    _TUNSETPERSIST = 0x400454CB  # noqa: N806 - the kernel's name
+    tap = _open_tap()
+    fcntl.ioctl(tap, _TUNSETPERSIST, 1)
+    switches = Path("/proc/sys/net/ipv4")
+    (switches / "ip_forward").write_text("1")
+    for interface in ("tap0", "up0"):
+        (switches / "conf" / interface / "route_localnet").write_text("1")
+        with contextlib.suppress(OSError):
+            Path(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6").write_text("1")
+    return tap
+
+
+async def _ip_batch(namespace: str | None, *lines: str) -> None:
+    with tempfile.NamedTemporaryFile("w", prefix="emberbox-ip-") as batch:
+        batch.write("\n".join(lines) + "\n")
+        batch.flush()
+        where = [] if namespace is None else ["-netns", namespace]
+        await process.run(["ip", *where, "-batch", batch.name])
+
+
+async def _apply_rules(rules: str, namespace: str | None = None) -> None:
+    with tempfile.NamedTemporaryFile("w", prefix="emberbox-nft-") as batch:
+        batch.write(rules)
+        batch.flush()
+        where = [] if namespace is None else ["nsenter", f"--net={_NETNS_DIRECTORY / namespace}", "--"]
+        await process.run([*where, "nft", "--file", batch.name])
+
+
+async def _remove_namespace(slot: Slot) -> None:
+    """Its devices go with it; the veth's end on the host is removed by name, as the kernel takes its time."""
+    await process.run(["ip", "link", "delete", slot.interface], check=False)
+    await process.run(["ip", "netns", "delete", slot.namespace], check=False)
+
+
+def is_possible() -> str | None:
+    """Return None where tap networks can be made, otherwise what is missing."""
+    if os.geteuid() != 0:
+        return "only root can make networks for microVMs"
+    try:
+        os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return f"/dev/net/tun cannot be opened: {errno.errorcode.get(error.errno or 0, error)}"
+    return None

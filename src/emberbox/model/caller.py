@@ -1,0 +1,24 @@
+"""Who calls an operation: what the wire layer knows and the layers below may ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The authenticated sender of one request.
+
+    Attributes:
+        account_id: the 12-digit account that owns the access key.
+        access_key_id: the key that signed the request.
+        region: the region the request was signed for.
+        request_id: the UUID that the answer carries as `x-amzn-RequestId`.
+        source_ip: the peer's address, or an empty string when the server does not know it.
+    """
+
+    account_id: str
+    access_key_id: str
+    region: str
+    request_id: str
+    source_ip: str

@@ -1,0 +1,117 @@
+"""The error tree.
+
+    EmberboxError
+    ├── ServiceError               what a caller of the API sees; its code is a shape of the service model
+    │   ├── ValidationError        400 ValidationException
+    │   ├── AccessDeniedError      403 AccessDeniedException
+    │   ├── NotFoundError          404 ResourceNotFoundException
+    │   ├── ConflictError          409 ConflictException
+    │   ├── QuotaExceededError     402 ServiceQuotaExceededException
+    │   ├── ThrottlingError        429 ThrottlingException
+    │   ├── CapacityError          500 InsufficientCapacityException
+    │   └── InternalError          500 InternalServerException
+    ├── BuildError                 a build ended; carries the reason that the build's stateReason shows
+    ├── VmmError                   the VMM failed or died
+    ├── GuestError                 the guest or its agent failed, lied or went silent
+    └── HostError                  the machine lacks something, or one of its tools failed
+
+`ServiceError` knows nothing of HTTP: the wire layer finds the status of a code in the service model.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class EmberboxError(Exception):
+    """Base of every error that Emberbox raises on purpose."""
+
+
+class ServiceError(EmberboxError):
+    """An answer of the API that says no.
+
+    Args:
+        message: the text for the caller; it names the field and the limit.
+        members: further members of the error's shape, by their names in the service model.
+    """
+
+    code: ClassVar[str] = "InternalServerException"
+
+    def __init__(self, message: str, **members: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.members = members
+
+
+class ValidationError(ServiceError):
+    """The request breaks a rule of the model or of the service."""
+
+    code = "ValidationException"
+
+
+class AccessDeniedError(ServiceError):
+    """The caller may not do this."""
+
+    code = "AccessDeniedException"
+
+
+class NotFoundError(ServiceError):
+    """The named resource does not exist."""
+
+    code = "ResourceNotFoundException"
+
+
+class ConflictError(ServiceError):
+    """The resource is in a state that does not allow this."""
+
+    code = "ConflictException"
+
+
+class QuotaExceededError(ServiceError):
+    """The account has reached a limit."""
+
+    code = "ServiceQuotaExceededException"
+
+
+class ThrottlingError(ServiceError):
+    """Too many requests in too short a time."""
+
+    code = "ThrottlingException"
+
+
+class CapacityError(ServiceError):
+    """The machine has no room for another microVM."""
+
+    code = "InsufficientCapacityException"
+
+
+class InternalError(ServiceError):
+    """Something broke on our side."""
+
+    code = "InternalServerException"
+
+
+class BuildError(EmberboxError):
+    """A build failed.
+
+    Args:
+        reason: what the build's `stateReason` shows: a code (`S3_NO_SUCH_KEY`) or a sentence.
+        detail: one line for the build log that says what happened and what to do next.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class VmmError(EmberboxError):
+    """The VMM did not start, did not answer, or died."""
+
+
+class GuestError(EmberboxError):
+    """The guest, or the agent in it, broke the protocol or did not answer in time."""
+
+
+class HostError(EmberboxError):
+    """The machine lacks something, or a tool of it failed; the message says what to do."""

@@ -1,0 +1,185 @@
+"""The one door to child processes.
+
+Every tool that Emberbox runs, and every long-lived helper, is started here: with an explicit environment,
+no standard input, and a command line in the log that can be pasted into a shell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shlex
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from emberbox.model.errors import HostError
+
+log = logging.getLogger(__name__)
+
+Argument = str | os.PathLike[str]
+
+_TAIL_BYTES = 4096
+_LINE_LIMIT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """How a finished child ended: its exit code (negative: the signal's number) and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class CommandError(HostError):
+    """A tool could not be started, failed, or ran too long.
+
+    Attributes:
+        returncode: its exit code; 127 when it is not installed; None when it ran out of time.
+    """
+
+    def __init__(self, message: str, returncode: int | None) -> None:
+        super().__init__(message)
+        self.returncode = returncode
+
+
+def describe_exit(returncode: int) -> str:
+    """Say in words how a child ended."""
+    if returncode < 0:
+        with contextlib.suppress(ValueError):
+            return f"was killed by {signal.Signals(-returncode).name}"
+    return f"exited with code {returncode}"
+
+
+async def start(
+    arguments: Sequence[Argument],
+    *,
+    environment: Mapping[str, str] | None = None,
+    stdout: int | IO[bytes] = asyncio.subprocess.DEVNULL,
+    stderr: int | IO[bytes] = asyncio.subprocess.DEVNULL,
+    directory: Path | None = None,
+    pass_fds: Sequence[int] = (),
+) -> asyncio.subprocess.Process:
+    """Start a child in a session of its own and return it; the caller owns it.
+
+    Args:
+        arguments: program and arguments; never a shell string.
+        environment: the whole environment of the child; by default that of this process.
+        stdout: where its output goes (`asyncio.subprocess.PIPE`, `DEVNULL` or an open file).
+        stderr: the same for its errors.
+        directory: its working directory.
+        pass_fds: descriptors that it inherits under the same numbers.
+
+    Raises:
+        CommandError: the program is missing or cannot be executed.
+    """
+    line = [os.fspath(a) for a in arguments]
+    log.debug("run: %s", shlex.join(line))
+    try:
+        return await asyncio.create_subprocess_exec(
+            *line,
+            env=None if environment is None else dict(environment),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=directory,
+            pass_fds=pass_fds,
+            start_new_session=True,
+            limit=_LINE_LIMIT,
+        )
+    except FileNotFoundError as error:
+        raise CommandError(f"{line[0]} is not installed; `emberbox doctor` says how to get it", 127) from error
+    except OSError as error:
+        raise CommandError(f"{line[0]} cannot be started: {error.strerror}", None) from error
+
+
+async def run(
+    arguments: Sequence[Argument],
+    *,
+    environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    timeout: float | None = 60.0,
+    check: bool = True,
+    on_line: Callable[[str], None] | None = None,
+) -> Completed:
+    """Run a tool to its end.
+
+    Args:
+        arguments: program and arguments; never a shell string.
+        environment: the whole environment of the child; by default that of this process.
+        directory: its working directory.
+        timeout: seconds until the child and all it started are killed; None waits for ever.
+        check: raise when the exit code is not 0.
+        on_line: called with each line of output and errors as they come; then `stdout` in the result
+            holds both, and `stderr` is empty.
+
+    Raises:
+        CommandError: it is missing, failed (with `check`), or took longer than `timeout`.
+    """
+    merged = on_line is not None
+    child = await start(
+        arguments,
+        environment=environment,
+        directory=directory,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT if merged else asyncio.subprocess.PIPE,
+    )
+    name = os.fspath(arguments[0])
+    try:
+        async with asyncio.timeout(timeout):
+            if on_line is None:
+                out, err = await child.communicate()
+            else:
+                out, err = await _stream_lines(child, on_line), b""
+                await child.wait()
+    except TimeoutError:
+        raise CommandError(f"{name} did not finish within {timeout:g} s and was stopped", None) from None
+    finally:
+        await kill_group(child)
+    assert child.returncode is not None
+    done = Completed(child.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
+    if check and done.returncode != 0:
+        tail = (done.stderr or done.stdout).strip()[-_TAIL_BYTES:]
+        raise CommandError(f"{name} {describe_exit(done.returncode)}: {tail}", done.returncode)
+    return done
+
+
+async def _stream_lines(child: asyncio.subprocess.Process, on_line: Callable[[str], None]) -> bytes:
+    """Feed each line to `on_line`; return the last few kilobytes."""
+    assert child.stdout is not None
+    tail = b""
+    while True:
+        try:
+            line = await child.stdout.readline()
+        except ValueError:  # a line longer than the limit: the reader has dropped it
+            continue
+        if not line:
+            return tail
+        tail = (tail + line)[-_TAIL_BYTES:]
+        on_line(line.decode(errors="replace").rstrip("\r\n"))
+
+
+async def kill_group(child: asyncio.subprocess.Process) -> None:
+    """Kill a child made by `start` with everything in its session, and reap it. Repeats are harmless."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    await child.wait()
+
+
+async def stop(child: asyncio.subprocess.Process, grace_s: float = 5.0) -> int:
+    """Ask a child to end, kill it after `grace_s` seconds, and return its exit code."""
+    with contextlib.suppress(ProcessLookupError):
+        child.terminate()
+    try:
+        async with asyncio.timeout(grace_s):
+            await child.wait()
+    except TimeoutError:
+        log.warning("process %d did not end within %g s and is killed", child.pid, grace_s)
+    await kill_group(child)
+    assert child.returncode is not None
+    return child.returncode

@@ -1,0 +1,148 @@
+"""Every setting: one table feeds the environment variables, the file, the checks and `emberbox settings`.
+
+Only this module reads the environment. `load` makes one frozen object; the composition root passes it down.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from emberbox.model.errors import HostError
+
+PREFIX = "EMBERBOX_"
+FILE_NAME = "settings.toml"
+
+_GIB = 1 << 30
+
+
+def default_home() -> Path:
+    """Return where state lives when EMBERBOX_HOME does not say: /var/lib/emberbox for root."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/emberbox")
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local/share")
+    return Path(base) / "emberbox"
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError("a port is 0 (any free one) to 65535")
+    return port
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError("it must be at least 1")
+    return number
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(f"it is one of {', '.join(allowed)}")
+        return text
+
+    return parse
+
+
+def _matching(pattern: str, form: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"it must be {form}")
+        return text
+
+    return parse
+
+
+def _network(text: str) -> ipaddress.IPv4Network:
+    network = ipaddress.IPv4Network(text)
+    if network.prefixlen > 16:
+        raise ValueError("it must be a /16 or larger")
+    return network
+
+
+def _row(default: Any, parse: Callable[[str], Any], help_text: str) -> Any:
+    return field(default=default, metadata={"parse": parse, "help": help_text})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings; the environment variable of `api_port` is EMBERBOX_API_PORT, and so on."""
+
+    home: Path = field(metadata={"parse": Path, "help": "the one directory that holds all state"})
+    region: str = _row("us-east-1", _matching(r"[a-z]{2}(-[a-z]+)+-\d", "a region name"), "the region it plays")
+    account_id: str = _row("000000000000", _matching(r"\d{12}", "12 digits"), "the account of the first key")
+    domain: str = _row(
+        "localhost", _matching(r"[a-z0-9.-]{1,200}", "a domain name"), "microVM endpoints end in it"
+    )
+    api_host: str = _row("127.0.0.1", str, "the address that the API listens on")
+    api_port: int = _row(9070, _port, "the API's port; 0 takes a free one")
+    gateway_host: str = _row("127.0.0.1", str, "the address that the gateway listens on")
+    gateway_port: int = _row(9443, _port, "the gateway's HTTPS port; 0 takes a free one")
+    s3_port: int = _row(9071, _port, "the embedded S3 server's port; 0 takes a free one")
+    s3_endpoint_url: str = _row("", str, "an S3 endpoint to use instead of the embedded one")
+    database_url: str = _row("", str, "a SQLAlchemy URL instead of the SQLite file in the home")
+    network: str = _row("auto", _one_of("auto", "tap", "user"), "how microVMs are connected (docs/network.md)")
+    network_cidr: ipaddress.IPv4Network = _row(
+        ipaddress.IPv4Network("10.213.0.0/16"), _network, "addresses for the host's side of microVM networks"
+    )
+    accelerator: str = _row("auto", _one_of("auto", "kvm", "tcg"), "auto takes KVM where a tiny guest runs on it")
+    uid_base: int = _row(1_900_000_000, _positive, "first of 32,768 user ids that VMM processes run as")
+    artifact_max_bytes: int = _row(2 * _GIB, _positive, "largest zip of a code artifact")
+    artifact_max_unpacked_bytes: int = _row(8 * _GIB, _positive, "largest unpacked code artifact")
+    concurrent_builds: int = _row(2, _positive, "builds that run at the same time; more wait")
+    build_timeout_s: int = _row(3600, _positive, "seconds after which a container build is stopped")
+    terminated_retention_s: int = _row(86400, _positive, "seconds that a terminated microVM stays in lists")
+    log_level: str = _row("info", _one_of("debug", "info", "warning", "error"), "how much the server says")
+
+
+def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Read the settings: arguments, then the environment, then settings.toml in the home, then defaults.
+
+    Args:
+        environment: by default that of the process.
+        overrides: values that come first, already of the right type.
+
+    Raises:
+        HostError: a value is not allowed, or the file names a setting that does not exist.
+    """
+    environment = os.environ if environment is None else environment
+    home = Path(overrides.get("home") or environment.get(f"{PREFIX}HOME") or default_home()).absolute()
+    values = _read_file(home) | _read_environment(environment) | overrides | {"home": home}
+    return Settings(**values)
+
+
+def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    names = {f"{PREFIX}{row.name.upper()}": row for row in fields(Settings)}
+    found = {name: environment[name] for name in names if environment.get(name)}
+    return {names[name].name: _parse(name, names[name].metadata["parse"], text) for name, text in found.items()}
+
+
+def _read_file(home: Path) -> dict[str, Any]:
+    path = home / FILE_NAME
+    try:
+        content = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise HostError(f"{path} cannot be read: {error}") from error
+    rows = {row.name: row for row in fields(Settings)}
+    unknown = sorted(content.keys() - rows.keys())
+    if unknown:
+        raise HostError(f"{path} names settings that do not exist: {', '.join(unknown)}")
+    return {name: _parse(name, rows[name].metadata["parse"], str(value)) for name, value in content.items()}
+
+
+def _parse(name: str, parse: Callable[[str], Any], text: str) -> Any:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise HostError(f"{name} cannot be {text!r}: {error}") from error

@@ -1,0 +1,135 @@
+"""QEMU's command line, from plain data. Nothing here opens or starts anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from emberbox.vmm.base import Cage, MachineShape, Tap, UserNetwork
+
+BINARY = "qemu-system-x86_64"
+GUEST_MAC = "02:eb:00:00:00:01"
+AGENT_PORT_NAME = "emberbox.agent"
+BOOT_ARGS = "console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on"
+
+SET_ROOT, SET_DISK, SET_DEVICES = 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptors:
+    """Open files that the QEMU process inherits, by number."""
+
+    root: int
+    disk: int
+    devices: int
+    memory: int
+    qmp: int
+    agent: int
+    tap: int | None = None
+    saved_devices: int | None = None
+    kernel: int | None = None
+    initramfs: int | None = None
+    console: int | None = None
+
+    def numbers(self) -> list[int]:
+        """Return all that are set."""
+        fields = (getattr(self, name) for name in self.__slots__)
+        return [number for number in fields if number is not None]
+
+
+def descriptor_path(fd: int) -> str:
+    """Return a path by which the process itself reaches an inherited descriptor."""
+    return f"/proc/self/fd/{fd}"
+
+
+def accelerator_args(accelerator: str) -> list[str]:
+    """Return the engine and the processor that the guest sees."""
+    if accelerator == "kvm":
+        return ["-accel", "kvm", "-cpu", "host"]
+    return ["-accel", "tcg,thread=multi", "-cpu", "max"]
+
+
+def machine_args(shape: MachineShape, fds: Descriptors, *, shared: bool) -> list[str]:
+    """Return the machine: `shared` memory is written to its file, otherwise it is copy-on-write."""
+    memory = (
+        f"memory-backend-file,id=memory,size={shape.mem_size_mib}M,mem-path={descriptor_path(fds.memory)},"
+        f"share={'on' if shared else 'off'},prealloc=off,reserve=off"
+    )
+    return [
+        *["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
+        *["-machine", "microvm,isa-serial=on,memory-backend=memory"],
+        *["-smp", str(shape.vcpu_count), "-m", str(shape.mem_size_mib), "-object", memory],
+        *["-global", "migration.send-configuration=off"],
+    ]
+
+
+def _drive_args(name: str, fd: int, set_number: int, *, read_only: bool) -> list[str]:
+    mode = "on" if read_only else "off"
+    backing = (
+        f"driver=file,node-name={name}-file,filename=/dev/fdset/{set_number},locking=off,"
+        f"discard=unmap,read-only={mode}"
+    )
+    return [
+        *["-add-fd", f"fd={fd},set={set_number}"],
+        *["-blockdev", backing],
+        *["-blockdev", f"driver=raw,node-name={name},file={name}-file,discard=unmap,read-only={mode}"],
+        *["-device", f"virtio-blk-device,drive={name},serial={name}"],
+    ]
+
+
+def network_args(network: Tap | UserNetwork, fds: Descriptors) -> list[str]:
+    """Return the one network device."""
+    device = ["-device", f"virtio-net-device,netdev=net,mac={GUEST_MAC}"]
+    if isinstance(network, Tap):
+        return ["-netdev", f"tap,id=net,fd={fds.tap}", *device]
+    forwards = [f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in network.forwards]
+    return ["-netdev", "user,id=net,restrict=on,ipv6=off" + "".join(forwards), *device]
+
+
+def device_args(network: Tap | UserNetwork, fds: Descriptors) -> list[str]:
+    """Return the devices. Their order is their address in the guest: the same at boot and at every launch."""
+    console = "null,id=console" if fds.console is None else f"file,id=console,path=/dev/fdset/{fds.console}"
+    return [
+        *([] if fds.console is None else ["-add-fd", f"fd={fds.console},set={fds.console}"]),
+        *["-chardev", console, "-serial", "chardev:console"],
+        *_drive_args("root", fds.root, SET_ROOT, read_only=True),
+        *_drive_args("disk", fds.disk, SET_DISK, read_only=False),
+        *network_args(network, fds),
+        *["-device", "virtio-serial-device"],
+        *["-chardev", f"socket,id=agent,fd={fds.agent},server=on,wait=off"],
+        *["-device", f"virtserialport,chardev=agent,name={AGENT_PORT_NAME}"],
+        *["-object", "rng-random,id=random,filename=/dev/urandom"],
+        *["-device", "virtio-rng-device,rng=random"],
+        *["-device", "virtio-balloon-device"],
+        *["-add-fd", f"fd={fds.devices},set={SET_DEVICES}"],
+        *["-chardev", f"socket,id=qmp,fd={fds.qmp},server=on,wait=off", "-mon", "chardev=qmp,mode=control"],
+    ]
+
+
+def sandbox_args() -> list[str]:
+    """Return QEMU's own seccomp filter: no new privileges, no children, no scheduling or limits of others."""
+    return ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
+
+
+def boot_args(fds: Descriptors, tsc_khz: int | None) -> list[str]:
+    """Return what a cold boot adds; `tsc_khz` is told to a kernel that has no other clock to measure it by."""
+    assert fds.kernel is not None
+    assert fds.initramfs is not None
+    kernel, initramfs = descriptor_path(fds.kernel), descriptor_path(fds.initramfs)
+    clock = "" if tsc_khz is None else f" tsc=reliable tsc_early_khz={tsc_khz}"
+    return ["-kernel", kernel, "-initrd", initramfs, "-append", BOOT_ARGS + clock]
+
+
+def restore_args(fds: Descriptors) -> list[str]:
+    """Return what a start from saved devices adds; the kernel is in the memory already."""
+    return ["-incoming", f"fd:{fds.saved_devices}", "-S"]
+
+
+def cage_args(cage: Cage) -> list[str]:
+    """Return the commands that put QEMU into its cage before it starts."""
+    enter = [] if cage.network_namespace is None else ["nsenter", f"--net={cage.network_namespace}", "--"]
+    limits = ["prlimit", "--core=0", "--"]
+    drop = ["setpriv", "--no-new-privs"]
+    if cage.uid is not None:
+        user = [f"--reuid={cage.uid}", f"--regid={cage.uid}", "--clear-groups"]
+        drop += [*user, "--inh-caps=-all", "--bounding-set=-all"]
+    return [*enter, *limits, *drop, "--"]

@@ -1,0 +1,97 @@
+"""One running QEMU."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+
+from emberbox import process
+from emberbox.model.errors import VmmError
+from emberbox.vmm.base import VmFiles
+from emberbox.vmm.qemu.arguments import SET_DEVICES
+from emberbox.vmm.qemu.monitor import Monitor
+
+RESTORE_TIMEOUT_S = 60.0
+_POLL_S = 0.002
+
+
+class QemuVm:
+    """A QEMU process that we started; see `emberbox.vmm.base.Vm` for the order rules."""
+
+    def __init__(
+        self, child: asyncio.subprocess.Process, monitor: Monitor, files: VmFiles, memory: Path, log_path: Path
+    ) -> None:
+        self._child = child
+        self._monitor = monitor
+        self._files = files
+        self._memory = memory
+        self._log_path = log_path
+
+    @property
+    def pid(self) -> int:
+        """The process id of QEMU: the cage's commands have become it by exec."""
+        return self._child.pid
+
+    @property
+    def agent_socket(self) -> Path:
+        """The Unix socket behind which the guest's agent is."""
+        return self._files.directory / "agent.sock"
+
+    async def wait_restored(self) -> None:
+        """Wait until the saved state has been loaded."""
+        deadline = time.monotonic() + RESTORE_TIMEOUT_S
+        while (await self._monitor.execute("query-status"))["status"] == "inmigrate":
+            if time.monotonic() > deadline:
+                raise VmmError(f"QEMU did not load the saved state within {RESTORE_TIMEOUT_S:g} s")
+            await asyncio.sleep(_POLL_S)
+
+    async def pause(self) -> None:
+        """Stop the virtual processors; QEMU flushes the disk as part of it."""
+        await self._monitor.execute("stop")
+
+    async def unpause(self) -> None:
+        """Let the virtual processors run."""
+        await self._monitor.execute("cont")
+
+    async def save_devices(self) -> None:
+        """Write device state: despite its name the command needs no Xen; it leaves memory out."""
+        await self._monitor.execute(
+            "xen-save-devices-state", filename=f"/dev/fdset/{SET_DEVICES}", live=False
+        )
+
+    async def forward(self, host_port: int, guest_port: int) -> None:
+        """Open a way from a port on the host's 127.0.0.1 (user network only)."""
+        command = f"hostfwd_add net tcp:127.0.0.1:{host_port}-:{guest_port}"
+        answer = await self._monitor.execute("human-monitor-command", **{"command-line": command})
+        if answer.strip():
+            raise VmmError(f"QEMU could not forward a port: {answer.strip()}")
+
+    def memory_address(self) -> int:
+        """Return where the guest's memory begins in QEMU's address space, from /proc/<pid>/maps."""
+        inode = self._memory.stat().st_ino
+        with Path(f"/proc/{self.pid}/maps").open() as maps:
+            for line in maps:
+                addresses, _, offset, _, number, *_ = line.split(maxsplit=5)
+                if int(number) == inode:
+                    return int(addresses.split("-")[0], 16) - int(offset, 16)
+        raise VmmError("the guest's memory is not mapped")
+
+    async def kill(self) -> None:
+        """End QEMU at once."""
+        await process.kill_group(self._child)
+        await self._monitor.close()
+        for name in ("qmp.sock", "agent.sock"):
+            with contextlib.suppress(OSError):
+                (self._files.directory / name).unlink()
+
+    async def wait_exited(self) -> str:
+        """Wait until QEMU has ended; return in words how."""
+        returncode = await self._child.wait()
+        how = f"QEMU {process.describe_exit(returncode)}"
+        with contextlib.suppress(OSError):
+            lines = self._log_path.read_text(errors="replace").strip().splitlines()
+            if lines:
+                how += f": {lines[-1][-300:]}"
+        return how

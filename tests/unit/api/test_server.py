@@ -1,0 +1,353 @@
+"""The whole path of a request, called in process and by unmodified AWS clients over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import uvicorn
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from emberbox.api.http import BODY_LIMIT, HttpRequest
+from emberbox.api.server import create_api
+from emberbox.model.caller import Caller
+from emberbox.model.errors import HostError, NotFoundError, ServiceError, ThrottlingError
+
+from .wire import FIND_KEY, KEY, REGION, as_http, call, sign, signed_operation
+
+ARN = "arn:aws:lambda:us-east-1:123456789012:microvm-image:web"
+STARTED = datetime(2026, 7, 25, 17, 20, tzinfo=UTC)
+
+
+class Calls:
+    """Handlers that answer from what they were asked, and remember it."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Caller, dict[str, Any]]] = []
+
+    async def get_microvm(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        self.seen.append((caller, parameters))
+        match parameters["microvmIdentifier"]:
+            case "missing":
+                raise NotFoundError("MicroVM not found: missing", resourceId="missing")
+            case "busy":
+                raise ThrottlingError("slow down")
+            case "broken":
+                raise HostError("the disk with the secret plans is full")
+            case "odd":
+                raise type("OddError", (ServiceError,), {"code": "OddException"})("secret plans")
+            case "misfit":
+                return {"noSuchMember": "secret plans"}
+        return {"microvmId": parameters["microvmIdentifier"], "state": "RUNNING", "startedAt": STARTED}
+
+    async def list_tags(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        self.seen.append((caller, parameters))
+        return {"Tags": {"resource": parameters["Resource"]}}
+
+    async def tag_resource(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        self.seen.append((caller, parameters))
+        return {}
+
+    async def create_log_group(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        self.seen.append((caller, parameters))
+        return {}
+
+
+@pytest.fixture
+def calls() -> Calls:
+    return Calls()
+
+
+@pytest.fixture
+def app(calls: Calls) -> Any:
+    microvms = {
+        "GetMicrovm": calls.get_microvm,
+        "ListTags": calls.list_tags,
+        "TagResource": calls.tag_resource,
+    }
+    return create_api(
+        {"lambda-microvms": microvms, "logs": {"CreateLogGroup": calls.create_log_group}}, FIND_KEY, REGION
+    )
+
+
+def get_microvm(identifier: str) -> HttpRequest:
+    return signed_operation("lambda-microvms", "GetMicrovm", {"microvmIdentifier": identifier})
+
+
+async def test_a_signed_request_reaches_its_handler(app: Any, calls: Calls) -> None:
+    answer = await call(app, get_microvm("m-1"))
+    assert answer.status == 200
+    body = json.loads(answer.body)
+    assert (body["microvmId"], body["startedAt"], body["stateReason"]) == ("m-1", 1785000000.0, None)
+    caller, parameters = calls.seen[0]
+    assert parameters == {"microvmIdentifier": "m-1"}
+    request_id = answer.headers["x-amzn-requestid"]
+    assert caller == Caller("123456789012", "AKIDEXAMPLE", REGION, request_id, "192.0.2.1")
+    assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", request_id)
+    assert answer.headers["content-length"] == str(len(answer.body))
+
+
+async def test_a_body_may_come_in_pieces(app: Any, calls: Calls) -> None:
+    request = signed_operation("lambda-microvms", "TagResource", {"Resource": ARN, "Tags": {"a": "b"}})
+    answer = await call(app, request, chunks=5)
+    assert (answer.status, answer.body) == (204, b"")
+    assert "content-length" not in answer.headers
+    assert calls.seen[0][1] == {"Resource": ARN, "Tags": {"a": "b"}}
+
+
+@pytest.mark.parametrize(
+    ("identifier", "status", "code"),
+    [("missing", 404, "ResourceNotFoundException"), ("busy", 429, "ThrottlingException")],
+)
+async def test_errors_of_the_service_keep_their_code(
+    app: Any, identifier: str, status: int, code: str
+) -> None:
+    answer = await call(app, get_microvm(identifier))
+    assert (answer.status, answer.headers["x-amzn-errortype"]) == (status, code)
+
+
+@pytest.mark.parametrize("identifier", ["broken", "odd", "misfit"])
+async def test_our_own_faults_show_only_the_request_id(
+    app: Any, identifier: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = await call(app, get_microvm(identifier))
+    request_id = answer.headers["x-amzn-requestid"]
+    assert (answer.status, answer.headers["x-amzn-errortype"]) == (500, "InternalServerException")
+    assert request_id in json.loads(answer.body)["message"]
+    assert b"secret" not in answer.body
+    failure = next(record for record in caplog.records if record.levelno >= logging.ERROR)
+    assert request_id in failure.getMessage()
+    assert failure.exc_info is not None
+
+
+async def test_a_credential_source_that_fails_is_an_internal_error(calls: Calls) -> None:
+    def find(access_key_id: str) -> None:
+        raise OSError("the secret store is gone")
+
+    answer = await call(create_api({}, find, REGION), get_microvm("m"))
+    assert (answer.status, answer.headers["x-amzn-errortype"]) == (500, "InternalServerException")
+    assert b"secret" not in answer.body
+
+
+async def test_constraints_are_checked_before_the_handler(app: Any, calls: Calls) -> None:
+    request = signed_operation("lambda-microvms", "TagResource", {"Resource": "web", "Tags": {"a": "b"}})
+    answer = await call(app, request)
+    assert (answer.status, answer.headers["x-amzn-errortype"]) == (400, "ValidationException")
+    assert json.loads(answer.body)["message"].startswith(
+        "1 validation error detected: Value 'web' at 'resource'"
+    )
+    assert calls.seen == []
+
+
+async def test_a_stranger_learns_nothing_about_the_routes(app: Any) -> None:
+    answers = [
+        await call(app, HttpRequest("GET", path, "", (("host", "x"),), b""))
+        for path in ("/2025-09-09/microvms", "/no/such/route")
+    ]
+    assert {(answer.status, answer.headers["x-amzn-errortype"], answer.body) for answer in answers} == {
+        (403, "MissingAuthenticationTokenException", b'{"message":"Missing Authentication Token"}')
+    }
+
+
+async def test_an_unknown_route_is_404_once_signed(app: Any) -> None:
+    answer = await call(app, as_http(sign(AWSRequest("GET", "http://emberbox.test/2025-09-09/nothing"))))
+    assert (answer.status, answer.headers["x-amzn-errortype"]) == (404, "UnknownOperationException")
+    assert answer.body == b'{"message":null}'
+
+
+async def test_a_signature_for_logs_does_not_open_lambda(app: Any, calls: Calls) -> None:
+    request = AWSRequest("GET", "http://emberbox.test/2025-09-09/microvms/m")
+    answer = await call(app, as_http(sign(request, service="logs")))
+    assert (answer.status, answer.headers["x-amzn-errortype"]) == (403, "InvalidSignatureException")
+    assert calls.seen == []
+
+
+async def test_json_1_1_is_found_by_its_target(app: Any, calls: Calls) -> None:
+    answer = await call(app, signed_operation("logs", "CreateLogGroup", {"logGroupName": "/aws/x"}))
+    assert (answer.status, answer.body) == (200, b"")
+    assert calls.seen[0][1] == {"logGroupName": "/aws/x"}
+    bad = await call(app, signed_operation("logs", "CreateLogGroup", {"logGroupName": "?"}))
+    assert (bad.status, json.loads(bad.body)["__type"]) == (400, "InvalidParameterException")
+
+
+async def test_a_body_over_the_limit_is_refused(app: Any) -> None:
+    request = replace(get_microvm("m"), body=b" " * (BODY_LIMIT + 1))
+    answer = await call(app, request, chunks=7)
+    assert (answer.status, answer.headers["x-amzn-errortype"]) == (413, "RequestEntityTooLargeException")
+    at_limit = await call(app, replace(request, body=b" " * BODY_LIMIT), chunks=7)
+    assert at_limit.headers["x-amzn-errortype"] == "InvalidSignatureException"
+
+
+@pytest.mark.parametrize(("megabytes", "taken"), [(8, 8), (1000, 61)])
+async def test_an_oversized_body_is_read_to_its_end_but_not_for_ever(
+    app: Any, megabytes: int, taken: int
+) -> None:
+    received = 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal received
+        received += 1
+        return {"type": "http.request", "body": megabyte, "more_body": received < megabytes}
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    megabyte, sent = bytes(1 << 20), list[Any]()
+    scope = {"type": "http", "method": "POST", "path": "/x", "query_string": b"", "headers": []}
+    await app(scope, receive, send)
+    assert (sent[0]["status"], received) == (413, taken)
+
+
+@pytest.mark.parametrize("path", ["/2025-09-09/microvms/a#b", "/a b", "/ü"])
+async def test_a_path_that_no_client_may_send_is_refused(app: Any, path: str) -> None:
+    answer = await call(app, replace(get_microvm("m"), raw_path=path))
+    assert (answer.status, answer.body) == (400, b'{"message":null}')
+
+
+async def test_health_needs_no_signature(app: Any) -> None:
+    answer = await call(app, HttpRequest("GET", "/health", "", (), b""))
+    assert (answer.status, json.loads(answer.body)) == (200, {"status": "ok"})
+
+
+async def test_nothing_is_sent_to_a_client_that_hung_up(app: Any) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    scope = {"type": "http", "method": "GET", "path": "/x", "query_string": b"", "headers": []}
+    await app(scope, receive, send)
+    assert sent == []
+
+
+@pytest.mark.parametrize(
+    "handlers",
+    [{"lambda-microvms": {"NoSuch": None}}, {"s3": {"ListBuckets": None}}],
+    ids=["operation", "service"],
+)
+def test_a_handler_for_nothing_is_refused_at_start(handlers: Any) -> None:
+    with pytest.raises(ValueError, match="has no operation"):
+        create_api(handlers, FIND_KEY, REGION)
+
+
+class Served:
+    """The application on a loopback port, counting requests."""
+
+    def __init__(self, app: Any) -> None:
+        self.requests = 0
+        self._app = app
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self._server = uvicorn.Server(uvicorn.Config(self._count, interface="asgi3", log_config=None))
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._server.serve([self._socket])))
+
+    async def _count(self, scope: Any, receive: Any, send: Any) -> None:
+        self.requests += scope["type"] == "http"
+        await self._app(scope, receive, send)
+
+    def __enter__(self) -> Served:
+        self._thread.start()
+        while not self._server.started:
+            time.sleep(0.005)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+    def client(self, service: str = "lambda-microvms", **config: Any) -> Any:
+        return boto3.client(
+            service,
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id=KEY.access_key_id,
+            aws_secret_access_key=KEY.secret_access_key,
+            config=Config(**config),
+        )
+
+
+@pytest.fixture
+def served(app: Any) -> Iterator[Served]:
+    with Served(app) as running:
+        yield running
+
+
+def test_boto3_gets_a_microvm(served: Served) -> None:
+    answer = served.client().get_microvm(microvmIdentifier="m 1/ü:%2F")
+    assert (answer["microvmId"], answer["startedAt"]) == ("m 1/ü:%2F", STARTED)
+    assert "stateReason" not in answer
+
+
+def test_boto3_puts_arns_in_the_path(served: Served, calls: Calls) -> None:
+    client = served.client()
+    assert client.list_tags(Resource=ARN)["Tags"] == {"resource": ARN}
+    client.tag_resource(Resource=ARN, Tags={"a": "é"})
+    assert calls.seen[-1][1] == {"Resource": ARN, "Tags": {"a": "é"}}
+    assert calls.seen[-1][0].source_ip == "127.0.0.1"
+
+
+def test_boto3_speaks_json_1_1_to_the_same_port(served: Served, calls: Calls) -> None:
+    served.client("logs").create_log_group(logGroupName="/aws/lambda-microvms/web")
+    assert calls.seen[0][1] == {"logGroupName": "/aws/lambda-microvms/web"}
+
+
+def test_boto3_raises_the_modelled_exception(served: Served) -> None:
+    client = served.client()
+    with pytest.raises(client.exceptions.ResourceNotFoundException) as caught:
+        client.get_microvm(microvmIdentifier="missing")
+    assert caught.value.response["Error"] == {
+        "Message": "MicroVM not found: missing",
+        "Code": "ResourceNotFoundException",
+    }
+    assert caught.value.response["resourceId"] == "missing"
+
+
+@pytest.mark.parametrize("mode", ["legacy", "standard", "adaptive"])
+def test_boto3_does_not_repeat_what_is_not_supported(served: Served, mode: str) -> None:
+    client = served.client(retries={"mode": mode, "max_attempts": 3})
+    with pytest.raises(ClientError) as caught:
+        client.list_microvms()
+    assert caught.value.response["Error"] == {
+        "Code": "NotImplementedException",
+        "Message": "ListMicrovms is not supported yet by Emberbox",
+    }
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501
+    assert served.requests == 1
+
+
+def test_a_presigned_url_from_boto3_works(served: Served) -> None:
+    url = served.client().generate_presigned_url("list_tags", {"Resource": ARN})
+    with urllib.request.urlopen(url) as answer:
+        assert json.loads(answer.read()) == {"Tags": {"resource": ARN}}
+
+
+def test_the_aws_command_line_works(served: Served, tmp_path: Path) -> None:
+    aws = Path(sys.executable).parent / "aws"
+    keys = {"AWS_ACCESS_KEY_ID": KEY.access_key_id, "AWS_SECRET_ACCESS_KEY": KEY.secret_access_key}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "AWS_DEFAULT_REGION": REGION, **keys}
+    command = [aws, "--endpoint-url", served.url, "lambda-microvms", "list-tags", "--resource", ARN]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"Tags": {"resource": ARN}}

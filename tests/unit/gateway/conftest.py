@@ -1,0 +1,21 @@
+"""Fixtures: one gateway for all tests of a module, set back before each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from gateway_world import World, start_world
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    async with start_world(tmp_path_factory.mktemp("gw")) as made:
+        yield made
+
+
+@pytest.fixture
+def world(shared_world: World) -> World:
+    shared_world.reset()
+    return shared_world
