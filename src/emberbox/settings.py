@@ -69,7 +69,7 @@ def _network(text: str) -> ipaddress.IPv4Network:
     return network
 
 
-def _row(default: Any, parse: Callable[[str], Any], help_text: str) -> Any:
+def _row(default: Any, parse: Callable[[str], Any], help_text: str) -> Any:  # makes a dataclass field
     return field(default=default, metadata={"parse": parse, "help": help_text})
 
 
@@ -80,9 +80,7 @@ class Settings:
     home: Path = field(metadata={"parse": Path, "help": "the one directory that holds all state"})
     region: str = _row("us-east-1", _matching(r"[a-z]{2}(-[a-z]+)+-\d", "a region name"), "the region it plays")
     account_id: str = _row("000000000000", _matching(r"\d{12}", "12 digits"), "the account of the first key")
-    domain: str = _row(
-        "localhost", _matching(r"[a-z0-9.-]{1,200}", "a domain name"), "microVM endpoints end in it"
-    )
+    domain: str = _row("localhost", _matching(r"[a-z0-9.-]{1,200}", "a domain name"), "microVM endpoints end in it")
     api_host: str = _row("127.0.0.1", str, "the address that the API listens on")
     api_port: int = _row(9070, _port, "the API's port; 0 takes a free one")
     gateway_host: str = _row("127.0.0.1", str, "the address that the gateway listens on")

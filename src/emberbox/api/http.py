@@ -74,9 +74,7 @@ async def read_request(scope: Mapping[str, Any], receive: Any) -> HttpRequest:
     path = raw_path.decode("latin-1")
     if not _PRINTABLE.issuperset(path):
         raise WireError(None)
-    headers = tuple(
-        (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]
-    )
+    headers = tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"])
     return HttpRequest(
         method=scope["method"].upper(),
         raw_path=path,

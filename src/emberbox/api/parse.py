@@ -124,10 +124,7 @@ def _parse_value(shape: Shape, value: Any) -> Any:
         case "map":
             if not isinstance(value, dict):
                 raise SerializationError("Expected map or null")
-            return {
-                _parse_string(shape.key, key): _parse_nullable(shape.value, item)
-                for key, item in value.items()
-            }
+            return {_parse_string(shape.key, key): _parse_nullable(shape.value, item) for key, item in value.items()}
     if isinstance(value, dict):
         raise SerializationError("Start of structure or map found where not expected")
     if isinstance(value, list):

@@ -129,9 +129,7 @@ def _is_too_long(shape: Shape, value: Any) -> bool:
     return most is not None and len(value) > int(most)
 
 
-def _summary(
-    shape: Shape, value: Any, path: str, subject: str, inner: Shape, items: Any
-) -> Iterator[Violation]:
+def _summary(shape: Shape, value: Any, path: str, subject: str, inner: Shape, items: Any) -> Iterator[Violation]:
     """Yield one violation of a container some of whose scalars break their constraints."""
     if any(item is None or _constraints(inner, item) for item in items):
         rules = ", ".join([*(phrase for phrase, _ in _rules(inner)), _NOT_NULL])

@@ -36,9 +36,7 @@ Kind = Literal["application", "shell"]
 
 _ALGORITHMS: Final = ["dir", "A256GCM"]
 # header . empty key . 96-bit iv . claims . 128-bit tag (RFC 7518, section 5.3)
-_SHAPE: Final = re.compile(
-    r"([A-Za-z0-9_-]{20,400})\.\.[A-Za-z0-9_-]{16}\.[A-Za-z0-9_-]{2,6000}\.[A-Za-z0-9_-]{22}"
-)
+_SHAPE: Final = re.compile(r"([A-Za-z0-9_-]{20,400})\.\.[A-Za-z0-9_-]{16}\.[A-Za-z0-9_-]{2,6000}\.[A-Za-z0-9_-]{22}")
 _KEY_BYTES: Final = 32
 _OLDER_KEYS: Final = 3  # a token lives for an hour at most, so three rotations an hour cut nobody off
 _OPENED_TOKENS: Final = 4096
@@ -91,9 +89,7 @@ def _port_range(entry: Mapping[str, Any]) -> tuple[int, int]:
         case {"allPorts": _, **rest} if not rest:
             first, last = _FIRST_PORT, _LAST_PORT
         case _:
-            raise ValidationError(
-                "Each member of allowedPorts must set exactly one of port, range and allPorts"
-            )
+            raise ValidationError("Each member of allowedPorts must set exactly one of port, range and allPorts")
     if not _FIRST_PORT <= first <= last <= _LAST_PORT:
         raise ValidationError(
             f"Ports in allowedPorts must be from {_FIRST_PORT} to {_LAST_PORT}, and startPort at most endPort"
@@ -154,9 +150,7 @@ class TokenKeys:
         self._keys = keys
         self._opened.clear()
 
-    def mint(
-        self, microvm_id: str, ports: PortGrant, expires_at: datetime, kind: Kind = "application"
-    ) -> str:
+    def mint(self, microvm_id: str, ports: PortGrant, expires_at: datetime, kind: Kind = "application") -> str:
         """Make a token.
 
         Args:
@@ -224,9 +218,7 @@ class TokenKeys:
             with contextlib.suppress(FileExistsError):  # another process was first: its keys count
                 _write_private(self._path, _dump([_new_key()]), replace=False)
         if stat.S_IMODE(self._path.stat().st_mode) & 0o077:
-            raise HostError(
-                f"the token keys {self._path} are open to other users; run: chmod 600 {self._path}"
-            )
+            raise HostError(f"the token keys {self._path} are open to other users; run: chmod 600 {self._path}")
         try:
             return _parse(self._path.read_text())
         except (ValueError, KeyError, TypeError) as error:
@@ -250,9 +242,7 @@ def _new_key() -> _Key:
 
 
 def _dump(keys: Sequence[_Key]) -> str:
-    rows = [
-        {"kid": key.kid, "secret": base64.urlsafe_b64encode(key.secret.raw_value).decode()} for key in keys
-    ]
+    rows = [{"kid": key.kid, "secret": base64.urlsafe_b64encode(key.secret.raw_value).decode()} for key in keys]
     return json.dumps({"keys": rows}, indent=2) + "\n"
 
 

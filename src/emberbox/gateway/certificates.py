@@ -25,9 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from emberbox.model.errors import HostError
 
 _AUTHORITY_LIFE: Final = dt.timedelta(days=3650)
-_SERVER_LIFE: Final = dt.timedelta(
-    days=397
-)  # browsers refuse server certificates that last longer than 398 days
+_SERVER_LIFE: Final = dt.timedelta(days=397)  # browsers refuse server certificates that last longer than 398 days
 _RENEW_BEFORE: Final = dt.timedelta(days=30)
 _CLOCK_SKEW: Final = dt.timedelta(hours=1)
 
@@ -53,9 +51,7 @@ def endpoint_names(region: str, domain: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def ensure_certificates(
-    directory: Path, names: Sequence[str], now: dt.datetime | None = None
-) -> Certificates:
+def ensure_certificates(directory: Path, names: Sequence[str], now: dt.datetime | None = None) -> Certificates:
     """Make what is missing, renew what ends within 30 days or has other names, keep the rest.
 
     Args:
@@ -94,9 +90,7 @@ def _ensure_server(paths: Certificates, authority: _Pair, names: Sequence[str], 
     _store(pair, [pair.certificate, authority.certificate], paths.certificate_path, paths.key_path)
 
 
-def _is_current(
-    certificate: x509.Certificate, authority: _Pair, names: Sequence[str], now: dt.datetime
-) -> bool:
+def _is_current(certificate: x509.Certificate, authority: _Pair, names: Sequence[str], now: dt.datetime) -> bool:
     """Say whether a server certificate lasts, has the wanted names, and is of this authority."""
     try:
         certificate.verify_directly_issued_by(authority.certificate)

@@ -46,9 +46,7 @@ _GUEST_HTTP2: Final = "guest_http2"
 # Names that a client may not speak to Envoy, nor a guest to a client.
 _ENVOYS: Final = "x[-_](envoy|emberbox)[-_].*"
 # Names that no guest sees; also with underscores, which frameworks such as WSGI cannot tell from hyphens.
-_NOT_FOR_GUESTS: Final = (
-    "x[-_](aws[-_]proxy|envoy|emberbox|forwarded)[-_].*|x[-_]amzn_.*|x_amzn[-_].*|forwarded"
-)
+_NOT_FOR_GUESTS: Final = "x[-_](aws[-_]proxy|envoy|emberbox|forwarded)[-_].*|x[-_]amzn_.*|x_amzn[-_].*|forwarded"
 _NEVER: Final = "0s"  # Envoy's way of saying that a timeout is off
 _UPSTREAM_FAILED: Final = ["UF", "UC", "UH", "UR", "UO", "UPE", "LR", "URX"]
 _SOL_SOCKET, _SO_KEEPALIVE = 1, 9
@@ -105,9 +103,7 @@ def write_bootstrap(settings: EnvoySettings, path: Path) -> None:
         HostError: the socket's path is longer than the kernel allows.
     """
     if len(str(settings.authoriser_path).encode()) > 107:  # sun_path in unix(7)
-        raise HostError(
-            f"{settings.authoriser_path} is too long for a socket; choose a shorter state directory"
-        )
+        raise HostError(f"{settings.authoriser_path} is too long for a socket; choose a shorter state directory")
     path.write_text(json.dumps(render_bootstrap(settings), indent=2) + "\n")
 
 
@@ -328,9 +324,7 @@ def _guest_cluster(settings: EnvoySettings, name: str, protocol: Config) -> Conf
     destination = {"metadata_key": {"key": _AUTHZ_METADATA, "path": [{"key": UPSTREAM_HEADER}]}}
     upstream_filters = [
         _scrub("scrub_guest", request=_NOT_FOR_GUESTS, response=_ENVOYS),
-        _typed(
-            "envoy.filters.http.upstream_codec", {"@type": f"{_HTTP_FILTERS}.upstream_codec.v3.UpstreamCodec"}
-        ),
+        _typed("envoy.filters.http.upstream_codec", {"@type": f"{_HTTP_FILTERS}.upstream_codec.v3.UpstreamCodec"}),
     ]
     return {
         "name": name,

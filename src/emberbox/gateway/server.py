@@ -14,8 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
-
+from emberbox.asgi import serve
 from emberbox.control.tokens import TokenKeys
 from emberbox.gateway.authoriser import Authoriser, Directory
 from emberbox.gateway.certificates import Certificates, endpoint_names, ensure_certificates
@@ -65,9 +64,7 @@ class Gateway:
 
 
 @contextlib.asynccontextmanager
-async def start_gateway(
-    settings: GatewaySettings, directory: Directory, keys: TokenKeys
-) -> AsyncIterator[Gateway]:
+async def start_gateway(settings: GatewaySettings, directory: Directory, keys: TokenKeys) -> AsyncIterator[Gateway]:
     """Serve endpoints for as long as the block lasts.
 
     Args:
@@ -81,9 +78,7 @@ async def start_gateway(
     """
     settings.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.directory.chmod(0o700)  # who reaches the authoriser's socket could ask about tokens
-    certificates = ensure_certificates(
-        settings.directory / "tls", endpoint_names(settings.region, settings.domain)
-    )
+    certificates = ensure_certificates(settings.directory / "tls", endpoint_names(settings.region, settings.domain))
     port = settings.port or _free_port(settings.address)
     socket_path = settings.directory / "authoriser.sock"
     config_path = settings.directory / "envoy.json"
@@ -96,9 +91,11 @@ async def start_gateway(
         directory=settings.directory,
         is_ready=_accepts_tls(settings.address, port, certificates.authority_path),
     )
-    async with _serve(app, socket_path), supervise(helper):
-        log.info("endpoints are served at %s, port %d", settings.address, port)
-        yield Gateway(port, certificates.authority_path, helper.log_path)
+    # The authoriser outlives Envoy's idle connections, so that only Envoy closes them.
+    with _listen(socket_path) as listener:
+        async with serve(app, listener, keep_alive_s=3600), supervise(helper):
+            log.info("endpoints are served at %s, port %d", settings.address, port)
+            yield Gateway(port, certificates.authority_path, helper.log_path)
 
 
 def _envoy_settings(
@@ -114,50 +111,19 @@ def _envoy_settings(
     )
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn inside an event loop that is not its own: signals are the business of whoever owns the loop."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signal handlers as they are."""
-        yield
-
-
-@contextlib.asynccontextmanager
-async def _serve(app: Authoriser, socket_path: Path) -> AsyncIterator[None]:
-    """Run the authoriser on a Unix socket for as long as the block lasts."""
-    server = _Server(_uvicorn_config(app, socket_path))
-    task = asyncio.create_task(server.serve())
-    try:
-        while not server.started:
-            if task.done():
-                raise HostError(f"the authoriser cannot listen on {socket_path}") from task.exception()
-            await asyncio.sleep(0.005)
-        yield
-    finally:
-        server.should_exit = True
-        await asyncio.gather(task, return_exceptions=True)
-        socket_path.unlink(missing_ok=True)
-
-
-def _uvicorn_config(app: Authoriser, socket_path: Path) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        uds=str(socket_path),
-        interface="asgi3",
-        lifespan="off",
-        ws="none",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=3600,  # longer than Envoy's, so that only Envoy closes idle connections
-        timeout_graceful_shutdown=1,  # requests held for a microVM that resumes do not hold us
-        backlog=4096,
-        h11_max_incomplete_event_size=256 << 10,  # more than the header sizes that Envoy lets through
-    )
+@contextlib.contextmanager
+def _listen(socket_path: Path) -> Iterator[socket.socket]:
+    """Bind the authoriser's socket; its path goes with the block."""
+    socket_path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        try:
+            listener.bind(str(socket_path))
+        except OSError as error:
+            raise HostError(f"the authoriser cannot listen on {socket_path}: {error}") from error
+        try:
+            yield listener
+        finally:
+            socket_path.unlink(missing_ok=True)
 
 
 def _free_port(address: str) -> int:
@@ -176,9 +142,7 @@ def _accepts_tls(address: str, port: int, authority_path: Path) -> Callable[[], 
     async def accepts() -> bool:
         try:
             async with asyncio.timeout(5):
-                _, writer = await asyncio.open_connection(
-                    target, port, ssl=context, server_hostname="localhost"
-                )
+                _, writer = await asyncio.open_connection(target, port, ssl=context, server_hostname="localhost")
         except (OSError, TimeoutError):
             return False
         writer.close()

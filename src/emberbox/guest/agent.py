@@ -115,9 +115,7 @@ class Agent:
     Requests of the same kind must not overlap: there is one driver per microVM.
     """
 
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, on_output: OutputListener
-    ) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, on_output: OutputListener) -> None:
         self._reader = reader
         self._writer = writer
         self._on_output = on_output
@@ -269,9 +267,7 @@ class Agent:
         Raises:
             GuestError: it could not be started; the text says why.
         """
-        await self._request(
-            Frame(FrameType.START, 0, encode_application(application)), FrameType.STARTED, timeout_s
-        )
+        await self._request(Frame(FrameType.START, 0, encode_application(application)), FrameType.STARTED, timeout_s)
 
     async def freeze(self, timeout_s: float = 10) -> None:
         """Stop every process of the application, pass on what it wrote, and close all streams."""

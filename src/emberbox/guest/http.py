@@ -21,9 +21,7 @@ class Answer:
     body: bytes
 
 
-async def post(
-    agent: Agent, port: int, path: str, body: bytes, headers: dict[str, str], timeout_s: float
-) -> Answer:
+async def post(agent: Agent, port: int, path: str, body: bytes, headers: dict[str, str], timeout_s: float) -> Answer:
     """POST to `http://localhost:<port><path>` in the guest and return the answer.
 
     Raises:
@@ -39,9 +37,7 @@ async def post(
             stream.close()
 
 
-async def _exchange(
-    stream: GuestStream, port: int, path: str, body: bytes, headers: dict[str, str]
-) -> Answer:
+async def _exchange(stream: GuestStream, port: int, path: str, body: bytes, headers: dict[str, str]) -> Answer:
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=BODY_LIMIT)
     head = {"Host": f"localhost:{port}", "Content-Length": str(len(body)), "Connection": "close", **headers}
     request = h11.Request(method="POST", target=path, headers=list(head.items()))

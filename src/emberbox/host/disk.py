@@ -31,13 +31,8 @@ async def make_writable(destination: Path, size_bytes: int) -> None:
     """
     with destination.open("xb") as disk:
         disk.truncate(size_bytes)
-    await process.run(
-        [
-            *["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal,^resize_inode", "-m", "0", "-i", "65536"],
-            *["-E", "lazy_itable_init=1,nodiscard", destination],
-        ],
-        timeout=60,
-    )
+    features = ["-t", "ext4", "-O", "^has_journal,^resize_inode", "-m", "0", "-i", "65536"]
+    await process.run(["mke2fs", "-q", *features, "-E", "lazy_itable_init=1,nodiscard", destination], timeout=60)
 
 
 def copy_sparse(source: Path, destination: Path) -> None:

@@ -150,5 +150,5 @@ def _punch_extent(fd: int, start: int, end: int) -> None:
     data = np.frombuffer(os.pread(fd, end - start, start), np.uint64)
     words = PAGE_BYTES // 8
     whole = data[: len(data) // words * words].reshape(-1, words)
-    for first, count in runs_of(~whole.any(axis=1)):
+    for first, count in runs_of(np.logical_not(whole.any(axis=1))):
         _punch_hole(fd, start + first * PAGE_BYTES, count * PAGE_BYTES)

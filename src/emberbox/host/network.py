@@ -109,9 +109,10 @@ def _is_reachable_resolver(text: str) -> bool:
 
 def render_namespace_rules(resolver: str | None) -> str:
     """Return the nftables rules inside a slot's namespace."""
-    dns_nat = dns_pass = ""
+    dns_nat = dns_pass = build_dns_pass = ""
     if resolver:
         dns_nat = f'iifname "tap0" ip daddr {DNS_ADDRESS} meta l4proto {{ tcp, udp }} th dport 53 dnat to {resolver}'
+        build_dns_pass = f"ip daddr {resolver} meta l4proto {{ tcp, udp }} th dport 53 accept"
         dns_pass = f'iifname "tap0" ip daddr {resolver} meta l4proto {{ tcp, udp }} th dport 53 accept'
     return f"""
 table ip emberbox {{
@@ -126,7 +127,13 @@ table ip emberbox {{
   }}
   chain input {{
     type filter hook input priority filter; policy drop
+    iifname "up0" ct state established,related accept
     iifname "tap0" ip daddr {GATEWAY_ADDRESS} icmp type echo-request accept
+  }}
+  chain output {{
+    type filter hook output priority filter
+    {build_dns_pass}
+    ip daddr {{ {REFUSED_NETWORKS} }} reject with icmp type admin-prohibited
   }}
   chain forward {{
     type filter hook forward priority filter; policy drop
@@ -200,6 +207,20 @@ class TapNetwork:
         """Which of the machine's 64 places this server holds."""
         return self._instance
 
+    @property
+    def void(self) -> Path:
+        """A namespace with no way out, in which VMM processes run: they reach the guest's network by the tap."""
+        return _NETNS_DIRECTORY / f"emberbox-{self._instance}-void"
+
+    @property
+    def resolver(self) -> str | None:
+        """The host's name server that guests and builds may ask."""
+        return self._resolver
+
+    def namespace_path(self, slot: Slot) -> Path:
+        """Return the path of a slot's namespace."""
+        return _NETNS_DIRECTORY / slot.namespace
+
     async def open(self) -> None:
         """Take a place on this machine and make the first slots.
 
@@ -211,6 +232,7 @@ class TapNetwork:
             if Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "0":
                 log.info("turning on net.ipv4.ip_forward, so that guests reach the internet")
                 Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+            await process.run(["ip", "netns", "add", self.void.name])
             self._free.append(await self._make())
         except BaseException:
             await self.close()
@@ -255,12 +277,7 @@ class TapNetwork:
             self._refill.cancel()
             with contextlib.suppress(asyncio.CancelledError, HostError):
                 await self._refill
-        prefix = f"emberbox-{self._instance}-"
-        names = sorted(path.name for path in _NETNS_DIRECTORY.glob(f"{prefix}*"))
-        for name in names:
-            number = int(name.removeprefix(prefix))
-            await _remove_namespace(plan_slot(self._network, self._instance, number))
-        await process.run(["nft", "delete", "table", "inet", _table(self._instance)], check=False)
+        await remove_instance(self._network, self._instance)
         self._threads.shutdown()
 
     def _start_refill(self) -> None:
@@ -375,6 +392,18 @@ async def _remove_namespace(slot: Slot) -> None:
     """Its devices go with it; the veth's end on the host is removed by name, as the kernel takes its time."""
     await process.run(["ip", "link", "delete", slot.interface], check=False)
     await process.run(["ip", "netns", "delete", slot.namespace], check=False)
+
+
+async def remove_instance(network: ipaddress.IPv4Network, instance: int) -> None:
+    """Remove all that a server made: its own at its end, or what a killed one left."""
+    prefix = f"emberbox-{instance}-"
+    for path in sorted(_NETNS_DIRECTORY.glob(f"{prefix}*")):
+        number = path.name.removeprefix(prefix)
+        if number.isdecimal():
+            await _remove_namespace(plan_slot(network, instance, int(number)))
+        else:
+            await process.run(["ip", "netns", "delete", path.name], check=False)
+    await process.run(["nft", "delete", "table", "inet", _table(instance)], check=False)
 
 
 def is_possible() -> str | None:

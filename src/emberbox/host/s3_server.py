@@ -29,9 +29,7 @@ from emberbox.model.errors import HostError
 
 _ADDRESS: Final = "127.0.0.1"
 _ACCESS_KEY_ID: Final = re.compile(r"[A-Za-z0-9]{4,128}")
-_HEADER_BYTES: Final = (
-    65536  # rclone's default, 4096, is less than a presigned request with metadata may have
-)
+_HEADER_BYTES: Final = 65536  # rclone's default, 4096, is less than a presigned request with metadata may have
 
 
 @dataclass(frozen=True, slots=True)

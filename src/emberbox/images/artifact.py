@@ -127,9 +127,7 @@ def _copy(body: Any, file: io.BufferedWriter, max_bytes: int, cancelled: threadi
     for chunk in body.iter_chunks(_CHUNK):
         size += len(chunk)
         if size > max_bytes:
-            raise BuildError(
-                "ARCHIVE_INVALID", f"the artifact is larger than {max_bytes} bytes; make it smaller"
-            )
+            raise BuildError("ARCHIVE_INVALID", f"the artifact is larger than {max_bytes} bytes; make it smaller")
         if cancelled.is_set():
             raise BuildError("INTERNAL_PLATFORM_ERROR", "the build was cancelled")
         file.write(chunk)
@@ -161,9 +159,7 @@ def _disk_errors() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            raise BuildError(
-                "DISK_STORAGE_FULL", "the disk is full; free some space and build again"
-            ) from error
+            raise BuildError("DISK_STORAGE_FULL", "the disk is full; free some space and build again") from error
         raise
 
 
@@ -216,9 +212,7 @@ class _Unpacking:
         self._root = root
         self._limits = limits
         self._total_bytes = 0
-        self._most_bytes = min(
-            limits.total_bytes, max(_RATIO_FLOOR_BYTES, limits.ratio * archive.stat().st_size)
-        )
+        self._most_bytes = min(limits.total_bytes, max(_RATIO_FLOOR_BYTES, limits.ratio * archive.stat().st_size))
 
     def run(self) -> None:
         with (
@@ -249,9 +243,7 @@ class _Unpacking:
                 file.write(chunk)
             os.fchmod(handle, _permissions(entry, 0o644) | 0o600)
 
-    def _contents(
-        self, opened: zipfile.ZipFile, path: str, entry: zipfile.ZipInfo, most_bytes: int
-    ) -> Iterator[bytes]:
+    def _contents(self, opened: zipfile.ZipFile, path: str, entry: zipfile.ZipInfo, most_bytes: int) -> Iterator[bytes]:
         """Unpack one entry, counting what really comes out."""
         size = 0
         with opened.open(entry) as source:
@@ -306,9 +298,7 @@ def _plan(opened: zipfile.ZipFile, limits: UnpackLimits) -> dict[str, zipfile.Zi
     _check_parents(entries)
     dockerfile = entries.get("Dockerfile")
     if dockerfile is None or dockerfile.is_dir() or _is_link(dockerfile):
-        raise BuildError(
-            "ARCHIVE_DOCKERFILE_NOT_FOUND", "put a regular file named Dockerfile at the zip's root"
-        )
+        raise BuildError("ARCHIVE_DOCKERFILE_NOT_FOUND", "put a regular file named Dockerfile at the zip's root")
     return entries
 
 

@@ -65,8 +65,7 @@ def machine_args(shape: MachineShape, fds: Descriptors, *, shared: bool) -> list
 def _drive_args(name: str, fd: int, set_number: int, *, read_only: bool) -> list[str]:
     mode = "on" if read_only else "off"
     backing = (
-        f"driver=file,node-name={name}-file,filename=/dev/fdset/{set_number},locking=off,"
-        f"discard=unmap,read-only={mode}"
+        f"driver=file,node-name={name}-file,filename=/dev/fdset/{set_number},locking=off,discard=unmap,read-only={mode}"
     )
     return [
         *["-add-fd", f"fd={fd},set={set_number}"],

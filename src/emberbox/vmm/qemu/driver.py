@@ -92,9 +92,7 @@ class QemuDriver:
                 *arguments.device_args(plan.network, fds),
                 *arguments.restore_args(fds),
             ]
-            vm = await self._spawn(
-                command, fds, plan.files, plan.cage, environment, plan.memory_base, layer_fds
-            )
+            vm = await self._spawn(command, fds, plan.files, plan.cage, environment, plan.memory_base, layer_fds)
         try:
             await vm.wait_restored()
         except BaseException:
@@ -183,9 +181,7 @@ def _short_path(path: Path) -> Iterator[str]:
         os.close(directory)
 
 
-def _common(
-    opened: contextlib.ExitStack, files: VmFiles, cage: Cage, network: Tap | UserNetwork
-) -> dict[str, int]:
+def _common(opened: contextlib.ExitStack, files: VmFiles, cage: Cage, network: Tap | UserNetwork) -> dict[str, int]:
     fds = {
         "root": _open(opened, files.root, os.O_RDONLY),
         "disk": _open(opened, files.disk, os.O_RDWR, cage),
@@ -196,9 +192,7 @@ def _common(
     return fds | ({"tap": network.fd} if isinstance(network, Tap) else {})
 
 
-def _open_layers(
-    opened: contextlib.ExitStack, layers: tuple[MemoryLayer, ...]
-) -> tuple[int | None, tuple[int, ...]]:
+def _open_layers(opened: contextlib.ExitStack, layers: tuple[MemoryLayer, ...]) -> tuple[int | None, tuple[int, ...]]:
     """Describe the layers to the memory shim in an unnamed file (the form is in agent/memory_shim.c)."""
     if not layers:
         return None, ()

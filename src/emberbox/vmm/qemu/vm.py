@@ -21,7 +21,12 @@ class QemuVm:
     """A QEMU process that we started; see `emberbox.vmm.base.Vm` for the order rules."""
 
     def __init__(
-        self, child: asyncio.subprocess.Process, monitor: Monitor, files: VmFiles, memory: Path, log_path: Path
+        self,
+        child: asyncio.subprocess.Process,
+        monitor: Monitor,
+        files: VmFiles,
+        memory: Path,
+        log_path: Path,
     ) -> None:
         self._child = child
         self._monitor = monitor
@@ -57,9 +62,7 @@ class QemuVm:
 
     async def save_devices(self) -> None:
         """Write device state: despite its name the command needs no Xen; it leaves memory out."""
-        await self._monitor.execute(
-            "xen-save-devices-state", filename=f"/dev/fdset/{SET_DEVICES}", live=False
-        )
+        await self._monitor.execute("xen-save-devices-state", filename=f"/dev/fdset/{SET_DEVICES}", live=False)
 
     async def forward(self, host_port: int, guest_port: int) -> None:
         """Open a way from a port on the host's 127.0.0.1 (user network only)."""

@@ -1,0 +1,355 @@
+"""The composition root: reads settings, builds the objects, starts the servers, and stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from emberbox.api.server import create_api
+from emberbox.api.sigv4 import Credential
+from emberbox.asgi import serve as serve_asgi
+from emberbox.control.builder import Builder
+from emberbox.control.images import ImageService
+from emberbox.control.log_writer import LogWriter
+from emberbox.control.logs import LogService
+from emberbox.control.microvms import MicrovmService
+from emberbox.control.paging import PageTokens
+from emberbox.control.runner import RunnerContext
+from emberbox.control.tokens import TokenKeys
+from emberbox.gateway.authoriser import Unreachable, Upstream
+from emberbox.gateway.server import GatewaySettings, start_gateway
+from emberbox.host import native, network
+from emberbox.host.kernel import Kernel, ensure_kernel
+from emberbox.host.leftovers import kill_leftovers
+from emberbox.host.network import TapNetwork
+from emberbox.host.s3_server import S3Settings, start_s3_server
+from emberbox.host.users import UserPool
+from emberbox.images.containers import BuildNetwork, Containers
+from emberbox.images.managed import ManagedImages
+from emberbox.images.pipeline import Limits, Pipeline
+from emberbox.keys import ensure_credential
+from emberbox.machine.connections import connector
+from emberbox.machine.guests import GuestHost
+from emberbox.model.errors import EmberboxError, HostError, ServiceError
+from emberbox.settings import Settings
+from emberbox.spec.models import LOGS, MICROVMS
+from emberbox.store.client_tokens import ClientTokenStore
+from emberbox.store.database import Database
+from emberbox.store.images import ImageStore
+from emberbox.store.logs import LogStore
+from emberbox.store.microvms import MicrovmStore
+from emberbox.store.schema import log_metadata, metadata
+from emberbox.vmm.qemu import QemuDriver
+
+log = logging.getLogger(__name__)
+
+API_KEEP_ALIVE_S = 75
+_HOUSEKEEPING_S = 60.0
+
+
+async def serve(settings: Settings, on_ready: Callable[[], None]) -> None:
+    """Run the whole server until cancelled; then suspend the microVMs that run, and stop.
+
+    Args:
+        settings: see there.
+        on_ready: called when every endpoint answers and `runtime/endpoints.json` is written.
+
+    Raises:
+        HostError: something that is needed is missing; the message says what to do.
+    """
+    async with contextlib.AsyncExitStack() as running:
+        running.enter_context(_locked_home(settings.home))
+        server = _Server(settings, running)
+        await server.start()
+        running.enter_context(_endpoints_file(settings.home, server.endpoints()))
+        on_ready()
+        await asyncio.Event().wait()
+
+
+@contextlib.contextmanager
+def _locked_home(home: Path) -> Any:
+    """Make the home directory and hold its lock: two servers on one directory would destroy each other's work."""
+    for name in ("runtime", "secrets", "images", "microvms", "builds", "kernel", "base"):
+        (home / name).mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)
+    with (home / "runtime" / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HostError(
+                f"an Emberbox server runs on {home} already; `emberbox down` stops it, "
+                "and EMBERBOX_HOME names another directory"
+            ) from None
+        yield
+
+
+@contextlib.contextmanager
+def _endpoints_file(home: Path, endpoints: dict[str, Any]) -> Any:
+    """Tell clients on this machine where everything is, for as long as the block lasts."""
+    path = home / "runtime" / "endpoints.json"
+    scratch = path.with_suffix(".new")
+    scratch.write_text(json.dumps(endpoints, indent=2))
+    scratch.chmod(0o600)
+    scratch.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@dataclass
+class _Directory:
+    """What the gateway asks about microVMs."""
+
+    microvms: MicrovmService
+
+    def find_by_host(self, host_label: str) -> str | None:
+        return self.microvms.find_by_label(host_label)
+
+    async def connect(self, microvm_id: str, port: int) -> Upstream:
+        runner = self.microvms.find_runner(microvm_id)
+        if runner is None:
+            raise Unreachable(f"{microvm_id} has ended")
+        try:
+            reached = await runner.reach(port)
+        except (ServiceError, EmberboxError) as error:
+            raise Unreachable(str(error)) from error
+        if reached is None:
+            raise Unreachable(f"{microvm_id} does not run")
+        return Upstream(*reached)
+
+
+class _Server:
+    """Everything that runs; what `start` starts is stopped by the exit stack, last first."""
+
+    def __init__(self, settings: Settings, running: contextlib.AsyncExitStack) -> None:
+        self._settings = settings
+        self._running = running
+        self._credential: Credential = ensure_credential(settings.home, settings.account_id)
+        self._network: TapNetwork | None = None
+        self._accelerator = settings.accelerator
+        self._api_url = self._s3_url = self._gateway = ""
+        self._ca_bundle = Path()
+        self._kernel_lock = asyncio.Lock()
+
+    def endpoints(self) -> dict[str, Any]:
+        """Return what `runtime/endpoints.json` holds."""
+        return {
+            "pid": os.getpid(),
+            "region": self._settings.region,
+            "account_id": self._settings.account_id,
+            "api_url": self._api_url,
+            "s3_url": self._s3_url,
+            "gateway": self._gateway,
+            "ca_bundle": str(self._ca_bundle),
+            "accelerator": self._accelerator,
+            "network": "user" if self._network is None else "tap",
+        }
+
+    async def start(self) -> None:
+        """Start everything, in the order of need."""
+        await self._clean_up_after_killed()
+        guests = GuestHost(await self._make_driver(), *await self._start_network())
+        s3 = await self._start_s3()
+        database = Database(self._database_url("emberbox.db"), metadata)
+        log_database = Database(self._database_url("logs.db"), log_metadata, durable=False)
+        self._running.callback(database.close)
+        self._running.callback(log_database.close)
+        log_store = LogStore(log_database)
+        log_writer = LogWriter(log_store)
+        log_writer.start()
+        self._running.push_async_callback(log_writer.close)
+        await self._start_service(guests, s3, database, log_store, log_writer)
+
+    async def _start_service(
+        self, guests: GuestHost, s3: Any, database: Database, log_store: LogStore, log_writer: LogWriter
+    ) -> None:
+        settings, home = self._settings, self._settings.home
+        images, rows, tokens = ImageStore(database), MicrovmStore(database), ClientTokenStore(database)
+        pages = PageTokens(home / "secrets" / "pages.key")
+        keys = TokenKeys(home / "secrets" / "tokens.json")
+        pipeline = self._make_pipeline(guests, s3)
+        builder = Builder(images, pipeline, log_writer, home, settings.region, settings.concurrent_builds)
+        since = datetime.fromtimestamp((home / "credentials").stat().st_mtime, UTC)
+        image_service = ImageService(images, rows, tokens, builder, pages, settings.region, home, managed_since=since)
+        microvms = MicrovmService(rows, images, tokens, pages, keys, settings.region, settings.domain)
+        gateway = await self._start_gateway(_Directory(microvms), keys)
+        context = RunnerContext(rows, guests, log_writer, home, builder.load_snapshot, microvms.forget)
+        microvms.open(context, gateway)
+        self._running.push_async_callback(microvms.close)
+        builder.resume_unfinished()
+        self._running.push_async_callback(builder.close)
+        image_service.finish_deletions()
+        self._running.push_async_callback(image_service.close)
+        self._start_task(self._housekeeping(microvms))
+        handlers = {
+            MICROVMS: image_service.handlers() | microvms.handlers(),
+            LOGS: LogService(log_store, pages, settings.region).handlers(),
+        }
+        await self._start_api(handlers)
+
+    async def _clean_up_after_killed(self) -> None:
+        home = self._settings.home
+        kill_leftovers(home)
+        record = home / "runtime" / "network-instance"
+        with contextlib.suppress(OSError, ValueError):
+            await network.remove_instance(self._settings.network_cidr, int(record.read_text()))
+            record.unlink()
+        for scratch in (home / "builds").iterdir():
+            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+
+    def _database_url(self, name: str) -> str:
+        return self._settings.database_url or f"sqlite:///{self._settings.home / name}"
+
+    async def _make_driver(self) -> QemuDriver:
+        driver = QemuDriver(self._accelerator, native.memory_shim_path(), native.tsc_khz())
+        if self._accelerator == "auto":
+            probe = await driver.probe()
+            if not probe.usable:
+                raise HostError(probe.detail)
+            self._accelerator = probe.accelerator
+            log.info("guests run with %s (%s)", probe.accelerator, probe.detail)
+            driver = QemuDriver(self._accelerator, native.memory_shim_path(), native.tsc_khz())
+        if self._accelerator == "tcg":
+            log.warning("guests are emulated: good for development and CI, no security boundary (docs/security.md)")
+        return driver
+
+    async def _start_network(self) -> tuple[Any, UserPool | None, Path | None]:
+        settings = self._settings
+        users = UserPool(settings.uid_base) if os.geteuid() == 0 else None
+        problem = network.is_possible() if settings.network == "auto" else None
+        if settings.network == "user" or problem:
+            log.info("microVMs are connected by user-mode networks%s", f": {problem}" if problem else "")
+            return connector(None), users, None
+        tap = TapNetwork(settings.network_cidr, users=(os.geteuid(),))
+        await tap.open()
+        (settings.home / "runtime" / "network-instance").write_text(str(tap.instance))
+        self._running.push_async_callback(self._stop_network, tap)
+        self._network = tap
+        return connector(tap), users, tap.void
+
+    async def _stop_network(self, tap: TapNetwork) -> None:
+        await tap.close()
+        (self._settings.home / "runtime" / "network-instance").unlink(missing_ok=True)
+
+    async def _start_s3(self) -> Any:
+        """Return a client for the S3 that artifacts come from."""
+        settings = self._settings
+        config = Config(s3={"addressing_style": "path"}, retries={"mode": "standard"})
+        if settings.s3_endpoint_url:
+            self._s3_url = settings.s3_endpoint_url
+            return boto3.client("s3", endpoint_url=self._s3_url, region_name=settings.region, config=config)
+        key, secret = self._credential.access_key_id, self._credential.secret_access_key
+        server = await self._running.enter_async_context(
+            start_s3_server(
+                S3Settings(settings.home / "s3", settings.home / "runtime" / "s3", key, secret, settings.s3_port)
+            )
+        )
+        self._s3_url = server.endpoint_url
+        return boto3.client(
+            "s3",
+            endpoint_url=self._s3_url,
+            region_name=settings.region,
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+            config=config,
+        )
+
+    def _make_pipeline(self, guests: GuestHost, s3: Any) -> Pipeline:
+        settings = self._settings
+        containers = Containers(settings.home / "containers")
+        managed = ManagedImages(containers, settings.home / "base")
+        limits = Limits(settings.artifact_max_bytes, settings.artifact_max_unpacked_bytes, settings.build_timeout_s)
+        self._start_task(self._prepare(managed))
+        return Pipeline(containers, managed, guests, self._kernel, s3, self._build_network, limits)
+
+    async def _prepare(self, managed: ManagedImages) -> None:
+        """Make what the first build needs while nobody waits for it yet."""
+        try:
+            await self._kernel()
+            await managed.ensure_debian(lambda line: log.info("%s", line))
+            log.info("guest kernel and base image are ready")
+        except HostError as error:
+            log.error("builds cannot work yet: %s", error)
+
+    async def _kernel(self) -> Kernel:
+        async with self._kernel_lock:
+            return await ensure_kernel(self._settings.home / "kernel")
+
+    @contextlib.asynccontextmanager
+    async def _build_network(self) -> AsyncIterator[BuildNetwork]:
+        """RUN steps get a microVM's network: the internet, and nothing of the host."""
+        if self._network is None:
+            yield BuildNetwork()
+            return
+        slot = await self._network.take()
+        try:
+            yield BuildNetwork(self._network.namespace_path(slot), self._network.resolver)
+        finally:
+            await self._network.give_back(slot)
+
+    async def _start_gateway(self, directory: _Directory, keys: TokenKeys) -> int:
+        settings = self._settings
+        gateway = await self._running.enter_async_context(
+            start_gateway(
+                GatewaySettings(
+                    settings.home / "runtime" / "gateway",
+                    settings.region,
+                    settings.domain,
+                    settings.gateway_host,
+                    settings.gateway_port,
+                ),
+                directory,
+                keys,
+            )
+        )
+        self._gateway = f"{settings.gateway_host}:{gateway.port}"
+        self._ca_bundle = gateway.authority_path
+        return gateway.port
+
+    async def _start_api(self, handlers: dict[str, Any]) -> None:
+        settings = self._settings
+        listener = socket.socket(socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.api_host, settings.api_port))
+        except OSError as error:
+            listener.close()
+            raise HostError(
+                f"port {settings.api_port} of {settings.api_host} is taken ({error.strerror}); set EMBERBOX_API_PORT"
+            ) from error
+        self._api_url = f"http://{settings.api_host}:{listener.getsockname()[1]}"
+        app = create_api(handlers, self._find_credential, settings.region)
+        await self._running.enter_async_context(serve_asgi(app, listener, API_KEEP_ALIVE_S))
+        log.info("the API is served at %s", self._api_url)
+
+    def _find_credential(self, access_key_id: str) -> Credential | None:
+        return self._credential if access_key_id == self._credential.access_key_id else None
+
+    async def _housekeeping(self, microvms: MicrovmService) -> None:
+        while True:
+            microvms.forget_terminated(self._settings.terminated_retention_s)
+            await asyncio.sleep(_HOUSEKEEPING_S)
+
+    def _start_task(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+
+        async def stop() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        self._running.push_async_callback(stop)

@@ -1,0 +1,66 @@
+"""Serving an ASGI application inside the running event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import uvicorn
+
+from emberbox.model.errors import HostError
+
+HEADER_BYTES_MAX = 256 << 10
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn inside an event loop that is not its own: signals are the business of whoever owns the loop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signal handlers as they are."""
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serve(app: Any, listener: socket.socket, keep_alive_s: int) -> AsyncIterator[None]:
+    """Serve an application on a listening socket for as long as the block lasts.
+
+    Args:
+        app: the ASGI application.
+        listener: a bound socket; it is closed at the end.
+        keep_alive_s: seconds after which an idle connection is closed.
+
+    Raises:
+        HostError: the server does not start.
+    """
+    config = uvicorn.Config(
+        app,
+        interface="asgi3",
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=keep_alive_s,
+        timeout_graceful_shutdown=1,  # requests held for a microVM that resumes do not hold us
+        backlog=4096,
+        h11_max_incomplete_event_size=HEADER_BYTES_MAX,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        while not server.started:
+            if task.done():
+                raise HostError(f"a server cannot listen on {listener.getsockname()}") from task.exception()
+            await asyncio.sleep(0.005)
+        yield
+    finally:
+        server.should_exit = True
+        await asyncio.gather(task, return_exceptions=True)
+        listener.close()

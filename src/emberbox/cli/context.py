@@ -1,0 +1,173 @@
+"""What every command needs to reach the server: where it is, the credentials, and clients made from both.
+
+A server that is ready has written `runtime/endpoints.json` and `credentials` in its home.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from emberbox.model.errors import HostError
+
+PROFILE = "emberbox"
+_CONNECT_TIMEOUT_S = 2.0
+
+
+class NoServerError(HostError):
+    """No server runs with this home."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(f"no Emberbox server is running here ({home}); start one with `emberbox up`")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server, as its files describe it."""
+
+    home: Path
+    pid: int
+    region: str
+    account_id: str
+    api_url: str
+    s3_url: str
+    gateway: str
+    ca_bundle: Path
+    accelerator: str
+    network: str
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client of this server: `lambda-microvms`, `logs` or `s3`."""
+        import boto3
+        from botocore.config import Config
+
+        return boto3.client(
+            service,
+            region_name=self.region,
+            endpoint_url=self.s3_url if service == "s3" else self.api_url,
+            aws_access_key_id=self.access_key_id,
+            aws_secret_access_key=self.secret_access_key,
+            config=Config(proxies={}, retries={"mode": "standard"}),  # it is on this machine: no proxy between
+        )
+
+
+def log_path(home: Path) -> Path:
+    """Return where a server that was started in the background writes what it says."""
+    return home / "runtime" / "server.log"
+
+
+def find_server(home: Path) -> Server | None:
+    """Return the server that runs with this home; None when there is none.
+
+    Raises:
+        HostError: its files are there but cannot be read.
+    """
+    server = read_server(home)
+    if server is None or not _is_alive(server.pid) or not _answers(server.api_url):
+        return None
+    return server
+
+
+def get_server(home: Path) -> Server:
+    """Return the server that runs with this home.
+
+    Raises:
+        NoServerError: there is none.
+        HostError: its files are there but cannot be read.
+    """
+    server = find_server(home)
+    if server is None:
+        raise NoServerError(home)
+    return server
+
+
+def read_server(home: Path) -> Server | None:
+    """Return what the files in the home say, without looking whether the server still runs.
+
+    Raises:
+        HostError: they are there but cannot be read.
+    """
+    path = home / "runtime" / "endpoints.json"
+    try:
+        content = json.loads(path.read_text())
+        access_key_id, secret_access_key = _read_credentials(home / "credentials")
+        return Server(
+            home=home,
+            pid=int(content["pid"]),
+            region=content["region"],
+            account_id=content["account_id"],
+            api_url=content["api_url"],
+            s3_url=content["s3_url"],
+            gateway=content["gateway"],
+            ca_bundle=Path(content["ca_bundle"]),
+            accelerator=content["accelerator"],
+            network=content["network"],
+            access_key_id=access_key_id,
+            secret_access_key=secret_access_key,
+        )
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise HostError(f"{error.filename} is not yours to read; the server belongs to another user") from None
+    except (KeyError, TypeError, ValueError, configparser.Error) as error:
+        raise HostError(f"{path} cannot be understood: {error!r}; restart the server") from error
+
+
+def _read_credentials(path: Path) -> tuple[str, str]:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(path.read_text())
+    profile = parser[PROFILE]
+    return profile["aws_access_key_id"], profile["aws_secret_access_key"]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _answers(url: str) -> bool:
+    """A number that another process took over does not make a server: the API must accept connections too."""
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname, parts.port or 80), timeout=_CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn what a user may meet into one `HostError` with one line of text.
+
+    Raises:
+        HostError: instead of botocore's errors.
+    """
+    try:
+        yield
+    except ClientError as error:
+        raise HostError(describe_refusal(error)) from error
+    except BotoCoreError as error:
+        raise HostError(f"{error}; `emberbox status` says whether the server runs") from error
+
+
+def describe_refusal(error: ClientError) -> str:
+    """Say in a line what the API refused and why."""
+    detail = error.response.get("Error", {})
+    return f"{error.operation_name}: {detail.get('Message') or 'no reason given'} ({detail.get('Code')})"

@@ -1,0 +1,70 @@
+"""The `emberbox` command: its groups put together, and errors turned into one line."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
+
+from emberbox.cli import doctor, env, logs, quickstart, server, settings
+from emberbox.cli.context import clear_errors
+from emberbox.model.errors import EmberboxError
+
+
+class _ClearGroup(TyperGroup):
+    """Shows an error that was raised on purpose as a line, and anything else as the bug that it is."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            with clear_errors():
+                return super().invoke(ctx)
+        except EmberboxError as error:
+            text = Text.assemble(("error: ", "bold red"), str(error))
+            Console(stderr=True).print(text, soft_wrap=True)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    cls=_ClearGroup,
+    help="AWS Lambda MicroVMs on your own machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata
+
+        try:
+            print(f"emberbox {metadata.version('emberbox')}")
+        except metadata.PackageNotFoundError:
+            print("emberbox, run from its sources")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """AWS Lambda MicroVMs on your own machine."""
+
+
+app.command()(quickstart.quickstart)
+app.command()(server.up)
+app.command()(server.down)
+app.command()(server.status)
+app.command()(env.env)
+app.command()(logs.logs)
+app.command()(doctor.doctor)
+app.command()(settings.settings)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,213 @@
+"""`emberbox up`, `down` and `status`: the life of the server process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from emberbox.cli.context import Server, find_server, get_server, log_path, read_server
+from emberbox.model.errors import HostError
+from emberbox.settings import Settings, load
+
+START_TIMEOUT_S = 1800.0
+"""The first start fetches the guest kernel and makes the base image."""
+
+STOP_TIMEOUT_S = 120.0
+"""A clean stop suspends what runs."""
+
+_POLL_S = 0.1
+
+EMULATION_WARNING = (
+    "no KVM: microVMs are emulated (TCG), which is not a security boundary; run only code that you trust"
+)
+
+
+def up(
+    detach: Annotated[bool, typer.Option("--detach", help="Start it in the background.")] = False,
+) -> None:
+    """Start the server; in the foreground, Ctrl-C stops it."""
+    settings = load()
+    running = find_server(settings.home)
+    if running is not None:
+        message = f"a server runs already (pid {running.pid})"
+        if not detach:
+            raise HostError(f"{message}; `emberbox down` stops it")
+        print(message)
+    elif detach:
+        _, server = start_detached(settings, lambda line: print(line, file=sys.stderr))
+        _show(server, Console())
+        print(f"its log: {log_path(settings.home)}")
+    else:
+        run_foreground(settings)
+
+
+def down(
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for it to end.")] = STOP_TIMEOUT_S,
+) -> None:
+    """Stop the server; microVMs that run are suspended."""
+    server = get_server(load().home)
+    begin = time.monotonic()
+    stop_server(server.pid, timeout)
+    print(f"stopped (pid {server.pid}) in {time.monotonic() - begin:.1f} s")
+
+
+def status() -> None:
+    """Show where the server is and what it holds."""
+    server = get_server(load().home)
+    client = server.client("lambda-microvms")
+    images = [item for page in client.get_paginator("list_microvm_images").paginate() for item in page["items"]]
+    microvms = [item for page in client.get_paginator("list_microvms").paginate() for item in page["items"]]
+    states = sorted(item["state"] for item in microvms)
+    counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    _show(server, Console(), images=str(len(images)), microvms=counted or "none")
+
+
+def run_foreground(settings: Settings) -> None:
+    """Run the server until SIGTERM or SIGINT."""
+    from emberbox.app import serve
+
+    console = Console()
+
+    def on_ready() -> None:
+        server = read_server(settings.home)
+        if server is not None:
+            _show(server, console)
+            console.print('ready; in another shell: eval "$(emberbox env)"', highlight=False)
+
+    async def run() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await serve(settings, on_ready)
+
+    asyncio.run(run())
+
+
+def start_detached(settings: Settings, on_line: Callable[[str], None]) -> tuple[subprocess.Popen[bytes], Server]:
+    """Start the server in a session of its own and wait until it is ready.
+
+    Args:
+        settings: only the home is taken from here; the server reads the rest as this process did.
+        on_line: called with each line that it writes until then.
+
+    Raises:
+        HostError: it ended, or is not ready in time; then it does not run.
+    """
+    path = log_path(settings.home)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    begin = path.stat().st_size if path.exists() else 0
+    with path.open("ab") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "emberbox.cli.main", "up"],
+            env={**os.environ, "EMBERBOX_HOME": str(settings.home), "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        return child, _wait_ready(child, settings.home, _Tail(path, begin, on_line))
+    except BaseException:
+        child.terminate()
+        try:
+            child.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        raise
+
+
+class _Tail:
+    """Hands on the lines that are added to a file."""
+
+    def __init__(self, path: Path, offset: int, on_line: Callable[[str], None]) -> None:
+        self._path = path
+        self._offset = offset
+        self._on_line = on_line
+        self.last = "it said nothing"
+
+    def read(self) -> None:
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            *lines, _ = file.read().split(b"\n")
+        for line in lines:
+            self._offset += len(line) + 1
+            text = line.decode(errors="replace").rstrip()
+            if text:
+                self.last = text
+                self._on_line(text)
+
+
+def _wait_ready(child: subprocess.Popen[bytes], home: Path, tail: _Tail) -> Server:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        ended = child.poll() is not None
+        tail.read()
+        if ended:
+            raise HostError(f"the server did not start: {tail.last} (log: {log_path(home)})")
+        server = find_server(home)
+        if server is not None and server.pid == child.pid:
+            return server
+        time.sleep(_POLL_S)
+    raise HostError(f"the server was not ready within {START_TIMEOUT_S:g} s (log: {log_path(home)})")
+
+
+def stop_server(pid: int, timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """Ask the server to end and wait until it has.
+
+    Raises:
+        HostError: it may not be stopped, or did not end in time.
+    """
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGTERM)
+        ended, _, _ = select.select([handle], [], [], timeout_s)
+    except ProcessLookupError:
+        return
+    except PermissionError:
+        raise HostError(f"the server (pid {pid}) belongs to another user; stop it as that user") from None
+    finally:
+        os.close(handle)
+    if not ended:
+        raise HostError(f"the server (pid {pid}) has not ended within {timeout_s:g} s; it may still be at it")
+
+
+def describe_accelerator(accelerator: str) -> str:
+    """Say in words what runs the guests, and what that means."""
+    return "KVM" if accelerator == "kvm" else EMULATION_WARNING
+
+
+def _show(server: Server, console: Console, **more: str) -> None:
+    table = Table.grid(padding=(0, 2))
+    rows = {
+        "server": f"pid {server.pid}",
+        "API": server.api_url,
+        "S3": server.s3_url,
+        "gateway": f"https://{server.gateway}",
+        "region": f"{server.region}, account {server.account_id}",
+        "guests": describe_accelerator(server.accelerator),
+        "network": server.network,
+        "home": str(server.home),
+        **more,
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table, highlight=False)

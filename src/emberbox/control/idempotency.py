@@ -1,0 +1,39 @@
+"""Client tokens: the same token with the same parameters gives the first result again (dossier, section 2.5)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from emberbox.model.caller import Caller
+from emberbox.model.errors import ConflictError
+from emberbox.store.client_tokens import ClientToken, ClientTokenStore
+
+
+def find_earlier(store: ClientTokenStore, caller: Caller, operation: str, parameters: dict[str, Any]) -> str | None:
+    """Return the id of what an earlier request with this token made.
+
+    Raises:
+        ConflictError: the earlier request had other parameters.
+    """
+    token = parameters.get("clientToken")
+    earlier = None if token is None else store.find(caller.account_id, operation, token)
+    if earlier is None:
+        return None
+    if earlier.parameters != _digest(parameters):
+        raise ConflictError("The clientToken was used before with other parameters; use a new one.")
+    return earlier.resource_id
+
+
+def new_token(caller: Caller, operation: str, parameters: dict[str, Any], resource_id: str) -> ClientToken | None:
+    """Return what is to be remembered of a request, None when it has no token."""
+    token = parameters.get("clientToken")
+    if token is None:
+        return None
+    return ClientToken(caller.account_id, operation, token, _digest(parameters), resource_id)
+
+
+def _digest(parameters: dict[str, Any]) -> str:
+    relevant = {name: value for name, value in parameters.items() if name != "clientToken"}
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,82 @@
+"""Log lines on their way to the store: gathered for a moment, then written together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import defaultdict
+
+from emberbox.store.logs import LogStore
+
+log = logging.getLogger(__name__)
+
+FLUSH_INTERVAL_S = 0.2
+PENDING_LINES_MAX = 5000
+_TRIM_EVERY_LINES = 10_000
+
+
+class LogWriter:
+    """Takes lines at any speed and never makes its caller wait.
+
+    What comes faster than it can be stored is dropped, with a line that says how much.
+
+    Args:
+        store: where events go.
+    """
+
+    def __init__(self, store: LogStore) -> None:
+        self._store = store
+        self._pending: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
+        self._dropped: dict[tuple[str, str], int] = defaultdict(int)
+        self._written: dict[tuple[str, str], int] = defaultdict(int)
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._task = asyncio.create_task(self._run())
+
+    def write(self, group: str, stream: str, line: str) -> None:
+        """Add a line."""
+        key = group, stream
+        if len(self._pending[key]) >= PENDING_LINES_MAX:
+            self._dropped[key] += 1
+            return
+        self._pending[key].append((time.time_ns() // 1_000_000, line))
+        self._wake.set()
+
+    async def close(self) -> None:
+        """Write what is left and stop."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._flush()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self._flush()
+            await asyncio.sleep(FLUSH_INTERVAL_S)
+
+    async def _flush(self) -> None:
+        pending, self._pending = self._pending, defaultdict(list)
+        dropped, self._dropped = self._dropped, defaultdict(int)
+        for key, count in dropped.items():
+            pending[key].append((time.time_ns() // 1_000_000, f"[{count} lines came too fast and were dropped]"))
+        for (group, stream), lines in pending.items():
+            try:
+                await asyncio.to_thread(self._store_lines, group, stream, lines)
+            except Exception:
+                log.exception("log lines of %s could not be stored", group)
+
+    def _store_lines(self, group: str, stream: str, lines: list[tuple[int, str]]) -> None:
+        self._store.append(group, stream, lines)
+        key = group, stream
+        self._written[key] += len(lines)
+        if self._written[key] > _TRIM_EVERY_LINES:
+            self._written[key] = 0
+            self._store.trim(group, stream)

@@ -1,0 +1,331 @@
+"""The operations on microVMs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from emberbox.control.idempotency import find_earlier, new_token
+from emberbox.control.image_rules import build_log_group, find_hook
+from emberbox.control.paging import DEFAULT_PAGE, PageTokens
+from emberbox.control.runner import ENDED_BY_CALLER, MicrovmRunner, RunnerContext
+from emberbox.control.tokens import PortGrant, TokenKeys
+from emberbox.model.arns import (
+    EGRESS_CONNECTORS,
+    INGRESS_CONNECTORS,
+    check_connectors,
+    check_image_arn,
+    endpoint_host,
+    managed_connector_arn,
+    new_microvm_id,
+)
+from emberbox.model.caller import Caller
+from emberbox.model.errors import ConflictError, NotFoundError, ServiceError, ValidationError
+from emberbox.model.records import Image, ImageVersion, Microvm
+from emberbox.model.states import (
+    LAUNCHABLE_IMAGE_STATES,
+    VERDICTS,
+    Action,
+    MicrovmState,
+    Verdict,
+    VersionState,
+    VersionStatus,
+)
+from emberbox.store.client_tokens import ClientTokenStore
+from emberbox.store.images import ImageStore
+from emberbox.store.microvms import MicrovmStore
+
+log = logging.getLogger(__name__)
+
+MAXIMUM_DURATION_S: Final = 28_800
+TOKEN_MINUTES_MAX: Final = 60
+TOKEN_HEADER: Final = "X-aws-proxy-auth"  # noqa: S105 - a header's name
+LOST = "The Emberbox server ended while this MicroVM was running."
+_SUSPENDS_AT_ONCE: Final = 4
+
+Handler = Callable[[Caller, dict[str, Any]], Awaitable[Mapping[str, Any]]]
+
+
+class MicrovmService:
+    """Answers the microVM operations and keeps the runners.
+
+    Args:
+        store: the rows.
+        images: asked what can be launched.
+        client_tokens: earlier requests.
+        page_tokens: for the list.
+        token_keys: for endpoint tokens.
+        region: the region played.
+        domain: what endpoint names end with.
+    """
+
+    def __init__(
+        self, store: MicrovmStore, images: ImageStore, client_tokens: ClientTokenStore, page_tokens: PageTokens,
+        token_keys: TokenKeys, region: str, domain: str,
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._images = images
+        self._client_tokens = client_tokens
+        self._page_tokens = page_tokens
+        self._token_keys = token_keys
+        self._region = region
+        self._domain = domain
+        self._port = 443
+        self._context: RunnerContext | None = None
+        self._runners: dict[str, MicrovmRunner] = {}
+        self._labels: dict[str, str] = {}
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handler of each operation, by its name in the service model."""
+        return {
+            "RunMicrovm": self.run,
+            "GetMicrovm": self.get,
+            "ListMicrovms": self.list_microvms,
+            "SuspendMicrovm": self.suspend,
+            "ResumeMicrovm": self.resume,
+            "TerminateMicrovm": self.terminate,
+            "CreateMicrovmAuthToken": self.create_auth_token,
+        }
+
+    def open(self, context: RunnerContext, gateway_port: int) -> None:
+        """Begin: take over what an earlier server left, and say where endpoints are."""
+        self._context = context
+        self._port = gateway_port
+        for microvm in self._store.list_live():
+            self._recover(microvm)
+
+    def _recover(self, microvm: Microvm) -> None:
+        """A suspended microVM is as it was; any other has lost its VMM together with the earlier server."""
+        runner = self._make_runner(microvm)
+        if runner is None:
+            return
+        if microvm.state is MicrovmState.SUSPENDING and (runner.directory / "suspended.json").exists():
+            self._store.change_state(microvm.id, MicrovmState.SUSPENDED)
+        elif microvm.state is not MicrovmState.SUSPENDED:
+            self._store.change_state(microvm.id, MicrovmState.TERMINATING)
+            runner.in_background(runner.finish_termination(LOST))
+            return
+        runner.restore_suspended()
+        runner.arm_lifetime_timer()
+
+    async def close(self) -> None:
+        """Stop: suspend every microVM that runs, so that nothing is lost."""
+        gate = asyncio.Semaphore(_SUSPENDS_AT_ONCE)
+
+        async def stop(runner: MicrovmRunner) -> None:
+            async with gate:
+                try:
+                    await runner.suspend()
+                except ServiceError as error:
+                    log.error("%s", error)
+                    runner.begin_to_terminate(LOST)
+                await runner.close()
+
+        await asyncio.gather(*(stop(runner) for runner in list(self._runners.values())))
+
+    def forget(self, microvm_id: str) -> None:
+        """Drop the runner of a microVM that has ended."""
+        self._runners.pop(microvm_id, None)
+
+    def forget_terminated(self, older_than_s: float) -> None:
+        """Remove rows of microVMs that ended so long ago."""
+        self._store.forget_terminated(datetime.now(UTC) - timedelta(seconds=older_than_s))
+
+    # --- what the gateway asks
+
+    def find_by_label(self, label: str) -> str | None:
+        """Return the microVM of an endpoint's first label."""
+        return self._labels.get(label)
+
+    def find_runner(self, microvm_id: str) -> MicrovmRunner | None:
+        """Return the runner of a microVM that has not ended."""
+        return self._runners.get(microvm_id)
+
+    # --- operations
+
+    async def run(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """RunMicrovm: answer at once with PENDING, launch in the background."""
+        earlier = find_earlier(self._client_tokens, caller, "RunMicrovm", parameters)
+        if earlier is not None:
+            return self._show(self._find(caller, earlier))
+        image, version = self._find_launchable(caller, parameters)
+        request = self._check_run(parameters, version)
+        microvm = Microvm(
+            id=new_microvm_id(),
+            account_id=caller.account_id,
+            endpoint_label=str(uuid.uuid4()),
+            image_id=image.id,
+            image_arn=image.arn,
+            image_version=version.version,
+            state=MicrovmState.PENDING,
+            state_reason=None,
+            request=request,
+            incarnation=1,
+            started_at=datetime.now(UTC),
+            terminated_at=None,
+        )
+        token = new_token(caller, "RunMicrovm", parameters, microvm.id)
+        if not self._store.add(microvm, token):
+            raise ConflictError("A request with the same clientToken is under way; try again.")
+        runner = self._make_runner(microvm)
+        assert runner is not None
+        runner.arm_lifetime_timer()
+        runner.in_background(runner.launch())
+        return self._show(microvm)
+
+    def _find_launchable(self, caller: Caller, parameters: dict[str, Any]) -> tuple[Image, ImageVersion]:
+        arn = check_image_arn(parameters["imageIdentifier"], self._region, caller.account_id, launching=True)
+        wanted = parameters.get("imageVersion")
+        image = self._images.find(arn)
+        if image is not None and image.state in LAUNCHABLE_IMAGE_STATES:
+            for version in self._images.list_versions(image.id):
+                runnable = version.state is VersionState.SUCCESSFUL and version.status is VersionStatus.ACTIVE
+                if runnable and wanted in (None, version.version):
+                    return image, version
+        pinned = f" and version {wanted}" if wanted else ""
+        raise NotFoundError(f"No active version found for MicroVM image {arn}{pinned}")
+
+    def _check_run(self, parameters: dict[str, Any], version: ImageVersion) -> dict[str, Any]:
+        if parameters.get("runHookPayload") and find_hook(version.request, "run") is None:
+            raise ValidationError("The run hook must be enabled in the MicroVM image to pass the run hook payload.")
+        if (parameters.get("logging") or {}).get("cloudWatch") and "executionRoleArn" not in parameters:
+            raise ValidationError("Logging cannot be enabled without providing executionRoleArn")
+        duration = parameters.get("maximumDurationInSeconds") or MAXIMUM_DURATION_S
+        ingress = parameters.get("ingressNetworkConnectors")
+        egress = parameters.get("egressNetworkConnectors")
+        return {
+            "executionRoleArn": parameters.get("executionRoleArn"),
+            "idlePolicy": parameters.get("idlePolicy"),
+            "logging": parameters.get("logging"),
+            "runHookPayload": parameters.get("runHookPayload"),
+            "maximumDurationInSeconds": duration,
+            "ingressNetworkConnectors": self._connectors(ingress, "ingress", INGRESS_CONNECTORS)
+            or [managed_connector_arn(self._region, "HTTP_INGRESS")],
+            "egressNetworkConnectors": self._connectors(egress, "egress", EGRESS_CONNECTORS)
+            or [managed_connector_arn(self._region, "INTERNET_EGRESS")],
+        }
+
+    def _connectors(self, given: list[str] | None, direction: str, allowed: tuple[str, ...]) -> list[str]:
+        return check_connectors(given or [], f"{direction}NetworkConnectors", allowed, self._region)
+
+    def _make_runner(self, microvm: Microvm) -> MicrovmRunner | None:
+        assert self._context is not None
+        image = self._images.find_by_id(microvm.image_id)
+        version = self._images.find_version(microvm.image_id, microvm.image_version)
+        if image is None or version is None:  # cannot be: an image stays while microVMs of it live
+            log.error("%s has lost its image", microvm.id)
+            return None
+        group, stream = _log_target(image, version, microvm)
+        runner = MicrovmRunner(self._context, microvm, version, group, stream)
+        self._runners[microvm.id] = runner
+        self._labels[microvm.endpoint_label] = microvm.id
+        return runner
+
+    async def get(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """GetMicrovm."""
+        return self._show(self._find(caller, parameters["microvmIdentifier"]))
+
+    async def list_microvms(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """ListMicrovms, newest first."""
+        limit = parameters.get("maxResults", DEFAULT_PAGE)
+        arn = parameters.get("imageIdentifier")
+        if arn is not None:
+            check_image_arn(arn, self._region, caller.account_id)
+        after = self._page_tokens.open_moment("ListMicrovms", parameters.get("nextToken"))
+        found = self._store.list_page(caller.account_id, limit + 1, after, arn, parameters.get("imageVersion"))
+        page, token = found[:limit], None
+        if len(found) > limit:
+            token = self._page_tokens.seal("ListMicrovms", [page[-1].started_at.timestamp(), page[-1].id])
+        return {"items": [show_brief(microvm) for microvm in page], "nextToken": token}
+
+    async def suspend(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """SuspendMicrovm: returns when it is suspended."""
+        runner = self._act_on(caller, parameters, Action.SUSPEND)
+        if runner is not None:
+            await runner.suspend()
+        return {}
+
+    async def resume(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """ResumeMicrovm: returns when it runs."""
+        runner = self._act_on(caller, parameters, Action.RESUME)
+        if runner is not None:
+            await runner.resume()
+        return {}
+
+    async def terminate(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """TerminateMicrovm: returns at once."""
+        runner = self._act_on(caller, parameters, Action.TERMINATE)
+        if runner is not None:
+            runner.begin_to_terminate(ENDED_BY_CALLER)
+        return {}
+
+    def _act_on(self, caller: Caller, parameters: dict[str, Any], action: Action) -> MicrovmRunner | None:
+        """Return the runner when there is something to do, None when the action changes nothing."""
+        microvm = self._find(caller, parameters["microvmIdentifier"])
+        match VERDICTS[microvm.state, action]:
+            case Verdict.ENDED:
+                raise ValidationError(f"The MicroVM {microvm.id} has been terminated and its state cannot be changed.")
+            case Verdict.CONFLICT:
+                raise ConflictError(f"The MicroVM {microvm.id} is in state {microvm.state}; wait until it has settled.")
+            case Verdict.IGNORE:
+                return None
+            case Verdict.DO:
+                return self._runners.get(microvm.id)
+
+    async def create_auth_token(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """CreateMicrovmAuthToken."""
+        microvm = self._find(caller, parameters["microvmIdentifier"])
+        minutes = parameters["expirationInMinutes"]
+        if minutes > TOKEN_MINUTES_MAX:
+            raise ValidationError(f"ExpirationMinutes {minutes} exceeded max allowed of {TOKEN_MINUTES_MAX}.")
+        ports = PortGrant.from_allowed_ports(parameters["allowedPorts"])
+        expires = datetime.now(UTC) + timedelta(minutes=minutes)
+        return {"authToken": {TOKEN_HEADER: self._token_keys.mint(microvm.id, ports, expires)}}
+
+    def _find(self, caller: Caller, microvm_id: str) -> Microvm:
+        microvm = self._store.find(microvm_id)
+        if microvm is None or microvm.account_id != caller.account_id:
+            raise NotFoundError(f"MicroVM not found: {microvm_id}")
+        return microvm
+
+    def _show(self, microvm: Microvm) -> dict[str, Any]:
+        host = endpoint_host(microvm.endpoint_label, self._region, self._domain)
+        request = microvm.request
+        shown = ("executionRoleArn", "idlePolicy", "maximumDurationInSeconds")
+        return {
+            **{name: request[name] for name in shown},
+            "ingressNetworkConnectors": request["ingressNetworkConnectors"],
+            "egressNetworkConnectors": request["egressNetworkConnectors"],
+            "microvmId": microvm.id,
+            "state": microvm.state,
+            "endpoint": host if self._port == 443 else f"{host}:{self._port}",
+            "imageArn": microvm.image_arn,
+            "imageVersion": microvm.image_version,
+            "startedAt": microvm.started_at,
+            "terminatedAt": microvm.terminated_at,
+            "stateReason": microvm.state_reason,
+        }
+
+
+def show_brief(microvm: Microvm) -> dict[str, Any]:
+    """Return a microVM as a list shows it."""
+    return {
+        "microvmId": microvm.id,
+        "state": microvm.state,
+        "imageArn": microvm.image_arn,
+        "imageVersion": microvm.image_version,
+        "startedAt": microvm.started_at,
+    }
+
+
+def _log_target(image: Image, version: ImageVersion, microvm: Microvm) -> tuple[str | None, str | None]:
+    """Return log group and stream; the group is None where logging is off, the stream where it is the default."""
+    logging_ = microvm.request.get("logging") or {}
+    if "disabled" in logging_:
+        return None, None
+    target = logging_.get("cloudWatch") or {}
+    return target.get("logGroup") or build_log_group(image.name, version.request), target.get("logStream")

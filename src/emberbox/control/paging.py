@@ -1,0 +1,89 @@
+"""Pages of lists: opaque, signed tokens that say where the last page ended."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from emberbox.model.errors import ValidationError
+
+DEFAULT_PAGE = 10
+_KEY_BYTES = 32
+_MAC_BYTES = 16
+
+T = TypeVar("T")
+
+
+class PageTokens:
+    """Makes and reads page tokens; the key survives a restart, so that tokens do.
+
+    Args:
+        path: the key's file, made when missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._key = _load_key(path)
+
+    def seal(self, operation: str, place: Sequence[Any]) -> str:
+        """Return a token for a place in the list of an operation."""
+        body = json.dumps([operation, *place]).encode()
+        return base64.urlsafe_b64encode(self._mac(body) + body).decode().rstrip("=")
+
+    def open(self, operation: str, token: str) -> list[Any]:
+        """Return the place.
+
+        Raises:
+            ValidationError: the token is not one of ours, or belongs to another operation.
+        """
+        try:
+            sealed = base64.urlsafe_b64decode(token.rstrip("=") + "=" * (-len(token.rstrip("=")) % 4))
+        except (ValueError, binascii.Error):
+            sealed = b""
+        mac, body = sealed[:_MAC_BYTES], sealed[_MAC_BYTES:]
+        if body and hmac.compare_digest(mac, self._mac(body)):
+            name, *place = json.loads(body)
+            if name == operation:
+                return list(place)
+        raise ValidationError("Invalid nextToken: use the one that the page before gave, with the same operation")
+
+    def open_moment(self, operation: str, token: str | None) -> tuple[datetime, str] | None:
+        """Return a place that is a time and an id; None at the beginning of the list."""
+        if token is None:
+            return None
+        seconds, last = self.open(operation, token)
+        return datetime.fromtimestamp(seconds, UTC), last
+
+    def _mac(self, body: bytes) -> bytes:
+        return hmac.digest(self._key, body, hashlib.sha256)[:_MAC_BYTES]
+
+
+def _load_key(path: Path) -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_bytes()
+    with os.fdopen(fd, "wb") as file:
+        file.write(secrets.token_bytes(_KEY_BYTES))
+    return path.read_bytes()
+
+
+def slice_page(
+    tokens: PageTokens, operation: str, items: Sequence[T], parameters: dict[str, Any]
+) -> tuple[list[T], str | None]:
+    """Cut a page out of a whole short list that only grows at its end; return it and the next token."""
+    limit = parameters.get("maxResults", DEFAULT_PAGE)
+    token = parameters.get("nextToken")
+    start = 0 if token is None else int(tokens.open(operation, token)[0])
+    page = list(items[start : start + limit])
+    more = start + limit < len(items)
+    return page, tokens.seal(operation, [start + limit]) if more else None

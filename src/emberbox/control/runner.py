@@ -1,0 +1,345 @@
+"""One microVM's life on this machine.
+
+One object per microVM that is not TERMINATED owns all changes of it: they happen one at a time, under its lock, and
+each is one conditional change of the row. What may be asked in which state is the table in `model/states.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from emberbox.control.image_rules import find_hook
+from emberbox.control.log_writer import LogWriter
+from emberbox.guest.agent import fresh_identity
+from emberbox.images.lines import LineSplitter
+from emberbox.images.pipeline import log_stream
+from emberbox.machine.guests import Guest, GuestHost
+from emberbox.machine.hooks import HookFailedError, call_hook
+from emberbox.machine.snapshot import ImageSnapshot, load_suspended
+from emberbox.model.errors import EmberboxError, GuestError, HostError, InternalError, VmmError
+from emberbox.model.records import ImageVersion, Microvm
+from emberbox.model.states import MicrovmState
+from emberbox.store.microvms import MicrovmStore
+
+log = logging.getLogger(__name__)
+
+ENDED_BY_CALLER = "Success."
+LIFETIME_OVER = "MicroVM exceeded maximum lifetime"
+SUSPENDED_TOO_LONG = "MicroVM exceeded maximum suspended duration"
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerContext:
+    """What every runner needs.
+
+    Args:
+        store: the rows.
+        guests: starts guests.
+        log_writer: takes the applications' output.
+        home: the state directory; microVMs live under `microvms`.
+        load_snapshot: returns the snapshot of an image version, by image id and version.
+        on_ended: called with the microVM's id when it is TERMINATED.
+    """
+
+    store: MicrovmStore
+    guests: GuestHost
+    log_writer: LogWriter
+    home: Path
+    load_snapshot: Callable[[str, str], ImageSnapshot]
+    on_ended: Callable[[str], None]
+
+
+@dataclass
+class MicrovmRunner:
+    """The owner of one microVM.
+
+    Args:
+        context: see there.
+        microvm: the row as it was when the runner was made.
+        version: the image version it runs.
+        log_group: where its output goes; None drops it.
+        log_stream_name: the stream there; None makes one in AWS's form.
+    """
+
+    context: RunnerContext
+    microvm: Microvm
+    version: ImageVersion
+    log_group: str | None
+    log_stream_name: str | None = None
+    _guest: Guest | None = None
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _timers: list[asyncio.TimerHandle] = field(default_factory=list)
+    _incarnation: int = 0
+    _saved_runs: tuple[tuple[int, int], ...] = ()
+    _splitters: list[LineSplitter] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Prepare the way of the application's output."""
+        stream = self.log_stream_name or log_stream(self.version.version, self.id)
+        self._splitters = [LineSplitter(lambda line: self._write_line(stream, line)) for _ in range(2)]
+
+    @property
+    def id(self) -> str:
+        """The microVM's id."""
+        return self.microvm.id
+
+    @property
+    def directory(self) -> Path:
+        """Where its files are."""
+        return self.context.home / "microvms" / self.id
+
+    def state(self) -> MicrovmState:
+        """Return the state as the row has it."""
+        found = self.context.store.find(self.id)
+        return MicrovmState.TERMINATED if found is None else found.state
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run work of this microVM; `close` waits for it."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # --- launch
+
+    async def launch(self) -> None:
+        """Start it from its image's snapshot and call /run; what fails ends it with a reason."""
+        async with self._lock:
+            started = time.monotonic()
+            try:
+                await self._start_guest(await self._launch_guest())
+                await self._call_run_hook()
+            except (EmberboxError, OSError) as error:
+                await self._end(str(error) or type(error).__name__)
+                return
+            if not self._move(MicrovmState.RUNNING):
+                return  # it is being terminated; whoever does that waits for the lock
+            log.info("%s runs after %.0f ms", self.id, (time.monotonic() - started) * 1000)
+
+    async def _launch_guest(self) -> Guest:
+        snapshot = self._snapshot()
+        self.directory.mkdir(parents=True)
+        identity = fresh_identity(self.id, uuid.uuid4().hex)
+        return await self.context.guests.launch(snapshot, self.directory, identity, self._take_output)
+
+    def _snapshot(self) -> ImageSnapshot:
+        return self.context.load_snapshot(self.version.image_id, self.version.version)
+
+    async def _start_guest(self, guest: Guest) -> None:
+        self._guest = guest
+        self._incarnation += 1
+        self.in_background(self._watch(guest))
+
+    async def _call_run_hook(self) -> None:
+        hook = find_hook(self.version.request, "run")
+        if hook is not None:
+            assert self._guest is not None
+            payload = self.microvm.request.get("runHookPayload") or ""
+            await call_hook(self._guest.agent, hook, {"microvmId": self.id, "runHookPayload": payload})
+
+    # --- while it runs
+
+    async def reach(self, port: int) -> tuple[str, int, str] | None:
+        """Return address, port and incarnation for a port of the guest; None when it does not run.
+
+        A launch or suspend under way is waited for; a suspended microVM is resumed when its policy says so.
+        """
+        guest = self._guest
+        if guest is None or self._lock.locked():
+            async with self._lock:
+                guest = self._guest
+            if guest is None and self._resumes_by_itself() and self.state() is MicrovmState.SUSPENDED:
+                await self.resume()
+                guest = self._guest
+        if guest is None:
+            return None
+        address, host_port = await guest.reach(port)
+        return address, host_port, f"{self.id}.{self._incarnation}"
+
+    def _resumes_by_itself(self) -> bool:
+        policy = self.microvm.request.get("idlePolicy") or {}
+        return bool(policy.get("autoResumeEnabled"))
+
+    def vmm_pid(self) -> int | None:
+        """Return the VMM's process id while there is one."""
+        return None if self._guest is None else self._guest.pid
+
+    async def _watch(self, guest: Guest) -> None:
+        """End the microVM when its application or its VMM ends by itself."""
+        vmm = asyncio.create_task(guest.wait_exited())
+        try:
+            ends: list[asyncio.Future[Any]] = [vmm, guest.agent.exited]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if self._guest is not guest:
+                return  # suspended or terminated: that was us
+            if guest.agent.exited.done():
+                reason = f"Container Stopped with Exit Code: {guest.agent.exited.result()}"
+            else:
+                reason = f"The microVM's VMM ended unexpectedly: {vmm.result()}"
+            async with self._lock:
+                if self._guest is guest:
+                    await self._end(reason)
+        finally:
+            vmm.cancel()
+
+    def _take_output(self, which: int, data: bytes) -> None:
+        self._splitters[which - 1].feed(data)
+
+    def _write_line(self, stream: str, line: str) -> None:
+        if self.log_group is not None:
+            self.context.log_writer.write(self.log_group, stream, line)
+
+    # --- suspend and resume
+
+    async def suspend(self) -> None:
+        """Save it and end its VMM. When it cannot be saved it runs on.
+
+        Raises:
+            InternalError: it could not be saved; the text says why.
+        """
+        async with self._lock:
+            if self._guest is None or not self._move(MicrovmState.SUSPENDING):
+                return
+            hook = find_hook(self.version.request, "suspend")
+            try:
+                if hook is not None:
+                    await call_hook(self._guest.agent, hook)
+                await self._save(self._guest)
+            except HookFailedError as error:
+                await self._end(str(error))
+            except (GuestError, VmmError, OSError) as error:
+                self._move(MicrovmState.RUNNING)
+                log.warning("%s could not be suspended and runs on: %s", self.id, error)
+                raise InternalError(
+                    f"The MicroVM {self.id} could not be suspended and is still running: {error}"
+                ) from error
+
+    async def _save(self, guest: Guest) -> None:
+        started = time.monotonic()
+        figures = await guest.suspend(self._saved_runs)
+        self._guest = None
+        self._saved_runs = load_suspended(self.directory).runs
+        self._move(MicrovmState.SUSPENDED)
+        milliseconds = (time.monotonic() - started) * 1000
+        log.info("%s was suspended in %.0f ms, %d bytes of memory", self.id, milliseconds, figures.memory_bytes)
+        self._arm_suspended_timer()
+
+    async def resume(self) -> None:
+        """Start it where it was, and call /resume.
+
+        Raises:
+            InternalError: it could not be started; it is still suspended, with all it had.
+        """
+        async with self._lock:
+            if self._guest is not None or self.state() is not MicrovmState.SUSPENDED:
+                return
+            started = time.monotonic()
+            try:
+                state = load_suspended(self.directory)
+                guest = await self.context.guests.resume(self._snapshot(), state, self._take_output)
+            except (GuestError, VmmError, HostError, OSError) as error:
+                log.warning("%s could not be resumed: %s", self.id, error)
+                raise InternalError(
+                    f"The MicroVM {self.id} could not be resumed and is still suspended: {error}"
+                ) from error
+            self._saved_runs = state.runs
+            await self._start_guest(guest)
+            await self._call_resume_hook(guest)
+            self._move(MicrovmState.RUNNING, new_incarnation=True)
+            log.info("%s was resumed in %.0f ms", self.id, (time.monotonic() - started) * 1000)
+
+    async def _call_resume_hook(self, guest: Guest) -> None:
+        """A failing /resume ends nothing: the application runs, and ending it would lose what it holds."""
+        hook = find_hook(self.version.request, "resume")
+        if hook is None:
+            return
+        try:
+            await call_hook(guest.agent, hook)
+        except HookFailedError as error:
+            log.warning("%s: %s", self.id, error)
+
+    # --- end
+
+    def begin_to_terminate(self, reason: str) -> bool:
+        """Move it to TERMINATING at once, and end it in the background; False when that was done before."""
+        if not self._move(MicrovmState.TERMINATING):
+            return False
+        self.in_background(self._terminate(reason))
+        return True
+
+    async def _terminate(self, reason: str) -> None:
+        async with self._lock:
+            hook = find_hook(self.version.request, "terminate")
+            if hook is not None and self._guest is not None:
+                with contextlib.suppress(HookFailedError):
+                    await call_hook(self._guest.agent, hook)
+            await self._end(reason)
+
+    async def _end(self, reason: str) -> None:
+        """Free everything it has, then say so."""
+        self._move(MicrovmState.TERMINATING)
+        guest, self._guest = self._guest, None
+        for timer in self._timers:
+            timer.cancel()
+        if guest is not None:
+            await guest.end()
+        for splitter in self._splitters:
+            splitter.finish()
+        await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
+        self.context.store.change_state(
+            self.id, MicrovmState.TERMINATED, reason=reason, terminated_at=datetime.now(UTC)
+        )
+        log.info("%s has ended: %s", self.id, reason)
+        self.context.on_ended(self.id)
+
+    async def finish_termination(self, reason: str) -> None:
+        """End what an earlier server left in TERMINATING."""
+        async with self._lock:
+            await self._end(reason)
+
+    def restore_suspended(self) -> None:
+        """Take over a microVM that an earlier server suspended."""
+        self._arm_suspended_timer()
+
+    async def close(self) -> None:
+        """Let go of it: the server stops. Work under way is finished first."""
+        for timer in self._timers:
+            timer.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _move(self, state: MicrovmState, *, new_incarnation: bool = False) -> bool:
+        return self.context.store.change_state(self.id, state, new_incarnation=new_incarnation)
+
+    # --- timers
+
+    def arm_lifetime_timer(self) -> None:
+        """End it at its maximum duration, counted from its start, suspended time included."""
+        age = (datetime.now(UTC) - self.microvm.started_at).total_seconds()
+        self._arm(self.microvm.request["maximumDurationInSeconds"] - age, LIFETIME_OVER)
+
+    def _arm_suspended_timer(self) -> None:
+        policy = self.microvm.request.get("idlePolicy")
+        if policy is None:
+            return
+        incarnation = self._incarnation
+
+        def over() -> None:
+            if self._guest is None and self._incarnation == incarnation:
+                self.begin_to_terminate(SUSPENDED_TOO_LONG)
+
+        self._timers.append(asyncio.get_running_loop().call_later(policy["suspendedDurationSeconds"], over))
+
+    def _arm(self, delay_s: float, reason: str) -> None:
+        loop = asyncio.get_running_loop()
+        self._timers.append(loop.call_later(max(delay_s, 0), self.begin_to_terminate, reason))

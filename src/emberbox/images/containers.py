@@ -1,0 +1,262 @@
+"""Container builds with buildah: the Dockerfile's image, its settings, and its files as a root file system."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emberbox import process
+from emberbox.host import disk
+from emberbox.model.errors import BuildError
+
+PULL_TIMEOUT_S = 900
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+LogLine = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildNetwork:
+    """Where RUN steps are connected.
+
+    Args:
+        namespace: a network namespace; None takes the host's own network.
+        resolver: the name server in that namespace.
+    """
+
+    namespace: Path | None = None
+    resolver: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """What an image says about how to run it (OCI image specification, "Image Configuration")."""
+
+    arguments: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    directory: str
+    user: str
+    ports: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user in the image, found out from its /etc/passwd and /etc/group."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+class Containers:
+    """A container store of our own, apart from any other on this machine.
+
+    Args:
+        directory: where images and build containers are kept.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        driver = "overlay" if os.geteuid() == 0 else "vfs"
+        self._options = [
+            *["--root", str(directory / "storage"), "--runroot", str(directory / "run")],
+            *["--storage-driver", driver],
+        ]
+
+    async def _buildah(self, *arguments: str, timeout: float = 300, check: bool = True) -> process.Completed:
+        return await process.run(["buildah", *self._options, *arguments], timeout=timeout, check=check)
+
+    async def has_image(self, name: str) -> bool:
+        """Say whether an image of this name is stored."""
+        return (await self._buildah("inspect", "--type", "image", name, check=False)).returncode == 0
+
+    async def import_root(self, archive: Path, name: str) -> None:
+        """Make an image of one layer from a tar archive of a root file system."""
+        container = (await self._buildah("from", "scratch")).stdout.strip()
+        try:
+            await self._buildah("add", container, str(archive), "/")
+            await self._buildah("config", "--cmd", "/bin/bash", "--env", f"PATH={_DEFAULT_PATH}", container)
+            await self._buildah("commit", "--quiet", container, name)
+        finally:
+            await self._buildah("rm", container, check=False)
+
+    async def tag(self, name: str, other: str) -> None:
+        """Give an image another name."""
+        await self._buildah("tag", name, other)
+
+    async def untag(self, name: str) -> None:
+        """Take a name away; it need not exist."""
+        await self._buildah("untag", name, name, check=False)
+
+    async def image_id(self, name: str) -> str | None:
+        """Return the id of an image, None when it is not stored."""
+        done = await self._buildah("inspect", "--type", "image", "--format", "{{.FromImageID}}", name, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    async def build(self, context: Path, name: str, network: BuildNetwork, timeout_s: float, log_line: LogLine) -> None:
+        """Build the Dockerfile at the root of `context`; its output goes to `log_line` as it comes.
+
+        Raises:
+            BuildError: the build failed, or took longer than `timeout_s`.
+        """
+        with _entering(network) as enter:
+            command = [
+                *enter,
+                *["buildah", *self._options, "build", "--layers", "--pull=missing", "--network", "host"],
+                *["--isolation", "oci", "--runtime", "runc", "--format", "oci", "--tag", name],
+                *["--file", str(context / "Dockerfile"), str(context)],
+            ]
+            tail: list[str] = []
+
+            def take(line: str) -> None:
+                tail.append(line)
+                del tail[:-20]
+                log_line(line)
+
+            try:
+                await process.run(command, timeout=timeout_s, on_line=take)
+            except process.CommandError as error:
+                raise _build_error(tail, error) from error
+
+    async def read_config(self, name: str) -> ImageConfig:
+        """Return what an image says about how to run it.
+
+        Raises:
+            BuildError: it names no program to run.
+        """
+        shown = json.loads((await self._buildah("inspect", "--type", "image", name)).stdout)
+        return parse_config(shown["OCIv1"].get("config", {}))
+
+    @contextlib.asynccontextmanager
+    async def mounted(self, name: str) -> AsyncIterator[Path]:
+        """Give an image's files as a directory for as long as the block lasts."""
+        container = (await self._buildah("from", "--pull-never", name)).stdout.strip()
+        try:
+            yield Path((await self._buildah("mount", container)).stdout.strip())
+        finally:
+            await self._buildah("rm", container, check=False)
+
+    async def remove_image(self, name: str) -> None:
+        """Remove an image; it need not exist. Layers that other builds use stay."""
+        await self._buildah("rmi", name, check=False)
+
+
+@contextlib.contextmanager
+def _entering(network: BuildNetwork) -> Iterator[list[str]]:
+    """Return the commands that lead into the build's network, with the name server that is reached from there."""
+    if network.namespace is None:
+        yield []
+        return
+    with tempfile.NamedTemporaryFile("w", prefix="emberbox-resolv-") as resolv:
+        resolv.write(f"nameserver {network.resolver}\n" if network.resolver else "")
+        resolv.flush()
+        Path(resolv.name).chmod(0o644)
+        bind = 'mount --bind "$1" "$(readlink -f /etc/resolv.conf)" && shift && exec "$@"'
+        enter = [
+            "nsenter",
+            f"--net={network.namespace}",
+            "--",
+            "unshare",
+            "--mount",
+            "--propagation",
+            "slave",
+        ]
+        yield [*enter, "--", "sh", "-c", bind, "sh", resolv.name]
+
+
+def _build_error(tail: list[str], error: process.CommandError) -> BuildError:
+    text = "\n".join(tail)
+    if "no space left on device" in text.lower():
+        return BuildError("DISK_STORAGE_FULL", "the disk is full; free some space and build again")
+    if error.returncode is None:
+        return BuildError("CONTAINER_BUILD_FAILED", str(error))
+    return BuildError("CONTAINER_BUILD_FAILED", "the Dockerfile's build failed; the lines above say where")
+
+
+def parse_config(config: dict[str, Any]) -> ImageConfig:
+    """Read the `config` of an OCI image.
+
+    Raises:
+        BuildError: there is neither ENTRYPOINT nor CMD.
+    """
+    arguments = tuple(config.get("Entrypoint") or ()) + tuple(config.get("Cmd") or ())
+    if not arguments:
+        raise BuildError("CONTAINER_BUILD_FAILED", "the Dockerfile has neither ENTRYPOINT nor CMD: nothing to run")
+    environment = dict(entry.split("=", 1) for entry in config.get("Env") or () if "=" in entry)
+    environment.setdefault("PATH", _DEFAULT_PATH)
+    ports = (re.fullmatch(r"(\d+)(?:/tcp)?", port) for port in config.get("ExposedPorts") or {})
+    return ImageConfig(
+        arguments,
+        tuple(environment.items()),
+        config.get("WorkingDir") or "/",
+        config.get("User") or "",
+        tuple(int(match[1]) for match in ports if match),
+    )
+
+
+def find_user(root: Path, text: str) -> User:
+    """Find the user that `USER text` means (`user`, `uid`, `user:group`, `uid:gid`).
+
+    Raises:
+        BuildError: the image has no such user or group.
+    """
+    name, _, group = text.partition(":")
+    entry = _find_entry(_read_table(root, "etc/passwd"), name or "0")
+    if entry is None and not name.isdecimal():
+        raise BuildError("CONTAINER_BUILD_FAILED", f"USER {text}: the image's /etc/passwd has no user {name}")
+    login = entry[0] if entry else ""
+    uid, gid, home = (int(entry[2]), int(entry[3]), entry[5]) if entry else (int(name), 0, "/")
+    groups = _read_table(root, "etc/group")
+    if group:
+        gid = _find_group(groups, group, text)
+        return User(uid, gid, (), home or "/")
+    more = tuple(int(row[2]) for row in groups if len(row) > 3 and login and login in row[3].split(","))
+    return User(uid, gid, more, home or "/")
+
+
+def _find_group(groups: list[list[str]], group: str, text: str) -> int:
+    entry = _find_entry(groups, group)
+    if entry:
+        return int(entry[2])
+    if group.isdecimal():
+        return int(group)
+    raise BuildError("CONTAINER_BUILD_FAILED", f"USER {text}: the image's /etc/group has no group {group}")
+
+
+def _find_entry(table: list[list[str]], key: str) -> list[str] | None:
+    index = 2 if key.isdecimal() else 0
+    return next((row for row in table if row[index] == key), None)
+
+
+def _read_table(root: Path, name: str) -> list[list[str]]:
+    """Read a colon-separated table of the image; a link is not followed, it could lead out of the image."""
+    path = root / name
+    if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
+        return []
+    rows = [line.split(":") for line in path.read_text(errors="replace").splitlines()]
+    return [row for row in rows if len(row) >= 4 and row[2].isdecimal()]
+
+
+async def make_root(containers: Containers, name: str, destination: Path, user: str) -> User:
+    """Pack an image's files into a root file system and return the user it runs as.
+
+    Raises:
+        BuildError: the user does not exist, or the disk is full.
+    """
+    async with containers.mounted(name) as root:
+        found = find_user(root, user)
+        try:
+            await disk.make_root(root, destination)
+        except process.CommandError as error:
+            if "No space left" in str(error):
+                raise BuildError("DISK_STORAGE_FULL", "the disk is full; free some space and build again") from error
+            raise
+    return found

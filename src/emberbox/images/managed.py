@@ -1,0 +1,129 @@
+"""The managed base images, and the names that Dockerfiles use after FROM for them.
+
+`debian12-1` is made here by mmdebstrap and needs no image registry. `al2023-1` is AWS's: its container images come
+from AWS's public registry where that is reached; where it is not, their names stand for the Debian base, and the
+build's log says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from emberbox import process
+from emberbox.images.containers import Containers, LogLine
+from emberbox.model.errors import HostError
+
+DEBIAN, AL2023 = "debian12-1", "al2023-1"
+MANAGED_IMAGES = (AL2023, DEBIAN)
+MANAGED_VERSION = "1"
+DEBIAN_NAME = "localhost/emberbox/debian:12"
+AWS_REGISTRY = "public.ecr.aws"
+AWS_NAMES = (
+    "public.ecr.aws/lambda/microvms:al2023-minimal",
+    "public.ecr.aws/lambda/microvms:al2023",
+    "public.ecr.aws/amazonlinux/amazonlinux:2023",
+    "public.ecr.aws/amazonlinux/amazonlinux:2023-minimal",
+)
+_PACKAGES = "ca-certificates,curl"
+_REACH_TIMEOUT_S = 3.0
+_REACH_MEMORY_S = 300.0
+
+
+class ManagedImages:
+    """Makes base images when they are first needed.
+
+    Args:
+        containers: where they are stored.
+        directory: keeps the archive of the Debian base between runs.
+    """
+
+    def __init__(self, containers: Containers, directory: Path) -> None:
+        self._containers = containers
+        self._archive = directory / "debian12.tar"
+        self._lock = asyncio.Lock()
+        self._made = False
+        self._reachable: tuple[float, bool] | None = None
+
+    async def prepare(self, dockerfile: str, log_line: LogLine) -> None:
+        """Make sure that every name of ours in a Dockerfile resolves.
+
+        Args:
+            dockerfile: its text.
+            log_line: told what was done, for the build's log.
+
+        Raises:
+            HostError: the base cannot be made.
+        """
+        await self.ensure_debian(log_line)
+        if AWS_REGISTRY not in dockerfile:
+            return
+        if await self._registry_is_reachable():
+            await self._drop_stand_ins()
+            return
+        for name in AWS_NAMES:
+            if name in dockerfile and not await self._is_real(name):
+                await self._containers.tag(DEBIAN_NAME, name)
+                log_line(f"NOTE: {AWS_REGISTRY} is out of reach; {name} stands for the local Debian 12 base here")
+
+    async def ensure_debian(self, log_line: LogLine) -> None:
+        """Make the Debian base when it is not stored.
+
+        Raises:
+            HostError: mmdebstrap or buildah failed.
+        """
+        async with self._lock:
+            if self._made or await self._containers.has_image(DEBIAN_NAME):
+                self._made = True
+                return
+            if not self._archive.exists():
+                log_line("Making the base image debian12-1 with mmdebstrap (once; about half a minute) ...")
+                await self._bootstrap()
+            log_line("Storing the base image debian12-1 ...")
+            await self._containers.import_root(self._archive, DEBIAN_NAME)
+            self._made = True
+
+    async def _bootstrap(self) -> None:
+        self._archive.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self._archive.with_name(f".{os.getpid()}.debian12.tar")
+        mode = "root" if os.geteuid() == 0 else "unshare"
+        options = ["--quiet", "--variant=minbase", f"--mode={mode}", f"--include={_PACKAGES}"]
+        try:
+            await process.run(["mmdebstrap", *options, "bookworm", scratch], timeout=900)
+            scratch.replace(self._archive)
+        except process.CommandError as error:
+            raise HostError(f"the base image debian12-1 cannot be made: {error}") from error
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    async def _is_real(self, name: str) -> bool:
+        """Say whether a name is stored and is not the stand-in."""
+        stored = await self._containers.image_id(name)
+        return stored is not None and stored != await self._containers.image_id(DEBIAN_NAME)
+
+    async def _drop_stand_ins(self) -> None:
+        for name in AWS_NAMES:
+            if await self._containers.has_image(name) and not await self._is_real(name):
+                await self._containers.untag(name)
+
+    async def _registry_is_reachable(self) -> bool:
+        """Ask the registry, but not at every build."""
+        now = time.monotonic()
+        if self._reachable is None or now - self._reachable[0] > _REACH_MEMORY_S:
+            self._reachable = now, await asyncio.to_thread(_answers, f"https://{AWS_REGISTRY}/v2/")
+        return self._reachable[1]
+
+
+def _answers(url: str) -> bool:
+    try:
+        with contextlib.closing(urllib.request.urlopen(url, timeout=_REACH_TIMEOUT_S)):  # noqa: S310 - fixed https
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code == 401
+    except OSError:
+        return False

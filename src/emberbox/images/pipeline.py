@@ -1,0 +1,315 @@
+"""The build of one image version: fetch, build, pack, boot, ready, snapshot, validate, publish."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import shutil
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emberbox.guest.agent import fresh_identity
+from emberbox.guest.protocol import Application
+from emberbox.host import disk
+from emberbox.host.kernel import Kernel
+from emberbox.images.artifact import S3Client, UnpackLimits, fetch, unpack
+from emberbox.images.containers import BuildNetwork, Containers, ImageConfig, User, make_root
+from emberbox.images.lines import LineSplitter
+from emberbox.images.managed import ManagedImages
+from emberbox.machine.connections import RESOLV_CONF
+from emberbox.machine.guests import Guest, GuestHost
+from emberbox.machine.hooks import Hook, call_build_hook
+from emberbox.machine.snapshot import ImageSnapshot
+from emberbox.model.errors import BuildError, GuestError, HostError, VmmError
+from emberbox.model.sizes import Size
+from emberbox.vmm.base import MachineShape
+
+log = logging.getLogger(__name__)
+
+DEFAULT_CAPABILITIES = 0x00000000A80425FB
+ALL_CAPABILITIES = 0x000001FFFFFFFFFF
+DEFAULT_PORT = 8080
+SETTLE_TIMEOUT_S = 20.0
+_SETTLE_POLL_S = 0.1
+
+WriteLog = Callable[[str, str], None]
+"""Adds a line to a log stream: the stream's name and the line."""
+
+BuildNetworkScope = Callable[[], contextlib.AbstractAsyncContextManager[BuildNetwork]]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlan:
+    """What to build.
+
+    Args:
+        build_id: names scratch files, the container image and the log stream.
+        image_name: the image's name, for the guest's environment.
+        image_arn: its ARN, for the same.
+        version: the version to build.
+        region: the region, for the same.
+        artifact_uri: `s3://bucket/key` of the zip.
+        size: the microVM's size.
+        environment: variables of the image, over those of the Dockerfile.
+        all_capabilities: additionalOsCapabilities ALL.
+        ready: the hook to poll before the snapshot, None where it is not enabled.
+        validate: the hook to poll in a trial microVM, None where it is not enabled.
+        destination: where the snapshot is published; must not exist.
+        scratch: a directory of this build's own; removed at the end.
+    """
+
+    build_id: str
+    image_name: str
+    image_arn: str
+    version: str
+    region: str
+    artifact_uri: str
+    size: Size
+    environment: Mapping[str, str]
+    all_capabilities: bool
+    ready: Hook | None
+    validate: Hook | None
+    destination: Path
+    scratch: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of a build: bytes of the zip, bytes unpacked, seconds for the container build."""
+
+    artifact_bytes: int
+    unpacked_bytes: int
+    build_timeout_s: int
+
+
+class Pipeline:
+    """Builds image versions; one object serves all builds.
+
+    Args:
+        containers: the container store.
+        managed: the base images.
+        guests: starts the guests.
+        kernel: returns the guest kernel.
+        s3: a client for the S3 that artifacts come from.
+        build_network: gives RUN steps their network.
+        limits: see there.
+    """
+
+    def __init__(
+        self, containers: Containers, managed: ManagedImages, guests: GuestHost,
+        kernel: Callable[[], Awaitable[Kernel]], s3: S3Client, build_network: BuildNetworkScope, limits: Limits,
+    ) -> None:  # fmt: skip
+        self._containers = containers
+        self._managed = managed
+        self._guests = guests
+        self._kernel = kernel
+        self._s3 = s3
+        self._build_network = build_network
+        self._limits = limits
+
+    async def run(self, plan: BuildPlan, write_log: WriteLog) -> ImageSnapshot:
+        """Build and publish a version. Whatever fails, nothing half-made stays.
+
+        Raises:
+            BuildError: with the reason for the build's `stateReason`.
+        """
+        stream = log_stream("0.0", plan.build_id)
+
+        def say(line: str) -> None:
+            write_log(stream, line)
+
+        name = f"localhost/emberbox-build/{plan.build_id}"
+        try:
+            plan.scratch.mkdir(parents=True)
+            config, user = await self._build_container(plan, name, say)
+            snapshot = await self._make_snapshot(plan, config, user, say, write_log)
+            if plan.validate is not None:
+                await self._validate(plan, snapshot, say, write_log)
+            return await self._publish(plan, snapshot, say)
+        except Exception as error:
+            failure = as_build_error(error)
+            say(f"FAILED: {failure.reason}" + (f": {failure.detail}" if failure.detail else ""))
+            raise failure from error
+        finally:
+            await asyncio.to_thread(shutil.rmtree, plan.scratch, ignore_errors=True)
+            with contextlib.suppress(HostError):
+                await self._containers.remove_image(name)
+
+    async def _build_container(
+        self, plan: BuildPlan, name: str, say: Callable[[str], None]
+    ) -> tuple[ImageConfig, User]:
+        archive, context = plan.scratch / "artifact.zip", plan.scratch / "context"
+        say(f"Fetching {plan.artifact_uri}")
+        await fetch(self._s3, plan.artifact_uri, archive, self._limits.artifact_bytes)
+        limits = UnpackLimits(total_bytes=self._limits.unpacked_bytes)
+        await asyncio.to_thread(unpack, archive, context, limits)
+        dockerfile = (context / "Dockerfile").read_text(errors="replace")
+        await self._managed.prepare(dockerfile, say)
+        say("Building the Dockerfile")
+        async with self._build_network() as network:
+            await self._containers.build(context, name, network, self._limits.build_timeout_s, say)
+        config = await self._containers.read_config(name)
+        say("Packing the root file system")
+        user = await make_root(self._containers, name, plan.scratch / "root.erofs", config.user)
+        await asyncio.to_thread(shutil.rmtree, context)
+        archive.unlink()
+        return config, user
+
+    async def _make_snapshot(
+        self,
+        plan: BuildPlan,
+        config: ImageConfig,
+        user: User,
+        say: Callable[[str], None],
+        write_log: WriteLog,
+    ) -> ImageSnapshot:
+        shape = MachineShape(plan.size.vcpu_count, plan.size.mem_size_mib)
+        await disk.make_writable(plan.scratch / "disk", plan.size.disk_bytes)
+        kernel = await self._kernel()
+        say(f"Booting a microVM: {shape.vcpu_count} vCPU, {shape.mem_size_mib} MiB, Linux {kernel.release}")
+        started = time.monotonic()
+        application = make_application(plan, config, user)
+        async with self._output(plan, write_log) as on_output:
+            guest = await self._guests.boot(
+                plan.scratch, plan.scratch / "root.erofs", shape, kernel, application, on_output
+            )
+            try:
+                say(f"The application was started after {time.monotonic() - started:.1f} s")
+                await self._wait_ready(guest, plan.ready, config.ports, say)
+                await guest.take_snapshot()
+            finally:
+                await guest.end()
+        say(f"The snapshot was taken after {time.monotonic() - started:.1f} s")
+        return ImageSnapshot(plan.scratch, shape)
+
+    async def _wait_ready(
+        self, guest: Guest, hook: Hook | None, ports: tuple[int, ...], say: Callable[[str], None]
+    ) -> None:
+        if hook is None:
+            say("Waiting until the application listens (no /ready hook is enabled)")
+            await while_it_runs(guest, _wait_settled(guest, ports or (DEFAULT_PORT,), say))
+        else:
+            say(f"Calling /ready on port {hook.port}")
+            await while_it_runs(guest, call_build_hook(guest.agent, hook))
+
+    async def _validate(
+        self, plan: BuildPlan, snapshot: ImageSnapshot, say: Callable[[str], None], write_log: WriteLog
+    ) -> None:
+        assert plan.validate is not None
+        trial = plan.scratch / "trial"
+        trial.mkdir()
+        say(f"Launching a trial microVM and calling /validate on port {plan.validate.port}")
+        async with self._output(plan, write_log) as on_output:
+            guest = await self._guests.launch(snapshot, trial, fresh_identity("trial", uuid.uuid4().hex), on_output)
+            try:
+                await while_it_runs(guest, call_build_hook(guest.agent, plan.validate))
+            finally:
+                await guest.end()
+        await asyncio.to_thread(shutil.rmtree, trial)
+
+    async def _publish(self, plan: BuildPlan, snapshot: ImageSnapshot, say: Callable[[str], None]) -> ImageSnapshot:
+        await asyncio.to_thread(snapshot.publish)
+        plan.destination.parent.mkdir(parents=True, exist_ok=True)
+        plan.scratch.rename(plan.destination)
+        disk.sync(plan.destination.parent)
+        published = ImageSnapshot(plan.destination, snapshot.shape)
+        sizes = {name: f"{size / 1e6:.1f} MB" for name, size in published.sizes().items()}
+        say(f"SUCCESSFUL: {', '.join(f'{name} {size}' for name, size in sizes.items())}")
+        return published
+
+    @contextlib.asynccontextmanager
+    async def _output(self, plan: BuildPlan, write_log: WriteLog) -> AsyncIterator[Callable[[int, bytes], None]]:
+        """Send what the application of a build's microVM writes to a stream of its own."""
+        stream = log_stream(plan.version, f"microvm-{uuid.uuid4()}")
+        splitters = [LineSplitter(lambda line: write_log(stream, line)) for _ in range(2)]
+        try:
+            yield lambda which, data: splitters[which - 1].feed(data)
+        finally:
+            for splitter in splitters:
+                splitter.finish()
+
+
+def make_application(plan: BuildPlan, config: ImageConfig, user: User) -> Application:
+    """Join what the Dockerfile and the image say into what the guest runs."""
+    environment = {"HOME": user.home, **dict(config.environment), **plan.environment}
+    environment |= {
+        "AWS_LAMBDA_MICROVM_IMAGE_NAME": plan.image_name,
+        "AWS_LAMBDA_MICROVM_IMAGE_ARN": plan.image_arn,
+        "AWS_LAMBDA_MICROVM_IMAGE_VERSION": plan.version,
+        "AWS_REGION": plan.region,
+    }
+    return Application(
+        arguments=config.arguments,
+        environment=tuple(environment.items()),
+        directory=config.directory,
+        uid=user.uid,
+        gid=user.gid,
+        groups=user.groups,
+        capabilities=ALL_CAPABILITIES if plan.all_capabilities else DEFAULT_CAPABILITIES,
+        privileged=plan.all_capabilities,
+        hostname="build",
+        resolv_conf=RESOLV_CONF,
+    )
+
+
+async def while_it_runs(guest: Guest, work: Coroutine[Any, Any, None]) -> None:
+    """Wait for `work`, but no longer than the application runs.
+
+    Raises:
+        BuildError: the application's main process ended, or the VMM did.
+    """
+    task = asyncio.create_task(work)
+    died = asyncio.create_task(guest.wait_exited())
+    try:
+        ends: list[asyncio.Future[Any]] = [task, died, guest.agent.exited]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            await task
+        elif guest.agent.exited.done():
+            raise BuildError(
+                f"Container Stopped with Exit Code: {guest.agent.exited.result()}",
+                "the application's main process ended before the snapshot; its output is in the log",
+            )
+        else:
+            raise BuildError("INTERNAL_PLATFORM_ERROR", died.result())
+    finally:
+        for pending in (task, died):
+            pending.cancel()
+        await asyncio.gather(task, died, return_exceptions=True)
+
+
+async def _wait_settled(guest: Guest, ports: tuple[int, ...], say: Callable[[str], None]) -> None:
+    """Without a /ready hook a snapshot could catch the application half started: wait until a port is open."""
+    deadline = time.monotonic() + SETTLE_TIMEOUT_S
+    while time.monotonic() < deadline:
+        for port in ports:
+            with contextlib.suppress(ConnectionRefusedError, GuestError):
+                (await guest.agent.open_stream(port, SETTLE_TIMEOUT_S)).close()
+                return
+        await asyncio.sleep(_SETTLE_POLL_S)
+    names = ", ".join(map(str, ports))
+    say(f"NOTE: nothing listens on port {names} after {SETTLE_TIMEOUT_S:g} s; the snapshot is taken all the same")
+
+
+def as_build_error(error: Exception) -> BuildError:
+    """Say what any failure means for the build's `stateReason`."""
+    if isinstance(error, BuildError):
+        return error
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or "no space left on device" in str(error).lower():
+        return BuildError("DISK_STORAGE_FULL", "the disk is full; free some space and build again")
+    if isinstance(error, GuestError | VmmError | HostError):
+        return BuildError("INTERNAL_PLATFORM_ERROR", str(error))
+    log.error("a build failed unexpectedly", exc_info=error)
+    return BuildError("INTERNAL_PLATFORM_ERROR", f"an unexpected failure of Emberbox: {type(error).__name__}: {error}")
+
+
+def log_stream(version: str, owner: str) -> str:
+    """Return the name of a log stream, in AWS's form: day of its start, version, id."""
+    return f"{time.strftime('%Y/%m/%d', time.gmtime())}[{version}]{owner}"

@@ -1,0 +1,101 @@
+"""How microVMs are connected: one interface over tap networks and the VMM's own user network."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Protocol
+
+from emberbox.host.network import Slot, TapNetwork
+from emberbox.vmm.base import Tap, UserNetwork, Vm
+
+DNS_ADDRESS = "10.0.2.3"
+RESOLV_CONF = f"nameserver {DNS_ADDRESS}\n"
+
+
+class Connection(Protocol):
+    """The network of one microVM while it runs."""
+
+    def attach(self) -> contextlib.AbstractContextManager[Tap | UserNetwork]:
+        """Give the VMM's end; used while the VMM is started."""
+        ...
+
+    async def reach(self, vm: Vm, port: int) -> tuple[str, int]:
+        """Return address and port at which the host reaches a port of the guest."""
+        ...
+
+    async def release(self) -> None:
+        """Remove it."""
+        ...
+
+
+class TapConnection:
+    """A slot of the tap network."""
+
+    def __init__(self, network: TapNetwork, slot: Slot) -> None:
+        self._network = network
+        self._slot = slot
+
+    @contextlib.contextmanager
+    def attach(self) -> Iterator[Tap | UserNetwork]:
+        """Open the tap device for as long as the block lasts."""
+        tap = self._network.open_tap(self._slot)
+        try:
+            yield Tap(tap)
+        finally:
+            os.close(tap)
+
+    async def reach(self, vm: Vm, port: int) -> tuple[str, int]:  # noqa: ARG002 - the interface's shape
+        """Every port of the guest has the slot's address."""
+        return self._slot.address, port
+
+    async def release(self) -> None:
+        """Give the slot back."""
+        await self._network.give_back(self._slot)
+
+
+class UserConnection:
+    """The VMM's user network; ports are forwarded when they are first asked for."""
+
+    def __init__(self) -> None:
+        self._forwarded: dict[int, int] = {}
+
+    @contextlib.contextmanager
+    def attach(self) -> Iterator[Tap | UserNetwork]:
+        """Nothing needs to be open."""
+        self._forwarded.clear()
+        yield UserNetwork()
+
+    async def reach(self, vm: Vm, port: int) -> tuple[str, int]:
+        """Forward the port on the first call."""
+        if port not in self._forwarded:
+            host_port = _free_port()
+            self._forwarded[port] = host_port
+            await vm.forward(host_port, port)
+        return "127.0.0.1", self._forwarded[port]
+
+    async def release(self) -> None:
+        """It ends with the VMM."""
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+Connect = Callable[[], Awaitable[Connection]]
+
+
+def connector(network: TapNetwork | None) -> Connect:
+    """Return what makes a connection for a new microVM."""
+
+    async def connect() -> Connection:
+        if network is None:
+            return UserConnection()
+        return TapConnection(network, await network.take())
+
+    return connect

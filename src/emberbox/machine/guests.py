@@ -1,0 +1,269 @@
+"""Running guests: a VMM, its agent, its network and its user, acquired together and let go together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from emberbox.guest.agent import Agent, OutputListener, fresh_identity
+from emberbox.guest.protocol import Application, Identity
+from emberbox.host import disk, memory
+from emberbox.host.kernel import Kernel
+from emberbox.host.leftovers import write_pid_file
+from emberbox.host.users import UserPool
+from emberbox.machine.connections import Connect, Connection
+from emberbox.machine.snapshot import ImageSnapshot, SuspendedState, forget_suspended
+from emberbox.model.errors import GuestError, VmmError
+from emberbox.vmm.base import (
+    BootPlan,
+    Cage,
+    MachineShape,
+    MemoryLayer,
+    RestorePlan,
+    Tap,
+    UserNetwork,
+    Vm,
+    VmFiles,
+    VmmDriver,
+)
+
+log = logging.getLogger(__name__)
+
+BOOT_TIMEOUT_S = 120.0
+WAKE_TIMEOUT_S = 30.0
+BYTES_PER_MIB = 1 << 20
+
+StartVm = Callable[[Cage, Tap | UserNetwork], Awaitable[Vm]]
+
+
+@dataclass(frozen=True, slots=True)
+class SuspendFigures:
+    """What a suspend cost: bytes of memory written."""
+
+    memory_bytes: int
+
+
+class Guest:
+    """A running guest; made by `GuestHost`. The owner ends it with `end`, once or more often."""
+
+    def __init__(
+        self, directory: Path, shape: MachineShape, vm: Vm, agent: Agent, connection: Connection,
+        resources: contextlib.AsyncExitStack,
+    ) -> None:  # fmt: skip
+        self.directory = directory
+        self.shape = shape
+        self.agent = agent
+        self._vm = vm
+        self._connection = connection
+        self._resources = resources
+
+    @property
+    def pid(self) -> int:
+        """The VMM's process id."""
+        return self._vm.pid
+
+    async def reach(self, port: int) -> tuple[str, int]:
+        """Return address and port at which the host reaches a port of the guest."""
+        return await self._connection.reach(self._vm, port)
+
+    async def wait_exited(self) -> str:
+        """Wait until the VMM's process has ended; return in words how."""
+        return await self._vm.wait_exited()
+
+    async def take_snapshot(self) -> None:
+        """Freeze the application, stop the guest and write its devices; it is not started again.
+
+        Memory and disk are then in their files, which nobody changes any more.
+
+        Raises:
+            GuestError: the application could not be frozen.
+            VmmError: the devices could not be written.
+        """
+        await self.agent.freeze()
+        await self._vm.pause()
+        await self._vm.save_devices()
+        await self.end()
+        await asyncio.to_thread(memory.punch_zero_pages, self.directory / "memory")
+
+    async def suspend(self, earlier: tuple[memory.Run, ...]) -> SuspendFigures:
+        """Save the guest and end its VMM; only the pages changed since its last start are written.
+
+        When saving fails the guest runs on as if nothing had happened.
+
+        Args:
+            earlier: the pages that an earlier suspend saved, and that still count.
+
+        Raises:
+            GuestError, VmmError, OSError: it could not be saved; it still runs.
+        """
+        await self.agent.freeze()
+        try:
+            await self._vm.pause()
+            await self._vm.save_devices()
+            figures = await asyncio.to_thread(self._write_changes, earlier)
+        except (GuestError, VmmError, OSError):
+            await self._run_on()
+            raise
+        await self.end()
+        return figures
+
+    def _write_changes(self, earlier: tuple[memory.Run, ...]) -> SuspendFigures:
+        length = self.shape.mem_size_mib * BYTES_PER_MIB
+        address = self._vm.memory_address()
+        changed = memory.merge_runs(memory.find_changed_runs(self._vm.pid, address, length))
+        (self.directory / "devices").replace(self.directory / "devices.saved")
+        runs = tuple(memory.merge_runs([*earlier, *changed]))
+        state = SuspendedState(self.directory, runs)
+        memory.write_pages(self._vm.pid, address, changed, state.memory_layer, length)
+        state.publish()
+        return SuspendFigures(memory.count_pages(changed) * memory.PAGE_BYTES)
+
+    async def _run_on(self) -> None:
+        forget_suspended(self.directory)
+        await self._vm.unpause()
+        await self.agent.thaw(fresh_identity())
+
+    async def end(self) -> None:
+        """End the VMM and give back everything; repeats are harmless."""
+        await self._resources.aclose()
+
+
+class GuestHost:
+    """Starts guests on this machine.
+
+    Args:
+        driver: the VMM.
+        connect: makes the network of a guest.
+        users: ids for VMM processes; None where this process may not change its user.
+        void: a network namespace with no way out for VMM processes, if there is one.
+    """
+
+    def __init__(self, driver: VmmDriver, connect: Connect, users: UserPool | None, void: Path | None) -> None:
+        self._driver = driver
+        self._connect = connect
+        self._users = users
+        self._void = void
+
+    async def boot(
+        self, directory: Path, root: Path, shape: MachineShape, kernel: Kernel, application: Application,
+        on_output: OutputListener,
+    ) -> Guest:  # fmt: skip
+        """Boot a guest from its kernel and start the application.
+
+        Args:
+            directory: holds the new files: disk (made before), memory, devices, console.
+            root: the root file system.
+            shape: the guest's machine.
+            kernel: the guest's kernel.
+            application: what to run.
+            on_output: gets what the application writes.
+
+        Raises:
+            VmmError: the VMM failed; GuestError: the guest did not come up, or the application did not start.
+        """
+        files = VmFiles(directory, root, directory / "disk", directory / "devices")
+
+        def start(cage: Cage, network: Tap | UserNetwork) -> Awaitable[Vm]:
+            memory_path, console = directory / "memory", directory / "console"
+            plan = BootPlan(shape, files, cage, network, kernel.image, kernel.initramfs, memory_path, console)
+            return self._driver.boot(plan)
+
+        guest = await self._start(directory, shape, start, on_output, BOOT_TIMEOUT_S, thaw=None)
+        async with _ended_on_error(guest):
+            await guest.agent.start(application)
+        return guest
+
+    async def launch(
+        self, snapshot: ImageSnapshot, directory: Path, identity: Identity, on_output: OutputListener
+    ) -> Guest:
+        """Start a new microVM from an image's snapshot, copy-on-write.
+
+        Args:
+            snapshot: the image version's.
+            directory: an empty one, for the microVM's own files.
+            identity: who the guest is.
+            on_output: gets what the application writes.
+
+        Raises:
+            VmmError, GuestError, HostError: it could not be started; nothing is left running.
+        """
+        await asyncio.to_thread(disk.copy_sparse, snapshot.disk, directory / "disk")
+        (directory / "disk").chmod(0o600)
+        return await self._restore(snapshot, directory, snapshot.devices, (), identity, on_output)
+
+    async def resume(self, snapshot: ImageSnapshot, state: SuspendedState, on_output: OutputListener) -> Guest:
+        """Start a suspended microVM where it was.
+
+        Raises:
+            VmmError, GuestError, HostError: it could not be started; its saved state is untouched.
+        """
+        layers = (MemoryLayer(state.memory_layer, state.runs),) if state.runs else ()
+        guest = await self._restore(snapshot, state.directory, state.devices, layers, fresh_identity(), on_output)
+        forget_suspended(state.directory)
+        return guest
+
+    async def _restore(
+        self, snapshot: ImageSnapshot, directory: Path, devices: Path, layers: tuple[MemoryLayer, ...],
+        identity: Identity, on_output: OutputListener,
+    ) -> Guest:  # fmt: skip
+        files = VmFiles(directory, snapshot.root, directory / "disk", directory / "devices")
+
+        async def start(cage: Cage, network: Tap | UserNetwork) -> Vm:
+            plan = RestorePlan(snapshot.shape, files, cage, network, devices, snapshot.memory, layers)
+            vm = await self._driver.restore(plan)
+            await vm.unpause()
+            return vm
+
+        return await self._start(directory, snapshot.shape, start, on_output, WAKE_TIMEOUT_S, thaw=identity)
+
+    async def _start(
+        self, directory: Path, shape: MachineShape, start: StartVm, on_output: OutputListener,
+        timeout_s: float, *, thaw: Identity | None,
+    ) -> Guest:  # fmt: skip
+        """Acquire everything a guest needs; what fails lets go of all that came before."""
+        async with contextlib.AsyncExitStack() as acquired:
+            uid = self._take_user(acquired)
+            connection = await self._connect()
+            acquired.push_async_callback(connection.release)
+            with connection.attach() as network:
+                vm = await start(Cage(uid, self._void), network)
+            acquired.push_async_callback(vm.kill)
+            write_pid_file(directory, vm.pid)
+            try:
+                agent = await Agent.connect(vm.agent_socket, on_output, timeout_s)
+            except GuestError as error:
+                raise GuestError(f"{error}{_console_tail(directory)}") from error
+            acquired.push_async_callback(agent.close)
+            if thaw is not None:
+                await agent.thaw(thaw)
+            return Guest(directory, shape, vm, agent, connection, acquired.pop_all())
+        raise AssertionError("an exit stack swallows nothing")
+
+    def _take_user(self, acquired: contextlib.AsyncExitStack) -> int | None:
+        if self._users is None:
+            return None
+        uid = self._users.take()
+        acquired.callback(self._users.give_back, uid)
+        return uid
+
+
+@contextlib.asynccontextmanager
+async def _ended_on_error(guest: Guest) -> AsyncIterator[None]:
+    try:
+        yield
+    except BaseException:
+        await guest.end()
+        raise
+
+
+def _console_tail(directory: Path) -> str:
+    """Return the last line that the guest's kernel printed, while an image is built."""
+    with contextlib.suppress(OSError):
+        lines = (directory / "console").read_text(errors="replace").strip().splitlines()
+        if lines:
+            return f"; its kernel's last words: {lines[-1][-200:]}"
+    return ""

@@ -1,0 +1,86 @@
+"""ARNs and ids, in AWS's forms."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Final
+
+from emberbox.model.errors import AccessDeniedError, ValidationError
+
+MANAGED_ACCOUNT: Final = "aws"
+_IMAGE = re.compile(r"arn:(aws[a-zA-Z-]*):lambda:([a-z0-9-]+):(\d{12}):microvm-image:([a-zA-Z0-9_-]{1,64})")
+_ANY_IMAGE = re.compile(r"arn:[^:]*:lambda:([a-z0-9-]+):(\d{12}|aws):microvm-image[:/](.+)")
+_CONNECTOR = re.compile(r"arn:aws[a-zA-Z-]*:lambda:([a-z0-9-]+):(\d{12}|aws):network-connector:(.+)")
+_MANAGED_CONNECTOR: Final = "aws-network-connector:"
+
+INGRESS_CONNECTORS: Final = ("HTTP_INGRESS", "SHELL_INGRESS", "ALL_INGRESS", "NO_INGRESS")
+EGRESS_CONNECTORS: Final = ("INTERNET_EGRESS",)
+
+
+def image_arn(region: str, account_id: str, name: str) -> str:
+    """Return the ARN of an account's image."""
+    return f"arn:aws:lambda:{region}:{account_id}:microvm-image:{name}"
+
+
+def managed_image_arn(region: str, name: str) -> str:
+    """Return the ARN of a managed (base) image."""
+    return image_arn(region, MANAGED_ACCOUNT, name)
+
+
+def managed_connector_arn(region: str, name: str) -> str:
+    """Return the ARN of a managed network connector such as INTERNET_EGRESS."""
+    return f"arn:aws:lambda:{region}:aws:network-connector:{_MANAGED_CONNECTOR}{name}"
+
+
+def check_image_arn(text: str, region: str, account_id: str, *, launching: bool = False) -> str:
+    """Return the ARN of one of the caller's images, in its plain form.
+
+    Args:
+        text: what the caller gave as `imageIdentifier`.
+        region: the region served here.
+        account_id: the caller's account.
+        launching: RunMicrovm words its refusal of a bare name differently.
+
+    Raises:
+        ValidationError: it is no ARN; a bare name is refused as AWS refuses it.
+        AccessDeniedError: it is another account's, or names no image.
+    """
+    if not text.startswith("arn:"):
+        if launching:
+            raise ValidationError("Malformed ARN - doesn't start with 'arn:'")
+        raise ValidationError(f"Invalid ARN format: {text}")
+    match = _IMAGE.fullmatch(text)
+    if match and match[2] == region and match[3] == account_id:
+        return text
+    if match or _ANY_IMAGE.fullmatch(text):
+        raise AccessDeniedError(f"User is not authorized to access this resource: {text}")
+    raise ValidationError(f"Invalid ARN format: {text}")
+
+
+def check_connectors(texts: list[str], field: str, allowed: tuple[str, ...], region: str) -> list[str]:
+    """Return network connector ARNs when each is a managed one of the right direction.
+
+    Raises:
+        ValidationError: one is malformed, or not known here.
+    """
+    for text in texts:
+        match = _CONNECTOR.fullmatch(text)
+        if not match:
+            raise ValidationError("Malformed network connector ARN")
+        name = match[3].removeprefix(_MANAGED_CONNECTOR)
+        if match[1] != region or match[2] != MANAGED_ACCOUNT or name not in allowed:
+            raise ValidationError(
+                f"Unrecognized managed network connector ARN: {text} (allowed in {field}: {', '.join(allowed)})"
+            )
+    return texts
+
+
+def new_microvm_id() -> str:
+    """Return a new microVM id."""
+    return f"microvm-{uuid.uuid4()}"
+
+
+def endpoint_host(label: str, region: str, domain: str) -> str:
+    """Return the host name of an endpoint."""
+    return f"{label}.lambda-microvm.{region}.{domain}"

@@ -1,0 +1,81 @@
+"""The resources as values: what the store returns and the control plane works with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from emberbox.model.states import BuildState, ImageState, MicrovmState, VersionState, VersionStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A microVM image: a name with versions."""
+
+    id: str
+    account_id: str
+    name: str
+    arn: str
+    state: ImageState
+    latest_active_version: str | None
+    latest_failed_version: str | None
+    tags: Mapping[str, str]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ImageVersion:
+    """One version of an image; `request` is what it was asked to be, with defaults filled in."""
+
+    image_id: str
+    version: str
+    state: VersionState
+    status: VersionStatus
+    request: Mapping[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """The build of one version for one kind of processor; `sizes` is the model's `snapshotBuild`."""
+
+    id: str
+    image_id: str
+    version: str
+    state: BuildState
+    state_reason: str | None
+    sizes: Mapping[str, int] | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Microvm:
+    """One microVM. `incarnation` counts its starts: launch and resumes."""
+
+    id: str
+    account_id: str
+    endpoint_label: str
+    image_id: str
+    image_arn: str
+    image_version: str
+    state: MicrovmState
+    state_reason: str | None
+    request: Mapping[str, Any]
+    incarnation: int
+    started_at: datetime
+    terminated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogEvent:
+    """One line of a log stream; `timestamp` is in milliseconds since 1970."""
+
+    id: int
+    group: str
+    stream: str
+    timestamp: int
+    message: str

@@ -1,0 +1,1 @@
+"""Rows and transactions. Queries are methods that return model types; nothing of SQL leaves this package."""

@@ -1,0 +1,47 @@
+"""The database: one engine, short transactions."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event
+
+
+class Database:
+    """An open database.
+
+    Args:
+        url: a SQLAlchemy URL (`sqlite:////path/to/file`, `postgresql+psycopg://…`).
+        metadata: the tables, made when missing.
+        durable: a transaction that has ended survives a power cut; without it, only the death of this process.
+    """
+
+    def __init__(self, url: str, metadata: MetaData, *, durable: bool = True) -> None:
+        self._engine: Engine = create_engine(url)
+        if self._engine.dialect.name == "sqlite":
+            event.listen(self._engine, "connect", partial(_configure_sqlite, "FULL" if durable else "NORMAL"))
+            event.listen(self._engine, "begin", _begin_immediately)
+        metadata.create_all(self._engine)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Run a block in a transaction: all of it is stored, or nothing."""
+        with self._engine.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+
+def _configure_sqlite(synchronous: str, connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver would begin transactions late; we begin them ourselves
+    for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON", "busy_timeout=10000"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_immediately(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

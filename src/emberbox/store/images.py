@@ -1,0 +1,158 @@
+"""Queries about images, their versions and builds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from emberbox.model.records import Build, Image, ImageVersion
+from emberbox.model.states import (
+    BUILD_TRANSITIONS,
+    IMAGE_TRANSITIONS,
+    BuildState,
+    ImageState,
+    VersionState,
+    VersionStatus,
+)
+from emberbox.store.client_tokens import ClientToken, insert_token
+from emberbox.store.database import Database
+from emberbox.store.schema import builds, images, versions
+
+Place = tuple[datetime, str]
+"""Where a page of a list ended: creation time and id."""
+
+
+def _image(row: Row[Any]) -> Image:
+    values = dict(row._mapping)
+    return Image(**values | {"state": ImageState(values["state"])})
+
+
+def _version(row: Row[Any]) -> ImageVersion:
+    values = dict(row._mapping)
+    state, status = VersionState(values["state"]), VersionStatus(values["status"])
+    return ImageVersion(**values | {"state": state, "status": status})
+
+
+def _build(row: Row[Any]) -> Build:
+    values = dict(row._mapping)
+    return Build(**values | {"state": BuildState(values["state"])})
+
+
+def _columns(record: Any, names: Any) -> dict[str, Any]:
+    return {column.name: getattr(record, column.name) for column in names.columns}
+
+
+class ImageStore:
+    """Images, versions and builds in the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, image: Image, version: ImageVersion, build: Build, token: ClientToken | None) -> bool:
+        """Store a new image with its first version and build; False when the name or the token is taken."""
+        try:
+            with self._database.transaction() as connection:
+                if token is not None:
+                    insert_token(connection, token)
+                connection.execute(insert(images).values(_columns(image, images)))
+                connection.execute(insert(versions).values(_columns(version, versions)))
+                connection.execute(insert(builds).values(_columns(build, builds)))
+        except IntegrityError:
+            return False
+        return True
+
+    def find(self, arn: str) -> Image | None:
+        """Return the image of an ARN."""
+        with self._database.transaction() as connection:
+            row = connection.execute(select(images).where(images.c.arn == arn)).first()
+        return None if row is None else _image(row)
+
+    def find_by_id(self, image_id: str) -> Image | None:
+        """Return the image of an id."""
+        with self._database.transaction() as connection:
+            row = connection.execute(select(images).where(images.c.id == image_id)).first()
+        return None if row is None else _image(row)
+
+    def list_page(self, account_id: str, limit: int, after: Place | None) -> list[Image]:
+        """Return images, newest first, after a place."""
+        query = select(images).where(images.c.account_id == account_id)
+        if after is not None:
+            moment, last = after
+            older = images.c.created_at < moment
+            query = query.where(or_(older, and_(images.c.created_at == moment, images.c.id < last)))
+        query = query.order_by(images.c.created_at.desc(), images.c.id.desc()).limit(limit)
+        with self._database.transaction() as connection:
+            return [_image(row) for row in connection.execute(query)]
+
+    def change_state(self, image_id: str, state: ImageState, now: datetime, **columns: str | None) -> bool:
+        """Move an image to a state; False when the transition table does not allow it from where it is."""
+        allowed = [source for source, targets in IMAGE_TRANSITIONS.items() if state in targets]
+        statement = update(images).where(images.c.id == image_id, images.c.state.in_(allowed))
+        with self._database.transaction() as connection:
+            done = connection.execute(statement.values(state=state, updated_at=now, **columns))
+        return done.rowcount == 1
+
+    def remove(self, image_id: str) -> None:
+        """Remove an image with its versions and builds."""
+        with self._database.transaction() as connection:
+            connection.execute(delete(builds).where(builds.c.image_id == image_id))
+            connection.execute(delete(versions).where(versions.c.image_id == image_id))
+            connection.execute(delete(images).where(images.c.id == image_id))
+
+    def list_in_state(self, *states: ImageState) -> list[Image]:
+        """Return all images in one of the states."""
+        with self._database.transaction() as connection:
+            return [_image(row) for row in connection.execute(select(images).where(images.c.state.in_(states)))]
+
+    def find_version(self, image_id: str, version: str) -> ImageVersion | None:
+        """Return one version."""
+        query = select(versions).where(versions.c.image_id == image_id, versions.c.version == version)
+        with self._database.transaction() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else _version(row)
+
+    def list_versions(self, image_id: str) -> list[ImageVersion]:
+        """Return all versions, newest first."""
+        query = select(versions).where(versions.c.image_id == image_id)
+        with self._database.transaction() as connection:
+            found = [_version(row) for row in connection.execute(query)]
+        return sorted(found, key=lambda version: float(version.version), reverse=True)
+
+    def finish_version(self, image_id: str, version: str, state: VersionState, now: datetime) -> None:
+        """Move a version on; a successful one becomes ACTIVE by itself."""
+        status = VersionStatus.ACTIVE if state is VersionState.SUCCESSFUL else VersionStatus.INACTIVE
+        statement = update(versions).where(versions.c.image_id == image_id, versions.c.version == version)
+        with self._database.transaction() as connection:
+            connection.execute(statement.values(state=state, status=status, updated_at=now))
+
+    def list_builds(self, image_id: str, version: str) -> list[Build]:
+        """Return the builds of a version."""
+        query = select(builds).where(builds.c.image_id == image_id, builds.c.version == version)
+        with self._database.transaction() as connection:
+            return [_build(row) for row in connection.execute(query.order_by(builds.c.created_at, builds.c.id))]
+
+    def change_build(
+        self,
+        build_id: str,
+        state: BuildState,
+        reason: str | None = None,
+        sizes: Mapping[str, int] | None = None,
+    ) -> bool:
+        """Move a build to a state; False when the transition table does not allow it."""
+        allowed = [source for source, targets in BUILD_TRANSITIONS.items() if state in targets]
+        statement = update(builds).where(builds.c.id == build_id, builds.c.state.in_(allowed))
+        values: dict[str, Any] = {"state": state, "state_reason": reason}
+        if sizes is not None:
+            values["sizes"] = dict(sizes)
+        with self._database.transaction() as connection:
+            return connection.execute(statement.values(**values)).rowcount == 1
+
+    def count_builds(self, *states: BuildState) -> int:
+        """Return how many builds are in one of the states."""
+        query = select(func.count()).select_from(builds).where(builds.c.state.in_(states))
+        with self._database.transaction() as connection:
+            return int(connection.execute(query).scalar_one())

@@ -1,0 +1,111 @@
+"""Queries about microVMs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from emberbox.model.records import Microvm
+from emberbox.model.states import MICROVM_TRANSITIONS, MicrovmState
+from emberbox.store.client_tokens import ClientToken, insert_token
+from emberbox.store.database import Database
+from emberbox.store.images import Place
+from emberbox.store.schema import microvms
+
+
+def _microvm(row: Row[Any]) -> Microvm:
+    values = dict(row._mapping)
+    return Microvm(**values | {"state": MicrovmState(values["state"])})
+
+
+class MicrovmStore:
+    """MicroVMs in the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, microvm: Microvm, token: ClientToken | None) -> bool:
+        """Store a new microVM; False when the client token was used meanwhile."""
+        values = {column.name: getattr(microvm, column.name) for column in microvms.columns}
+        try:
+            with self._database.transaction() as connection:
+                if token is not None:
+                    insert_token(connection, token)
+                connection.execute(insert(microvms).values(values))
+        except IntegrityError:
+            return False
+        return True
+
+    def find(self, microvm_id: str) -> Microvm | None:
+        """Return one microVM."""
+        with self._database.transaction() as connection:
+            row = connection.execute(select(microvms).where(microvms.c.id == microvm_id)).first()
+        return None if row is None else _microvm(row)
+
+    def list_page(
+        self,
+        account_id: str,
+        limit: int,
+        after: Place | None,
+        image_arn: str | None = None,
+        image_version: str | None = None,
+    ) -> list[Microvm]:
+        """Return microVMs, newest first, after a place."""
+        query = select(microvms).where(microvms.c.account_id == account_id)
+        if image_arn is not None:
+            query = query.where(microvms.c.image_arn == image_arn)
+        if image_version is not None:
+            query = query.where(microvms.c.image_version == image_version)
+        if after is not None:
+            moment, last = after
+            older = microvms.c.started_at < moment
+            query = query.where(or_(older, and_(microvms.c.started_at == moment, microvms.c.id < last)))
+        query = query.order_by(microvms.c.started_at.desc(), microvms.c.id.desc()).limit(limit)
+        with self._database.transaction() as connection:
+            return [_microvm(row) for row in connection.execute(query)]
+
+    def list_live(self) -> list[Microvm]:
+        """Return all microVMs that are not TERMINATED."""
+        query = select(microvms).where(microvms.c.state != MicrovmState.TERMINATED)
+        with self._database.transaction() as connection:
+            return [_microvm(row) for row in connection.execute(query)]
+
+    def count_live(self, image_id: str) -> int:
+        """Return how many microVMs of an image are not TERMINATED."""
+        query = select(func.count()).select_from(microvms)
+        query = query.where(microvms.c.image_id == image_id, microvms.c.state != MicrovmState.TERMINATED)
+        with self._database.transaction() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def change_state(
+        self,
+        microvm_id: str,
+        state: MicrovmState,
+        *,
+        reason: str | None = None,
+        terminated_at: datetime | None = None,
+        new_incarnation: bool = False,
+    ) -> bool:
+        """Move a microVM to a state; False when the transition table does not allow it from where it is."""
+        allowed = [source for source, targets in MICROVM_TRANSITIONS.items() if state in targets]
+        values: dict[str, Any] = {"state": state}
+        if reason is not None:
+            values["state_reason"] = reason
+        if terminated_at is not None:
+            values["terminated_at"] = terminated_at
+        if new_incarnation:
+            values["incarnation"] = microvms.c.incarnation + 1
+        statement = update(microvms).where(microvms.c.id == microvm_id, microvms.c.state.in_(allowed))
+        with self._database.transaction() as connection:
+            return connection.execute(statement.values(**values)).rowcount == 1
+
+    def forget_terminated(self, before: datetime) -> int:
+        """Remove microVMs that were terminated before a moment; return how many."""
+        statement = delete(microvms).where(
+            microvms.c.state == MicrovmState.TERMINATED, microvms.c.terminated_at < before
+        )
+        with self._database.transaction() as connection:
+            return connection.execute(statement).rowcount

@@ -1,0 +1,117 @@
+"""The tables."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)
+from sqlalchemy.engine import Dialect
+
+
+class Moment(TypeDecorator[datetime]):
+    """A point in time, stored as seconds since 1970 so that every database compares it alike."""
+
+    impl = Float(53)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> float | None:  # noqa: ARG002
+        """Store."""
+        return None if value is None else value.timestamp()
+
+    def process_result_value(self, value: float | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Load."""
+        return None if value is None else datetime.fromtimestamp(value, UTC)
+
+
+metadata = MetaData()
+log_metadata = MetaData()
+
+images = Table(
+    "images",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("account_id", String(12), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("arn", String(256), nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("latest_active_version", String(16)),
+    Column("latest_failed_version", String(16)),
+    Column("tags", JSON, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+)
+
+versions = Table(
+    "image_versions",
+    metadata,
+    Column("image_id", String(36), primary_key=True),
+    Column("version", String(16), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("status", String(8), nullable=False),
+    Column("request", JSON, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+)
+
+builds = Table(
+    "builds",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("image_id", String(36), nullable=False, index=True),
+    Column("version", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("state_reason", Text),
+    Column("sizes", JSON),
+    Column("created_at", Moment, nullable=False),
+)
+
+microvms = Table(
+    "microvms",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("account_id", String(12), nullable=False),
+    Column("endpoint_label", String(36), nullable=False, unique=True),
+    Column("image_id", String(36), nullable=False, index=True),
+    Column("image_arn", String(256), nullable=False),
+    Column("image_version", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("state_reason", Text),
+    Column("request", JSON, nullable=False),
+    Column("incarnation", Integer, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("terminated_at", Moment),
+    Index("microvms_in_order", "account_id", "started_at", "id"),
+)
+
+client_tokens = Table(
+    "client_tokens",
+    metadata,
+    Column("account_id", String(12), primary_key=True),
+    Column("operation", String(64), primary_key=True),
+    Column("token", String(128), primary_key=True),
+    Column("parameters", String(64), nullable=False),
+    Column("resource_id", String(64), nullable=False),
+)
+
+log_events = Table(
+    "log_events",
+    log_metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("log_group", String(512), nullable=False),
+    Column("log_stream", String(512), nullable=False),
+    Column("timestamp", BigInteger, nullable=False),
+    Column("message", Text, nullable=False),
+    Index("log_events_by_stream", "log_group", "log_stream", "id"),
+)

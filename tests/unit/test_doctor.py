@@ -1,0 +1,144 @@
+"""The doctor's checks, on this machine and on what a poorer one looks like."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from emberbox import doctor
+from emberbox.doctor import Tool
+from emberbox.settings import load
+
+
+@pytest.fixture
+def no_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH on which nothing is found."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
+
+
+def write_tool(directory: Path, name: str, script: str) -> None:
+    path = directory / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(("version", "ok"), [((3, 11, 0), True), ((3, 14, 1), True), ((3, 10, 12), False)])
+async def test_python_must_be_recent(version: tuple[int, ...], ok: bool) -> None:
+    assert (await doctor.check_python(version)).ok is ok
+
+
+async def test_only_x86_64_will_do() -> None:
+    assert (await doctor.check_architecture("x86_64")).ok
+    assert not (await doctor.check_architecture("aarch64")).ok
+
+
+async def test_a_missing_qemu_is_required_with_a_remedy(no_tools: Path) -> None:
+    check = await doctor.check_qemu()
+    assert not check.ok
+    assert check.required
+    assert "apt-get install" in check.remedy
+
+
+@pytest.mark.parametrize(("version", "ok"), [("7.2.22", True), ("10.0.1", True), ("5.2.0", False)])
+async def test_qemu_must_be_new_enough(no_tools: Path, version: str, ok: bool) -> None:
+    write_tool(no_tools, "qemu-system-x86_64", f"echo 'QEMU emulator version {version} (Debian 1:9.9)'")
+    assert (await doctor.check_qemu()).ok is ok
+
+
+async def test_a_tool_that_runs_is_ok_with_its_version(no_tools: Path) -> None:
+    write_tool(no_tools, "thing", "echo thing v1.28.3 >&2")
+    check = await doctor.check_tool(Tool("thing", ("--version",), "things", "does things"))
+    assert (check.ok, check.detail) == (True, "1.28.3 (does things)")
+
+
+async def test_a_tool_that_is_broken_is_told_from_one_that_is_missing(no_tools: Path) -> None:
+    write_tool(no_tools, "thing", "echo 'no such library' >&2; exit 3")
+    broken = await doctor.check_tool(Tool("thing", (), "things", "does things"))
+    missing = await doctor.check_tool(Tool("other", (), "others", "does others"))
+    assert (broken.ok, missing.ok) == (False, False)
+    assert "no such library" in broken.detail
+    assert missing.detail == "not installed (does others)"
+
+
+async def test_without_kvm_the_doctor_says_what_emulation_is_not(no_tools: Path) -> None:
+    settings = load({"EMBERBOX_HOME": str(no_tools), "EMBERBOX_ACCELERATOR": "tcg"})
+    check = await doctor.check_accelerator(settings)
+    assert not check.ok
+    assert not check.required
+    assert "not a security boundary" in check.remedy
+
+
+async def test_kvm_is_required_where_it_is_asked_for(no_tools: Path) -> None:
+    settings = load({"EMBERBOX_HOME": str(no_tools), "EMBERBOX_ACCELERATOR": "kvm"})
+    check = await doctor.check_accelerator(settings)  # there is no QEMU on this PATH
+    assert (check.ok, check.required) == (False, True)
+
+
+async def test_a_kernel_that_apt_does_not_know_has_a_remedy(no_tools: Path) -> None:
+    write_tool(no_tools, "apt-cache", "exit 100")
+    check = await doctor.check_kernel(no_tools)
+    assert not check.ok
+    assert "apt-get update" in check.remedy
+
+
+async def test_a_kernel_that_is_unpacked_is_enough(no_tools: Path) -> None:
+    (no_tools / "kernel" / "boot").mkdir(parents=True)
+    (no_tools / "kernel" / "boot" / "vmlinuz-6.1.0-test").touch()
+    check = await doctor.check_kernel(no_tools)
+    assert (check.ok, check.detail) == (True, "6.1.0-test")
+
+
+@pytest.mark.parametrize(("kilobytes", "ok"), [(24_000_000, True), (500_000, False)])
+async def test_memory_is_what_is_available(tmp_path: Path, kilobytes: int, ok: bool) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text(f"MemTotal:       99999999 kB\nMemAvailable:   {kilobytes} kB\n")
+    assert (await doctor.check_memory(meminfo)).ok is ok
+
+
+async def test_disk_space_is_that_of_the_home_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "not" / "made" / "yet"
+    monkeypatch.setattr(doctor, "DISK_MIN_BYTES", 1)
+    assert (await doctor.check_disk(home)).ok
+    monkeypatch.setattr(doctor, "DISK_MIN_BYTES", 1 << 60)
+    assert not (await doctor.check_disk(home)).ok
+    assert not home.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root changes to another user")
+async def test_the_vmm_users_are_tried() -> None:
+    assert (await doctor.check_vmm_user(1_900_000_000)).ok
+    beyond = await doctor.check_vmm_user(2**32 - 10)  # the last id of the range does not exist
+    assert not beyond.ok
+    assert "EMBERBOX_UID_BASE" in beyond.remedy
+
+
+async def test_networks_are_required_only_where_tap_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.network, "is_possible", lambda: "no device")
+    for name, required in (("auto", False), ("tap", True)):
+        check = await doctor.check_network(load({"EMBERBOX_HOME": str(tmp_path), "EMBERBOX_NETWORK": name}))
+        assert (check.ok, check.required) == (False, required)
+
+
+async def test_the_whole_examination_names_each_check_once(tmp_path: Path) -> None:
+    checks = await doctor.examine(load({"EMBERBOX_HOME": str(tmp_path), "EMBERBOX_ACCELERATOR": "tcg"}))
+    names = [check.name for check in checks]
+    assert len(names) == len(set(names))
+    assert {"QEMU", "buildah", "envoy", "rclone", "compiled pieces", "disk"} <= set(names)
+    assert all(check.remedy for check in checks if not check.ok)
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)", (7, 2, 22)),
+        ("mke2fs 1.47.0 (5-Feb-2023)", (1, 47, 0)),
+        ("none", ()),
+    ],
+)
+def test_versions_are_read_as_numbers(text: str, version: tuple[int, ...]) -> None:
+    assert doctor.parse_version(text) == version
