@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import select
 import signal
@@ -79,13 +80,19 @@ def run_foreground(settings: Settings) -> None:
     """Run the server until SIGTERM or SIGINT."""
     from emberbox.app import serve
 
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("emberbox").setLevel(settings.log_level.upper())
     console = Console()
 
     def on_ready() -> None:
         server = read_server(settings.home)
-        if server is not None:
+        if server is None:
+            return
+        if console.is_terminal:
             _show(server, console)
             console.print('ready; in another shell: eval "$(emberbox env)"', highlight=False)
+        else:  # into a log
+            print(f"ready: API {server.api_url}, gateway https://{server.gateway}", flush=True)
 
     async def run() -> None:
         task = asyncio.current_task()

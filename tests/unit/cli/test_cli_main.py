@@ -55,9 +55,7 @@ def test_what_holds_no_password_is_shown_as_it_is(value: str) -> None:
     assert hide_password(value) == value
 
 
-def test_doctor_fails_where_tools_are_missing(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_doctor_fails_where_tools_are_missing(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "250")
     result = CliRunner().invoke(app, ["doctor"])
