@@ -30,9 +30,13 @@
 struct app app = {.output = {-1, -1}};
 
 /* Files that say who this guest is. They live in a tmpfs of the agent's and are bound into the container: a launch
- * rewrites them without touching the disk, which is what makes it quick. */
+ * rewrites them without touching the disk. */
 static const char *const identity_files[] = {"hostname", "hosts", "resolv.conf", "machine-id"};
-#define IDENTITY_FILES (sizeof identity_files / sizeof *identity_files)
+
+/* Kept open from START on. In an emulated guest, code that runs for the first time after a launch is slow, and
+ * looking up a path is a lot of code. */
+enum kept { HOSTNAME, HOSTS, RESOLV_CONF, MACHINE_ID, IDENTITY_FILES, RANDOM = IDENTITY_FILES, FREEZE, EVENTS, KEPT };
+static int kept[KEPT];
 
 struct settings {
     char *arguments[ARGUMENTS_MAX + 1];
@@ -149,11 +153,11 @@ static void child_bind_identity(int file, const char *name) {
 }
 
 static void child_enter_root(void) {
-    int identity[IDENTITY_FILES];
-    for (size_t i = 0; i < IDENTITY_FILES; i++) {
+    int identity[IDENTITY_FILES]; /* the agent's own descriptors belong to another mount namespace */
+    for (int file = 0; file < IDENTITY_FILES; file++) {
         char path[64];
-        snprintf(path, sizeof path, IDENTITY_DIRECTORY "/%s", identity_files[i]);
-        identity[i] = open(path, O_PATH | O_CLOEXEC);
+        snprintf(path, sizeof path, IDENTITY_DIRECTORY "/%s", identity_files[file]);
+        identity[file] = open(path, O_PATH | O_CLOEXEC);
     }
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
         child_fails("private mounts");
@@ -164,8 +168,8 @@ static void child_enter_root(void) {
     child_mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | (settings.privileged ? 0 : MS_RDONLY), NULL);
     child_mount_dev();
     mkdir("/etc", 0755);
-    for (size_t i = 0; i < IDENTITY_FILES; i++)
-        child_bind_identity(identity[i], identity_files[i]);
+    for (int file = 0; file < IDENTITY_FILES; file++)
+        child_bind_identity(identity[file], identity_files[file]);
     if (settings.privileged) {
         child_mount("cgroup2", "/sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
         return;
@@ -211,8 +215,6 @@ static int child_main(void *unused) {
         _exit(127);
     if (unshare(CLONE_NEWCGROUP))
         child_fails("cgroup namespace");
-    if (settings.hostname && sethostname(settings.hostname, strlen(settings.hostname)))
-        child_fails("hostname");
     child_enter_root();
     int null = open("/dev/null", O_RDWR);
     if (dup2(null, 0) < 0 || dup2(settings.out[1], 1) < 0 || dup2(settings.err[1], 2) < 0)
@@ -231,19 +233,34 @@ static int child_main(void *unused) {
 
 /* --- in the agent */
 
-static void write_identity(const char *name, const char *text) {
-    char path[64];
-    snprintf(path, sizeof path, IDENTITY_DIRECTORY "/%s", name);
-    if (write_file(path, text, strlen(text)))
-        note("cannot write %s: %s", path, strerror(errno));
+static void rewrite(enum kept file, const char *text) {
+    size_t length = strlen(text);
+    if (pwrite(kept[file], text, length, 0) != (ssize_t)length || ftruncate(kept[file], (off_t)length))
+        note("cannot write the file %d of the identity: %s", file, strerror(errno));
 }
 
 static void write_hostname_files(const char *hostname) {
     char text[512];
     snprintf(text, sizeof text, "%s\n", hostname);
-    write_identity("hostname", text);
+    rewrite(HOSTNAME, text);
     snprintf(text, sizeof text, "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n10.0.2.15 %s\n", hostname);
-    write_identity("hosts", text);
+    rewrite(HOSTS, text);
+}
+
+static bool keep_open(enum kept file, const char *path, int flags) {
+    kept[file] = open(path, flags | O_CLOEXEC, 0644);
+    return kept[file] >= 0;
+}
+
+static bool keep_files_open(void) {
+    for (int file = 0; file < IDENTITY_FILES; file++) {
+        char path[64];
+        snprintf(path, sizeof path, IDENTITY_DIRECTORY "/%s", identity_files[file]);
+        if (!keep_open(file, path, O_RDWR | O_CREAT))
+            return false;
+    }
+    return keep_open(RANDOM, "/dev/urandom", O_WRONLY) && keep_open(FREEZE, "/cgroup/app/cgroup.freeze", O_WRONLY) &&
+           keep_open(EVENTS, "/cgroup/app/cgroup.events", O_RDONLY);
 }
 
 static int open_pipes(void) {
@@ -271,7 +288,8 @@ static const char *child_verdict(void) {
 
 static const char *spawn(void) {
     static uint8_t stack[CHILD_STACK_BYTES] __attribute__((aligned(16)));
-    int flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | SIGCHLD;
+    /* The UTS namespace is shared with the agent, which sets the host name at every launch; the network too. */
+    int flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | SIGCHLD;
     pid_t pid = clone(child_main, stack + sizeof stack, flags, NULL);
     if (pid < 0)
         return "cannot start a process";
@@ -310,33 +328,34 @@ const char *app_start(const uint8_t *payload, size_t length) {
         return "cannot make pipes";
     fcntl(settings.out[0], F_SETFL, O_NONBLOCK);
     fcntl(settings.err[0], F_SETFL, O_NONBLOCK);
+    if (!keep_files_open())
+        return "the files of the identity cannot be made";
     write_hostname_files(settings.hostname ? settings.hostname : "microvm");
-    write_identity("resolv.conf", settings.resolv_conf ? settings.resolv_conf : "");
-    write_identity("machine-id", "");
+    if (settings.hostname && sethostname(settings.hostname, strlen(settings.hostname)))
+        return "the host name cannot be set";
+    rewrite(RESOLV_CONF, settings.resolv_conf ? settings.resolv_conf : "");
     return spawn();
 }
 
-static bool cgroup_says_frozen(int events) {
+static bool cgroup_says_frozen(void) {
     char text[128] = "";
-    if (pread(events, text, sizeof text - 1, 0) <= 0)
+    if (pread(kept[EVENTS], text, sizeof text - 1, 0) <= 0)
         return false;
     return strstr(text, "frozen 1");
 }
 
 const char *app_freeze(void) {
-    if (app.frozen)
+    if (app.frozen || !app.pid)
         return NULL;
-    if (write_file("/cgroup/app/cgroup.freeze", "1", 1))
+    if (pwrite(kept[FREEZE], "1", 1, 0) != 1)
         return "cannot freeze the application";
-    int events = open("/cgroup/app/cgroup.events", O_RDONLY | O_CLOEXEC);
-    for (int tries = 0; tries < 500 && !cgroup_says_frozen(events); tries++) {
-        struct pollfd change = {.fd = events, .events = POLLPRI};
+    bool frozen = false;
+    for (int tries = 0; tries < 500 && !(frozen = cgroup_says_frozen()); tries++) {
+        struct pollfd change = {.fd = kept[EVENTS], .events = POLLPRI};
         poll(&change, 1, 10);
     }
-    bool frozen = cgroup_says_frozen(events);
-    close(events);
     if (!frozen) {
-        write_file("/cgroup/app/cgroup.freeze", "0", 1);
+        (void)!pwrite(kept[FREEZE], "0", 1, 0);
         return "the application's processes could not be stopped within 5 seconds";
     }
     app.frozen = true;
@@ -356,24 +375,14 @@ static void add_entropy(const struct field *field) {
     pool[0] = length * 8;
     pool[1] = length;
     memcpy(pool + 2, field->value, length);
-    int random = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
-    if (random < 0 || ioctl(random, RNDADDENTROPY, pool) || ioctl(random, RNDRESEEDCRNG))
+    if (ioctl(kept[RANDOM], RNDADDENTROPY, pool) || ioctl(kept[RANDOM], RNDRESEEDCRNG))
         note("cannot reseed the random number generator: %s", strerror(errno));
     memset(pool, 0, sizeof pool);
-    close(random);
 }
 
-/* The host name belongs to the application's UTS namespace; the agent steps in and back. */
 static void set_hostname(const char *hostname) {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/ns/uts", app.pid);
-    int own = open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC);
-    int theirs = open(path, O_RDONLY | O_CLOEXEC);
-    if (own < 0 || theirs < 0 || setns(theirs, CLONE_NEWUTS) || sethostname(hostname, strlen(hostname)))
+    if (sethostname(hostname, strlen(hostname)))
         note("cannot set the host name: %s", strerror(errno));
-    setns(own, CLONE_NEWUTS);
-    close(theirs);
-    close(own);
     write_hostname_files(hostname);
 }
 
@@ -395,7 +404,7 @@ static void take_identity(const struct field *field) {
         break;
     case THAW_MACHINE_ID:
         if ((text = field_text(field)))
-            write_identity("machine-id", text);
+            rewrite(MACHINE_ID, text);
         free(text);
         break;
     default:
@@ -410,7 +419,7 @@ const char *app_thaw(const uint8_t *payload, size_t length) {
         take_identity(&field);
     if (cursor != payload + length)
         return "the identity is malformed";
-    if (write_file("/cgroup/app/cgroup.freeze", "0", 1))
+    if (app.frozen && pwrite(kept[FREEZE], "0", 1, 0) != 1)
         return "cannot thaw the application";
     app.frozen = false;
     return NULL;

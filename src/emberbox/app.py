@@ -124,6 +124,8 @@ class _Directory:
         runner = self.microvms.find_runner(microvm_id)
         if runner is None:
             raise Unreachable(f"{microvm_id} has ended")
+        if not runner.serves_applications():
+            raise Unreachable(f"{microvm_id} was run without HTTP_INGRESS")
         try:
             reached = await runner.reach(port)
         except (ServiceError, EmberboxError) as error:

@@ -12,11 +12,17 @@ from rich.text import Text
 
 
 class Step:
-    """A step under way; `note` is shown behind its title when it is done."""
+    """A step under way.
+
+    Attributes:
+        note: shown behind the title when it is done.
+        failed: set where a step goes on after a failure, so that it is not shown as done.
+    """
 
     def __init__(self, title: str) -> None:
         self.title = title
         self.note = ""
+        self.failed = False
 
 
 class Timeline:
@@ -41,6 +47,9 @@ class Timeline:
         except BaseException:
             self._print(Text.assemble(("✗ ", "bold red"), title))
             raise
+        if step.failed:
+            self._print(Text.assemble(("✗ ", "bold red"), title))
+            return
         seconds = time.monotonic() - begin
         self._taken.append((step.title, seconds))
         line = Text.assemble(("✓ ", "bold green"), step.title, (f"  {seconds:.2f} s", "cyan"))

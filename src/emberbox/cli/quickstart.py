@@ -29,6 +29,9 @@ from emberbox.settings import load
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 
+PREFIX = "quickstart-"
+"""The names of its images begin so."""
+
 MEMORY_MIB = 512
 HOOKS = {
     "port": 9000,
@@ -126,7 +129,7 @@ class Tour:
 
     def __init__(self, server: Server, timeline: Timeline, source: Path) -> None:
         self.server = server
-        self.name = f"quickstart-{source.name}-{secrets.token_hex(3)}"
+        self.name = f"{PREFIX}{source.name}-{secrets.token_hex(3)}"
         self.image_arn = ""
         self.microvms: dict[str, str] = {}
         self.left_behind: list[str] = []
@@ -142,6 +145,7 @@ class Tour:
         Raises:
             HostError: the build failed.
         """
+        self._remove_failed()
         with self._timeline.step("application uploaded") as step:
             archive = pack(self._source)
             uri = self._upload(archive)
@@ -159,6 +163,13 @@ class Tour:
             self._follow_build()
             self._check_build(created["imageVersion"])
             step.note = self._describe_build(created["imageVersion"])
+
+    def _remove_failed(self) -> None:
+        """Remove images of earlier tours that were interrupted: AWS deletes no image while it is being built."""
+        for page in self._client.get_paginator("list_microvm_images").paginate(nameFilter=PREFIX):
+            for image in page["items"]:
+                if image["name"].startswith(PREFIX) and image["state"] == "CREATE_FAILED":
+                    self._client.delete_microvm_image(imageIdentifier=image["imageArn"])
 
     def _upload(self, archive: bytes) -> str:
         where = {"LocationConstraint": self.server.region}
@@ -282,12 +293,12 @@ class Tour:
     def clean_up(self) -> None:
         """Remove everything that was made; what cannot be removed is noted and the rest goes on."""
         if self.microvms:
-            with self._timeline.step("microVMs terminated"):
+            with self._timeline.step("microVMs terminated") as step:
                 for label in self.microvms:
-                    self._try(f"microVM {label}", partial(self._terminate, label))
+                    step.failed |= not self._try(f"microVM {label}", partial(self._terminate, label))
         if self.image_arn:
-            with self._timeline.step("image deleted"):
-                self._try("the image", self._delete_image)
+            with self._timeline.step("image deleted") as step:
+                step.failed = not self._try(f"the image {self.name}", self._delete_image)
         if self._bucket:
             self._try("the bucket", self._delete_bucket)
 
@@ -310,13 +321,15 @@ class Tour:
         self._s3.delete_object(Bucket=self._bucket, Key="app.zip")
         self._s3.delete_bucket(Bucket=self._bucket)
 
-    def _try(self, what: str, work: Callable[[], None]) -> None:
+    def _try(self, what: str, work: Callable[[], None]) -> bool:
         try:
             work()
+            return True
         except (HostError, ClientError, BotoCoreError) as error:
             reason = describe_refusal(error) if isinstance(error, ClientError) else str(error)
             self.left_behind.append(f"{what} ({reason})")
             self._timeline.warn(f"{what} could not be removed: {reason}")
+            return False
 
 
 def _expect(holds: bool, promise: str) -> None:

@@ -33,6 +33,7 @@ from emberbox.store.microvms import MicrovmStore
 
 log = logging.getLogger(__name__)
 
+APPLICATION_INGRESS = frozenset({"HTTP_INGRESS", "ALL_INGRESS"})
 ENDED_BY_CALLER = "Success."
 LIFETIME_OVER = "MicroVM exceeded maximum lifetime"
 SUSPENDED_TOO_LONG = "MicroVM exceeded maximum suspended duration"
@@ -166,6 +167,11 @@ class MicrovmRunner:
             return None
         address, host_port = await guest.reach(port)
         return address, host_port, f"{self.id}.{self._incarnation}"
+
+    def serves_applications(self) -> bool:
+        """Say whether its ingress connectors let requests for the application in."""
+        names = {arn.rpartition(":")[2] for arn in self.microvm.request["ingressNetworkConnectors"]}
+        return bool(names & APPLICATION_INGRESS)
 
     def _resumes_by_itself(self) -> bool:
         policy = self.microvm.request.get("idlePolicy") or {}

@@ -43,6 +43,7 @@ GATEWAY_MAC = "02:eb:00:00:00:02"
 DNS_ADDRESS = "10.0.2.3"
 
 SLOTS_PER_INSTANCE = 512
+REFILL_DELAY_S = 0.5
 INSTANCES = 64
 REFUSED_NETWORKS = (
     "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, "
@@ -190,7 +191,7 @@ class TapNetwork:
         spare: how many slots are kept ready.
     """
 
-    def __init__(self, network: ipaddress.IPv4Network, users: tuple[int, ...], spare: int = 4) -> None:
+    def __init__(self, network: ipaddress.IPv4Network, users: tuple[int, ...], spare: int = 8) -> None:
         self._network = network
         self._users = users
         self._spare = spare
@@ -286,6 +287,7 @@ class TapNetwork:
 
     async def _fill(self) -> None:
         try:
+            await asyncio.sleep(REFILL_DELAY_S)  # not while the launch that took one is under way
             while len(self._free) < self._spare and self._unused:
                 self._free.append(await self._make())
         except HostError as error:

@@ -72,11 +72,15 @@ def test_a_timeline_shows_steps_and_ends_with_a_table() -> None:
         step.note = "with [brackets]"
     with pytest.raises(ValueError, match="broken"), timeline.step("failing"):
         raise ValueError("broken")
+    with timeline.step("half done") as step:
+        step.failed = True
     timeline.show_table()
     text = output.getvalue()
     assert "✓ first" in text
     assert "with [brackets]" in text
     assert "✗ failing" in text
+    assert "✗ half done" in text
     table = text[text.index("what took how long") :]
     assert "first" in table
     assert "failing" not in table
+    assert "half done" not in table

@@ -1,0 +1,125 @@
+"""The ladder of fixtures: server, images, a running microVM, a suspended one.
+
+A test that asks for any of them runs real microVMs. Nothing here is ever skipped: a machine that cannot run them
+fails, with the server's own words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from support.aws import Clients
+from support.guests import Gateway, Microvm
+from support.images import ALL_HOOKS, READY_HOOK, Image, ImageMaker, example_files, probe_files
+from support.server import Server, make_home
+
+Launch = Callable[..., Microvm]
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """The server that all tests share; when it stops, nothing of it may be left."""
+    server = Server(make_home())
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def clients(server: Server) -> Clients:
+    return Clients.of(server)
+
+
+@pytest.fixture(scope="session")
+def images(server: Server, clients: Clients) -> ImageMaker:
+    return ImageMaker(clients, server.endpoints["region"])
+
+
+@pytest.fixture(scope="session")
+def gateway(server: Server, clients: Clients) -> Iterator[Gateway]:
+    gateway = Gateway(server, clients)
+    yield gateway
+    gateway.close()
+
+
+@pytest.fixture(scope="session")
+def started_images(images: ImageMaker) -> dict[str, Image]:
+    """The images that many tests use, their builds begun together."""
+    return {
+        "probe": images.start("probe", probe_files(), hooks=ALL_HOOKS),
+        "flask": images.start("flask", example_files("flask"), hooks=READY_HOOK),
+        "express": images.start("express", example_files("express"), hooks=READY_HOOK),
+    }
+
+
+@pytest.fixture(scope="session")
+def probe_image(images: ImageMaker, started_images: dict[str, Image]) -> Image:
+    return images.wait_created(started_images["probe"])
+
+
+@pytest.fixture(scope="session")
+def flask_image(images: ImageMaker, started_images: dict[str, Image]) -> Image:
+    return images.wait_created(started_images["flask"])
+
+
+@pytest.fixture(scope="session")
+def express_image(images: ImageMaker, started_images: dict[str, Image]) -> Image:
+    return images.wait_created(started_images["express"])
+
+
+@pytest.fixture
+def launch(gateway: Gateway) -> Iterator[Launch]:
+    """Launches microVMs and waits until they run; terminates them at the end."""
+    launched: list[Microvm] = []
+
+    def run(image: Image, *, wait: bool = True, **parameters: Any) -> Microvm:
+        microvm = Microvm.launch(gateway, image, **parameters)
+        launched.append(microvm)
+        if wait:
+            microvm.wait_state("RUNNING")
+        return microvm
+
+    yield run
+    for microvm in launched:
+        microvm.terminate()
+    for microvm in launched:
+        microvm.wait_ended()
+
+
+@pytest.fixture
+def microvm(launch: Launch, flask_image: Image) -> Microvm:
+    """A running microVM of the Flask example."""
+    return launch(flask_image)
+
+
+@pytest.fixture
+def probe(launch: Launch, probe_image: Image) -> Microvm:
+    """A running microVM of the probe image, with every hook enabled."""
+    return launch(probe_image)
+
+
+@pytest.fixture
+def suspended_microvm(microvm: Microvm) -> Microvm:
+    """A suspended microVM of the Flask example that has answered one request."""
+    assert microvm.get()["count"] == 1
+    microvm.suspend()
+    return microvm
+
+
+@pytest.fixture
+def raw_image(images: ImageMaker) -> Iterator[Callable[..., Image]]:
+    """Builds a special image from files; deletes it at the end."""
+    built: list[Image] = []
+
+    def build(name: str, files: dict[str, str | bytes], **parameters: Any) -> Image:
+        image = images.start(name, files, **parameters)
+        built.append(image)
+        return images.wait_created(image)
+
+    yield build
+    for image in built:
+        images.delete(image)

@@ -1,0 +1,105 @@
+"""What can be seen of a server from outside it: processes, mounts, networks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+NETNS_DIRECTORY = Path("/run/netns")
+REFUSING_FLAGS = os.O_ACCMODE
+
+
+def run(*command: str, check: bool = True, text: str | None = None) -> str:
+    """Run a tool and return what it printed."""
+    done = subprocess.run(command, capture_output=True, text=True, input=text, timeout=60)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def is_running(pid: int) -> bool:
+    """Say whether a process exists and is not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def read_status(pid: int) -> dict[str, str]:
+    """Return /proc/<pid>/status as a table."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def open_files(pid: int) -> dict[str, int]:
+    """Return the files that a process holds open: path and access mode (O_RDONLY, O_WRONLY, O_RDWR)."""
+    found = {}
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        flags = Path(f"/proc/{pid}/fdinfo/{link.name}").read_text().split("flags:")[1].split()[0]
+        found[os.readlink(link)] = int(flags, 8) & REFUSING_FLAGS
+    return found
+
+
+def processes_of(home: Path) -> list[str]:
+    """Return the processes that name a home in their command line or hold a file of it open."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            links = [os.readlink(link) for link in (entry / "fd").iterdir()]
+        except OSError:
+            continue
+        if str(home) in command or any(link.startswith(f"{home}/") for link in links):
+            found.append(f"{entry.name} {command[:200]}")
+    return found
+
+
+def mounts_below(directory: Path) -> list[str]:
+    """Return the mount points below a directory."""
+    rows = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return [row[1] for row in rows if row[1].startswith(f"{directory}/")]
+
+
+@dataclass(frozen=True)
+class NetworkInventory:
+    """The networks of one server, each thing with its identity: another server may take the names over."""
+
+    namespaces: frozenset[tuple[str, int]]
+    links: frozenset[tuple[str, int]]
+    tables: frozenset[str]
+
+    def __and__(self, other: NetworkInventory) -> list[str]:
+        """Return what is in both, in words."""
+        both = (self.namespaces & other.namespaces, self.links & other.links, self.tables & other.tables)
+        return [str(thing) for things in both for thing in things]
+
+
+def network_inventory(instance: int) -> NetworkInventory:
+    """Return the networks of the server that holds a place."""
+    namespaces = set()
+    for path in NETNS_DIRECTORY.glob(f"emberbox-{instance}-*"):
+        try:
+            namespaces.add((path.name, path.stat().st_ino))
+        except OSError:
+            continue
+    links = json.loads(run("ip", "-json", "link", "show"))
+    named = {(row["ifname"], row["ifindex"]) for row in links if row["ifname"].startswith(f"eb{instance}-")}
+    tables = run("nft", "-a", "list", "tables").splitlines()
+    own = {table for table in tables if f" emberbox_{instance} " in f"{table} "}
+    return NetworkInventory(frozenset(namespaces), frozenset(named), frozenset(own))
+
+
+def own_addresses() -> list[str]:
+    """Return this machine's IPv4 addresses, those of microVM networks and of loopback left out."""
+    rows = json.loads(run("ip", "-json", "-4", "address", "show"))
+    return [
+        address["local"]
+        for row in rows
+        if row["ifname"] != "lo" and not row["ifname"].startswith("eb")
+        for address in row["addr_info"]
+    ]

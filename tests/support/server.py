@@ -1,0 +1,190 @@
+"""A real server as a child process, with a home of its own."""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from support import host
+from support.waiting import wait_for
+
+SOURCES = Path(__file__).resolve().parents[2] / "src/emberbox"
+START_TIMEOUT_S = 600.0
+STOP_TIMEOUT_S = 120.0
+ANY_FREE_PORT = {f"EMBERBOX_{name}_PORT": "0" for name in ("API", "GATEWAY", "S3")}
+
+
+def make_home() -> Path:
+    """Make a home with a short path: names of Unix sockets are limited to 107 bytes."""
+    return Path(tempfile.mkdtemp(prefix="ebt-", dir="/tmp")) / "h"
+
+
+class Server:
+    """One server on one home; it can be started and stopped several times.
+
+    Args:
+        home: its state; made at the first start, from the cache of earlier runs as far as that goes.
+        settings: further EMBERBOX_* variables, without the prefix.
+    """
+
+    def __init__(self, home: Path, **settings: str) -> None:
+        self.home = home
+        self.process: subprocess.Popen[bytes] | None = None
+        self.endpoints: dict[str, Any] = {}
+        more = {f"EMBERBOX_{name.upper()}": value for name, value in settings.items()}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "EMBERBOX_"))}
+        self.environment = {**kept, **ANY_FREE_PORT, **more, "EMBERBOX_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+
+    @property
+    def log_path(self) -> Path:
+        """Where it writes what it says; beside the home, so that a full disk there does not silence it."""
+        return self.home.parent / f"{self.home.name}.log"
+
+    @property
+    def instance(self) -> int | None:
+        """Its place among the servers of this machine, None without networks of its own."""
+        with contextlib.suppress(OSError):
+            return int((self.home / "runtime" / "network-instance").read_text())
+        return None
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return a command line of `emberbox`."""
+        return [sys.executable, "-m", "emberbox.cli.main", *arguments]
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start the process and do not wait for it."""
+        seed(self.home)
+        with self.log_path.open("ab") as log:
+            return subprocess.Popen(self.command("up"), env=self.environment, stdout=log, stderr=log)
+
+    def start(self) -> None:
+        """Start it and wait until it is ready; a failure is loud and shows the server's own words."""
+        process = self.process = self.launch()
+
+        def is_ready() -> bool:
+            if process.poll() is not None:
+                raise AssertionError(f"the server ended with code {process.returncode}:\n{self.log_tail()}")
+            with contextlib.suppress(OSError, ValueError):
+                self.endpoints = json.loads((self.home / "runtime" / "endpoints.json").read_text())
+                return bool(self.endpoints["pid"] == process.pid)
+            return False
+
+        try:
+            wait_for("the server is ready", is_ready, START_TIMEOUT_S)
+        except AssertionError:
+            process.kill()
+            process.wait()
+            raise
+
+    def stop(self) -> None:
+        """Stop it with SIGTERM and check that nothing of it is left."""
+        assert self.process is not None
+        before = None if self.instance is None else host.network_inventory(self.instance)
+        instance = self.instance
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(STOP_TIMEOUT_S) == 0, self.log_tail()
+        self.process = None
+        save(self.home)
+        left = host.processes_of(self.home) + host.mounts_below(self.home)
+        if before is not None and instance is not None:
+            left += before & host.network_inventory(instance)
+        assert not left, f"the server left behind: {left}"
+        assert not (self.home / "runtime" / "endpoints.json").exists()
+
+    def kill(self) -> None:
+        """End it with SIGKILL: it can clean up nothing."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(STOP_TIMEOUT_S)
+        self.process = None
+
+    def remove(self) -> None:
+        """Stop it when it runs, and remove its home; with everything else, should stopping fail."""
+        try:
+            if self.process is not None:
+                self.stop()
+        finally:
+            if self.process is not None:
+                self.process.kill()
+                self.process.wait()
+            shutil.rmtree(self.home.parent, ignore_errors=True)
+
+    def log_tail(self) -> str:
+        """Return the last of what it said."""
+        with contextlib.suppress(OSError):
+            return self.log_path.read_text(errors="replace")[-6000:]
+        return "(it said nothing)"
+
+    def credentials(self) -> dict[str, str]:
+        """Return what a client needs to sign requests."""
+        parser = configparser.ConfigParser()
+        parser.read(self.home / "credentials")
+        profile = parser["emberbox"]
+        names = ("aws_access_key_id", "aws_secret_access_key")
+        return {"region_name": self.endpoints["region"], **{name: profile[name] for name in names}}
+
+    def microvm_directory(self, microvm_id: str) -> Path:
+        """Return where the files of a microVM are."""
+        return self.home / "microvms" / microvm_id
+
+    def vmm_pid(self, microvm_id: str) -> int:
+        """Return the process id of a running microVM's VMM."""
+        return int((self.microvm_directory(microvm_id) / "vmm.pid").read_text().split()[0])
+
+    def snapshot_directory(self) -> Path:
+        """Return the directory of all images' snapshots."""
+        return self.home / "images"
+
+
+# --- what every home needs is fetched and made once per machine
+
+
+def _cache() -> Path:
+    """Return the cache for this form of kernel and base image: it changes when the code that makes them does."""
+    recipe = (SOURCES / "host/kernel.py").read_bytes() + (SOURCES / "images/managed.py").read_bytes()
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "emberbox-tests" / hashlib.sha256(recipe).hexdigest()[:16]
+
+
+def seed(home: Path) -> None:
+    """Put kernel and base image of an earlier run into a new home."""
+    home.mkdir(parents=True, exist_ok=True)
+    for name in ("kernel", "base"):
+        if (_cache() / name).is_dir() and not (home / name).exists():
+            _copy_tree(_cache() / name, home / name)
+
+
+def save(home: Path) -> None:
+    """Keep kernel and base image for later runs."""
+    if not list(home.glob("kernel/boot/vmlinuz-*")) or not (home / "base/debian12.tar").exists():
+        return
+    _cache().mkdir(parents=True, exist_ok=True)
+    for name in ("kernel", "base"):
+        if not (_cache() / name).exists():
+            scratch = Path(tempfile.mkdtemp(dir=_cache())) / name
+            _copy_tree(home / name, scratch)
+            with contextlib.suppress(OSError):  # another run was first
+                scratch.rename(_cache() / name)
+            shutil.rmtree(scratch.parent, ignore_errors=True)
+
+
+def _copy_tree(source: Path, destination: Path) -> None:
+    """Copy by hard links where the file system allows it; nobody writes into these files."""
+
+    def link(one: str, other: str) -> None:
+        try:
+            os.link(one, other)
+        except OSError:
+            shutil.copy2(one, other)
+
+    shutil.copytree(source, destination, symlinks=True, copy_function=link)

@@ -1,0 +1,23 @@
+"""Waiting for a condition with a deadline: the only way in which these tests wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+POLL_S = 0.05
+
+T = TypeVar("T")
+
+
+def wait_for(what: str, probe: Callable[[], T | None], timeout_s: float = 60.0) -> T:
+    """Return the first true answer of `probe`; fail, naming `what`, when none comes in time."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        found = probe()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s:g} s: {what} (last: {found!r})")
+        time.sleep(POLL_S)

@@ -1,0 +1,133 @@
+"""Launch: a microVM of its own out of a shared snapshot."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.guests import Microvm
+from support.images import Image, ImageMaker
+from support.server import Server
+
+pytestmark = pytest.mark.vm
+
+Launch = Callable[..., Microvm]
+CLOCK_TOLERANCE_S = 2.0
+
+
+def checksum(directory: Path) -> dict[str, str]:
+    """Return a checksum of every file below a directory."""
+    return {
+        str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_the_build_log_tells_every_step(images: ImageMaker, flask_image: Image) -> None:
+    """The log of a successful build holds each step in order, the Dockerfile's output and the application's."""
+    lines = images.log(flask_image, "SUCCESSFUL")
+    steps = ["Fetching s3://", "Building the Dockerfile", "STEP 1/", "Packing", "Booting a microVM", "SUCCESSFUL"]
+    places = [next(i for i, line in enumerate(lines) if line.startswith(step)) for step in steps]
+    assert places == sorted(places)
+    assert "listening on 8080, hooks on 9000" in lines
+    assert "hook ready" in lines
+
+
+def test_a_build_reports_its_measured_sizes(images: ImageMaker, flask_image: Image) -> None:
+    """A successful build says how large its memory, code and disk are."""
+    build = images.find_build(flask_image)
+    assert build["buildState"] == "SUCCESSFUL"
+    sizes = build["snapshotBuild"]
+    assert 10_000_000 < sizes["memorySnapshotSizeInBytes"] < 2048 << 20
+    assert 10_000_000 < sizes["codeInstallSizeInBytes"] < 1_000_000_000
+    assert 0 < sizes["diskSnapshotSizeInBytes"] < 1_000_000_000
+
+
+def test_the_guest_runs_its_own_kernel(probe: Microvm, server: Server) -> None:
+    """The kernel is the one under the home, and not the host's."""
+    release = probe.shell("uname -r").strip()
+    assert (server.home / f"kernel/boot/vmlinuz-{release}").exists()
+    host_booted = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert probe.shell("cat /proc/sys/kernel/random/boot_id").strip() != host_booted
+
+
+def test_the_clock_is_right_after_a_launch(microvm: Microvm) -> None:
+    """A guest from a snapshot has the time of now."""
+    before = time.time()
+    told = microvm.get()["time"]
+    assert before - CLOCK_TOLERANCE_S < told < time.time() + CLOCK_TOLERANCE_S
+
+
+def test_the_host_name_is_the_microvm_id(microvm: Microvm) -> None:
+    """The guest is named after its microVM."""
+    assert microvm.get()["hostname"] == microvm.id
+
+
+def test_the_machine_id_is_fresh_in_every_microvm(launch: Launch, probe_image: Image) -> None:
+    """Two microVMs of one image have machine ids of their own, in the form of machine-id(5)."""
+    ids = [launch(probe_image).shell("cat /etc/machine-id").strip() for _ in range(2)]
+    assert ids[0] != ids[1]
+    assert all(len(text) == 32 and int(text, 16) for text in ids)
+
+
+def test_the_application_gets_the_variables_of_aws_and_no_credentials(microvm: Microvm, flask_image: Image) -> None:
+    """The injected variables are there, and nothing that opens an account."""
+    assert microvm.get("/env") == {
+        "AWS_LAMBDA_MICROVM_IMAGE_NAME": flask_image.name,
+        "AWS_LAMBDA_MICROVM_IMAGE_ARN": flask_image.arn,
+        "AWS_LAMBDA_MICROVM_IMAGE_VERSION": "1.0",
+        "AWS_REGION": "us-east-1",
+    }
+
+
+def test_the_guest_has_the_memory_and_processors_of_its_size(probe: Microvm) -> None:
+    """The 512 MiB size is 1 processor and 2 GiB at its peak, as on AWS."""
+    assert probe.shell("nproc").strip() == "1"
+    kilobytes = int(probe.shell("grep MemTotal /proc/meminfo").split()[1])
+    assert 1900 << 10 < kilobytes <= 2048 << 10
+
+
+def test_two_microvms_of_one_image_share_nothing(launch: Launch, flask_image: Image) -> None:
+    """Counter, file and random numbers belong to each; what was made before the snapshot is the same in both."""
+    one, other = launch(flask_image), launch(flask_image)
+    for _ in range(3):
+        seen = one.get()
+    first = other.get()
+    assert (seen["count"], seen["file"]) == (3, 3)
+    assert (first["count"], first["file"]) == (1, 1)
+    assert first["boot"] == seen["boot"]
+    assert first["random"] != seen["random"]
+    assert first["hostname"] != seen["hostname"]
+
+
+def test_the_kernels_random_numbers_differ_between_microvms(launch: Launch, probe_image: Image) -> None:
+    """Every launch mixes fresh entropy into the kernel's generator before the application runs."""
+    drawn = [launch(probe_image).shell("od -An -tx1 -N16 /dev/urandom") for _ in range(3)]
+    assert len(set(drawn)) == 3
+
+
+def test_a_microvm_changes_nothing_of_its_images_snapshot(launch: Launch, probe_image: Image, server: Server) -> None:
+    """Memory, disk, devices and root file system of the image are the same bytes before and after a busy microVM."""
+    before = checksum(server.snapshot_directory())
+    probe = launch(probe_image)
+    probe.shell("dd if=/dev/urandom of=/data/big bs=1M count=20 && rm -rf /usr/share/doc && sync")
+    probe.suspend()
+    probe.resume()
+    probe.shell("sync")
+    probe.terminate()
+    probe.wait_ended()
+    assert {name: value for name, value in checksum(server.snapshot_directory()).items() if name in before} == before
+
+
+def test_an_express_application_works_alike(launch: Launch, express_image: Image) -> None:
+    """The Node.js example launches, counts, and comes back from a suspend where it was."""
+    microvm = launch(express_image)
+    assert [microvm.get()["count"] for _ in range(3)] == [1, 2, 3]
+    microvm.suspend()
+    microvm.resume()
+    seen = microvm.get()
+    assert (seen["count"], seen["file"], seen["hostname"]) == (4, 4, microvm.id)

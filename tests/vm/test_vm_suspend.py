@@ -1,0 +1,164 @@
+"""Suspend and resume: everything comes back, the VMM is gone meanwhile, and only changes are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from support import host
+from support.guests import Microvm
+from support.images import Image
+from support.server import Server
+from support.waiting import wait_for
+
+pytestmark = pytest.mark.vm
+
+Launch = Callable[..., Microvm]
+MIB = 1 << 20
+FIXED_BYTES = 12 * MIB
+"""What a guest changes by merely living: kernel, interpreter and network, without any work of the application."""
+
+BYTES_FACTOR = 1.5
+
+
+def layer_bytes(server: Server, microvm: Microvm) -> int:
+    """Return how many bytes of memory a suspended microVM takes on the disk."""
+    return (server.microvm_directory(microvm.id) / "memory.layer").stat().st_blocks * 512
+
+
+def test_a_suspended_microvm_has_no_vmm(microvm: Microvm, server: Server) -> None:
+    """After SuspendMicrovm the state is SUSPENDED, the VMM's process is gone and no file says otherwise."""
+    pid = microvm.vmm_pid
+    assert host.is_running(pid)
+    microvm.suspend()
+    assert microvm.state() == "SUSPENDED"
+    assert not host.is_running(pid)
+    assert (server.microvm_directory(microvm.id) / "suspended.json").exists()
+
+
+def test_a_resumed_microvm_goes_on_where_it_was(probe: Microvm) -> None:
+    """Counter, file, process ids, an open file, a running child and the kernel's boot id are the same."""
+    probe.shell("echo kept > /data/file; exec 9>/data/open; sleep 4000 & echo")
+    look = "cat /proc/sys/kernel/random/boot_id /data/file; pgrep() { ls /proc | grep -c '^[0-9]'; }; pgrep"
+    children = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline; done | grep -o 'sleep 4000'"
+    before, count = probe.shell(look), probe.get()
+    assert probe.shell(children).strip() == "sleep 4000"
+    probe.suspend()
+    probe.resume()
+    after = probe.get()
+    assert (after["count"], after["pid"]) == (count["count"] + 1, count["pid"])
+    assert probe.shell(look) == before
+    assert probe.shell(children).strip() == "sleep 4000"
+
+
+def test_the_clock_is_right_after_a_resume(probe: Microvm) -> None:
+    """The guest's clock is set before the application runs again."""
+    import time
+
+    probe.suspend()
+    probe.resume()
+    assert abs(int(probe.shell("date +%s")) - time.time()) < 3
+
+
+@pytest.mark.parametrize("mib", [5, 50])
+def test_a_suspend_writes_what_was_changed(microvm: Microvm, server: Server, mib: int) -> None:
+    """The memory written is at most 1.5 times what was dirtied, beside a fixed base."""
+    microvm.get(f"/dirty?mib={mib}")
+    microvm.suspend()
+    written = layer_bytes(server, microvm)
+    assert mib * MIB <= written <= BYTES_FACTOR * mib * MIB + FIXED_BYTES, f"{written / MIB:.1f} MiB"
+
+
+def test_state_survives_many_suspends(microvm: Microvm, server: Server) -> None:
+    """Five cycles, each with new memory and a new line in the file: nothing is lost, and layers do not pile up."""
+    for cycle in range(1, 6):
+        seen = microvm.get()
+        assert (seen["count"], seen["file"]) == (cycle, cycle)
+        assert microvm.get("/dirty?mib=2")["held_mib"] == 2 * cycle
+        microvm.suspend()
+        assert layer_bytes(server, microvm) <= BYTES_FACTOR * 2 * cycle * MIB + 2 * FIXED_BYTES
+        microvm.resume()
+    assert microvm.get()["count"] == 6
+
+
+def test_suspend_and_resume_are_idempotent(suspended_microvm: Microvm) -> None:
+    """Repeats answer with success and change nothing."""
+    suspended_microvm.suspend()
+    assert suspended_microvm.state() == "SUSPENDED"
+    suspended_microvm.resume()
+    pid = suspended_microvm.vmm_pid
+    suspended_microvm.resume()
+    assert suspended_microvm.state() == "RUNNING"
+    assert suspended_microvm.vmm_pid == pid
+    assert suspended_microvm.get()["count"] == 2
+
+
+def test_a_request_wakes_a_microvm_that_may_resume_by_itself(launch: Launch, flask_image: Image) -> None:
+    """With autoResumeEnabled the request is held, the microVM resumed and the request answered."""
+    policy = {"maxIdleDurationSeconds": 600, "suspendedDurationSeconds": 600, "autoResumeEnabled": True}
+    microvm = launch(flask_image, idlePolicy=policy)
+    microvm.get()
+    microvm.suspend()
+    assert microvm.state() == "SUSPENDED"
+    assert microvm.get()["count"] == 2
+    assert microvm.state() == "RUNNING"
+
+
+def test_a_request_does_not_wake_a_microvm_without_auto_resume(launch: Launch, flask_image: Image) -> None:
+    """Without autoResumeEnabled, or without any policy, the gateway answers 502 with an empty body."""
+    policy = {"maxIdleDurationSeconds": 600, "suspendedDurationSeconds": 600, "autoResumeEnabled": False}
+    for parameters in ({"idlePolicy": policy}, {}):
+        microvm = launch(flask_image, **parameters)
+        microvm.suspend()
+        answer = microvm.request()
+        assert (answer.status_code, answer.text) == (502, "")
+        assert microvm.state() == "SUSPENDED"
+
+
+def test_a_token_for_a_suspended_microvm_does_not_wake_it(suspended_microvm: Microvm) -> None:
+    """Minting works in every state and changes none."""
+    assert suspended_microvm.mint()
+    assert suspended_microvm.state() == "SUSPENDED"
+
+
+def test_a_suspended_microvm_ends_when_its_time_is_over(launch: Launch, flask_image: Image) -> None:
+    """suspendedDurationSeconds counts from the suspend; then the microVM is TERMINATED."""
+    policy = {"maxIdleDurationSeconds": 600, "suspendedDurationSeconds": 1, "autoResumeEnabled": False}
+    microvm = launch(flask_image, idlePolicy=policy)
+    microvm.suspend()
+    assert microvm.wait_ended(30) == "MicroVM exceeded maximum suspended duration"
+
+
+def test_a_suspended_microvm_can_be_terminated(suspended_microvm: Microvm, server: Server) -> None:
+    """TerminateMicrovm frees a suspended microVM's files without waking it."""
+    suspended_microvm.terminate()
+    assert suspended_microvm.wait_ended() == "Success."
+    assert not server.microvm_directory(suspended_microvm.id).exists()
+
+
+def test_memory_of_a_damaged_suspend_is_never_run(suspended_microvm: Microvm, server: Server) -> None:
+    """A microVM whose saved state is unreadable is not resumed; the error says so and it stays SUSPENDED."""
+    state = server.microvm_directory(suspended_microvm.id) / "suspended.json"
+    saved = state.read_text()
+    state.write_text(saved[: len(saved) // 2])
+    with pytest.raises(suspended_microvm.api.exceptions.InternalServerException, match="is still suspended"):
+        suspended_microvm.resume()
+    assert suspended_microvm.state() == "SUSPENDED"
+    state.write_text(saved)
+    suspended_microvm.resume()
+    assert suspended_microvm.get()["count"] == 2
+
+
+def test_a_request_under_way_does_not_hinder_a_suspend(probe: Microvm) -> None:
+    """An open connection is lost with the suspend; the microVM itself comes back sound."""
+    import threading
+
+    slow = threading.Thread(target=lambda: probe.request("POST", "/sh", content="sleep 3"), daemon=True)
+    probe.get()
+    slow.start()
+    wait_for("the slow request is under way", lambda: slow.is_alive(), 5)
+    probe.suspend()
+    assert probe.state() == "SUSPENDED"
+    probe.resume()
+    assert probe.get()["port"] == 8080
+    slow.join(60)
