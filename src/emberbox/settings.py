@@ -20,6 +20,7 @@ PREFIX = "EMBERBOX_"
 FILE_NAME = "settings.toml"
 
 _GIB = 1 << 30
+_DEFAULT_NETWORK = ipaddress.IPv4Network("10.213.0.0/16")
 
 
 def default_home() -> Path:
@@ -89,8 +90,8 @@ class Settings:
     s3_endpoint_url: str = _row("", str, "an S3 endpoint to use instead of the embedded one")
     database_url: str = _row("", str, "a SQLAlchemy URL instead of the SQLite file in the home")
     network: str = _row("auto", _one_of("auto", "tap", "user"), "how microVMs are connected (docs/network.md)")
-    network_cidr: ipaddress.IPv4Network = _row(
-        ipaddress.IPv4Network("10.213.0.0/16"), _network, "addresses for the host's side of microVM networks"
+    network_cidr: ipaddress.IPv4Network = _row(  # noqa: RUF009 - it returns a dataclass field
+        _DEFAULT_NETWORK, _network, "addresses for the host's side of microVM networks"
     )
     accelerator: str = _row("auto", _one_of("auto", "kvm", "tcg"), "auto takes KVM where a tiny guest runs on it")
     uid_base: int = _row(1_900_000_000, _positive, "first of 32,768 user ids that VMM processes run as")

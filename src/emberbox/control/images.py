@@ -201,7 +201,7 @@ class ImageService:
         page, token = slice_page(self._page_tokens, "ListMicrovmImageBuilds", wanted, parameters)
         return {"items": page, "nextToken": token}
 
-    async def list_managed(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002
+    async def list_managed(self, _caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """ListManagedMicrovmImages."""
         arns = [managed_image_arn(self._region, name) for name in MANAGED_IMAGES]
         page, token = slice_page(self._page_tokens, "ListManagedMicrovmImages", arns, parameters)
@@ -211,7 +211,7 @@ class ImageService:
 
     async def list_managed_versions(
         self,
-        caller: Caller,
+        _caller: Caller,
         parameters: dict[str, Any],
     ) -> Mapping[str, Any]:
         """ListManagedMicrovmImageVersions."""

@@ -74,7 +74,7 @@ class LogService:
             "lastIngestionTime": stream.last,
         }
 
-    async def get_events(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002
+    async def get_events(self, _caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """GetLogEvents: one stream, forward; the same forward token twice means that there is no more yet."""
         group, stream = _group_name(parameters), parameters["logStreamName"]
         self._check_group(group)
@@ -90,7 +90,7 @@ class LogService:
             "nextBackwardToken": self._page_tokens.seal("GetLogEvents", [first]),
         }
 
-    async def filter_events(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002
+    async def filter_events(self, _caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """FilterLogEvents: all streams of a group; the pattern is a plain text that must occur."""
         group = _group_name(parameters)
         self._check_group(group)
