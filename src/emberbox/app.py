@@ -274,6 +274,7 @@ class _Server:
     def _make_pipeline(self, guests: GuestHost, s3: Any) -> Pipeline:
         settings = self._settings
         containers = Containers(settings.home / "containers")
+        self._running.push_async_callback(containers.close)
         managed = ManagedImages(containers, settings.home / "base")
         limits = Limits(settings.artifact_max_bytes, settings.artifact_max_unpacked_bytes, settings.build_timeout_s)
         self._start_task(self._prepare(managed))

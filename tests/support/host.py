@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import subprocess
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +14,9 @@ NETNS_DIRECTORY = Path("/run/netns")
 REFUSING_FLAGS = os.O_ACCMODE
 
 
-def run(*command: str, check: bool = True, text: str | None = None) -> str:
+def run(*command: str, check: bool = True, pass_fds: tuple[int, ...] = ()) -> str:
     """Run a tool and return what it printed."""
-    done = subprocess.run(command, capture_output=True, text=True, input=text, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, pass_fds=pass_fds)
     if check and done.returncode != 0:
         raise AssertionError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout
@@ -103,3 +105,39 @@ def own_addresses() -> list[str]:
         if row["ifname"] != "lo" and not row["ifname"].startswith("eb")
         for address in row["addr_info"]
     ]
+
+
+@dataclass(frozen=True)
+class SlotSeen:
+    """The network of one microVM: its namespace, the host's end of the veth pair, and the address to reach it."""
+
+    namespace: str
+    interface: str
+    host_address: str
+    address: str
+
+
+def slots(instance: int | None) -> list[SlotSeen]:
+    """Return the networks that a server has made for microVMs, spare ones included."""
+    if instance is None:
+        return []
+    found = []
+    for row in json.loads(run("ip", "-json", "-4", "address", "show")):
+        if row["ifname"].startswith(f"eb{instance}-") and row["addr_info"]:
+            number = row["ifname"].partition("-")[2]
+            host_address = row["addr_info"][0]["local"]
+            address = str(ipaddress.IPv4Address(host_address) + 1)
+            found.append(SlotSeen(f"emberbox-{instance}-{number}", row["ifname"], host_address, address))
+    return found
+
+
+def find_slot(instance: int | None, microvm_id: str, port: int = 8080, path: str = "/") -> SlotSeen | None:
+    """Return the network of a microVM: the one behind which an application tells its id."""
+    for slot in slots(instance):
+        try:
+            with urllib.request.urlopen(f"http://{slot.address}:{port}{path}", timeout=2) as answer:
+                if microvm_id in answer.read().decode():
+                    return slot
+        except OSError:
+            continue
+    return None

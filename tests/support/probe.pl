@@ -51,7 +51,8 @@ sub serve {
     elsif ($path =~ m{^/exit/(\d+)$})                        { answer($client, 200, "{}"); close $client; exit $1 }
     else {
         $count++;
-        answer($client, 200, qq({"count": $count, "port": $port, "pid": $$}));
+        open my $name, '<', '/proc/sys/kernel/hostname'; chomp(my $host = <$name>);
+        answer($client, 200, qq({"count": $count, "port": $port, "pid": $$, "hostname": "$host"}));
     }
 }
 

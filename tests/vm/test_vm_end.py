@@ -18,24 +18,19 @@ pytestmark = pytest.mark.vm
 Launch = Callable[..., Microvm]
 
 
-def network_of(pid: int) -> int:
-    """Return the identity of the network namespace that a VMM's tap device is in."""
-    return os.stat(f"/proc/{pid}/ns/net").st_ino
-
-
 def test_termination_frees_everything(microvm: Microvm, server: Server) -> None:
     """Process, files, network slot and gateway route are gone; the row says TERMINATED and `Success.`."""
     pid = microvm.vmm_pid
     microvm.get()
-    namespaces = set(host.slot_namespaces(server.instance))
-    taken = {name for name in namespaces if host.reaches(name, microvm.id)}
+    slot = host.find_slot(server.instance, microvm.id)
+    assert slot is not None or server.instance is None
     microvm.terminate()
     assert microvm.wait_ended() == "Success."
     assert not host.is_running(pid)
     assert not server.microvm_directory(microvm.id).exists()
     assert not any(microvm.id in line for line in host.processes_of(server.home))
-    assert len(taken) == (0 if server.instance is None else 1)
-    assert not taken & set(host.slot_namespaces(server.instance))
+    assert slot not in host.slots(server.instance)
+    assert slot is None or not (host.NETNS_DIRECTORY / slot.namespace).exists()
     answer = microvm.request()
     assert (answer.status_code, answer.text) == (502, "")
 

@@ -17,6 +17,7 @@ from emberbox.host import disk
 from emberbox.model.errors import BuildError
 
 PULL_TIMEOUT_S = 900
+_BIND_RESOLV_CONF = 'mount --bind "$1" "$(readlink -f /etc/resolv.conf)" && shift && exec "$@"'
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 LogLine = Callable[[str], None]
@@ -144,6 +145,12 @@ class Containers:
         finally:
             await self._buildah("rm", container, check=False)
 
+    async def close(self) -> None:
+        """Undo the mount that the store makes of its own directory."""
+        overlay = self._directory / "storage" / "overlay"
+        while overlay.is_mount():
+            await process.run(["umount", overlay])
+
     async def remove_image(self, name: str) -> None:
         """Remove an image; it need not exist. Layers that other builds use stay."""
         await self._buildah("rmi", name, check=False)
@@ -151,25 +158,22 @@ class Containers:
 
 @contextlib.contextmanager
 def _entering(network: BuildNetwork) -> Iterator[list[str]]:
-    """Return the commands that lead into the build's network, with the name server that is reached from there."""
-    if network.namespace is None:
+    """Return the commands that lead into the build's own surroundings.
+
+    These are its network, with the name server that is reached from there, and a process namespace: whatever a RUN
+    step leaves running ends with the build, also when the build is stopped half-way.
+    """
+    if os.geteuid() != 0:
         yield []
         return
+    connect = [] if network.namespace is None else ["nsenter", f"--net={network.namespace}", "--"]
+    isolate = ["unshare", "--mount", "--propagation=slave", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
     with tempfile.NamedTemporaryFile("w", prefix="emberbox-resolv-") as resolv:
         resolv.write(f"nameserver {network.resolver}\n" if network.resolver else "")
         resolv.flush()
         Path(resolv.name).chmod(0o644)
-        bind = 'mount --bind "$1" "$(readlink -f /etc/resolv.conf)" && shift && exec "$@"'
-        enter = [
-            "nsenter",
-            f"--net={network.namespace}",
-            "--",
-            "unshare",
-            "--mount",
-            "--propagation",
-            "slave",
-        ]
-        yield [*enter, "--", "sh", "-c", bind, "sh", resolv.name]
+        bind = [] if network.namespace is None else ["sh", "-c", _BIND_RESOLV_CONF, "sh", resolv.name]
+        yield [*connect, *isolate, *bind]
 
 
 def _build_error(tail: list[str], error: process.CommandError) -> BuildError:
