@@ -148,12 +148,17 @@ class Containers:
     async def close(self) -> None:
         """Undo the mount that the store makes of its own directory."""
         overlay = self._directory / "storage" / "overlay"
-        while overlay.is_mount():
+        while _is_mounted(overlay):
             await process.run(["umount", overlay])
 
     async def remove_image(self, name: str) -> None:
         """Remove an image; it need not exist. Layers that other builds use stay."""
         await self._buildah("rmi", name, check=False)
+
+
+def _is_mounted(path: Path) -> bool:
+    """Say whether something is mounted there; `Path.is_mount` does not see bind mounts."""
+    return any(line.split()[1] == str(path) for line in Path("/proc/self/mounts").read_text().splitlines())
 
 
 @contextlib.contextmanager
