@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from support.aws import Clients
 from support.guests import Gateway, Microvm
 from support.images import ALL_HOOKS, READY_HOOK, Image, ImageMaker, example_files, probe_files

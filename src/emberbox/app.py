@@ -23,12 +23,14 @@ from emberbox.api.server import create_api
 from emberbox.api.sigv4 import Credential
 from emberbox.asgi import serve as serve_asgi
 from emberbox.control.builder import Builder
-from emberbox.control.images import ImageService
+from emberbox.control.image_versions import ImageVersionService
+from emberbox.control.images import ImageFinder, ImageService
 from emberbox.control.log_writer import LogWriter
 from emberbox.control.logs import LogService
 from emberbox.control.microvms import MicrovmService
 from emberbox.control.paging import PageTokens
 from emberbox.control.runner import RunnerContext
+from emberbox.control.tags import TagService
 from emberbox.control.tokens import TokenKeys
 from emberbox.gateway.authoriser import Unreachable, Upstream
 from emberbox.gateway.server import GatewaySettings, start_gateway
@@ -187,7 +189,11 @@ class _Server:
         pipeline = self._make_pipeline(guests, s3)
         builder = Builder(images, pipeline, log_writer, home, settings.region, settings.concurrent_builds)
         since = datetime.fromtimestamp((home / "credentials").stat().st_mtime, UTC)
-        image_service = ImageService(images, rows, tokens, builder, pages, settings.region, home, managed_since=since)
+        finder = ImageFinder(images, settings.region)
+        image_service = ImageService(
+            finder, images, rows, tokens, builder, pages, settings.region, home, managed_since=since
+        )
+        version_service = ImageVersionService(finder, images, rows, tokens, builder, settings.region)
         microvms = MicrovmService(rows, images, tokens, pages, keys, settings.region, settings.domain)
         gateway = await self._start_gateway(_Directory(microvms), keys)
         context = RunnerContext(rows, guests, log_writer, home, builder.load_snapshot, microvms.forget)
@@ -195,11 +201,15 @@ class _Server:
         self._running.push_async_callback(microvms.close)
         builder.resume_unfinished()
         self._running.push_async_callback(builder.close)
-        image_service.finish_deletions()
-        self._running.push_async_callback(image_service.close)
+        for service in (image_service, version_service):
+            service.finish_deletions()
+            self._running.push_async_callback(service.close)
         self._start_task(self._housekeeping(microvms))
         handlers = {
-            MICROVMS: image_service.handlers() | microvms.handlers(),
+            MICROVMS: image_service.handlers()
+            | version_service.handlers()
+            | TagService(finder, images).handlers()
+            | microvms.handlers(),
             LOGS: LogService(log_store, pages, settings.region).handlers(),
         }
         await self._start_api(handlers)

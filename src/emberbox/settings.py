@@ -20,6 +20,7 @@ PREFIX = "EMBERBOX_"
 FILE_NAME = "settings.toml"
 
 _GIB = 1 << 30
+_FIRST_USER_ID, _LAST_USER_ID = 1000, (1 << 31) - 32768
 _DEFAULT_NETWORK = ipaddress.IPv4Network("10.213.0.0/16")
 
 
@@ -42,6 +43,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise ValueError("it must be at least 1")
+    return number
+
+
+def _user_id(text: str) -> int:
+    number = int(text)
+    if not _FIRST_USER_ID <= number <= _LAST_USER_ID:
+        raise ValueError(f"it must be {_FIRST_USER_ID} to {_LAST_USER_ID}")
     return number
 
 
@@ -94,7 +102,7 @@ class Settings:
         _DEFAULT_NETWORK, _network, "addresses for the host's side of microVM networks"
     )
     accelerator: str = _row("auto", _one_of("auto", "kvm", "tcg"), "auto takes KVM where a tiny guest runs on it")
-    uid_base: int = _row(1_900_000_000, _positive, "first of 32,768 user ids that VMM processes run as")
+    uid_base: int = _row(1_900_000_000, _user_id, "first of 32,768 user ids that VMM processes run as")
     artifact_max_bytes: int = _row(2 * _GIB, _positive, "largest zip of a code artifact")
     artifact_max_unpacked_bytes: int = _row(8 * _GIB, _positive, "largest unpacked code artifact")
     concurrent_builds: int = _row(2, _positive, "builds that run at the same time; more wait")

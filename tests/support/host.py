@@ -41,7 +41,7 @@ def open_files(pid: int) -> dict[str, int]:
     found = {}
     for link in Path(f"/proc/{pid}/fd").iterdir():
         flags = Path(f"/proc/{pid}/fdinfo/{link.name}").read_text().split("flags:")[1].split()[0]
-        found[os.readlink(link)] = int(flags, 8) & REFUSING_FLAGS
+        found[str(link.readlink())] = int(flags, 8) & REFUSING_FLAGS
     return found
 
 
@@ -53,7 +53,7 @@ def processes_of(home: Path) -> list[str]:
             continue
         try:
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            links = [os.readlink(link) for link in (entry / "fd").iterdir()]
+            links = [str(link.readlink()) for link in (entry / "fd").iterdir()]
         except OSError:
             continue
         if str(home) in command or any(link.startswith(f"{home}/") for link in links):

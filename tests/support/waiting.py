@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-POLL_S = 0.05
+POLL_S = 0.1
 
 T = TypeVar("T")
 

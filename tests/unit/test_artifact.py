@@ -44,9 +44,7 @@ def make_zip(path: Path, *entries: tuple[str | zipfile.ZipInfo, bytes], dockerfi
     return path
 
 
-def refuse(
-    archive: Path, tmp_path: Path, reason: str = "ARCHIVE_INVALID", limits: UnpackLimits = LIMITS
-) -> str:
+def refuse(archive: Path, tmp_path: Path, reason: str = "ARCHIVE_INVALID", limits: UnpackLimits = LIMITS) -> str:
     """Check that an archive is refused with `reason` and leaves nothing; return the detail."""
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(BuildError) as caught:
@@ -74,10 +72,7 @@ def test_files_directories_and_their_permissions_come_out(tmp_path: Path) -> Non
     assert (out / "src/deep/er/f.txt").read_bytes() == b"x" * 100_000
     assert (out / "dotted/g").read_bytes() == b"g"
     assert (out / "ünïcödé").read_bytes() == b"u"
-    modes = {
-        name: stat.S_IMODE((out / name).stat().st_mode)
-        for name in ("run.sh", "src", "locked/f", "Dockerfile")
-    }
+    modes = {name: stat.S_IMODE((out / name).stat().st_mode) for name in ("run.sh", "src", "locked/f", "Dockerfile")}
     assert modes == {"run.sh": 0o755, "src": 0o750, "locked/f": 0o644, "Dockerfile": 0o644}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zip", "out"]
 
@@ -90,9 +85,7 @@ def test_a_zip_from_windows_has_usual_permissions(tmp_path: Path) -> None:
 
 
 def test_setuid_setgid_and_sticky_bits_are_dropped(tmp_path: Path) -> None:
-    archive = make_zip(
-        tmp_path / "a.zip", (entry("f", FILE | 0o7755), b""), (entry("d/", DIRECTORY | 0o7777), b"")
-    )
+    archive = make_zip(tmp_path / "a.zip", (entry("f", FILE | 0o7755), b""), (entry("d/", DIRECTORY | 0o7777), b""))
     unpack(archive, tmp_path / "out", LIMITS)
     assert stat.S_IMODE((tmp_path / "out/f").stat().st_mode) == 0o755
     assert stat.S_IMODE((tmp_path / "out/d").stat().st_mode) == 0o777
@@ -190,9 +183,7 @@ def test_a_file_cannot_be_a_directory_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("again", ["f", "./f", "f/"])
 def test_a_name_that_comes_twice_is_refused(tmp_path: Path, again: str) -> None:
     mode = DIRECTORY if again.endswith("/") else FILE
-    assert "twice" in refuse(
-        make_zip(tmp_path / "a.zip", ("f", b"1"), (entry(again, mode | 0o755), b"")), tmp_path
-    )
+    assert "twice" in refuse(make_zip(tmp_path / "a.zip", ("f", b"1"), (entry(again, mode | 0o755), b"")), tmp_path)
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK, 0o130000])
@@ -369,9 +360,7 @@ async def test_an_object_is_fetched_whole(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-async def test_an_error_of_s3_becomes_the_builds_reason(
-    tmp_path: Path, error: Exception, reason: str
-) -> None:
+async def test_an_error_of_s3_becomes_the_builds_reason(tmp_path: Path, error: Exception, reason: str) -> None:
     with pytest.raises(BuildError) as caught:
         await fetch(Client(error=error), "s3://bucket/key", tmp_path / "a.zip", 10)
     assert caught.value.reason == reason

@@ -50,9 +50,7 @@ class World:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     root = tmp_path_factory.mktemp("s3")
-    settings = S3Settings(
-        root / "objects", root / "state", "AKIDTEST", 'se"cret+/with ' + secrets.token_hex(8)
-    )
+    settings = S3Settings(root / "objects", root / "state", "AKIDTEST", 'se"cret+/with ' + secrets.token_hex(8))
     async with start_s3_server(settings) as server:
         yield World(settings, server.endpoint_url)
 

@@ -94,9 +94,7 @@ async def test_a_killed_helper_is_back_within_a_second(tmp_path: Path) -> None:
 async def test_restarts_of_a_helper_that_cannot_live_come_ever_later(tmp_path: Path) -> None:
     stamps = tmp_path / "stamps"
     code = f"import time; open({str(stamps)!r}, 'a').write(f'{{time.time()}}\\n')"
-    async with supervise(
-        Helper("mayfly", [sys.executable, "-S", "-c", code], tmp_path, always)
-    ) as supervised:
+    async with supervise(Helper("mayfly", [sys.executable, "-S", "-c", code], tmp_path, always)) as supervised:
         await wait_until(lambda: supervised.restarts >= 4)
         await wait_until(lambda: len(stamps.read_text().split()) >= 5)
     times = [float(t) for t in stamps.read_text().split()]
@@ -192,13 +190,10 @@ async def test_a_damaged_pid_file_stops_nothing(tmp_path: Path, text: str) -> No
 
 async def test_what_a_helper_started_goes_with_it(tmp_path: Path) -> None:
     code = (
-        "import os,sys,time; p=os.fork(); "
-        f"p and open({str(tmp_path / 'child')!r},'w').write(str(p)); time.sleep(600)"
+        f"import os,sys,time; p=os.fork(); p and open({str(tmp_path / 'child')!r},'w').write(str(p)); time.sleep(600)"
     )
     child = tmp_path / "child"
-    async with supervise(
-        Helper("parent", [sys.executable, "-S", "-c", code], tmp_path, always)
-    ) as supervised:
+    async with supervise(Helper("parent", [sys.executable, "-S", "-c", code], tmp_path, always)) as supervised:
         await wait_until(lambda: child.exists() and child.read_text() != "")
         grandchild = int(child.read_text())
         child.unlink()
@@ -209,14 +204,10 @@ async def test_what_a_helper_started_goes_with_it(tmp_path: Path) -> None:
     await wait_until(lambda: not is_running(grandchild))
 
 
-async def test_the_log_stays_bounded_and_keeps_the_newest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_log_stays_bounded_and_keeps_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_LOG_CHECK_S", 0.02)
     code = (
-        "import time\n"
-        "for i in range(400): print('line', i, 'x' * 90, flush=True); time.sleep(0.001)\n"
-        "time.sleep(600)"
+        "import time\nfor i in range(400): print('line', i, 'x' * 90, flush=True); time.sleep(0.001)\ntime.sleep(600)"
     )
     helper = Helper("chatty", [sys.executable, "-S", "-c", code], tmp_path, always, log_bytes=4096)
     older = helper.log_path.with_name("chatty.log.1")

@@ -123,9 +123,7 @@ def test_another_servers_token_does_not_open(keys: TokenKeys, tmp_path: Path) ->
         keys.open(other.mint("mvm-1", PORTS, LATER), NOW)
 
 
-@pytest.mark.parametrize(
-    "value", ["", "Bearer x", "a.b.c.d.e", "....", "x" * 100_000, "\u00e9..a.b.c", "a\n"]
-)
+@pytest.mark.parametrize("value", ["", "Bearer x", "a.b.c.d.e", "....", "x" * 100_000, "\u00e9..a.b.c", "a\n"])
 def test_something_that_is_no_token_is_not_token_shaped(keys: TokenKeys, value: str) -> None:
     assert not is_token_shaped(value)
     with pytest.raises(InvalidToken):

@@ -6,11 +6,13 @@ All are begun together, so that the slow ones overlap; each test waits for its o
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+
 from support import host
 from support.images import BUCKET, Image, ImageMaker, probe_files
 from support.server import Server
@@ -142,7 +144,9 @@ def test_a_bad_build_fails_with_the_documented_reason(
         assert "before-it-failed" in lines
 
 
-def test_a_failed_image_shows_its_failed_version(images: ImageMaker, bad_builds: dict[str, Image], clients: Any) -> None:
+def test_a_failed_image_shows_its_failed_version(
+    images: ImageMaker, bad_builds: dict[str, Image], clients: Any
+) -> None:
     """The image names the failed version, the version is FAILED and INACTIVE, and nothing can be launched."""
     image = bad_builds["no-dockerfile"]
     images.wait(image, DEADLINE_S)
@@ -177,7 +181,8 @@ def test_failed_builds_leave_nothing(images: ImageMaker, bad_builds: dict[str, I
 def container_store(server: Server) -> list[str]:
     """Return buildah's options for the server's own store."""
     store = server.home / "containers"
-    return ["--root", str(store / "root"), "--runroot", str(store / "run")]
+    driver = "overlay" if os.geteuid() == 0 else "vfs"
+    return ["--root", str(store / "storage"), "--runroot", str(store / "run"), "--storage-driver", driver]
 
 
 def test_the_name_of_a_failed_image_is_free_after_its_deletion(images: ImageMaker, clients: Any) -> None:

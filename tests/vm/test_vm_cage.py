@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+
 from support import host
 from support.guests import Microvm
 from support.images import Image
@@ -46,7 +47,7 @@ def test_two_vmms_are_different_users(launch: Launch, probe_image: Image) -> Non
 def test_the_vmm_is_in_a_network_with_no_way_out(probe: Microvm) -> None:
     """Its network namespace is not the host's and has no interface that is up."""
     namespace = Path(f"/proc/{probe.vmm_pid}/ns/net")
-    assert os.stat(namespace).st_ino != os.stat("/proc/self/ns/net").st_ino
+    assert namespace.stat().st_ino != Path("/proc/self/ns/net").stat().st_ino
     shown = host.run("nsenter", f"--net={namespace}", "ip", "-brief", "link")
     assert [line.split()[0] for line in shown.splitlines()] == ["lo"]
     assert "UP" not in shown.split("<")[0].split()

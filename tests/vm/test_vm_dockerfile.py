@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from support.guests import Gateway, Microvm
 from support.images import Image, ImageMaker, probe_files
 
@@ -99,7 +100,7 @@ def test_the_root_file_system_is_writable_and_copy_on_write(guest: Microvm) -> N
 
 
 def test_all_capabilities_are_given_on_request(raw_image: Callable[..., Image], launch: Callable[..., Microvm]) -> None:
-    """additionalOsCapabilities ALL gives root every capability: a mount works, which it does not by default."""
+    """With additionalOsCapabilities ALL root has every capability: a mount works, which it does not by default."""
     image = raw_image("capable", probe_files(), additionalOsCapabilities=["ALL"])
     command = "mkdir -p /data/m && mount -t tmpfs none /data/m"
     assert launch(image).shell_code(command) == 0

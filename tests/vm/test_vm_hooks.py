@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
+
 from support.guests import Microvm
 from support.images import Image, ImageMaker
 

@@ -75,7 +75,7 @@ class Builder:
 
     def resume_unfinished(self) -> None:
         """Start again what an earlier server left unfinished."""
-        for image in self._store.list_in_state(ImageState.CREATING):
+        for image in self._store.list_in_state(ImageState.CREATING, ImageState.UPDATING):
             for version in self._store.list_versions(image.id):
                 for build in self._store.list_builds(image.id, version.version):
                     if build.state in (BuildState.PENDING, BuildState.IN_PROGRESS):
@@ -130,10 +130,16 @@ class Builder:
         now = datetime.now(UTC)
         self._store.change_build(build.id, BuildState.SUCCESSFUL, sizes=snapshot.sizes())
         self._store.finish_version(image.id, version.version, VersionState.SUCCESSFUL, now)
-        self._store.change_state(image.id, ImageState.CREATED, now, latest_active_version=version.version)
+        self._settle(image, ImageState.CREATED, ImageState.UPDATED, latest_active_version=version.version)
 
     def _finish_failed(self, image: Image, version: ImageVersion, build: Build, error: BuildError) -> None:
         now = datetime.now(UTC)
         self._store.change_build(build.id, BuildState.FAILED, error.reason)
         self._store.finish_version(image.id, version.version, VersionState.FAILED, now)
-        self._store.change_state(image.id, ImageState.CREATE_FAILED, now, latest_failed_version=version.version)
+        self._settle(image, ImageState.CREATE_FAILED, ImageState.UPDATE_FAILED, latest_failed_version=version.version)
+
+    def _settle(self, image: Image, first: ImageState, later: ImageState, **columns: str) -> None:
+        """Move the image on: to `first` after its first build, to `later` after any other."""
+        now = datetime.now(UTC)
+        if not self._store.change_state(image.id, first, now, **columns):
+            self._store.change_state(image.id, later, now, **columns)

@@ -35,8 +35,23 @@ ECHOED: Final = (
     "buildRoleArn",
     "codeArtifact",
 )
+TAGS_MAX: Final = 50
+RESERVED_PREFIX: Final = "aws:"
 _RESERVED: Final = re.compile(r"AWS_REGION|AWS_LAMBDA_MICROVM_.*")
 _S3_URI: Final = re.compile(r"s3://[^/]+/.+", re.DOTALL)
+
+
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Refuse what AWS refuses of any resource's tags ("Tagging AWS resources": 50 each, no key with `aws:`).
+
+    Raises:
+        ValidationError: there are too many, or a key is reserved.
+    """
+    if len(tags) > TAGS_MAX:
+        raise ValidationError(f"A resource can have at most {TAGS_MAX} tags; this one would have {len(tags)}")
+    for key in tags:
+        if key.lower().startswith(RESERVED_PREFIX):
+            raise ValidationError(f"Tag key '{key}' is reserved: keys must not begin with {RESERVED_PREFIX}")
 
 
 def check_image_request(parameters: Mapping[str, Any], region: str) -> dict[str, Any]:
@@ -52,6 +67,7 @@ def check_image_request(parameters: Mapping[str, Any], region: str) -> dict[str,
     _check_environment(parameters)
     _check_hooks(parameters.get("hooks") or {})
     _check_architecture(parameters)
+    check_tags(parameters.get("tags") or {})
     connectors = parameters.get("egressNetworkConnectors")
     request["egressNetworkConnectors"] = (
         check_connectors(connectors, "egressNetworkConnectors", EGRESS_CONNECTORS, region)

@@ -34,10 +34,56 @@ _UNSETTLED: Final = (ImageState.UPDATING,)
 Handler = Callable[[Caller, dict[str, Any]], Awaitable[Mapping[str, Any]]]
 
 
+class ImageFinder:
+    """Finds what a caller names, in the caller's own account.
+
+    Args:
+        store: images and versions.
+        region: the region played.
+    """
+
+    def __init__(self, store: ImageStore, region: str) -> None:
+        self._store = store
+        self._region = region
+
+    def find(self, caller: Caller, parameters: dict[str, Any]) -> Image:
+        """Return the image that `imageIdentifier` names.
+
+        Raises:
+            ValidationError, AccessDeniedError: it is no ARN, or another account's.
+            NotFoundError: there is no such image.
+        """
+        return self.find_by_arn(caller, parameters["imageIdentifier"])
+
+    def find_by_arn(self, caller: Caller, text: str) -> Image:
+        """Return the image of an ARN; raises what `find` raises."""
+        arn = check_image_arn(text, self._region, caller.account_id)
+        image = self._store.find(arn)
+        if image is None:
+            raise NotFoundError(f"MicroVMImage not found for MicroVMImageID: {arn}")
+        return image
+
+    def find_version(self, caller: Caller, parameters: dict[str, Any]) -> tuple[Image, ImageVersion]:
+        """Return the image and the version that `imageIdentifier` and `imageVersion` name.
+
+        Raises:
+            ValidationError, AccessDeniedError: the identifier is no ARN, or another account's.
+            NotFoundError: there is no such version.
+        """
+        arn = check_image_arn(parameters["imageIdentifier"], self._region, caller.account_id)
+        image = self._store.find(arn)
+        name = parameters["imageVersion"]
+        version = None if image is None else self._store.find_version(image.id, name)
+        if image is None or version is None:
+            raise NotFoundError(f"MicroVMImage not found for MicroVMImage: {arn}, Version: {name}")
+        return image, version
+
+
 class ImageService:
     """Answers the image operations.
 
     Args:
+        finder: finds images and versions.
         store: images, versions, builds.
         microvms: asked whether an image is in use.
         client_tokens: earlier requests.
@@ -49,9 +95,10 @@ class ImageService:
     """
 
     def __init__(
-        self, store: ImageStore, microvms: MicrovmStore, client_tokens: ClientTokenStore, builder: Builder,
-        page_tokens: PageTokens, region: str, home: Path, managed_since: datetime,
+        self, finder: ImageFinder, store: ImageStore, microvms: MicrovmStore, client_tokens: ClientTokenStore,
+        builder: Builder, page_tokens: PageTokens, region: str, home: Path, managed_since: datetime,
     ) -> None:  # fmt: skip
+        self._finder = finder
         self._store = store
         self._microvms = microvms
         self._client_tokens = client_tokens
@@ -125,7 +172,7 @@ class ImageService:
 
     async def get(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """GetMicrovmImage."""
-        return {**show_image(image := self._find(caller, parameters)), "tags": image.tags}
+        return {**show_image(image := self._finder.find(caller, parameters)), "tags": image.tags}
 
     async def list_images(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """ListMicrovmImages: the name filter is applied after paging, as on AWS."""
@@ -141,7 +188,7 @@ class ImageService:
 
     async def delete(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """DeleteMicrovmImage: refused while microVMs of it exist; the files go in the background."""
-        image = self._find(caller, parameters)
+        image = self._finder.find(caller, parameters)
         answer = {"imageIdentifier": image.arn, "state": ImageState.DELETING}
         if image.state is ImageState.DELETING:
             return answer
@@ -174,19 +221,19 @@ class ImageService:
 
     async def get_version(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """GetMicrovmImageVersion."""
-        image, version = self._find_version(caller, parameters)
+        image, version = self._finder.find_version(caller, parameters)
         return show_version(image, version)
 
     async def list_versions(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """ListMicrovmImageVersions, newest first."""
-        image = self._find(caller, parameters)
+        image = self._finder.find(caller, parameters)
         versions = self._store.list_versions(image.id)
         page, token = slice_page(self._page_tokens, "ListMicrovmImageVersions", versions, parameters)
         return {"items": [show_version(image, version) for version in page], "nextToken": token}
 
     async def get_build(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """GetMicrovmImageBuild."""
-        image, version = self._find_version(caller, parameters)
+        image, version = self._finder.find_version(caller, parameters)
         for build in self._store.list_builds(image.id, version.version):
             if build.id == parameters["buildId"]:
                 return {**show_build(image, build), "snapshotBuild": build.sizes}
@@ -194,7 +241,7 @@ class ImageService:
 
     async def list_builds(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """ListMicrovmImageBuilds."""
-        image, version = self._find_version(caller, parameters)
+        image, version = self._finder.find_version(caller, parameters)
         shown = [show_build(image, build) for build in self._store.list_builds(image.id, version.version)]
         filters = ("architecture", "chipset", "chipsetGeneration")
         wanted = [b for b in shown if all(b[f] == parameters.get(f, b[f]) for f in filters)]
@@ -228,22 +275,6 @@ class ImageService:
         }
         page, token = slice_page(self._page_tokens, "ListManagedMicrovmImageVersions", [item], parameters)
         return {"items": page, "nextToken": token}
-
-    def _find(self, caller: Caller, parameters: dict[str, Any]) -> Image:
-        arn = check_image_arn(parameters["imageIdentifier"], self._region, caller.account_id)
-        image = self._store.find(arn)
-        if image is None:
-            raise NotFoundError(f"MicroVMImage not found for MicroVMImageID: {arn}")
-        return image
-
-    def _find_version(self, caller: Caller, parameters: dict[str, Any]) -> tuple[Image, ImageVersion]:
-        arn = check_image_arn(parameters["imageIdentifier"], self._region, caller.account_id)
-        image = self._store.find(arn)
-        name = parameters["imageVersion"]
-        version = None if image is None else self._store.find_version(image.id, name)
-        if image is None or version is None:
-            raise NotFoundError(f"MicroVMImage not found for MicroVMImage: {arn}, Version: {name}")
-        return image, version
 
 
 def show_image(image: Image, *, brief: bool = False) -> dict[str, Any]:

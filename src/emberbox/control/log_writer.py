@@ -44,7 +44,7 @@ class LogWriter:
         if len(self._pending[key]) >= PENDING_LINES_MAX:
             self._dropped[key] += 1
             return
-        self._pending[key].append((time.time_ns() // 1_000_000, line))
+        self._pending[key].append((time.time_ns() // 1_000_000, line or " "))  # no event is empty (Logs API model)
         self._wake.set()
 
     async def close(self) -> None:

@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 MAXIMUM_DURATION_S: Final = 28_800
 TOKEN_MINUTES_MAX: Final = 60
+SHELL_PORT: Final = 8022
 TOKEN_HEADER: Final = "X-aws-proxy-auth"  # noqa: S105 - a header's name
 LOST = "The Emberbox server ended while this MicroVM was running."
 _SUSPENDS_AT_ONCE: Final = 4
@@ -89,6 +90,7 @@ class MicrovmService:
             "ResumeMicrovm": self.resume,
             "TerminateMicrovm": self.terminate,
             "CreateMicrovmAuthToken": self.create_auth_token,
+            "CreateMicrovmShellAuthToken": self.create_shell_auth_token,
         }
 
     def open(self, context: RunnerContext, gateway_port: int) -> None:
@@ -279,12 +281,26 @@ class MicrovmService:
     async def create_auth_token(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """CreateMicrovmAuthToken."""
         microvm = self._find(caller, parameters["microvmIdentifier"])
-        minutes = parameters["expirationInMinutes"]
-        if minutes > TOKEN_MINUTES_MAX:
-            raise ValidationError(f"ExpirationMinutes {minutes} exceeded max allowed of {TOKEN_MINUTES_MAX}.")
+        expires = _expiry(parameters)
         ports = PortGrant.from_allowed_ports(parameters["allowedPorts"])
-        expires = datetime.now(UTC) + timedelta(minutes=minutes)
         return {"authToken": {TOKEN_HEADER: self._token_keys.mint(microvm.id, ports, expires)}}
+
+    async def create_shell_auth_token(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """CreateMicrovmShellAuthToken: only for a microVM that was run with SHELL_INGRESS."""
+        microvm = self._find(caller, parameters["microvmIdentifier"])
+        expires = _expiry(parameters)
+        names = {arn.rpartition(":")[2] for arn in microvm.request["ingressNetworkConnectors"]}
+        if "ALL_INGRESS" in names and len(names) > 1:
+            raise ValidationError(
+                "ALL_INGRESS cannot be combined with other ingress network connectors; "
+                "use HTTP_INGRESS and/or SHELL_INGRESS instead"
+            )
+        if "SHELL_INGRESS" not in names:
+            raise ValidationError(
+                "Shell access requires SHELL_INGRESS network connector to be configured on the MicroVM."
+            )
+        ports = PortGrant.from_allowed_ports([{"port": SHELL_PORT}])
+        return {"authToken": {TOKEN_HEADER: self._token_keys.mint(microvm.id, ports, expires, kind="shell")}}
 
     def _find(self, caller: Caller, microvm_id: str) -> Microvm:
         microvm = self._store.find(microvm_id)
@@ -309,6 +325,18 @@ class MicrovmService:
             "terminatedAt": microvm.terminated_at,
             "stateReason": microvm.state_reason,
         }
+
+
+def _expiry(parameters: dict[str, Any]) -> datetime:
+    """Return when a token ends.
+
+    Raises:
+        ValidationError: that is too far off.
+    """
+    minutes = parameters["expirationInMinutes"]
+    if minutes > TOKEN_MINUTES_MAX:
+        raise ValidationError(f"ExpirationMinutes {minutes} exceeded max allowed of {TOKEN_MINUTES_MAX}.")
+    return datetime.now(UTC) + timedelta(minutes=minutes)
 
 
 def show_brief(microvm: Microvm) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def rclone_args(directory: Path, port: int) -> list[str]:
         "--vfs-cache-mode",
         "off",  # a PUT goes to its place and is not answered before it is there
         "--dir-cache-time",
-        "0s",  # what others put into the directory counts at once
+        "1ms",  # what others put into the directory counts at once; with 0 rclone spins after every PUT
         "--no-cleanup",  # deleting the last object leaves its bucket
         "--log-level",
         "NOTICE",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from emberbox.model.records import Build, Image, ImageVersion
@@ -44,6 +44,18 @@ def _build(row: Row[Any]) -> Build:
 
 def _columns(record: Any, names: Any) -> dict[str, Any]:
     return {column.name: getattr(record, column.name) for column in names.columns}
+
+
+def _refresh_latest(connection: Connection, image_id: str) -> None:
+    """Set an image's latest active and latest failed version from its versions."""
+    found = [_version(row) for row in connection.execute(select(versions).where(versions.c.image_id == image_id))]
+    active = [v.version for v in found if v.status is VersionStatus.ACTIVE and v.state is VersionState.SUCCESSFUL]
+    failed = [v.version for v in found if v.state is VersionState.FAILED]
+    latest = {
+        "latest_active_version": max(active, key=float, default=None),
+        "latest_failed_version": max(failed, key=float, default=None),
+    }
+    connection.execute(update(images).where(images.c.id == image_id).values(**latest))
 
 
 class ImageStore:
@@ -121,6 +133,43 @@ class ImageStore:
         with self._database.transaction() as connection:
             found = [_version(row) for row in connection.execute(query)]
         return sorted(found, key=lambda version: float(version.version), reverse=True)
+
+    def add_version(self, version: ImageVersion, build: Build, token: ClientToken | None) -> bool:
+        """Store a new version with its build and make the image UPDATING; False when the image is busy."""
+        sources = [source for source, targets in IMAGE_TRANSITIONS.items() if ImageState.UPDATING in targets]
+        statement = update(images).where(images.c.id == version.image_id, images.c.state.in_(sources))
+        values = {"state": ImageState.UPDATING, "updated_at": version.created_at}
+        try:
+            with self._database.transaction() as connection:
+                if connection.execute(statement.values(**values)).rowcount != 1:
+                    return False
+                if token is not None:
+                    insert_token(connection, token)
+                connection.execute(insert(versions).values(_columns(version, versions)))
+                connection.execute(insert(builds).values(_columns(build, builds)))
+        except IntegrityError:
+            return False
+        return True
+
+    def remove_version(self, image_id: str, version: str) -> None:
+        """Remove a version with its builds; what was the latest active one is found again."""
+        with self._database.transaction() as connection:
+            for table in (builds, versions):
+                where = (table.c.image_id == image_id, table.c.version == version)
+                connection.execute(delete(table).where(*where))
+            _refresh_latest(connection, image_id)
+
+    def set_version_status(self, image_id: str, version: str, status: VersionStatus, now: datetime) -> None:
+        """Allow or refuse launches of a version; the image's latest active one follows."""
+        statement = update(versions).where(versions.c.image_id == image_id, versions.c.version == version)
+        with self._database.transaction() as connection:
+            connection.execute(statement.values(status=status, updated_at=now))
+            _refresh_latest(connection, image_id)
+
+    def set_tags(self, image_id: str, tags: Mapping[str, str]) -> None:
+        """Store the whole set of an image's tags."""
+        with self._database.transaction() as connection:
+            connection.execute(update(images).where(images.c.id == image_id).values(tags=dict(tags)))
 
     def finish_version(self, image_id: str, version: str, state: VersionState, now: datetime) -> None:
         """Move a version on; a successful one becomes ACTIVE by itself."""

@@ -73,10 +73,12 @@ class MicrovmStore:
         with self._database.transaction() as connection:
             return [_microvm(row) for row in connection.execute(query)]
 
-    def count_live(self, image_id: str) -> int:
-        """Return how many microVMs of an image are not TERMINATED."""
+    def count_live(self, image_id: str, image_version: str | None = None) -> int:
+        """Return how many microVMs of an image, or of one version, are not TERMINATED."""
         query = select(func.count()).select_from(microvms)
         query = query.where(microvms.c.image_id == image_id, microvms.c.state != MicrovmState.TERMINATED)
+        if image_version is not None:
+            query = query.where(microvms.c.image_version == image_version)
         with self._database.transaction() as connection:
             return int(connection.execute(query).scalar_one())
 

@@ -83,9 +83,7 @@ def test_unknown_routes_are_refused(method: str, path: str) -> None:
         ROUTER.match(HttpRequest(method, path, "", (), b""))
 
 
-@pytest.mark.parametrize(
-    "target", ["Logs_20140328.NoSuch", "CreateLogGroup", "", "DynamoDB_20120810.ListTables"]
-)
+@pytest.mark.parametrize("target", ["Logs_20140328.NoSuch", "CreateLogGroup", "", "DynamoDB_20120810.ListTables"])
 def test_unknown_targets_are_refused(target: str) -> None:
     with pytest.raises(UnknownOperationError):
         ROUTER.match(HttpRequest("POST", "/", "", (("x-amz-target", target),), b"{}"))
@@ -98,9 +96,7 @@ def test_a_label_with_an_encoded_slash_stays_one_label() -> None:
 @pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("POST", "/x")])
 def test_targets_are_posted_to_the_root(method: str, path: str) -> None:
     with pytest.raises(UnknownOperationError):
-        ROUTER.match(
-            HttpRequest(method, path, "", (("x-amz-target", "Logs_20140328.CreateLogGroup"),), b"{}")
-        )
+        ROUTER.match(HttpRequest(method, path, "", (("x-amz-target", "Logs_20140328.CreateLogGroup"),), b"{}"))
 
 
 @pytest.mark.parametrize(
@@ -116,9 +112,7 @@ def test_literals_beat_labels_and_greedy_labels_take_the_rest(
     path: str, name: str | None, labels: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uris = {"Greedy": "/files/{Key+}", "Label": "/files/{Name}", "Literal": "/files/latest"}
-    operations = {
-        name: {"name": name, "http": {"method": "GET", "requestUri": uri}} for name, uri in uris.items()
-    }
+    operations = {name: {"name": name, "http": {"method": "GET", "requestUri": uri}} for name, uri in uris.items()}
     model = ServiceModel({"metadata": {"protocol": "rest-json"}, "operations": operations})
     monkeypatch.setattr("emberbox.api.routing.load_service", lambda _: model)
     monkeypatch.setattr("emberbox.api.routing.operation_names", lambda _: tuple(uris))
@@ -215,9 +209,7 @@ def shape_of(**traits: Any) -> Shape:
     return ShapeResolver({"Made": traits}).get_shape_by_name("Made")
 
 
-@pytest.mark.parametrize(
-    ("value", "parsed"), [(1, 1.0), (1.5, 1.5), ("Infinity", math.inf), ("-Infinity", -math.inf)]
-)
+@pytest.mark.parametrize(("value", "parsed"), [(1, 1.0), (1.5, 1.5), ("Infinity", math.inf), ("-Infinity", -math.inf)])
 def test_numbers_with_a_fraction_are_read(value: Any, parsed: float) -> None:
     assert _parse_value(shape_of(type="double"), value) == parsed
 

@@ -92,18 +92,14 @@ def test_every_declared_error_is_read_back(service: str, name: str) -> None:
     ],
     ids=lambda error: error.code,
 )
-def test_every_error_class_can_be_sent_by_every_operation(
-    service: str, name: str, error: ServiceError
-) -> None:
+def test_every_error_class_can_be_sent_by_every_operation(service: str, name: str, error: ServiceError) -> None:
     answer = serialise_error(match_of(name, service), error, ID)
     body = json.loads(answer.body)
     assert 400 <= answer.status <= 500
     assert "x" in {body.get("message"), body.get("Message")}
 
 
-@pytest.mark.parametrize(
-    "name", [name for service, name in every_operation() if service == "lambda-microvms"]
-)
+@pytest.mark.parametrize("name", [name for service, name in every_operation() if service == "lambda-microvms"])
 def test_unset_members_of_microvms_are_explicit_nulls(name: str) -> None:
     match = match_of(name)
     shape = match.operation.output_shape
@@ -177,9 +173,7 @@ def test_string_enums_are_sent_as_their_values() -> None:
         ("TagResource", {"x": 1}, "TagResource has no output"),
     ],
 )
-def test_a_result_that_does_not_fit_the_model_is_a_bug(
-    name: str, result: dict[str, Any], message: str
-) -> None:
+def test_a_result_that_does_not_fit_the_model_is_a_bug(name: str, result: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         serialise_result(match_of(name), result, ID)
 

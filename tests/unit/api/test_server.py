@@ -117,9 +117,7 @@ async def test_a_body_may_come_in_pieces(app: Any, calls: Calls) -> None:
     ("identifier", "status", "code"),
     [("missing", 404, "ResourceNotFoundException"), ("busy", 429, "ThrottlingException")],
 )
-async def test_errors_of_the_service_keep_their_code(
-    app: Any, identifier: str, status: int, code: str
-) -> None:
+async def test_errors_of_the_service_keep_their_code(app: Any, identifier: str, status: int, code: str) -> None:
     answer = await call(app, get_microvm(identifier))
     assert (answer.status, answer.headers["x-amzn-errortype"]) == (status, code)
 
@@ -151,9 +149,7 @@ async def test_constraints_are_checked_before_the_handler(app: Any, calls: Calls
     request = signed_operation("lambda-microvms", "TagResource", {"Resource": "web", "Tags": {"a": "b"}})
     answer = await call(app, request)
     assert (answer.status, answer.headers["x-amzn-errortype"]) == (400, "ValidationException")
-    assert json.loads(answer.body)["message"].startswith(
-        "1 validation error detected: Value 'web' at 'resource'"
-    )
+    assert json.loads(answer.body)["message"].startswith("1 validation error detected: Value 'web' at 'resource'")
     assert calls.seen == []
 
 
@@ -197,9 +193,7 @@ async def test_a_body_over_the_limit_is_refused(app: Any) -> None:
 
 
 @pytest.mark.parametrize(("megabytes", "taken"), [(8, 8), (1000, 61)])
-async def test_an_oversized_body_is_read_to_its_end_but_not_for_ever(
-    app: Any, megabytes: int, taken: int
-) -> None:
+async def test_an_oversized_body_is_read_to_its_end_but_not_for_ever(app: Any, megabytes: int, taken: int) -> None:
     received = 0
 
     async def receive() -> dict[str, Any]:

@@ -23,9 +23,7 @@ TEMPORARY = replace(KEY, access_key_id="ASIAEXAMPLE", session_token="session-tok
 
 
 def signed(method: str = "POST", url: str = URL, body: bytes = b"{}", key: Credential = KEY) -> HttpRequest:
-    return as_http(
-        sign(AWSRequest(method, url, data=body, headers={"Content-Type": "application/json"}), key)
-    )
+    return as_http(sign(AWSRequest(method, url, data=body, headers={"Content-Type": "application/json"}), key))
 
 
 def presigned(expires_s: int = 60, key: Credential = KEY) -> HttpRequest:
@@ -79,9 +77,7 @@ def test_any_path_can_be_signed(path: str) -> None:
 
 
 def test_query_strings_in_any_order_and_repeated_can_be_signed() -> None:
-    request = AWSRequest(
-        "DELETE", "http://emberbox.test/x", params=[("k", AWKWARD), ("k", "b"), ("k", ""), ("a", "=")]
-    )
+    request = AWSRequest("DELETE", "http://emberbox.test/x", params=[("k", AWKWARD), ("k", "b"), ("k", ""), ("a", "=")])
     assert check(as_http(sign(request))).credential is KEY
 
 
@@ -120,10 +116,7 @@ def test_a_changed_request_is_refused(change: Callable[[HttpRequest], HttpReques
 def test_a_changed_presigned_query_is_refused(name: str) -> None:
     request = presigned()
     assert name in request.query
-    assert (
-        code_of(replace(request, query=request.query.replace(name, name + "1")))
-        == "InvalidSignatureException"
-    )
+    assert code_of(replace(request, query=request.query.replace(name, name + "1"))) == "InvalidSignatureException"
 
 
 def test_the_wrong_secret_is_refused() -> None:
@@ -135,9 +128,7 @@ def test_an_unknown_key_is_refused() -> None:
 
 
 def test_no_signature_at_all_is_told_apart() -> None:
-    assert (
-        code_of(HttpRequest("GET", "/", "", (("host", "x"),), b"")) == "MissingAuthenticationTokenException"
-    )
+    assert code_of(HttpRequest("GET", "/", "", (("host", "x"),), b"")) == "MissingAuthenticationTokenException"
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,7 @@ def test_the_models_have_limits() -> None:
     assert len(LIMITED) > 100
 
 
-@pytest.mark.parametrize(
-    "shape", [s for s in LIMITED if s.metadata.get("max", 10**9) <= 100_000], ids=lambda s: s.name
-)
+@pytest.mark.parametrize("shape", [s for s in LIMITED if s.metadata.get("max", 10**9) <= 100_000], ids=lambda s: s.name)
 def test_the_maximum_is_inclusive(shape: Shape) -> None:
     kind = "value" if shape.type_name in NUMBERS else "length"
     most = shape.metadata["max"]
@@ -86,27 +84,19 @@ def test_enums_take_their_values_and_nothing_else(shape: Shape) -> None:
     assert phrase in own_phrases(shape, shape.enum[0] + "x")
 
 
-@pytest.mark.parametrize(
-    "shape", [s for s in input_shapes() if s.metadata.get("pattern")], ids=lambda s: s.name
-)
+@pytest.mark.parametrize("shape", [s for s in input_shapes() if s.metadata.get("pattern")], ids=lambda s: s.name)
 def test_every_pattern_is_checked(shape: Shape) -> None:
     pattern = shape.metadata["pattern"]
     assert f"Member must satisfy regular expression pattern: {pattern}" in own_phrases(shape, "#\n*: ")
 
 
-@pytest.mark.parametrize(
-    "shape", [s for s in input_shapes() if s.type_name == "structure"], ids=lambda s: s.name
-)
+@pytest.mark.parametrize("shape", [s for s in input_shapes() if s.type_name == "structure"], ids=lambda s: s.name)
 def test_every_required_member_is_missed(shape: Shape) -> None:
-    missing = {
-        found.path for found in find_violations(shape, {}) if found.constraint == "Member must not be null"
-    }
+    missing = {found.path for found in find_violations(shape, {}) if found.constraint == "Member must not be null"}
     assert missing == {name[0].lower() + name[1:] for name in shape.required_members}
 
 
-@pytest.mark.parametrize(
-    "shape", [s for s in input_shapes() if s.metadata.get("union")], ids=lambda s: s.name
-)
+@pytest.mark.parametrize("shape", [s for s in input_shapes() if s.metadata.get("union")], ids=lambda s: s.name)
 def test_a_union_has_exactly_one_member(shape: Shape) -> None:
     phrase = f"Member must have exactly one of its members set: [{', '.join(shape.members)}]"
     rng = random.Random(0)
@@ -168,9 +158,7 @@ def test_a_number_out_of_bounds_is_shown() -> None:
 
 
 def test_a_null_in_a_list_is_reported_at_its_place() -> None:
-    assert "Value null at 'resources.1.member' failed" in message(
-        "CreateMicrovmImage", create_image(resources=[None])
-    )
+    assert "Value null at 'resources.1.member' failed" in message("CreateMicrovmImage", create_image(resources=[None]))
 
 
 def test_scalars_in_a_list_are_reported_at_the_list() -> None:
@@ -186,14 +174,10 @@ def test_bad_tags_are_reported_at_the_map() -> None:
 
 
 def test_a_list_that_is_too_long_is_one_violation() -> None:
-    text = message(
-        "CreateMicrovmAuthToken", {"microvmIdentifier": "m", "expirationInMinutes": 1, "allowedPorts": []}
-    )
+    text = message("CreateMicrovmAuthToken", {"microvmIdentifier": "m", "expirationInMinutes": 1, "allowedPorts": []})
     assert text.startswith("1 validation error detected: Value '[]' at 'allowedPorts'")
     many: list[Any] = [{}] * 1000
-    assert message("CreateMicrovmImage", create_image(resources=many)).startswith(
-        "1 validation error detected"
-    )
+    assert message("CreateMicrovmImage", create_image(resources=many)).startswith("1 validation error detected")
 
 
 def test_paths_are_camel_case_whatever_the_model_says() -> None:

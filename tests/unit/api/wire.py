@@ -107,9 +107,7 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def sign(
-    request: AWSRequest, key: Credential = KEY, service: str = "lambda", region: str = REGION
-) -> AWSRequest:
+def sign(request: AWSRequest, key: Credential = KEY, service: str = "lambda", region: str = REGION) -> AWSRequest:
     """Sign as a client does."""
     credentials = Credentials(key.access_key_id, key.secret_access_key, key.session_token)
     SigV4Auth(credentials, service, region).add_auth(request)

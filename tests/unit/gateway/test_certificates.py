@@ -85,9 +85,7 @@ def test_a_second_call_changes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("days", "renewed"), [(360, False), (368, True), (500, True)])
-def test_the_server_certificate_is_renewed_when_it_nears_its_end(
-    tmp_path: Path, days: int, renewed: bool
-) -> None:
+def test_the_server_certificate_is_renewed_when_it_nears_its_end(tmp_path: Path, days: int, renewed: bool) -> None:
     ensure_certificates(tmp_path, NAMES)
     before = contents(tmp_path)
     ensure_certificates(tmp_path, NAMES, dt.datetime.now(dt.UTC) + days * DAY)
@@ -121,12 +119,8 @@ async def test_other_names_bring_another_certificate_of_the_same_authority(tmp_p
 
 
 @pytest.mark.parametrize("damaged", ["server.key", "server.pem", "ca.key", "ca.pem"])
-@pytest.mark.parametrize(
-    "content", [None, b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
-)
-async def test_a_missing_or_damaged_file_is_made_anew(
-    tmp_path: Path, damaged: str, content: bytes | None
-) -> None:
+@pytest.mark.parametrize("content", [None, b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+async def test_a_missing_or_damaged_file_is_made_anew(tmp_path: Path, damaged: str, content: bytes | None) -> None:
     ensure_certificates(tmp_path, NAMES)
     if content is None:
         (tmp_path / damaged).unlink()

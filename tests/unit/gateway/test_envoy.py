@@ -24,9 +24,7 @@ async def test_envoy_accepts_the_bootstrap(settings: EnvoySettings, tmp_path: Pa
     await validate(tmp_path / "envoy.json")
 
 
-async def test_a_bootstrap_that_envoy_refuses_is_reported_in_its_words(
-    settings: EnvoySettings, tmp_path: Path
-) -> None:
+async def test_a_bootstrap_that_envoy_refuses_is_reported_in_its_words(settings: EnvoySettings, tmp_path: Path) -> None:
     config: dict[str, Any] = render_bootstrap(settings)
     config["static_resources"]["listeners"][0]["no_such_member"] = 1
     (tmp_path / "envoy.json").write_text(json.dumps(config))
@@ -34,9 +32,7 @@ async def test_a_bootstrap_that_envoy_refuses_is_reported_in_its_words(
         await validate(tmp_path / "envoy.json")
 
 
-def test_a_socket_path_that_the_kernel_would_refuse_is_refused(
-    settings: EnvoySettings, tmp_path: Path
-) -> None:
+def test_a_socket_path_that_the_kernel_would_refuse_is_refused(settings: EnvoySettings, tmp_path: Path) -> None:
     long = EnvoySettings("::1", 1, settings.certificate_path, settings.key_path, tmp_path / ("x" * 108))
     with pytest.raises(HostError, match="shorter state directory"):
         write_bootstrap(long, tmp_path / "envoy.json")

@@ -88,9 +88,7 @@ async def test_a_client_sees_nothing_of_envoy(world: World) -> None:
     assert refused.headers["content-type"].startswith("text/plain")
 
 
-@pytest.mark.parametrize(
-    "header", ["x-envoy-original-dst-host", "x-emberbox-upstream", "X_Emberbox_Upstream"]
-)
+@pytest.mark.parametrize("header", ["x-envoy-original-dst-host", "x-emberbox-upstream", "X_Emberbox_Upstream"])
 async def test_a_client_cannot_choose_where_its_request_goes(world: World, header: str) -> None:
     other = f"127.0.0.1:{world.guests['b'].port}"
     assert told(await world.request(headers=[(header, other)])) == (200, "guest a")
@@ -347,9 +345,7 @@ async def h2c_guest() -> AsyncIterator[tuple[int, list[dict[str, str]]]]:
                         seen.append({n.decode(): v.decode() for n, v in event.headers})
                     elif isinstance(event, h2.events.StreamEnded):
                         assert event.stream_id is not None
-                        state.send_headers(
-                            event.stream_id, [(":status", "200"), ("content-type", "application/grpc")]
-                        )
+                        state.send_headers(event.stream_id, [(":status", "200"), ("content-type", "application/grpc")])
                         state.send_data(event.stream_id, b"over h2")
                         state.send_headers(event.stream_id, [("grpc-status", "0")], end_stream=True)
                 writer.write(state.data_to_send())
@@ -452,7 +448,5 @@ async def test_tokens_are_in_no_log(world: World, caplog: Any) -> None:
         token = world.token()
         await world.request(token=token)
         await world.request(token=token[:-6] + "AAAAAA")
-    assert token[:-6] not in "\n".join(
-        r.getMessage() for r in caplog.records if not r.name.startswith("hpack")
-    )
+    assert token[:-6] not in "\n".join(r.getMessage() for r in caplog.records if not r.name.startswith("hpack"))
     assert token[:-6] not in world.gateway.envoy_log_path.read_text()

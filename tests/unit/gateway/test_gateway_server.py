@@ -71,9 +71,7 @@ async def test_the_same_directory_and_port_serve_again_with_the_same_authority(t
         assert (second.port, second.authority_path.read_bytes()) == (gateway.port, authority)
 
 
-async def test_a_port_that_another_program_holds_is_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_port_that_another_program_holds_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "supervise", lambda helper: supervise(helper, 1.5))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -96,9 +94,7 @@ async def test_requests_that_are_held_do_not_hold_the_end(tmp_path: Path) -> Non
     await asyncio.gather(held, return_exceptions=True)
 
 
-async def test_an_authoriser_that_fails_lets_nobody_through(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_authoriser_that_fails_lets_nobody_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with start_world(tmp_path) as world:
         monkeypatch.setattr(FakeDirectory, "connect", None)
         answer = await world.request()

@@ -80,5 +80,6 @@ async def run_tiny_guest(accelerator: str = "kvm", processor: str = "host") -> s
         except HostError:
             return f"/dev/kvm exists, but a tiny guest did not end within {PROBE_TIMEOUT_S:g} s"
     if done.returncode != _DEBUG_EXIT_STATUS:
-        return f"/dev/kvm exists, but a tiny guest failed: {done.stderr.strip()[-200:] or done.returncode}"
+        last = done.stderr.strip().splitlines()[-1:] or [process.describe_exit(done.returncode)]
+        return f"/dev/kvm exists, but a tiny guest failed: {last[0][-200:]}"
     return None

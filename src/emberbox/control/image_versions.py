@@ -1,0 +1,150 @@
+"""The operations that change an image after its first build: new versions, their status, their end."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from emberbox.control.builder import Builder
+from emberbox.control.idempotency import find_earlier, new_token
+from emberbox.control.image_rules import check_image_request
+from emberbox.control.images import ImageFinder, show_image, show_version
+from emberbox.model.caller import Caller
+from emberbox.model.errors import ConflictError, ValidationError
+from emberbox.model.records import Build, Image, ImageVersion
+from emberbox.model.states import BuildState, ImageState, VersionState, VersionStatus
+from emberbox.store.client_tokens import ClientTokenStore
+from emberbox.store.images import ImageStore
+from emberbox.store.microvms import MicrovmStore
+
+Handler = Callable[[Caller, dict[str, Any]], Awaitable[Mapping[str, Any]]]
+
+
+class ImageVersionService:
+    """Answers UpdateMicrovmImage, UpdateMicrovmImageVersion and DeleteMicrovmImageVersion.
+
+    Args:
+        finder: finds images and versions.
+        store: images, versions, builds.
+        microvms: asked whether a version is in use.
+        client_tokens: earlier requests.
+        builder: builds versions.
+        region: the region played.
+    """
+
+    def __init__(
+        self,
+        finder: ImageFinder,
+        store: ImageStore,
+        microvms: MicrovmStore,
+        client_tokens: ClientTokenStore,
+        builder: Builder,
+        region: str,
+    ) -> None:
+        self._finder = finder
+        self._store = store
+        self._microvms = microvms
+        self._client_tokens = client_tokens
+        self._builder = builder
+        self._region = region
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handler of each operation, by its name in the service model."""
+        return {
+            "UpdateMicrovmImage": self.update,
+            "UpdateMicrovmImageVersion": self.update_version,
+            "DeleteMicrovmImageVersion": self.delete_version,
+        }
+
+    async def update(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """UpdateMicrovmImage: a whole new configuration, built as a new version."""
+        image = self._finder.find(caller, parameters)
+        earlier = find_earlier(self._client_tokens, caller, "UpdateMicrovmImage", parameters)
+        if earlier is not None:
+            return self._show_updated(image.id, earlier)
+        request = check_image_request(parameters, self._region)
+        now = datetime.now(UTC)
+        name = _next_version(self._store.list_versions(image.id))
+        version = ImageVersion(image.id, name, VersionState.PENDING, VersionStatus.INACTIVE, request, now, now)
+        build = Build(str(uuid.uuid4()), image.id, name, BuildState.PENDING, None, None, now)
+        token = new_token(caller, "UpdateMicrovmImage", parameters, name)
+        if not self._store.add_version(version, build, token):
+            raise _busy(self._store.find_by_id(image.id) or image)
+        self._builder.start(image, version, build)
+        return self._show_updated(image.id, name)
+
+    def _show_updated(self, image_id: str, name: str) -> Mapping[str, Any]:
+        image, version = self._store.find_by_id(image_id), self._store.find_version(image_id, name)
+        if image is None or version is None:
+            raise ConflictError("The clientToken belongs to a version that has been deleted; use a new one.")
+        return {**show_image(image), **version.request, "imageVersion": name}
+
+    async def update_version(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """UpdateMicrovmImageVersion: allow or refuse new launches of a version."""
+        image, version = self._finder.find_version(caller, parameters)
+        status = VersionStatus(parameters["status"])
+        if status is VersionStatus.ACTIVE and version.state is not VersionState.SUCCESSFUL:
+            raise ValidationError(
+                f"MicroVM image version {version.version} is in state {version.state}; "
+                "only a SUCCESSFUL version can be made ACTIVE"
+            )
+        self._store.set_version_status(image.id, version.version, status, datetime.now(UTC))
+        image, version = self._finder.find_version(caller, parameters)
+        return show_version(image, version)
+
+    async def delete_version(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """DeleteMicrovmImageVersion: the image is UPDATING until it is done."""
+        image, version = self._finder.find_version(caller, parameters)
+        answer = {
+            "imageIdentifier": image.arn,
+            "imageVersion": version.version,
+            "state": VersionState.DELETING,
+        }
+        if version.state is VersionState.DELETING:
+            return answer
+        if len(self._store.list_versions(image.id)) == 1:
+            raise ValidationError("Cannot delete the last version of a MicroVM image. Delete the image instead.")
+        if self._microvms.count_live(image.id, version.version):
+            raise ValidationError("Cannot delete microvm image version with running microvms.")
+        now = datetime.now(UTC)
+        if not self._store.change_state(image.id, ImageState.UPDATING, now):
+            raise _busy(image)
+        self._store.finish_version(image.id, version.version, VersionState.DELETING, now)
+        self._remove_in_background(image, version.version)
+        return answer
+
+    def finish_deletions(self) -> None:
+        """Finish what an earlier server began to delete."""
+        for image in self._store.list_in_state(ImageState.UPDATING):
+            for version in self._store.list_versions(image.id):
+                if version.state is VersionState.DELETING:
+                    self._remove_in_background(image, version.version)
+
+    def _remove_in_background(self, image: Image, version: str) -> None:
+        task = asyncio.create_task(self._remove(image, version))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _remove(self, image: Image, version: str) -> None:
+        directory = self._builder.snapshot_directory(image.id, version)
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+        self._store.remove_version(image.id, version)
+        self._store.change_state(image.id, ImageState.UPDATED, datetime.now(UTC))
+
+    async def close(self) -> None:
+        """Wait for deletions under way."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _next_version(versions: list[ImageVersion]) -> str:
+    """Return the number after the highest; failed versions have used theirs up."""
+    return f"{max((int(float(version.version)) for version in versions), default=0) + 1}.0"
+
+
+def _busy(image: Image) -> ConflictError:
+    return ConflictError(f"MicroVM Image is already in state: {image.state}")

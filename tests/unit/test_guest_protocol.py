@@ -1,0 +1,123 @@
+"""The wire format between host and guest agent, byte by byte."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emberbox.guest.protocol import (
+    FRAME_PAYLOAD_MAX,
+    HEADER_BYTES,
+    Application,
+    Frame,
+    FrameType,
+    Identity,
+    StartField,
+    ThawField,
+    decode_header,
+    decode_u32,
+    encode,
+    encode_application,
+    encode_identity,
+    encode_port,
+    encode_u32,
+)
+from emberbox.model.errors import GuestError
+
+APPLICATION = Application(
+    arguments=("python3", "app.py"),
+    environment=(("PATH", "/bin"), ("A", "b=c")),
+    directory="/app",
+    uid=33,
+    gid=34,
+    groups=(5, 6),
+    capabilities=0x1_0000_0001,
+    privileged=True,
+    hostname="build",
+    resolv_conf="nameserver 10.0.2.3\n",
+)
+
+
+def fields(payload: bytes) -> list[tuple[int, bytes]]:
+    """Take a payload of fields apart, as the agent does."""
+    found = []
+    while payload:
+        kind, length = struct.unpack_from("<BI", payload)
+        found.append((kind, payload[5 : 5 + length]))
+        payload = payload[5 + length :]
+    return found
+
+
+@given(st.sampled_from(FrameType), st.integers(0, 0xFFFFFFFF), st.binary(max_size=300))
+def test_a_frame_comes_back_as_it_was(kind: FrameType, stream: int, payload: bytes) -> None:
+    encoded = encode(Frame(kind, stream, payload))
+    assert decode_header(encoded[:HEADER_BYTES]) == (len(payload), kind, stream)
+    assert encoded[HEADER_BYTES:] == payload
+
+
+def test_the_header_has_its_documented_layout() -> None:
+    assert encode(Frame(FrameType.DATA, 0x01020304, b"hi")) == bytes.fromhex("02000000 20 000000 04030201") + b"hi"
+
+
+def test_a_frame_beyond_the_limit_is_refused() -> None:
+    header = struct.pack("<IBxxxI", FRAME_PAYLOAD_MAX + 1, FrameType.DATA, 1)
+    with pytest.raises(GuestError, match="a frame of 65537 bytes; the limit is 65536"):
+        decode_header(header)
+
+
+def test_an_unknown_type_is_refused() -> None:
+    with pytest.raises(GuestError, match="unknown type 99"):
+        decode_header(struct.pack("<IBxxxI", 0, 99, 0))
+
+
+@given(st.binary(min_size=HEADER_BYTES, max_size=HEADER_BYTES))
+def test_any_header_is_decoded_or_refused_with_our_error(header: bytes) -> None:
+    try:
+        length, _, _ = decode_header(header)
+    except GuestError:
+        return
+    assert length <= FRAME_PAYLOAD_MAX
+
+
+def test_numbers_have_four_bytes() -> None:
+    assert decode_u32(encode_u32(0xDEADBEEF)) == 0xDEADBEEF
+    assert encode_port(8080) == b"\x90\x1f"
+    for wrong in (b"", b"\0\0\0", b"\0" * 5):
+        with pytest.raises(GuestError, match="malformed number"):
+            decode_u32(wrong)
+
+
+def test_an_application_is_told_field_by_field() -> None:
+    told = fields(encode_application(APPLICATION))
+    assert [value for kind, value in told if kind == StartField.ARGUMENT] == [b"python3", b"app.py"]
+    assert [value for kind, value in told if kind == StartField.ENVIRONMENT] == [b"PATH=/bin", b"A=b=c"]
+    assert [value for kind, value in told if kind == StartField.GROUP] == [b"\5\0\0\0", b"\6\0\0\0"]
+    single = {kind: value for kind, value in told}
+    assert single[StartField.UID] == b"\x21\0\0\0"
+    assert single[StartField.GID] == b"\x22\0\0\0"
+    assert single[StartField.CAPABILITIES] == struct.pack("<Q", 0x1_0000_0001)
+    assert single[StartField.PRIVILEGED] == b"\1\0\0\0"
+    assert single[StartField.DIRECTORY] == b"/app"
+    assert single[StartField.HOSTNAME] == b"build"
+    assert single[StartField.RESOLV_CONF] == b"nameserver 10.0.2.3\n"
+    assert single[StartField.NOFILE] == struct.pack("<Q", 524288)
+
+
+def test_an_identity_ends_with_the_clock() -> None:
+    told = fields(encode_identity(Identity(1_700_000_000_000_000_000, b"e" * 64, "microvm-x", "0" * 32)))
+    assert [kind for kind, _ in told] == [
+        ThawField.ENTROPY,
+        ThawField.HOSTNAME,
+        ThawField.MACHINE_ID,
+        ThawField.CLOCK,
+    ]
+    assert told[2][1] == b"0" * 32 + b"\n"
+    assert told[-1][1] == struct.pack("<Q", 1_700_000_000_000_000_000)
+
+
+def test_a_resume_keeps_name_and_machine_id() -> None:
+    told = fields(encode_identity(Identity(1, b"e")))
+    assert [kind for kind, _ in told] == [ThawField.ENTROPY, ThawField.CLOCK]

@@ -1,0 +1,98 @@
+"""The networks' names, addresses and rules: pure functions, and nftables' own opinion of them."""
+
+from __future__ import annotations
+
+import ipaddress
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from emberbox.host import network
+from emberbox.host.network import (
+    INSTANCES,
+    SLOTS_PER_INSTANCE,
+    find_resolver,
+    plan_slot,
+    render_host_rules,
+    render_namespace_rules,
+)
+
+CIDR = ipaddress.IPv4Network("10.213.0.0/16")
+
+
+def test_a_slot_has_its_names_and_a_pair_of_addresses() -> None:
+    slot = plan_slot(CIDR, 3, 5)
+    assert (slot.namespace, slot.interface) == ("emberbox-3-5", "eb3-5")
+    assert (slot.host_address, slot.address) == ("10.213.12.10", "10.213.12.11")
+
+
+def test_no_two_slots_of_any_instance_share_an_address_and_all_fit() -> None:
+    slots = [plan_slot(CIDR, instance, number) for instance in range(INSTANCES) for number in (0, 255, 511)]
+    addresses = [address for slot in slots for address in (slot.host_address, slot.address)]
+    assert len(set(addresses)) == len(addresses)
+    assert all(ipaddress.ip_address(address) in CIDR for address in addresses)
+    pair = ipaddress.ip_network(f"{slots[0].host_address}/31")
+    assert ipaddress.ip_address(slots[0].address) in pair
+
+
+def test_the_last_slot_ends_where_the_network_ends() -> None:
+    last = plan_slot(CIDR, INSTANCES - 1, SLOTS_PER_INSTANCE - 1)
+    assert last.address == "10.213.255.255"
+
+
+def test_interface_names_are_short_enough_for_the_kernel() -> None:
+    assert len(plan_slot(CIDR, INSTANCES - 1, SLOTS_PER_INSTANCE - 1).interface) <= 15
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("nameserver 192.0.2.53\n", "192.0.2.53"),
+        ("# nameserver 192.0.2.1\nsearch x\nnameserver 192.0.2.53 # ours\n", "192.0.2.53"),
+        ("nameserver fe80::1%eth0\nnameserver 192.0.2.53\n", "192.0.2.53"),
+        ("nameserver ::1\nnameserver 127.0.0.1\nnameserver 192.0.2.9\n", "192.0.2.9"),
+    ],
+)
+def test_the_first_name_server_that_a_guest_can_reach_is_taken(tmp_path: Path, text: str, found: str) -> None:
+    (tmp_path / "resolv.conf").write_text(text)
+    assert find_resolver(tmp_path / "resolv.conf") == found
+
+
+def test_the_rules_refuse_private_networks_but_the_resolver() -> None:
+    rules = render_namespace_rules("192.0.2.53")
+    for refused in ("10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"):
+        assert refused in rules
+    assert "ip daddr 10.0.2.3 meta l4proto { tcp, udp } th dport 53 dnat to 192.0.2.53" in rules
+    order = [
+        rules.index("ip saddr != 10.0.2.15 drop"),
+        rules.index("ip daddr 192.0.2.53 meta l4proto { tcp, udp } th dport 53 accept", rules.index("forward")),
+        rules.rindex("reject with icmp type admin-prohibited"),
+        rules.rindex('iifname "tap0" oifname "up0" accept'),
+    ]
+    assert order == sorted(order)
+
+
+def test_without_a_resolver_no_rule_names_one() -> None:
+    rules = render_namespace_rules(None)
+    assert "dport 53" not in rules
+    assert "policy drop" in rules
+
+
+def test_the_hosts_rules_let_only_the_named_users_in() -> None:
+    rules = render_host_rules(2, CIDR, (0, 1000))
+    assert "table inet emberbox_2" in rules
+    assert 'oifname "eb2-*" meta skuid != { 0, 1000 } ct state new reject with tcp reset' in rules
+    assert "ip saddr 10.213.8.0-10.213.11.255" in rules
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [render_namespace_rules("192.0.2.53"), render_namespace_rules(None), render_host_rules(63, CIDR, (0,))],
+)
+def test_nftables_accepts_the_rules(tmp_path: Path, rules: str) -> None:
+    if network.is_possible() is not None:
+        pytest.skip(f"nftables cannot be asked: {network.is_possible()}")
+    (tmp_path / "rules").write_text(rules)
+    done = subprocess.run(["nft", "--check", "--file", tmp_path / "rules"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,153 @@
+"""The server's own end: asked for, or by force; and two servers on one home. Each with a home of its own."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from support import host
+from support.aws import Clients
+from support.guests import TOKEN_HEADER, Gateway, Microvm
+from support.images import READY_HOOK, Image, ImageMaker, probe_files
+from support.server import Server, make_home
+from support.waiting import wait_for
+
+pytestmark = pytest.mark.vm
+
+SLOW = """\
+FROM emberbox/debian:12
+RUN sleep 8
+COPY probe.pl /
+RUN mkdir /data
+CMD ["perl", "/probe.pl"]
+"""
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Server]:
+    """A server that these tests may stop and kill."""
+    server = Server(make_home())
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="module")
+def own_image(own: Server) -> Image:
+    images = ImageMaker(Clients.of(own), own.endpoints["region"])
+    return images.build("restart", probe_files(), hooks=READY_HOOK)
+
+
+def connect(server: Server) -> Gateway:
+    """Return clients of a server that has just been started: its ports are new."""
+    return Gateway(server, Clients.of(server))
+
+
+def again(microvm: Microvm, gateway: Gateway) -> Microvm:
+    """Return the same microVM as the restarted server knows it; the gateway's port is part of its endpoint."""
+    endpoint = gateway.clients.microvms.get_microvm(microvmIdentifier=microvm.id)["endpoint"]
+    assert endpoint.partition(":")[0] == microvm.endpoint.partition(":")[0]
+    return Microvm(microvm.id, endpoint, gateway, token=microvm.token)
+
+
+def launch(gateway: Gateway, image: Image) -> Microvm:
+    microvm = Microvm.launch(gateway, image)
+    microvm.wait_state("RUNNING")
+    return microvm
+
+
+def test_running_microvms_survive_a_stop_as_suspended(own: Server, own_image: Image) -> None:
+    """SIGTERM suspends what runs; the next server has it SUSPENDED, old tokens still open it, state is kept."""
+    microvm = launch(connect(own), own_image)
+    microvm.shell("echo kept > /data/file")
+    counted = microvm.get()["count"]
+    own.stop()
+    own.start()
+    microvm = again(microvm, connect(own))
+    assert microvm.state() == "SUSPENDED"
+    microvm.resume()
+    assert microvm.shell("cat /data/file") == "kept\n"
+    assert microvm.get()["count"] == counted + 1
+    microvm.terminate()
+    microvm.wait_ended()
+
+
+def test_after_a_kill_the_running_end_and_the_suspended_stay(own: Server, own_image: Image) -> None:
+    """SIGKILL loses what ran, with a reason; suspended microVMs are whole, and no process or network is left."""
+    gateway = connect(own)
+    running, suspended = launch(gateway, own_image), launch(gateway, own_image)
+    suspended.shell("echo kept > /data/file")
+    suspended.suspend()
+    assert own.instance is not None or own.endpoints["network"] == "user"
+    networks = None if own.instance is None else host.network_inventory(own.instance)
+    pid, instance = running.vmm_pid, own.instance
+    own.kill()
+    own.start()
+    gateway = connect(own)
+    ended = again(running, gateway)
+    assert "server ended" in ended.wait_ended()
+    assert not host.is_running(pid)
+    assert not own.microvm_directory(running.id).exists()
+    if networks is not None and instance is not None:
+        wait_for("its old networks are gone", lambda: not networks & host.network_inventory(instance), 10)
+    kept = again(suspended, gateway)
+    assert kept.state() == "SUSPENDED"
+    kept.resume()
+    assert kept.shell("cat /data/file") == "kept\n"
+    kept.terminate()
+    kept.wait_ended()
+
+
+def test_a_build_under_way_is_built_again_after_a_kill(own: Server, own_image: Image) -> None:
+    """A build that the server's death interrupted starts again by itself and succeeds; nothing half-made is left."""
+    clients = Clients.of(own)
+    images = ImageMaker(clients, own.endpoints["region"])
+    image = images.start("interrupted", probe_files(SLOW), hooks=READY_HOOK)
+    images.log(image, "STEP 2/")
+    own.kill()
+    own.start()
+    images = ImageMaker(Clients.of(own), own.endpoints["region"])
+    images.wait_created(image)
+    wait_for("its scratch files are gone", lambda: not list((own.home / "builds").iterdir()), 20)
+    images.delete(image)
+
+
+def test_a_build_under_way_does_not_hold_up_a_stop(own: Server, own_image: Image) -> None:
+    """SIGTERM ends a build with all its processes; the next server builds it again."""
+    images = ImageMaker(Clients.of(own), own.endpoints["region"])
+    image = images.start("stopped", probe_files(SLOW.replace("sleep 8", "sleep 9")), hooks=READY_HOOK)
+    images.log(image, "STEP 2/")
+    own.stop()
+    assert list((own.home / "builds").iterdir()) == []
+    own.start()
+    images = ImageMaker(Clients.of(own), own.endpoints["region"])
+    images.wait_created(image)
+    images.delete(image)
+
+
+def test_a_second_server_on_the_same_home_is_refused(own: Server, own_image: Image) -> None:
+    """It ends at once with one clear line, and the first goes on undisturbed."""
+    second = subprocess.run(own.command("up"), env=own.environment, capture_output=True, text=True, timeout=60)
+    assert second.returncode == 1
+    assert "runs already" in second.stderr
+    assert "Traceback" not in second.stderr
+    microvm = launch(connect(own), own_image)
+    assert microvm.get()["hostname"] == microvm.id
+    microvm.terminate()
+    microvm.wait_ended()
+
+
+def test_two_servers_run_side_by_side(own: Server, own_image: Image, server: Server, probe: Microvm) -> None:
+    """Each with its home, ports and networks: a microVM of one answers while the other's does."""
+    microvm = launch(connect(own), own_image)
+    assert own.instance is None or own.instance != server.instance
+    assert microvm.get()["hostname"] == microvm.id
+    assert probe.get()["hostname"] == probe.id
+    foreign = probe.gateway.request("GET", microvm.endpoint, "/", {TOKEN_HEADER: microvm.mint()}, "")
+    assert foreign.status_code == 403
+    microvm.terminate()
+    microvm.wait_ended()
