@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from emberbox import process
@@ -11,13 +12,18 @@ from emberbox import process
 _COPY_STEP = 1 << 26
 
 
-async def make_root(directory: Path, destination: Path) -> None:
+async def make_root(directory: Path, destination: Path, enter: Sequence[str] = ()) -> None:
     """Pack a directory into an EROFS image: uncompressed, as reading it must be quick in an emulated guest.
+
+    Args:
+        directory: what the image will hold.
+        destination: the image's file.
+        enter: a command that leads to where the owners of the files are seen as they are in the image.
 
     Raises:
         CommandError: mkfs.erofs failed; the disk may be full.
     """
-    await process.run(["mkfs.erofs", "--quiet", destination, directory], timeout=600)
+    await process.run([*enter, "mkfs.erofs", "--quiet", destination, directory], timeout=600)
 
 
 async def make_writable(destination: Path, size_bytes: int) -> None:

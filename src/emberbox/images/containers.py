@@ -72,8 +72,20 @@ class Containers:
             *["--storage-driver", driver],
         ]
 
+        # A user other than root sees the owners of an image's files only inside the user namespace that maps them.
+        self._enter = [] if os.geteuid() == 0 else ["buildah", *self._options, "unshare", "--"]
+
     async def _buildah(self, *arguments: str, timeout: float = 300, check: bool = True) -> process.Completed:
-        return await process.run(["buildah", *self._options, *arguments], timeout=timeout, check=check)
+        command = [*self._enter, "buildah", *self._options, *arguments]
+        return await process.run(command, timeout=timeout, check=check)
+
+    async def pack(self, root: Path, destination: Path) -> None:
+        """Pack the files of a mounted image into a root file system.
+
+        Raises:
+            CommandError: it failed; the disk may be full.
+        """
+        await disk.make_root(root, destination, self._enter)
 
     async def has_image(self, name: str) -> bool:
         """Say whether an image of this name is stored."""
@@ -263,7 +275,7 @@ async def make_root(containers: Containers, name: str, destination: Path, user: 
     async with containers.mounted(name) as root:
         found = find_user(root, user)
         try:
-            await disk.make_root(root, destination)
+            await containers.pack(root, destination)
         except process.CommandError as error:
             if "No space left" in str(error):
                 raise BuildError("DISK_STORAGE_FULL", "the disk is full; free some space and build again") from error
