@@ -207,6 +207,20 @@ static void child_become_user(void) {
         child_fails("capabilities");
 }
 
+/* As container runtimes do, makes the working directory when the image lacks it: WORKDIR alone does not make it. */
+static void child_enter_directory(const char *path) {
+    char part[4096];
+    for (size_t length = 1; path[length] && length < sizeof part - 1; length++)
+        if (path[length] == '/') {
+            memcpy(part, path, length);
+            part[length] = 0;
+            mkdir(part, 0755);
+        }
+    mkdir(path, 0755);
+    if (chdir(path))
+        child_fails(path);
+}
+
 static int child_main(void *unused) {
     (void)unused;
     char go;
@@ -224,8 +238,7 @@ static int child_main(void *unused) {
     sigprocmask(SIG_SETMASK, &none, NULL);
     setsid();
     child_limit();
-    if (chdir(settings.directory ? settings.directory : "/"))
-        child_fails(settings.directory);
+    child_enter_directory(settings.directory ? settings.directory : "/");
     child_become_user();
     execvpe(settings.arguments[0], settings.arguments, settings.environment);
     child_fails(settings.arguments[0]);

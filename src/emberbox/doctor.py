@@ -96,6 +96,7 @@ async def examine(settings: Settings) -> list[Check]:
         *(check_tool(tool) for tool in TOOLS),
         *(check_tool(tool) for tool in NETWORK_TOOLS if wants_tap),
         *(check_wheel_tool(tool) for tool in WHEEL_TOOLS),
+        *([check_builds_as_user()] if os.geteuid() != 0 else []),
         check_native(),
         check_kernel(settings.home),
         check_network(settings),
@@ -104,6 +105,17 @@ async def examine(settings: Settings) -> list[Check]:
         check_memory(),
     ]
     return list(await asyncio.gather(*checks))
+
+
+async def check_builds_as_user() -> Check:
+    """A user other than root can enter a user namespace of his own, as container builds do."""
+    name = "user namespaces"
+    try:
+        await process.run(["buildah", "unshare", "--", "true"], timeout=_TOOL_TIMEOUT_S)
+    except HostError as error:
+        remedy = "install uidmap (apt-get install uidmap), and see that /etc/subuid has a line for you"
+        return Check(name, ok=False, detail=str(error).splitlines()[-1], remedy=remedy)
+    return Check(name, ok=True, detail="work (container builds as you)")
 
 
 async def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> Check:

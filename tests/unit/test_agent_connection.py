@@ -223,14 +223,11 @@ async def test_a_large_write_waits_for_the_guests_window(tmp_path: Path) -> None
 async def test_a_guest_that_overruns_the_window_loses_the_connection(tmp_path: Path) -> None:
     async def flood(fake: FakeAgent, frame: Frame) -> None:
         await accept_all(fake, frame)
-        for _ in range(STREAM_WINDOW_BYTES // 65536 + 1):
+        for _ in range(STREAM_WINDOW_BYTES // 65536 + 1 if frame.type is FrameType.OPEN else 0):
             fake.send(Frame(FrameType.DATA, frame.stream, b"x" * 65536))
 
     async with connected(tmp_path, flood) as (agent, _):
-        stream = await agent.open_stream(80, 5)
-        with pytest.raises(GuestError):
-            while await stream.read():
-                pass
+        await agent.open_stream(80, 5)
         with pytest.raises(GuestError, match="overran a stream's window"):
             await agent.freeze()
 

@@ -16,6 +16,7 @@ from support import host
 from support.guests import Microvm
 from support.images import Image
 from support.server import Server
+from support.waiting import wait_for
 
 pytestmark = [
     pytest.mark.vm,
@@ -135,7 +136,7 @@ def test_the_guest_cannot_reach_the_hosts_services(probe: Microvm, server: Serve
     for address in [slot.host_address, *host.own_addresses()]:
         with listening("0.0.0.0") as (port, peers):  # noqa: S104 - every address of this machine is what is tested
             with socket.create_connection((address, port), 3):
-                pass  # it is there for the host itself
+                wait_for("the listener answers the host itself", peers.copy, 5)
             peers.clear()
             assert not connects(probe, address, port), address
             assert not peers

@@ -133,6 +133,7 @@ table ip emberbox {{
   }}
   chain output {{
     type filter hook output priority filter
+    oifname "tap0" ip protocol icmp accept
     {build_dns_pass}
     ip daddr {{ {REFUSED_NETWORKS} }} reject with icmp type admin-prohibited
   }}
