@@ -131,7 +131,9 @@ class MicrovmService:
 
     def forget(self, microvm_id: str) -> None:
         """Drop the runner of a microVM that has ended."""
-        self._runners.pop(microvm_id, None)
+        runner = self._runners.pop(microvm_id, None)
+        if runner is not None:
+            self._labels.pop(runner.microvm.endpoint_label, None)
 
     def forget_terminated(self, older_than_s: float) -> None:
         """Remove rows of microVMs that ended so long ago."""
@@ -140,8 +142,12 @@ class MicrovmService:
     # --- what the gateway asks
 
     def find_by_label(self, label: str) -> str | None:
-        """Return the microVM of an endpoint's first label."""
-        return self._labels.get(label)
+        """Return the microVM of an endpoint's first label, also after it has ended."""
+        live = self._labels.get(label)
+        if live is not None:
+            return live
+        ended = self._store.find_by_label(label)
+        return None if ended is None else ended.id
 
     def find_runner(self, microvm_id: str) -> MicrovmRunner | None:
         """Return the runner of a microVM that has not ended."""

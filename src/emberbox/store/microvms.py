@@ -45,6 +45,12 @@ class MicrovmStore:
             row = connection.execute(select(microvms).where(microvms.c.id == microvm_id)).first()
         return None if row is None else _microvm(row)
 
+    def find_by_label(self, label: str) -> Microvm | None:
+        """Return the microVM of an endpoint's first label."""
+        with self._database.transaction() as connection:
+            row = connection.execute(select(microvms).where(microvms.c.endpoint_label == label)).first()
+        return None if row is None else _microvm(row)
+
     def list_page(
         self,
         account_id: str,
