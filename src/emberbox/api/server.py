@@ -11,9 +11,9 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -24,13 +24,11 @@ from emberbox.api.routing import Match, Router
 from emberbox.api.serialise import serialise_error, serialise_result, serialise_wire_error
 from emberbox.api.sigv4 import CredentialSource, Identity, authenticate, check_signing_name
 from emberbox.api.validate import validate_parameters
-from emberbox.model.caller import Caller
+from emberbox.model.caller import Caller, Handler
 from emberbox.model.errors import InternalError, ServiceError
 from emberbox.spec.models import SERVICES, operation_names
 
 log = logging.getLogger(__name__)
-
-Handler = Callable[[Caller, dict[str, Any]], Awaitable[Mapping[str, Any]]]
 
 _HEALTHY: Final = Answer(200, {"content-type": "application/json"}, b'{"status":"ok"}')
 

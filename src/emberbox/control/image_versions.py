@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,15 +13,13 @@ from emberbox.control.builder import Builder
 from emberbox.control.idempotency import find_earlier, new_token
 from emberbox.control.image_rules import check_image_request
 from emberbox.control.images import ImageFinder, show_image, show_version
-from emberbox.model.caller import Caller
+from emberbox.model.caller import Caller, Handler
 from emberbox.model.errors import ConflictError, ValidationError
 from emberbox.model.records import Build, Image, ImageVersion
 from emberbox.model.states import BuildState, ImageState, VersionState, VersionStatus
 from emberbox.store.client_tokens import ClientTokenStore
 from emberbox.store.images import ImageStore
 from emberbox.store.microvms import MicrovmStore
-
-Handler = Callable[[Caller, dict[str, Any]], Awaitable[Mapping[str, Any]]]
 
 
 class ImageVersionService:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import shutil
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ from emberbox.control.image_rules import ARCHITECTURE, check_image_request
 from emberbox.control.paging import DEFAULT_PAGE, PageTokens, slice_page
 from emberbox.images.managed import MANAGED_IMAGES, MANAGED_VERSION
 from emberbox.model.arns import check_image_arn, image_arn, managed_image_arn
-from emberbox.model.caller import Caller
+from emberbox.model.caller import Caller, Handler
 from emberbox.model.errors import ConflictError, NotFoundError, ValidationError
 from emberbox.model.records import Build, Image, ImageVersion
 from emberbox.model.states import BuildState, ImageState, VersionState, VersionStatus
@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 FIRST_VERSION: Final = "1.0"
 CHIPSET, CHIPSET_GENERATION = "INTEL", "1"
 _UNSETTLED: Final = (ImageState.UPDATING,)
-
-Handler = Callable[[Caller, dict[str, Any]], Awaitable[Mapping[str, Any]]]
 
 
 class ImageFinder:

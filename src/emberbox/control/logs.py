@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from emberbox.control.paging import PageTokens
-from emberbox.model.caller import Caller
+from emberbox.model.caller import Caller, Handler
 from emberbox.model.errors import NotFoundError, ValidationError
 from emberbox.model.records import LogEvent
 from emberbox.store.logs import LogStore, StreamSummary
 
 PAGE_EVENTS: Final = 10_000
 PAGE_NAMES: Final = 50
-
-Handler = Callable[[Caller, dict[str, Any]], Awaitable[Mapping[str, Any]]]
 
 
 class LogService:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from emberbox.model.arns import (
     managed_connector_arn,
     new_microvm_id,
 )
-from emberbox.model.caller import Caller
+from emberbox.model.caller import Caller, Handler
 from emberbox.model.errors import ConflictError, NotFoundError, ServiceError, ValidationError
 from emberbox.model.records import Image, ImageVersion, Microvm
 from emberbox.model.states import (
@@ -47,8 +47,6 @@ SHELL_PORT: Final = 8022
 TOKEN_HEADER: Final = "X-aws-proxy-auth"  # noqa: S105 - a header's name
 LOST = "The Emberbox server ended while this MicroVM was running."
 _SUSPENDS_AT_ONCE: Final = 4
-
-Handler = Callable[[Caller, dict[str, Any]], Awaitable[Mapping[str, Any]]]
 
 
 class MicrovmService:

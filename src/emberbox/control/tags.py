@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from emberbox.control.image_rules import check_tags
 from emberbox.control.images import ImageFinder
-from emberbox.model.caller import Caller
+from emberbox.model.caller import Caller, Handler
 from emberbox.store.images import ImageStore
-
-Handler = Callable[[Caller, dict[str, Any]], Awaitable[Mapping[str, Any]]]
 
 
 class TagService:

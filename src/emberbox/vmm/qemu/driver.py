@@ -17,7 +17,7 @@ from emberbox.vmm.qemu import arguments
 from emberbox.vmm.qemu.arguments import Descriptors, descriptor_path
 from emberbox.vmm.qemu.monitor import Monitor
 from emberbox.vmm.qemu.probe import probe_accelerator
-from emberbox.vmm.qemu.vm import QemuVm
+from emberbox.vmm.qemu.vm import QemuVm, last_error
 
 MEMORY_BYTES_PER_MIB = 1 << 20
 _SOCKET_PATH_MAX = 107
@@ -128,22 +128,8 @@ class QemuDriver:
             monitor = await Monitor.connect(files.directory / "qmp.sock")
         except (VmmError, asyncio.CancelledError):
             await process.kill_group(child)
-            raise VmmError(f"QEMU did not start: {last_line(log_path)}") from None
+            raise VmmError(f"QEMU did not start: {last_error(log_path)}") from None
         return QemuVm(child, monitor, files, memory, log_path)
-
-
-def last_line(log_path: Path) -> str:
-    """Return the last line of QEMU's errors, or a word that there is none."""
-    with contextlib.suppress(OSError):
-        lines = log_path.read_text(errors="replace").strip().splitlines()
-        if lines:
-            return lines[-1][-500:]
-    return f"it printed nothing ({describe_size(log_path)})"
-
-
-def describe_size(log_path: Path) -> str:
-    """Say where the log is."""
-    return f"see {log_path.name} in {log_path.parent.name}"
 
 
 def _open(opened: contextlib.ExitStack, path: Path, flags: int, owner: Cage | None = None) -> int:

@@ -92,9 +92,13 @@ class QemuVm:
     async def wait_exited(self) -> str:
         """Wait until QEMU has ended; return in words how."""
         returncode = await self._child.wait()
-        how = f"QEMU {process.describe_exit(returncode)}"
-        with contextlib.suppress(OSError):
-            lines = self._log_path.read_text(errors="replace").strip().splitlines()
-            if lines:
-                how += f": {lines[-1][-300:]}"
-        return how
+        return f"QEMU {process.describe_exit(returncode)}: {last_error(self._log_path)}"
+
+
+def last_error(log_path: Path) -> str:
+    """Return the last line that QEMU printed, or that there is none."""
+    try:
+        lines = log_path.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return lines[-1][-300:] if lines else "it printed nothing"
