@@ -12,6 +12,7 @@
 /* log.c: to the guest's kernel log, which the host keeps while an image is built. */
 void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn void give_up(const char *format, ...) __attribute__((format(printf, 1, 2)));
+_Noreturn void end_guest(void);
 int write_file(const char *path, const void *bytes, size_t length);
 
 /* boot.c: from the first instruction to a mounted container root and a configured network. */

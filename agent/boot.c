@@ -22,6 +22,7 @@
 #define PORT_NAME "emberbox.agent"
 #define ROOT_SERIAL "root"
 #define DISK_SERIAL "disk"
+#define DEVICE_TRIES 6000 /* a minute: on a busy host an emulated guest is slow */
 #define GUEST_ADDRESS "10.0.2.15"
 #define GUEST_NETMASK "255.255.255.0"
 #define GUEST_GATEWAY "10.0.2.2"
@@ -68,7 +69,7 @@ static bool file_says(const char *path, const char *text) {
 
 /* Devices appear in an order of the kernel's own: find one by what its attribute file says. */
 static bool find_device(const char *class, const char *attribute, const char *text, char *path, size_t size) {
-    for (int tries = 0; tries < 500; tries++) {
+    for (int tries = 0; tries < DEVICE_TRIES; tries++) {
         DIR *directory = opendir(class);
         for (struct dirent *entry; directory && (entry = readdir(directory));) {
             char attribute_path[512];

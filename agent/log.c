@@ -9,7 +9,7 @@
 
 static void say(const char *format, va_list arguments) {
     char line[512];
-    int length = snprintf(line, sizeof line, "<4>emberbox-agent: ");
+    int length = snprintf(line, sizeof line, "<3>emberbox-agent: ");
     vsnprintf(line + length, sizeof line - (size_t)length, format, arguments);
     int log = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
     if (log < 0)
@@ -31,8 +31,13 @@ void give_up(const char *format, ...) {
     va_start(arguments, format);
     say(format, arguments);
     va_end(arguments);
+    end_guest();
+}
+
+/* The machine has no power switch that works everywhere; the VMM takes a reboot for the end. */
+_Noreturn void end_guest(void) {
     sync();
-    reboot(RB_POWER_OFF);
+    reboot(RB_AUTOBOOT);
     for (;;)
         pause();
 }

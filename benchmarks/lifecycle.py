@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ import urllib3
 
 from emberbox.guest import http
 from emberbox.guest.protocol import Application
-from emberbox.host import disk, native
+from emberbox.host import disk, memory, native
 from emberbox.host.kernel import ensure_kernel
 from emberbox.host.users import UserPool
 from emberbox.images.pipeline import DEFAULT_CAPABILITIES
@@ -105,6 +106,7 @@ class Client:
             "aws_secret_access_key": credential.secret_access_key,
         }
         self.home = home
+        self._name = f"bench-{uuid.uuid4().hex[:8]}"
         self.api = boto3.client("lambda-microvms", endpoint_url=endpoints["api_url"], **keys)
         self._s3 = boto3.client("s3", endpoint_url=endpoints["s3_url"], **keys)
         self._pool = urllib3.PoolManager(ca_certs=endpoints["ca_bundle"])
@@ -116,15 +118,15 @@ class Client:
         with zipfile.ZipFile(archive, "w") as writer:
             for path in EXAMPLE.iterdir():
                 writer.write(path, path.name)
-        self._s3.create_bucket(Bucket="bench")
-        self._s3.put_object(Bucket="bench", Key="flask.zip", Body=archive.getvalue())
+        self._s3.create_bucket(Bucket=self._name)
+        self._s3.put_object(Bucket=self._name, Key="flask.zip", Body=archive.getvalue())
 
     def build(self, size: int) -> str:
         answer = self.api.create_microvm_image(
-            name=f"flask-{size}",
+            name=f"{self._name}-{size}",
             baseImageArn=f"arn:aws:lambda:{self._region}:aws:microvm-image:debian12-1",
             buildRoleArn="arn:aws:iam::000000000000:role/build",
-            codeArtifact={"uri": "s3://bench/flask.zip"},
+            codeArtifact={"uri": f"s3://{self._name}/flask.zip"},
             resources=[{"minimumMemoryInMiB": size}],
         )
         arn: str = answer["imageArn"]
@@ -182,16 +184,31 @@ def measure_suspends(client: Client, arn: str, size: int, dirty: int, runs: int,
         microvm_id = client.api.run_microvm(imageIdentifier=arn)["microvmId"]
         token = client.token(microvm_id)
         client.get(token, f"/dirty?mib={dirty}")
+        directory = client.home / "microvms" / microvm_id
+        changed = changed_bytes(directory)
         started = time.perf_counter()
         client.api.suspend_microvm(microvmIdentifier=microvm_id)
         figures.add(f"{name}: suspend (s)", time.perf_counter() - started)
-        layer = client.home / "microvms" / microvm_id / "memory.layer"
-        figures.add(f"{name}: memory written at suspend (MiB)", disk.stored_bytes(layer) / MIB)
+        written = disk.stored_bytes(directory / "memory.layer") + (directory / "devices.saved").stat().st_size
+        figures.add(f"{name}: written at suspend (MiB)", written / MIB)
+        figures.add(f"{name}: written / changed since launch (ratio)", written / changed)
         started = time.perf_counter()
         client.api.resume_microvm(microvmIdentifier=microvm_id)
         client.get(token)
         figures.add(f"{name}: resume to first answer (s)", time.perf_counter() - started)
         client.terminate(microvm_id)
+
+
+def changed_bytes(directory: Path) -> int:
+    """Return how much memory a running microVM has changed since its launch, by the kernel's page map."""
+    pid = int((directory / "vmm.pid").read_text().split()[0])
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        addresses, _, offset, _, _, *path = line.split(maxsplit=5)
+        if path and path[0].endswith("/memory"):
+            address = int(addresses.split("-")[0], 16) - int(offset, 16)
+            runs = memory.find_changed_runs(pid, address, Path(path[0]).stat().st_size)
+            return memory.count_pages(runs) * memory.PAGE_BYTES
+    sys.exit("the microVM's memory is not mapped")
 
 
 async def measure_cold_boots(home: Path, accelerator: str, size: int, runs: int, figures: Figures) -> None:

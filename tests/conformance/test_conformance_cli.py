@@ -73,9 +73,13 @@ def test_the_cli_goes_from_a_zip_to_a_running_microvm(
     group = f"/aws/lambda-microvms/{name}"
     events = shell.aws(f"logs filter-log-events --log-group-name {group}")["events"]
     assert any(event["message"].startswith("SUCCESSFUL") for event in events)
-    tail = shell.run(f"aws logs tail {group} --since 1h --format short")
-    assert tail.returncode == 0, tail.stderr
-    assert "Building the Dockerfile" in tail.stdout
+    (stream,) = [
+        row["logStreamName"]
+        for row in shell.aws(f"logs describe-log-streams --log-group-name {group}")["logStreams"]
+        if "[0.0]" in row["logStreamName"]
+    ]
+    told = shell.aws(f"logs get-log-events --log-group-name {group} --log-stream-name '{stream}' --start-from-head")
+    assert "Building the Dockerfile" in [event["message"] for event in told["events"]]
 
     run = shell.aws(f"lambda-microvms run-microvm --image-identifier {image.arn}")
     microvm = Microvm(run["microvmId"], run["endpoint"], gateway)
@@ -101,7 +105,7 @@ def test_the_cli_shows_errors_as_awss(shell: Shell) -> None:
     done = shell.run(
         "aws lambda-microvms get-microvm --microvm-identifier microvm-00000000-0000-0000-0000-000000000000"
     )
-    assert done.returncode == 254
+    assert done.returncode in (254, 255)  # the CLI's versions differ
     assert "(ResourceNotFoundException) when calling the GetMicrovm operation: MicroVM not found" in done.stderr
 
 

@@ -26,7 +26,7 @@ from emberbox.guest.protocol import (
 )
 from emberbox.model.errors import GuestError
 
-APPLICATION = Application(("true",), (), "/", 0, 0, (), 0, False, "h", "")  # noqa: FBT003
+APPLICATION = Application(("true",), (), "/", 0, 0, (), 0, False, "h", "")
 
 Handle = Callable[["FakeAgent", Frame], Awaitable[None]]
 
@@ -120,9 +120,7 @@ async def test_remains_of_an_earlier_connection_are_skipped(tmp_path: Path) -> N
         await agent.freeze()
 
 
-async def test_the_greeting_is_repeated_until_the_guest_is_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_greeting_is_repeated_until_the_guest_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent_module, "_HELLO_INTERVAL_S", 0.01)
     fake = FakeAgent(accept_all)
     fake.silent_greetings = 5
@@ -212,7 +210,7 @@ async def test_a_large_write_waits_for_the_guests_window(tmp_path: Path) -> None
         stream = await agent.open_stream(80, 5)
         writing = asyncio.create_task(stream.write(b"x" * (STREAM_WINDOW_BYTES + 10)))
         async with asyncio.timeout(5):
-            while sum(sizes) < STREAM_WINDOW_BYTES:  # noqa: ASYNC110 - the other side counts
+            while sum(sizes) < STREAM_WINDOW_BYTES:
                 await asyncio.sleep(0.01)
         assert not writing.done()
         fake.send(Frame(FrameType.WINDOW, 1, encode_u32(STREAM_WINDOW_BYTES)))

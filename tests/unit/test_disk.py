@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from emberbox import process
 from emberbox.host import disk
 from emberbox.process import CommandError
 
@@ -63,7 +63,7 @@ async def test_a_writable_disk_is_an_ext4_that_takes_little(tmp_path: Path) -> N
     await disk.make_writable(path, 8 << 30)
     assert path.stat().st_size == 8 << 30
     assert disk.stored_bytes(path) < 8 * MIB
-    shown = subprocess.run(["dumpe2fs", "-h", path], capture_output=True, text=True, check=True).stdout
+    shown = (await process.run(["dumpe2fs", "-h", path])).stdout
     features = next(line for line in shown.splitlines() if line.startswith("Filesystem features"))
     assert "has_journal" not in features
     assert "clean" in next(line for line in shown.splitlines() if line.startswith("Filesystem state"))
@@ -85,7 +85,7 @@ async def test_a_directory_is_packed_into_erofs(tmp_path: Path) -> None:
 
 
 async def test_packing_what_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match="mkfs.erofs exited with code"):
+    with pytest.raises(CommandError, match=r"mkfs\.erofs exited with code"):
         await disk.make_root(tmp_path / "missing", tmp_path / "root.erofs")
 
 

@@ -95,7 +95,7 @@ def test_an_application_is_told_field_by_field() -> None:
     assert [value for kind, value in told if kind == StartField.ARGUMENT] == [b"python3", b"app.py"]
     assert [value for kind, value in told if kind == StartField.ENVIRONMENT] == [b"PATH=/bin", b"A=b=c"]
     assert [value for kind, value in told if kind == StartField.GROUP] == [b"\5\0\0\0", b"\6\0\0\0"]
-    single = {kind: value for kind, value in told}
+    single = dict(told)
     assert single[StartField.UID] == b"\x21\0\0\0"
     assert single[StartField.GID] == b"\x22\0\0\0"
     assert single[StartField.CAPABILITIES] == struct.pack("<Q", 0x1_0000_0001)

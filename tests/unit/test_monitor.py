@@ -35,12 +35,13 @@ class FakeMonitor:
                 command = json.loads(line)
                 name = command["execute"]
                 self.commands.append(command)
+                known = {"id": command["id"]} if "id" in command else {}
                 if name == "qmp_capabilities":
-                    say({"return": {}, "id": command["id"]})
+                    say({"return": {}, **known})
                 elif name in self._answers:
                     if self._answers[name] is None:
                         break
-                    say({**self._answers[name], "id": command["id"]})
+                    say({**self._answers[name], **known})
         writer.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ RESTORE = Descriptors(root=3, disk=4, devices=5, memory=6, qmp=7, agent=8, tap=9
 
 
 def values_of(command: list[str], option: str) -> list[str]:
-    return [value for name, value in zip(command, command[1:], strict=False) if name == option]
+    return [value for name, value in itertools.pairwise(command) if name == option]
 
 
 def test_the_machine_has_only_what_is_asked_for() -> None:

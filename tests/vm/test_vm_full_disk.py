@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support import host
 from support.aws import Clients
 from support.guests import Gateway, Microvm

@@ -229,8 +229,8 @@ def find_user(root: Path, text: str) -> User:
     Raises:
         BuildError: the image has no such user or group.
     """
-    name, _, group = text.partition(":")
-    entry = _find_entry(_read_table(root, "etc/passwd"), name or "0")
+    name, _, group = (text or "0").partition(":")
+    entry = _find_entry(_read_table(root, "etc/passwd"), name)
     if entry is None and not name.isdecimal():
         raise BuildError("CONTAINER_BUILD_FAILED", f"USER {text}: the image's /etc/passwd has no user {name}")
     login = entry[0] if entry else ""

@@ -1,0 +1,77 @@
+"""ARNs and ids."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+import pytest
+
+from emberbox.model.arns import (
+    EGRESS_CONNECTORS,
+    INGRESS_CONNECTORS,
+    check_connectors,
+    check_image_arn,
+    endpoint_host,
+    image_arn,
+    managed_connector_arn,
+    managed_image_arn,
+    new_microvm_id,
+)
+from emberbox.model.errors import AccessDeniedError, ValidationError
+
+REGION, ACCOUNT = "us-east-1", "123456789012"
+OURS = "arn:aws:lambda:us-east-1:123456789012:microvm-image:my-image_1"
+
+
+def test_the_forms_are_awss() -> None:
+    assert image_arn(REGION, ACCOUNT, "my-image_1") == OURS
+    assert managed_image_arn(REGION, "al2023-1") == "arn:aws:lambda:us-east-1:aws:microvm-image:al2023-1"
+    assert managed_connector_arn(REGION, "HTTP_INGRESS") == (
+        "arn:aws:lambda:us-east-1:aws:network-connector:aws-network-connector:HTTP_INGRESS"
+    )
+    assert endpoint_host("label", REGION, "localhost") == "label.lambda-microvm.us-east-1.localhost"
+
+
+def test_microvm_ids_are_unique_and_hold_a_uuid() -> None:
+    ids = {new_microvm_id() for _ in range(100)}
+    assert len(ids) == 100
+    assert all(str(uuid.UUID(text.removeprefix("microvm-"))) in text for text in ids)
+
+
+def test_an_arn_of_ours_is_accepted() -> None:
+    assert check_image_arn(OURS, REGION, ACCOUNT) == OURS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        OURS.replace(ACCOUNT, "999999999999"),
+        OURS.replace(REGION, "eu-west-1"),
+        OURS.replace("image:my", "image/my"),
+        managed_image_arn(REGION, "al2023-1"),
+    ],
+)
+def test_what_is_not_the_callers_is_denied(text: str) -> None:
+    with pytest.raises(AccessDeniedError):
+        check_image_arn(text, REGION, ACCOUNT)
+
+
+@pytest.mark.parametrize("text", ["", "my-image", "arn:", "arn:aws:s3:::bucket", f"x{OURS}"])
+def test_what_is_no_arn_of_an_image_is_invalid(text: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(f"Invalid ARN format: {text}")):
+        check_image_arn(text, REGION, ACCOUNT)
+
+
+def test_a_launch_words_its_refusal_of_a_name_differently() -> None:
+    with pytest.raises(ValidationError, match="Malformed ARN - doesn't start with 'arn:'"):
+        check_image_arn("my-image", REGION, ACCOUNT, launching=True)
+
+
+def test_connectors_are_checked_by_direction() -> None:
+    egress = [managed_connector_arn(REGION, "INTERNET_EGRESS")]
+    assert check_connectors(egress, "egress", EGRESS_CONNECTORS, REGION) == egress
+    with pytest.raises(ValidationError, match="Unrecognized managed network connector ARN"):
+        check_connectors(egress, "ingress", INGRESS_CONNECTORS, REGION)
+    with pytest.raises(ValidationError, match="Malformed network connector ARN"):
+        check_connectors(["INTERNET_EGRESS"], "egress", EGRESS_CONNECTORS, REGION)

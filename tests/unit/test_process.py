@@ -1,0 +1,97 @@
+"""The one door to child processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from emberbox import process
+from emberbox.process import CommandError, describe_exit
+
+
+async def test_output_and_errors_are_returned() -> None:
+    done = await process.run(["sh", "-c", "echo out; echo err >&2"])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "out\n", "err\n")
+
+
+async def test_a_failure_shows_what_the_tool_said() -> None:
+    with pytest.raises(CommandError, match="sh exited with code 7: the reason") as caught:
+        await process.run(["sh", "-c", "echo the reason >&2; exit 7"])
+    assert caught.value.returncode == 7
+
+
+async def test_a_failure_can_be_asked_for() -> None:
+    assert (await process.run(["sh", "-c", "exit 7"], check=False)).returncode == 7
+
+
+async def test_a_missing_tool_names_doctor() -> None:
+    with pytest.raises(CommandError, match="no-such-tool is not installed; `emberbox doctor`") as caught:
+        await process.run(["no-such-tool"])
+    assert caught.value.returncode == 127
+
+
+async def test_lines_come_as_they_are_printed() -> None:
+    lines: list[str] = []
+    done = await process.run(["sh", "-c", "echo one; echo two >&2; printf three"], on_line=lines.append)
+    assert lines == ["one", "two", "three"]
+    assert (done.stdout, done.stderr) == ("one\ntwo\nthree", "")
+
+
+async def test_what_runs_too_long_is_ended_with_its_children(tmp_path: Path) -> None:
+    script = f"sleep 600 & echo $! > {tmp_path}/pid; wait"
+    with pytest.raises(CommandError, match="sh did not finish within 1 s and was stopped") as caught:
+        await process.run(["sh", "-c", script], timeout=1)
+    assert caught.value.returncode is None
+    pid = int((tmp_path / "pid").read_text())
+    async with asyncio.timeout(5):
+        while Path(f"/proc/{pid}").exists():
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                break
+            await asyncio.sleep(0.01)
+
+
+async def test_a_cancelled_run_ends_the_tool(tmp_path: Path) -> None:
+    task = asyncio.create_task(process.run(["sh", "-c", f"echo $$ > {tmp_path}/pid; exec sleep 600"]))
+    async with asyncio.timeout(5):
+        while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()):
+            await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+async def test_the_environment_is_only_what_is_given() -> None:
+    done = await process.run(["/usr/bin/env"], environment={"ONLY": "this"})
+    assert done.stdout == "ONLY=this\n"
+
+
+async def test_nothing_is_read_from_our_input() -> None:
+    assert (await process.run(["cat"])).stdout == ""
+
+
+async def test_a_child_has_a_session_of_its_own() -> None:
+    code = "import os; print(os.getsid(0) == os.getpid())"
+    assert (await process.run([sys.executable, "-c", code])).stdout == "True\n"
+
+
+async def test_stop_asks_first_and_kills_then() -> None:
+    polite = await process.start(["sleep", "600"])
+    assert await process.stop(polite) == -15
+    script = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
+    stubborn = await process.start(["sh", "-c", script], stdout=asyncio.subprocess.PIPE)
+    assert stubborn.stdout is not None
+    await stubborn.stdout.readline()
+    assert await process.stop(stubborn, grace_s=0.2) == -9
+    assert await process.stop(stubborn) == -9
+
+
+def test_exits_are_described() -> None:
+    assert describe_exit(3) == "exited with code 3"
+    assert describe_exit(-9) == "was killed by SIGKILL"
+    assert "-200" in describe_exit(-200)

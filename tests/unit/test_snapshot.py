@@ -1,0 +1,91 @@
+"""Snapshots as directories: complete or not there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from emberbox.machine.snapshot import (
+    ImageSnapshot,
+    SuspendedState,
+    forget_suspended,
+    load_image_snapshot,
+    load_suspended,
+)
+from emberbox.model.errors import HostError
+from emberbox.vmm.base import MachineShape
+
+SHAPE = MachineShape(2, 4096)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    for name in ("root.erofs", "disk", "memory", "devices"):
+        (tmp_path / name).write_bytes(b"x" * 8192)
+    return tmp_path
+
+
+@pytest.fixture
+def suspended(tmp_path: Path) -> SuspendedState:
+    for name in ("disk", "devices.saved", "memory.layer"):
+        (tmp_path / name).write_bytes(b"x")
+    return SuspendedState(tmp_path, ((1, 2), (10, 1)))
+
+
+def test_a_published_snapshot_is_loaded_as_it_was(directory: Path) -> None:
+    ImageSnapshot(directory, SHAPE).publish()
+    assert load_image_snapshot(directory) == ImageSnapshot(directory, SHAPE)
+
+
+def test_a_published_snapshot_cannot_be_written(directory: Path) -> None:
+    ImageSnapshot(directory, SHAPE).publish()
+    for name in ("root.erofs", "disk", "memory", "devices"):
+        assert (directory / name).stat().st_mode & 0o777 == 0o400
+
+
+def test_the_sizes_are_those_of_the_model(directory: Path) -> None:
+    sizes = ImageSnapshot(directory, SHAPE).sizes()
+    assert sizes == {
+        "memorySnapshotSizeInBytes": 8192,
+        "codeInstallSizeInBytes": 8192,
+        "diskSnapshotSizeInBytes": 8192,
+    }
+
+
+def test_what_was_not_published_is_not_there(directory: Path) -> None:
+    with pytest.raises(HostError, match="missing or damaged"):
+        load_image_snapshot(directory)
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"format"'])
+def test_a_damaged_snapshot_is_refused(directory: Path, content: str) -> None:
+    (directory / "snapshot.json").write_text(content)
+    with pytest.raises(HostError, match="missing or damaged"):
+        load_image_snapshot(directory)
+
+
+def test_another_releases_snapshot_is_refused(directory: Path) -> None:
+    (directory / "snapshot.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(HostError, match="unknown format 99"):
+        load_image_snapshot(directory)
+
+
+def test_a_suspended_state_is_loaded_as_it_was(suspended: SuspendedState) -> None:
+    suspended.publish()
+    assert load_suspended(suspended.directory) == suspended
+
+
+def test_a_resumed_microvms_state_does_not_count_any_more(suspended: SuspendedState) -> None:
+    suspended.publish()
+    forget_suspended(suspended.directory)
+    forget_suspended(suspended.directory)
+    with pytest.raises(HostError):
+        load_suspended(suspended.directory)
+
+
+def test_publishing_leaves_no_scratch_file(suspended: SuspendedState) -> None:
+    suspended.publish()
+    suspended.publish()
+    assert not list(suspended.directory.glob("*.new"))

@@ -1,0 +1,269 @@
+"""The database: transactions, transitions, pages."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from emberbox.model.records import Build, Image, ImageVersion, Microvm
+from emberbox.model.states import (
+    MICROVM_TRANSITIONS,
+    BuildState,
+    ImageState,
+    MicrovmState,
+    VersionState,
+    VersionStatus,
+)
+from emberbox.store.client_tokens import ClientToken, ClientTokenStore
+from emberbox.store.database import Database
+from emberbox.store.images import ImageStore
+from emberbox.store.logs import LogStore
+from emberbox.store.microvms import MicrovmStore
+from emberbox.store.schema import log_metadata, metadata
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
+ACCOUNT = "000000000000"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path}/test.db", metadata)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Iterator[LogStore]:
+    database = Database(f"sqlite:///{tmp_path}/logs.db", log_metadata, durable=False)
+    yield LogStore(database)
+    database.close()
+
+
+def new_image(name: str = "image", age_s: float = 0) -> tuple[Image, ImageVersion, Build]:
+    moment = NOW - timedelta(seconds=age_s)
+    image_id = str(uuid.uuid4())
+    image = Image(image_id, ACCOUNT, name, f"arn:{name}", ImageState.CREATING, None, None, {"a": "b"}, moment, moment)
+    version = ImageVersion(
+        image_id, "1.0", VersionState.PENDING, VersionStatus.INACTIVE, {"x": [1, {"y": None}]}, moment, moment
+    )
+    return image, version, Build(str(uuid.uuid4()), image_id, "1.0", BuildState.PENDING, None, None, moment)
+
+
+def new_microvm(age_s: float = 0, **more: object) -> Microvm:
+    microvm = Microvm(
+        id=f"microvm-{uuid.uuid4()}",
+        account_id=ACCOUNT,
+        endpoint_label=str(uuid.uuid4()),
+        image_id="image",
+        image_arn="arn:image",
+        image_version="1.0",
+        state=MicrovmState.PENDING,
+        state_reason=None,
+        request={"maximumDurationInSeconds": 5},
+        incarnation=1,
+        started_at=NOW - timedelta(seconds=age_s),
+        terminated_at=None,
+    )
+    return replace(microvm, **more)  # type: ignore[arg-type]
+
+
+def test_an_image_is_stored_as_it_is(database: Database) -> None:
+    store = ImageStore(database)
+    image, version, build = new_image()
+    assert store.add(image, version, build, None)
+    assert store.find(image.arn) == store.find_by_id(image.id) == image
+    assert store.find_version(image.id, "1.0") == version
+    assert store.list_builds(image.id, "1.0") == [build]
+    assert store.find("arn:other") is None
+
+
+def test_a_taken_name_stores_nothing_at_all(database: Database) -> None:
+    store, tokens = ImageStore(database), ClientTokenStore(database)
+    store.add(*new_image(), None)
+    image, version, build = new_image()
+    assert not store.add(image, version, build, ClientToken(ACCOUNT, "Create", "token", "digest", image.id))
+    assert store.find_by_id(image.id) is None
+    assert store.list_versions(image.id) == []
+    assert tokens.find(ACCOUNT, "Create", "token") is None
+
+
+def test_a_used_token_stores_nothing_at_all(database: Database) -> None:
+    store = ImageStore(database)
+    token = ClientToken(ACCOUNT, "Create", "token", "digest", "first")
+    assert store.add(*new_image("one"), token)
+    assert not store.add(*new_image("two"), token)
+    assert store.find("arn:two") is None
+    assert ClientTokenStore(database).find(ACCOUNT, "Create", "token") == token
+    assert ClientTokenStore(database).find(ACCOUNT, "Other", "token") is None
+
+
+def test_a_build_moves_only_along_its_arrows(database: Database) -> None:
+    store = ImageStore(database)
+    image, version, build = new_image()
+    store.add(image, version, build, None)
+    assert not store.change_build(build.id, BuildState.SUCCESSFUL)
+    assert store.change_build(build.id, BuildState.IN_PROGRESS)
+    assert store.change_build(build.id, BuildState.SUCCESSFUL, sizes={"codeInstallSizeInBytes": 5_000_000_000})
+    assert not store.change_build(build.id, BuildState.FAILED, "late")
+    (stored,) = store.list_builds(image.id, "1.0")
+    assert (stored.state, stored.state_reason) == (BuildState.SUCCESSFUL, None)
+    assert stored.sizes == {"codeInstallSizeInBytes": 5_000_000_000}
+
+
+def test_an_image_under_construction_cannot_be_deleted(database: Database) -> None:
+    store = ImageStore(database)
+    image, version, build = new_image()
+    store.add(image, version, build, None)
+    assert not store.change_state(image.id, ImageState.DELETING, NOW)
+    assert store.change_state(image.id, ImageState.CREATED, NOW + timedelta(seconds=1))
+    assert store.change_state(image.id, ImageState.DELETING, NOW)
+    store.remove(image.id)
+    assert store.find(image.arn) is None
+    assert store.list_builds(image.id, "1.0") == []
+
+
+def test_a_successful_version_becomes_active(database: Database) -> None:
+    store = ImageStore(database)
+    image, version, build = new_image()
+    store.add(image, version, build, None)
+    store.finish_version(image.id, "1.0", VersionState.SUCCESSFUL, NOW)
+    finished = store.find_version(image.id, "1.0")
+    assert finished is not None
+    assert (finished.state, finished.status) == (VersionState.SUCCESSFUL, VersionStatus.ACTIVE)
+
+
+def test_pages_of_images_go_from_new_to_old(database: Database) -> None:
+    store = ImageStore(database)
+    for age in range(5):
+        store.add(*new_image(f"image{age}", age_s=age // 2), None)  # some at the same moment
+    seen: list[str] = []
+    after = None
+    while page := store.list_page(ACCOUNT, 2, after):
+        seen += [image.name for image in page]
+        after = (page[-1].created_at, page[-1].id)
+    assert sorted(seen) == [f"image{age}" for age in range(5)]
+    assert seen[-1] == "image4"
+    assert store.list_page("111111111111", 10, None) == []
+
+
+@pytest.mark.parametrize("source", MicrovmState)
+@pytest.mark.parametrize("target", MicrovmState)
+def test_a_microvm_moves_only_along_its_arrows(database: Database, source: MicrovmState, target: MicrovmState) -> None:
+    store = MicrovmStore(database)
+    microvm = new_microvm(state=source)
+    store.add(microvm, None)
+    allowed = target in MICROVM_TRANSITIONS[source]
+    assert store.change_state(microvm.id, target, reason="why") is allowed
+    found = store.find(microvm.id)
+    assert found is not None
+    assert (found.state, found.state_reason) == ((target, "why") if allowed else (source, None))
+
+
+def test_a_resume_counts_as_a_new_incarnation(database: Database) -> None:
+    store = MicrovmStore(database)
+    microvm = new_microvm(state=MicrovmState.SUSPENDED)
+    store.add(microvm, None)
+    store.change_state(microvm.id, MicrovmState.RUNNING, new_incarnation=True)
+    found = store.find(microvm.id)
+    assert found is not None
+    assert found.incarnation == 2
+
+
+def test_lists_and_counts_of_microvms(database: Database) -> None:
+    store = MicrovmStore(database)
+    microvms = [new_microvm(age_s=age) for age in range(4)]
+    for microvm in microvms:
+        store.add(microvm, None)
+    ended = new_microvm(
+        state=MicrovmState.TERMINATED, terminated_at=NOW, image_arn="arn:other", image_id="other", age_s=9
+    )
+    store.add(ended, None)
+    assert store.list_page(ACCOUNT, 10, None) == [*microvms, ended]
+    assert store.list_page(ACCOUNT, 10, (microvms[1].started_at, microvms[1].id)) == [*microvms[2:], ended]
+    assert store.list_page(ACCOUNT, 10, None, "arn:other") == [ended]
+    assert store.list_page(ACCOUNT, 10, None, "arn:image", "2.0") == []
+    assert (store.count_live("image"), store.count_live("other")) == (4, 0)
+    assert len(store.list_live()) == 4
+
+
+def test_only_what_ended_long_ago_is_forgotten(database: Database) -> None:
+    store = MicrovmStore(database)
+    old, fresh, live = (
+        new_microvm(state=MicrovmState.TERMINATED, terminated_at=NOW - timedelta(days=2)),
+        new_microvm(state=MicrovmState.TERMINATED, terminated_at=NOW),
+        new_microvm(),
+    )
+    for microvm in (old, fresh, live):
+        store.add(microvm, None)
+    assert store.forget_terminated(NOW - timedelta(days=1)) == 1
+    assert store.find(old.id) is None
+    assert store.find(fresh.id) is not None
+    assert store.find(live.id) is not None
+
+
+def test_moments_come_back_in_utc(database: Database) -> None:
+    store = MicrovmStore(database)
+    microvm = new_microvm()
+    store.add(microvm, None)
+    found = store.find(microvm.id)
+    assert found is not None
+    assert found.started_at == NOW
+    assert found.started_at.tzinfo is UTC
+
+
+def test_what_is_stored_is_there_after_a_restart(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/again.db"
+    microvm = new_microvm()
+    first = Database(url, metadata)
+    MicrovmStore(first).add(microvm, None)
+    first.close()
+    second = Database(url, metadata)
+    assert MicrovmStore(second).find(microvm.id) == microvm
+    second.close()
+
+
+# --- logs
+
+
+def test_events_keep_their_order_and_can_be_narrowed(logs: LogStore) -> None:
+    logs.append("g", "one", [(10, "first"), (10, "second 100%")])
+    logs.append("g", "two", [(20, "third_x")])
+    logs.append("other", "one", [(5, "foreign")])
+
+    def texts(**narrow: object) -> list[str]:
+        given = {"streams": None, "after_id": 0, "limit": 100, **narrow}
+        return [event.message for event in logs.events("g", **given)]  # type: ignore[arg-type]
+
+    assert texts() == ["first", "second 100%", "third_x"]
+    assert texts(streams=["two"]) == ["third_x"]
+    assert texts(limit=1) == ["first"]
+    assert texts(start_ms=20) == ["third_x"]
+    assert texts(end_ms=20) == ["first", "second 100%"]
+    assert texts(containing="0%") == ["second 100%"]
+    assert texts(containing="d_") == ["third_x"]
+    assert texts(containing="_t") == []
+    last = logs.events("g", None, 0, 2)[-1].id
+    assert texts(after_id=last) == ["third_x"]
+
+
+def test_groups_and_streams_are_listed_by_prefix(logs: LogStore) -> None:
+    logs.append("/aws/a_b", "s1", [(3, "x"), (7, "y")])
+    logs.append("/aws/axb", "s2", [(1, "x")])
+    assert logs.groups("/aws/a_") == [("/aws/a_b", 3)]
+    assert [name for name, _ in logs.groups("")] == ["/aws/a_b", "/aws/axb"]
+    (stream,) = logs.streams("/aws/a_b", "s")
+    assert (stream.name, stream.first, stream.last) == ("s1", 3, 7)
+
+
+def test_a_stream_is_trimmed_to_its_newest_events(logs: LogStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emberbox.store.logs.STREAM_EVENTS_MAX", 3)
+    logs.append("g", "s", [(n, str(n)) for n in range(5)])
+    logs.append("g", "other", [(0, "kept")])
+    logs.trim("g", "s")
+    logs.trim("g", "empty")
+    assert [event.message for event in logs.events("g", None, 0, 100)] == ["2", "3", "4", "kept"]
