@@ -71,28 +71,26 @@ def mounts_below(directory: Path) -> list[str]:
 class NetworkInventory:
     """The networks of one server, each thing with its identity: another server may take the names over."""
 
-    namespaces: frozenset[tuple[str, int]]
+    namespaces: frozenset[str]
     links: frozenset[tuple[str, int]]
     tables: frozenset[str]
 
-    def __and__(self, other: NetworkInventory) -> list[str]:
-        """Return what is in both, in words."""
-        both = (self.namespaces & other.namespaces, self.links & other.links, self.tables & other.tables)
-        return [str(thing) for things in both for thing in things]
+    def left(self, later: NetworkInventory) -> list[str]:
+        """Return what is still there later, in words; namespaces count when no other server holds the place."""
+        found: list[object] = [*(self.links & later.links), *(self.tables & later.tables)]
+        if not later.tables:
+            found += later.namespaces
+        return [str(thing) for thing in found]
 
 
 def network_inventory(instance: int) -> NetworkInventory:
     """Return the networks of the server that holds a place."""
-    namespaces = set()
-    for path in NETNS_DIRECTORY.glob(f"emberbox-{instance}-*"):
-        try:
-            namespaces.add((path.name, path.stat().st_ino))
-        except OSError:
-            continue
+    namespaces = {path.name for path in NETNS_DIRECTORY.glob(f"emberbox-{instance}-*")}
     links = json.loads(run("ip", "-json", "link", "show"))
     named = {(row["ifname"], row["ifindex"]) for row in links if row["ifname"].startswith(f"eb{instance}-")}
-    tables = run("nft", "-a", "list", "tables").splitlines()
-    own = {table for table in tables if f" emberbox_{instance} " in f"{table} "}
+    objects = json.loads(run("nft", "-j", "list", "tables"))["nftables"]
+    tables = [item["table"] for item in objects if item.get("table", {}).get("name") == f"emberbox_{instance}"]
+    own = {f"{table['name']} (handle {table['handle']})" for table in tables}
     return NetworkInventory(frozenset(namespaces), frozenset(named), frozenset(own))
 
 

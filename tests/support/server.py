@@ -97,7 +97,7 @@ class Server:
         save(self.home)
         left = host.processes_of(self.home) + host.mounts_below(self.home)
         if before is not None and instance is not None:
-            left += before & host.network_inventory(instance)
+            left += before.left(host.network_inventory(instance))
         assert not left, f"the server left behind: {left}"
         assert not (self.home / "runtime" / "endpoints.json").exists()
 

@@ -31,8 +31,8 @@ class FakeMonitor:
 
         say(GREETING)
         with contextlib.suppress(ConnectionError):
-            while line := await reader.readline():
-                command = json.loads(line)
+            while text := await reader.read(65536):  # the client ends its messages with nothing
+                command = json.loads(text)
                 name = command["execute"]
                 self.commands.append(command)
                 known = {"id": command["id"]} if "id" in command else {}

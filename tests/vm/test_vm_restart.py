@@ -93,7 +93,7 @@ def test_after_a_kill_the_running_end_and_the_suspended_stay(own: Server, own_im
     assert not host.is_running(pid)
     assert not own.microvm_directory(running.id).exists()
     if networks is not None and instance is not None:
-        wait_for("its old networks are gone", lambda: not networks & host.network_inventory(instance), 10)
+        wait_for("its old networks are gone", lambda: not networks.left(host.network_inventory(instance)), 10)
     kept = again(suspended, gateway)
     assert kept.state() == "SUSPENDED"
     kept.resume()

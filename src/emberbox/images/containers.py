@@ -123,7 +123,7 @@ class Containers:
         with _entering(network) as enter:
             command = [
                 *enter,
-                *["buildah", *self._options, "build", "--layers", "--pull=missing", "--network", "host"],
+                *["buildah", *self._options, "build", "--layers", "--force-rm", "--pull=missing", "--network", "host"],
                 *["--isolation", "oci", "--runtime", "runc", "--format", "oci", "--tag", name],
                 *["--file", str(context / "Dockerfile"), str(context)],
             ]
