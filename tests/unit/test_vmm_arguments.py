@@ -12,8 +12,8 @@ from emberbox.vmm.qemu import arguments
 from emberbox.vmm.qemu.arguments import Descriptors
 
 SHAPE = MachineShape(4, 8192)
-BOOT = Descriptors(root=3, disk=4, devices=5, memory=6, qmp=7, agent=8, tap=9, kernel=10, initramfs=11, console=12)
-RESTORE = Descriptors(root=3, disk=4, devices=5, memory=6, qmp=7, agent=8, tap=9, saved_devices=10)
+BOOT = Descriptors(root=3, disk=4, memory=6, qmp=7, agent=8, tap=9, kernel=10, initramfs=11, console=12)
+RESTORE = Descriptors(root=3, disk=4, memory=6, qmp=7, agent=8, tap=9, saved_devices=10)
 
 
 def values_of(command: list[str], option: str) -> list[str]:
@@ -110,5 +110,5 @@ def test_the_accelerators() -> None:
 
 
 def test_all_descriptors_are_handed_down() -> None:
-    assert sorted(BOOT.numbers()) == [3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+    assert sorted(BOOT.numbers()) == [3, 4, 6, 7, 8, 9, 10, 11, 12]
     assert sorted(RESTORE.numbers()) == [3, 4, 5, 6, 7, 8, 9, 10]

@@ -127,14 +127,7 @@ def bad_builds(images: ImageMaker, probe_image: Image) -> dict[str, Image]:
     return {name: images.start(f"bad-{name}", case.artifact, **case.more) for name, case in CASES.items()}
 
 
-KNOWN = {"missing-program": "known: a program that the image lacks gives INTERNAL_PLATFORM_ERROR"}
-"""Cases that the product gets wrong so far."""
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.xfail(reason=KNOWN[name]) if name in KNOWN else ()) for name in CASES],
-)
+@pytest.mark.parametrize("name", list(CASES))
 def test_a_bad_build_fails_with_the_documented_reason(
     images: ImageMaker, bad_builds: dict[str, Image], name: str
 ) -> None:

@@ -86,11 +86,7 @@ def fill(path: Path, left_mib: int) -> None:
         ("a RUN step", 250),
         ("the root file system", 60),
         ("the artifact", 0),
-        pytest.param(
-            "the snapshot",
-            250,
-            marks=pytest.mark.xfail(reason="known: a VMM that dies of a full disk gives INTERNAL_PLATFORM_ERROR"),
-        ),
+        ("the snapshot", 250),
     ],
 )
 def test_a_build_on_a_full_disk_says_so(
@@ -108,9 +104,6 @@ def test_a_build_on_a_full_disk_says_so(
     maker.delete(image)
 
 
-@pytest.mark.xfail(
-    reason="known: rows are on the same disk and cannot be changed; the microVM stays SUSPENDING", strict=False
-)
 def test_a_suspend_on_a_full_disk_loses_nothing(small: Server, maker: ImageMaker, filler: Path) -> None:
     """It is refused with a clear error, the microVM runs on, and the suspend works when there is room."""
     gateway = Gateway(small, Clients.of(small))

@@ -8,6 +8,7 @@ import logging
 import time
 from collections import defaultdict
 
+from emberbox.model.errors import HostError
 from emberbox.store.logs import LogStore
 
 log = logging.getLogger(__name__)
@@ -70,8 +71,10 @@ class LogWriter:
         for (group, stream), lines in pending.items():
             try:
                 await asyncio.to_thread(self._store_lines, group, stream, lines)
-            except Exception:
-                log.exception("log lines of %s could not be stored", group)
+            except HostError as error:
+                log.error("log lines of %s cannot be stored yet: %s", group, error)
+                self._pending[group, stream] = (lines + self._pending[group, stream])[-PENDING_LINES_MAX:]
+                self._wake.set()
 
     def _store_lines(self, group: str, stream: str, lines: list[tuple[int, str]]) -> None:
         self._store.append(group, stream, lines)

@@ -24,7 +24,7 @@ from emberbox.model.arns import (
     new_microvm_id,
 )
 from emberbox.model.caller import Caller, Handler
-from emberbox.model.errors import ConflictError, NotFoundError, ServiceError, ValidationError
+from emberbox.model.errors import ConflictError, EmberboxError, NotFoundError, ValidationError
 from emberbox.model.records import Image, ImageVersion, Microvm
 from emberbox.model.states import (
     LAUNCHABLE_IMAGE_STATES,
@@ -120,9 +120,8 @@ class MicrovmService:
             async with gate:
                 try:
                     await runner.suspend()
-                except ServiceError as error:
+                except EmberboxError as error:
                     log.error("%s", error)
-                    runner.begin_to_terminate(LOST)
                 await runner.close()
 
         await asyncio.gather(*(stop(runner) for runner in list(self._runners.values())))

@@ -33,6 +33,7 @@ from emberbox.store.microvms import MicrovmStore
 
 log = logging.getLogger(__name__)
 
+RETRY_INTERVAL_S = 1.0
 APPLICATION_INGRESS = frozenset({"HTTP_INGRESS", "ALL_INGRESS"})
 ENDED_BY_CALLER = "Success."
 LIFETIME_OVER = "MicroVM exceeded maximum lifetime"
@@ -224,8 +225,8 @@ class MicrovmRunner:
                 await self._save(self._guest)
             except HookFailedError as error:
                 await self._end(str(error))
-            except (GuestError, VmmError, OSError) as error:
-                self._move(MicrovmState.RUNNING)
+            except (GuestError, VmmError, HostError, OSError) as error:
+                self._move_surely(MicrovmState.RUNNING)
                 log.warning("%s could not be suspended and runs on: %s", self.id, error)
                 raise InternalError(
                     f"The MicroVM {self.id} could not be suspended and is still running: {error}"
@@ -236,7 +237,7 @@ class MicrovmRunner:
         figures = await guest.suspend(self._saved_runs)
         self._guest = None
         self._saved_runs = load_suspended(self.directory).runs
-        self._move(MicrovmState.SUSPENDED)
+        self._move_surely(MicrovmState.SUSPENDED)
         milliseconds = (time.monotonic() - started) * 1000
         log.info("%s was suspended in %.0f ms, %d bytes of memory", self.id, milliseconds, figures.memory_bytes)
         self._arm_suspended_timer()
@@ -262,7 +263,7 @@ class MicrovmRunner:
             self._saved_runs = state.runs
             await self._start_guest(guest)
             await self._call_resume_hook(guest)
-            self._move(MicrovmState.RUNNING, new_incarnation=True)
+            self._move_surely(MicrovmState.RUNNING, new_incarnation=True)
             log.info("%s was resumed in %.0f ms", self.id, (time.monotonic() - started) * 1000)
 
     async def _call_resume_hook(self, guest: Guest) -> None:
@@ -294,7 +295,6 @@ class MicrovmRunner:
 
     async def _end(self, reason: str) -> None:
         """Free everything it has, then say so."""
-        self._move(MicrovmState.TERMINATING)
         guest, self._guest = self._guest, None
         for timer in self._timers:
             timer.cancel()
@@ -303,9 +303,8 @@ class MicrovmRunner:
         for splitter in self._splitters:
             splitter.finish()
         await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
-        self.context.store.change_state(
-            self.id, MicrovmState.TERMINATED, reason=reason, terminated_at=datetime.now(UTC)
-        )
+        self._move_surely(MicrovmState.TERMINATING)
+        self._move_surely(MicrovmState.TERMINATED, reason=reason, terminated_at=datetime.now(UTC))
         log.info("%s has ended: %s", self.id, reason)
         self.context.on_ended(self.id)
 
@@ -319,13 +318,35 @@ class MicrovmRunner:
         self._arm_suspended_timer()
 
     async def close(self) -> None:
-        """Let go of it: the server stops. Work under way is finished first."""
+        """Let go of it: the server stops. A guest that still runs could not be suspended, and ends here."""
         for timer in self._timers:
             timer.cancel()
+        async with self._lock:
+            guest, self._guest = self._guest, None
+            if guest is not None:
+                log.error("%s is lost: it could not be suspended when the server stopped", self.id)
+                await guest.end()
+        for task in self._tasks:
+            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _move(self, state: MicrovmState, *, new_incarnation: bool = False) -> bool:
-        return self.context.store.change_state(self.id, state, new_incarnation=new_incarnation)
+    def _move(self, state: MicrovmState) -> bool:
+        return self.context.store.change_state(self.id, state)
+
+    def _move_surely(self, state: MicrovmState, **columns: Any) -> None:
+        """Write what has happened already; where the database cannot be written now, as soon as it can be."""
+        try:
+            self.context.store.change_state(self.id, state, **columns)
+        except HostError as error:
+            log.error("%s is %s, but that cannot be stored yet: %s", self.id, state, error)
+            self.in_background(self._move_later(state, columns))
+
+    async def _move_later(self, state: MicrovmState, columns: dict[str, Any]) -> None:
+        while True:
+            await asyncio.sleep(RETRY_INTERVAL_S)
+            with contextlib.suppress(HostError):
+                self.context.store.change_state(self.id, state, **columns)
+                return
 
     # --- timers
 

@@ -30,7 +30,7 @@ from emberbox.guest.protocol import (
     encode_port,
     encode_u32,
 )
-from emberbox.model.errors import GuestError
+from emberbox.model.errors import GuestError, StartError
 
 log = logging.getLogger(__name__)
 
@@ -265,9 +265,14 @@ class Agent:
         """Start the application; returns once its program has been executed.
 
         Raises:
-            GuestError: it could not be started; the text says why.
+            StartError: it could not be started; the text says why.
         """
-        await self._request(Frame(FrameType.START, 0, encode_application(application)), FrameType.STARTED, timeout_s)
+        try:
+            await self._request(
+                Frame(FrameType.START, 0, encode_application(application)), FrameType.STARTED, timeout_s
+            )
+        except GuestError as error:
+            raise StartError(str(error)) from error
 
     async def freeze(self, timeout_s: float = 10) -> None:
         """Stop every process of the application, pass on what it wrote, and close all streams."""

@@ -26,7 +26,7 @@ from emberbox.machine.connections import RESOLV_CONF
 from emberbox.machine.guests import Guest, GuestHost
 from emberbox.machine.hooks import Hook, call_build_hook
 from emberbox.machine.snapshot import ImageSnapshot
-from emberbox.model.errors import BuildError, GuestError, HostError, VmmError
+from emberbox.model.errors import BuildError, GuestError, HostError, StartError, VmmError
 from emberbox.model.sizes import Size
 from emberbox.vmm.base import MachineShape
 
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 DEFAULT_CAPABILITIES = 0x00000000A80425FB
 ALL_CAPABILITIES = 0x000001FFFFFFFFFF
 DEFAULT_PORT = 8080
+FULL_DISK_BYTES = 32 << 20
 SETTLE_TIMEOUT_S = 20.0
 _SETTLE_POLL_S = 0.1
 
@@ -133,7 +134,7 @@ class Pipeline:
                 await self._validate(plan, snapshot, say, write_log)
             return await self._publish(plan, snapshot, say)
         except Exception as error:
-            failure = as_build_error(error)
+            failure = as_build_error(error, shutil.disk_usage(plan.scratch.parent).free)
             say(f"FAILED: {failure.reason}" + (f": {failure.detail}" if failure.detail else ""))
             raise failure from error
         finally:
@@ -277,7 +278,7 @@ async def while_it_runs(guest: Guest, work: Coroutine[Any, Any, None]) -> None:
                 "the application's main process ended before the snapshot; its output is in the log",
             )
         else:
-            raise BuildError("INTERNAL_PLATFORM_ERROR", died.result())
+            raise VmmError(died.result())
     finally:
         for pending in (task, died):
             pending.cancel()
@@ -297,13 +298,21 @@ async def _wait_settled(guest: Guest, ports: tuple[int, ...], say: Callable[[str
     say(f"NOTE: nothing listens on port {names} after {SETTLE_TIMEOUT_S:g} s; the snapshot is taken all the same")
 
 
-def as_build_error(error: Exception) -> BuildError:
-    """Say what any failure means for the build's `stateReason`."""
+def as_build_error(error: Exception, free_bytes: int) -> BuildError:
+    """Say what any failure means for the build's `stateReason`.
+
+    Args:
+        error: what happened.
+        free_bytes: the space left on the disk. A VMM whose memory file cannot grow dies without a word.
+    """
     if isinstance(error, BuildError):
         return error
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full or "no space left on device" in str(error).lower():
+    died_of_it = isinstance(error, GuestError | VmmError) and free_bytes < FULL_DISK_BYTES
+    if full or died_of_it or "no space left on device" in str(error).lower():
         return BuildError("DISK_STORAGE_FULL", "the disk is full; free some space and build again")
+    if isinstance(error, StartError):
+        return BuildError("CONTAINER_BUILD_FAILED", f"the application cannot be started: {error}")
     if isinstance(error, GuestError | VmmError | HostError):
         return BuildError("INTERNAL_PLATFORM_ERROR", str(error))
     log.error("a build failed unexpectedly", exc_info=error)

@@ -106,6 +106,8 @@ class Guest:
             await self._vm.save_devices()
             figures = await asyncio.to_thread(self._write_changes, earlier)
         except (GuestError, VmmError, OSError):
+            if not earlier:  # else pages of it are mapped: they are this guest's memory
+                (self.directory / "memory.layer").unlink(missing_ok=True)
             await self._run_on()
             raise
         await self.end()
@@ -115,10 +117,10 @@ class Guest:
         length = self.shape.mem_size_mib * BYTES_PER_MIB
         address = self._vm.memory_address()
         changed = memory.merge_runs(memory.find_changed_runs(self._vm.pid, address, length))
-        (self.directory / "devices").replace(self.directory / "devices.saved")
         runs = tuple(memory.merge_runs([*earlier, *changed]))
         state = SuspendedState(self.directory, runs)
         memory.write_pages(self._vm.pid, address, changed, state.memory_layer, length)
+        (self.directory / "devices").replace(state.devices)
         state.publish()
         return SuspendFigures(memory.count_pages(changed) * memory.PAGE_BYTES)
 

@@ -13,6 +13,7 @@
     ├── BuildError                 a build ended; carries the reason that the build's stateReason shows
     ├── VmmError                   the VMM failed or died
     ├── GuestError                 the guest or its agent failed, lied or went silent
+    │   └── StartError             the guest is up, but the application's program cannot be executed
     └── HostError                  the machine lacks something, or one of its tools failed
 
 `ServiceError` knows nothing of HTTP: the wire layer finds the status of a code in the service model.
@@ -111,6 +112,10 @@ class VmmError(EmberboxError):
 
 class GuestError(EmberboxError):
     """The guest, or the agent in it, broke the protocol or did not answer in time."""
+
+
+class StartError(GuestError):
+    """The application could not be started; the text says why."""
 
 
 class HostError(EmberboxError):

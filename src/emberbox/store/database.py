@@ -8,6 +8,9 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from emberbox.model.errors import HostError
 
 
 class Database:
@@ -28,9 +31,19 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Run a block in a transaction: all of it is stored, or nothing."""
-        with self._engine.begin() as connection:
-            yield connection
+        """Run a block in a transaction: all of it is stored, or nothing.
+
+        Raises:
+            HostError: the database cannot be read or written, such as on a full disk.
+            IntegrityError: a key is taken; for the stores of this package.
+        """
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except IntegrityError:
+            raise
+        except DBAPIError as error:
+            raise HostError(f"the database cannot be used: {error.orig}") from error
 
     def close(self) -> None:
         """Close every connection."""

@@ -11,7 +11,7 @@ GUEST_MAC = "02:eb:00:00:00:01"
 AGENT_PORT_NAME = "emberbox.agent"
 BOOT_ARGS = "console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on"
 
-SET_ROOT, SET_DISK, SET_DEVICES = 1, 2, 3
+SET_ROOT, SET_DISK, SET_DEVICES, SET_CONSOLE = 1, 2, 3, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,6 @@ class Descriptors:
 
     root: int
     disk: int
-    devices: int
     memory: int
     qmp: int
     agent: int
@@ -86,9 +85,9 @@ def network_args(network: Tap | UserNetwork, fds: Descriptors) -> list[str]:
 
 def device_args(network: Tap | UserNetwork, fds: Descriptors) -> list[str]:
     """Return the devices. Their order is their address in the guest: the same at boot and at every launch."""
-    console = "null,id=console" if fds.console is None else f"file,id=console,path=/dev/fdset/{fds.console}"
+    console = "null,id=console" if fds.console is None else f"file,id=console,path=/dev/fdset/{SET_CONSOLE}"
     return [
-        *([] if fds.console is None else ["-add-fd", f"fd={fds.console},set={fds.console}"]),
+        *([] if fds.console is None else ["-add-fd", f"fd={fds.console},set={SET_CONSOLE}"]),
         *["-chardev", console, "-serial", "chardev:console"],
         *_drive_args("root", fds.root, SET_ROOT, read_only=True),
         *_drive_args("disk", fds.disk, SET_DISK, read_only=False),
@@ -99,7 +98,6 @@ def device_args(network: Tap | UserNetwork, fds: Descriptors) -> list[str]:
         *["-object", "rng-random,id=random,filename=/dev/urandom"],
         *["-device", "virtio-rng-device,rng=random"],
         *["-device", "virtio-balloon-device"],
-        *["-add-fd", f"fd={fds.devices},set={SET_DEVICES}"],
         *["-chardev", f"socket,id=qmp,fd={fds.qmp},server=on,wait=off", "-mon", "chardev=qmp,mode=control"],
     ]
 

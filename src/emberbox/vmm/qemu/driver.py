@@ -171,7 +171,6 @@ def _common(opened: contextlib.ExitStack, files: VmFiles, cage: Cage, network: T
     fds = {
         "root": _open(opened, files.root, os.O_RDONLY),
         "disk": _open(opened, files.disk, os.O_RDWR, cage),
-        "devices": _open(opened, files.devices, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, cage),
         "qmp": _listen(opened, files.directory / "qmp.sock"),
         "agent": _listen(opened, files.directory / "agent.sock"),
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,21 @@ CONNECT_TIMEOUT_S = 30.0
 COMMAND_TIMEOUT_S = 60.0
 
 
+class _Client(QMPClient):
+    """The library's client, able to pass descriptors also on event loops that hide their sockets (uvloop)."""
+
+    def send_fd_scm(self, fd: int) -> None:
+        """Send a descriptor; the next command can name it."""
+        assert self._writer is not None
+        shared = os.dup(self._writer.transport.get_extra_info("socket").fileno())
+        with socket.socket(fileno=shared) as plain:
+            socket.send_fds(plain, [b" "], [fd])
+
+
 class Monitor:
     """A connection to one QEMU's monitor; made by `connect`."""
 
-    def __init__(self, client: QMPClient) -> None:
+    def __init__(self, client: _Client) -> None:
         self._client = client
 
     @classmethod
@@ -28,7 +41,7 @@ class Monitor:
         Raises:
             VmmError: QEMU ended or did not answer.
         """
-        client = QMPClient(path.parent.name)
+        client = _Client(path.parent.name)
         client.logger.disabled = True
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -52,6 +65,20 @@ class Monitor:
             raise VmmError(f"QEMU did not answer {command} within {COMMAND_TIMEOUT_S:g} s") from None
         except (QMPError, OSError, EOFError) as error:
             raise VmmError(f"QEMU ended during {command}") from error
+
+    async def lend_file(self, fd: int, set_number: int) -> str:
+        """Give QEMU a descriptor and return the path under which it opens it; `take_back` ends that.
+
+        Raises:
+            VmmError: QEMU refused it, or ended.
+        """
+        self._client.send_fd_scm(fd)
+        await self.execute("add-fd", **{"fdset-id": set_number})
+        return f"/dev/fdset/{set_number}"
+
+    async def take_back(self, set_number: int) -> None:
+        """Take back what `lend_file` gave."""
+        await self.execute("remove-fd", **{"fdset-id": set_number})
 
     async def close(self) -> None:
         """Drop the connection; QEMU goes on."""

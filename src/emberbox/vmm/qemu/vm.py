@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from pathlib import Path
 
@@ -62,7 +63,15 @@ class QemuVm:
 
     async def save_devices(self) -> None:
         """Write device state: despite its name the command needs no Xen; it leaves memory out."""
-        await self._monitor.execute("xen-save-devices-state", filename=f"/dev/fdset/{SET_DEVICES}", live=False)
+        file = os.open(self._files.devices, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            path = await self._monitor.lend_file(file, SET_DEVICES)
+        finally:
+            os.close(file)
+        try:
+            await self._monitor.execute("xen-save-devices-state", filename=path, live=False)
+        finally:
+            await self._monitor.take_back(SET_DEVICES)
 
     async def forward(self, host_port: int, guest_port: int) -> None:
         """Open a way from a port on the host's 127.0.0.1 (user network only)."""
