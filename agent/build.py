@@ -46,8 +46,11 @@ else:
     class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         """What hatchling calls before it packs a wheel, editable ones included."""
 
-        def initialize(self, version: str,  # noqa: ARG002 - hatchling's interface
-                       build_data: dict[str, Any]) -> None:
+        def initialize(
+            self,
+            version: str,  # noqa: ARG002 - hatchling's interface
+            build_data: dict[str, Any],
+        ) -> None:
             """Compile, and mark the wheel as one for this kind of machine."""
             build()
             build_data["pure_python"] = False

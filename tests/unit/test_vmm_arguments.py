@@ -111,4 +111,4 @@ def test_the_accelerators() -> None:
 
 def test_all_descriptors_are_handed_down() -> None:
     assert sorted(BOOT.numbers()) == [3, 4, 6, 7, 8, 9, 10, 11, 12]
-    assert sorted(RESTORE.numbers()) == [3, 4, 5, 6, 7, 8, 9, 10]
+    assert sorted(RESTORE.numbers()) == [3, 4, 6, 7, 8, 9, 10]
