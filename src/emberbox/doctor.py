@@ -71,6 +71,7 @@ TOOLS = (
     Tool("mmdebstrap", ("--version",), "mmdebstrap", "makes the Debian base image"),
     Tool("mkfs.erofs", ("--help",), "erofs-utils", "packs root file systems"),
     Tool("mke2fs", ("-V",), "e2fsprogs", "makes the microVMs' disks"),
+    Tool("mount", ("--version",), "mount", "gives builds their name server"),
     Tool("setpriv", ("--version",), "util-linux", "drops privileges of the VMM"),
     Tool("nsenter", ("--version",), "util-linux", "enters network namespaces"),
     Tool("prlimit", ("--version",), "util-linux", "limits the VMM"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -43,7 +44,8 @@ def vmm_process(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     assert child.stdout is not None
     child.stdout.readline()
     yield child
-    subprocess.run(["kill", *_children(child.pid)], check=True)
+    for pid in _children(child.pid):
+        os.kill(int(pid), signal.SIGTERM)
     child.wait()
     child.stdout.close()
 
