@@ -56,11 +56,11 @@ def _children(pid: int) -> list[str]:
 
 def test_vmms_below_a_server_are_counted_with_their_memory(vmm_process: subprocess.Popen[bytes]) -> None:
     deadline = 200
-    while (use := measure_vmms(os.getpid())).count == 0 and deadline:  # the shell may not have started it yet
+    while (use := measure_vmms(vmm_process.pid)).count == 0 and deadline:  # the shell may not have started it yet
         deadline -= 1
     assert use.count == 1
     assert use.memory_bytes > 0
-    assert measure_vmms(vmm_process.pid).count == 1
+    assert measure_vmms(os.getpid()).count >= 1  # grandchildren count; other tests' servers may run below us too
 
 
 def test_vmms_of_others_are_not_counted(vmm_process: subprocess.Popen[bytes]) -> None:
