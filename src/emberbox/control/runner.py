@@ -178,10 +178,6 @@ class MicrovmRunner:
         policy = self.microvm.request.get("idlePolicy") or {}
         return bool(policy.get("autoResumeEnabled"))
 
-    def vmm_pid(self) -> int | None:
-        """Return the VMM's process id while there is one."""
-        return None if self._guest is None else self._guest.pid
-
     async def _watch(self, guest: Guest) -> None:
         """End the microVM when its application or its VMM ends by itself."""
         vmm = asyncio.create_task(guest.wait_exited())
