@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from emberbox.model.records import Build, Image, ImageVersion
@@ -199,9 +199,3 @@ class ImageStore:
             values["sizes"] = dict(sizes)
         with self._database.transaction() as connection:
             return connection.execute(statement.values(**values)).rowcount == 1
-
-    def count_builds(self, *states: BuildState) -> int:
-        """Return how many builds are in one of the states."""
-        query = select(func.count()).select_from(builds).where(builds.c.state.in_(states))
-        with self._database.transaction() as connection:
-            return int(connection.execute(query).scalar_one())
