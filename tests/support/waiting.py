@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -21,3 +22,16 @@ def wait_for(what: str, probe: Callable[[], T | None], timeout_s: float = 60.0) 
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_s:g} s: {what} (last: {found!r})")
         time.sleep(POLL_S)
+
+
+async def wait_for_async(what: str, probe: Callable[[], T | None], timeout_s: float = 10.0) -> T:
+    """Do the same inside an event loop, which goes on meanwhile."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    while True:
+        found = probe()
+        if found:
+            return found
+        if loop.time() > deadline:
+            raise AssertionError(f"not within {timeout_s:g} s: {what} (last: {found!r})")
+        await asyncio.sleep(POLL_S / 10)
