@@ -30,6 +30,7 @@ from emberbox.control.logs import LogService
 from emberbox.control.microvms import MicrovmService
 from emberbox.control.paging import PageTokens
 from emberbox.control.runner import RunnerContext
+from emberbox.control.server_info import ServerInfo
 from emberbox.control.tags import TagService
 from emberbox.control.tokens import TokenKeys
 from emberbox.gateway.authoriser import Unreachable, Upstream
@@ -48,7 +49,7 @@ from emberbox.machine.connections import connector
 from emberbox.machine.guests import GuestHost
 from emberbox.model.errors import EmberboxError, HostError, ServiceError
 from emberbox.settings import Settings
-from emberbox.spec.models import LOGS, MICROVMS
+from emberbox.spec.models import EMBERBOX, LOGS, MICROVMS
 from emberbox.store.client_tokens import ClientTokenStore
 from emberbox.store.database import Database
 from emberbox.store.images import ImageStore
@@ -161,8 +162,11 @@ class _Server:
             "gateway": self._gateway,
             "ca_bundle": str(self._ca_bundle),
             "accelerator": self._accelerator,
-            "network": "user" if self._network is None else "tap",
+            "network": self._network_kind(),
         }
+
+    def _network_kind(self) -> str:
+        return "user" if self._network is None else "tap"
 
     async def start(self) -> None:
         """Start everything, in the order of need."""
@@ -211,6 +215,7 @@ class _Server:
             | TagService(finder, images).handlers()
             | microvms.handlers(),
             LOGS: LogService(log_store, pages, settings.region).handlers(),
+            EMBERBOX: ServerInfo(settings.region, self._accelerator, self._network_kind()).handlers(),
         }
         await self._start_api(handlers)
 

@@ -8,6 +8,7 @@ refusal, whoever makes it, becomes an answer in `_refuse`.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 import uuid
@@ -27,10 +28,11 @@ from emberbox.api.validate import validate_parameters
 from emberbox.model.caller import Caller, Handler
 from emberbox.model.errors import InternalError, ServiceError
 from emberbox.spec.models import SERVICES, operation_names
+from emberbox.spec.openapi import render_openapi
 
 log = logging.getLogger(__name__)
 
-_HEALTHY: Final = Answer(200, {"content-type": "application/json"}, b'{"status":"ok"}')
+_JSON: Final = {"content-type": "application/json"}
 
 
 def _utc_now() -> datetime:
@@ -78,12 +80,16 @@ class _Api:
         self._region = region
         self._clock = clock
         self._router = Router(SERVICES)
+        self._public = {
+            "/health": Answer(200, _JSON, b'{"status":"ok"}'),
+            "/emberbox/openapi.json": Answer(200, _JSON, json.dumps(render_openapi(), indent=1).encode()),
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _answer_lifespan(receive, send)
-        elif scope["type"] == "http" and (scope["method"], scope["path"]) == ("GET", "/health"):
-            await send_answer(_HEALTHY, send)
+        elif scope["type"] == "http" and scope["method"] == "GET" and scope["path"] in self._public:
+            await send_answer(self._public[scope["path"]], send)
         elif scope["type"] == "http":
             await self._answer_http(scope, receive, send)
         else:

@@ -21,11 +21,12 @@ from botocore.credentials import Credentials
 
 from emberbox.api.errors import AuthenticationError
 from emberbox.api.http import HttpRequest
+from emberbox.spec.models import SERVICES, load_service
 
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
 MAX_SKEW: Final = timedelta(minutes=5)
 MAX_EXPIRES_S: Final = 7 * 24 * 3600
-SIGNING_NAMES: Final = frozenset({"lambda", "logs"})
+SIGNING_NAMES: Final = frozenset(load_service(name).signing_name for name in SERVICES)
 
 _DATE_FORMAT: Final = "%Y%m%dT%H%M%SZ"
 _DATE: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z", re.ASCII)

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import BotoCoreError, ClientError
 
 from emberbox.model.errors import HostError
+from emberbox.spec.models import DATA_PATH
 
 PROFILE = "emberbox"
 _CONNECT_TIMEOUT_S = 2.0
@@ -49,11 +50,14 @@ class Server:
     secret_access_key: str = field(repr=False)
 
     def client(self, service: str) -> Any:
-        """Return a boto3 client of this server: `lambda-microvms`, `logs` or `s3`."""
+        """Return a boto3 client of this server: `lambda-microvms`, `lambda-core`, `logs`, `s3` or `emberbox`."""
         import boto3
+        import botocore.session
         from botocore.config import Config
 
-        return boto3.client(
+        session = botocore.session.get_session()
+        session.get_component("data_loader").search_paths.append(str(DATA_PATH))
+        return boto3.Session(botocore_session=session).client(
             service,
             region_name=self.region,
             endpoint_url=self.s3_url if service == "s3" else self.api_url,

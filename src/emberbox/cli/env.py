@@ -13,6 +13,7 @@ import typer
 
 from emberbox.cli.context import Server, get_server
 from emberbox.settings import load
+from emberbox.spec.models import DATA_PATH
 
 
 class Format(StrEnum):
@@ -32,7 +33,10 @@ def env(
 
 
 def variables(server: Server) -> dict[str, str]:
-    """Return the environment; the SDKs name a service's variable by its service id, upper case."""
+    """Return the environment; the SDKs name a service's variable by its service id, upper case.
+
+    AWS_DATA_PATH leads boto3 and the AWS CLI to the model of Emberbox's own service: `aws emberbox describe-server`.
+    """
     return {
         "AWS_ACCESS_KEY_ID": server.access_key_id,
         "AWS_SECRET_ACCESS_KEY": server.secret_access_key,
@@ -42,6 +46,8 @@ def variables(server: Server) -> dict[str, str]:
         "AWS_ENDPOINT_URL_LAMBDA_CORE": server.api_url,
         "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": server.api_url,
         "AWS_ENDPOINT_URL_S3": server.s3_url,
+        "AWS_ENDPOINT_URL_EMBERBOX": server.api_url,
+        "AWS_DATA_PATH": str(DATA_PATH),
         "EMBERBOX_GATEWAY": server.gateway,
         "EMBERBOX_CA_BUNDLE": str(server.ca_bundle),
     }

@@ -1,11 +1,13 @@
 """The AWS service models: loading them, and the questions about them that other parts ask.
 
-The models are data of the package `botocore`; nothing here lists operations, shapes or limits by hand.
+AWS's models are data of the package `botocore`, and Emberbox's own service has one in the same form under `data/`:
+nothing here lists operations, shapes or limits by hand.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 from botocore.loaders import Loader
@@ -14,7 +16,11 @@ from botocore.model import OperationModel, ServiceModel, Shape
 MICROVMS: Final = "lambda-microvms"
 CORE: Final = "lambda-core"
 LOGS: Final = "logs"
-SERVICES: Final = (MICROVMS, CORE, LOGS)
+EMBERBOX: Final = "emberbox"
+SERVICES: Final = (MICROVMS, CORE, LOGS, EMBERBOX)
+
+DATA_PATH: Final = Path(__file__).parent / "data"
+"""Where Emberbox's own model is, for botocore's loader (and for clients: AWS_DATA_PATH)."""
 
 # One meaning, spelled differently by different services. Our own errors use the first spelling of each row
 # that they know; an operation that declares another spelling of the same row is answered with that one.
@@ -35,13 +41,13 @@ def load_service(name: str) -> ServiceModel:
         name: botocore's name of the service, for example `lambda-microvms`.
 
     Returns:
-        The model of the newest API version that botocore ships. Models in `~/.aws/models` are not looked
+        The model of the newest API version that botocore or Emberbox ships. Models in `~/.aws/models` are not looked
         at: what the server speaks must not depend on who started it.
 
     Raises:
-        botocore.exceptions.UnknownServiceError: botocore has no such service.
+        botocore.exceptions.UnknownServiceError: there is no such service.
     """
-    loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
+    loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH, str(DATA_PATH)], include_default_search_paths=False)
     return ServiceModel(loader.load_service_model(name, "service-2"), name)
 
 
