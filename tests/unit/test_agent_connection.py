@@ -209,7 +209,7 @@ async def test_a_large_write_waits_for_the_guests_window(tmp_path: Path) -> None
     async with connected(tmp_path, take_slowly) as (agent, fake):
         stream = await agent.open_stream(80, 5)
         writing = asyncio.create_task(stream.write(b"x" * (STREAM_WINDOW_BYTES + 10)))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while sum(sizes) < STREAM_WINDOW_BYTES:  # noqa: ASYNC110 - the other side counts
                 await asyncio.sleep(0.01)
         assert not writing.done()

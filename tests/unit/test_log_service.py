@@ -127,7 +127,7 @@ async def test_the_writer_stores_without_being_closed(store: LogStore) -> None:
     writer = LogWriter(store)
     writer.start()
     writer.write("g", "s", "x")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not store.events("g", None, 0, 1):  # noqa: ASYNC110 - it writes in its own time
             await asyncio.sleep(0.01)
     await writer.close()

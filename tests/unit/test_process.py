@@ -47,7 +47,7 @@ async def test_what_runs_too_long_is_ended_with_its_children(tmp_path: Path) -> 
         await process.run(["sh", "-c", script], timeout=1)
     assert caught.value.returncode is None
     pid = int((tmp_path / "pid").read_text())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while Path(f"/proc/{pid}").exists():
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
                 break
@@ -56,7 +56,7 @@ async def test_what_runs_too_long_is_ended_with_its_children(tmp_path: Path) -> 
 
 async def test_a_cancelled_run_ends_the_tool(tmp_path: Path) -> None:
     task = asyncio.create_task(process.run(["sh", "-c", f"echo $$ > {tmp_path}/pid; exec sleep 600"]))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()):  # noqa: ASYNC110 - a shell writes it
             await asyncio.sleep(0.01)
     task.cancel()

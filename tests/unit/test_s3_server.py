@@ -139,7 +139,7 @@ async def test_objects_and_service_survive_the_servers_death(world: World) -> No
     s3.put_object(Bucket="kept", Key="k", Body=b"kept")
     first = world.pid
     os.kill(first, signal.SIGKILL)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             try:
                 if world.pid != first and s3.get_object(Bucket="kept", Key="k")["Body"].read() == b"kept":

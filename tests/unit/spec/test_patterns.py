@@ -76,7 +76,7 @@ def test_no_pattern_of_the_models_backtracks_catastrophically(hang_guard: None) 
         "arn:aws:iam::123456789012:role/",
         "s3://a",
     ]
-    texts = [stem + filler * 20_000 + "\n" for stem in stems for filler in ("a", "-", "/", "a|", ".a", "1:")]
+    texts = [stem + filler * 5_000 + "\n" for stem in stems for filler in ("a", "-", "/", "a|", ".a", "1:")]
     for pattern in EVERY_PATTERN:
         compiled = compile_pattern(pattern)
         for text in texts:
