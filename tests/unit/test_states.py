@@ -10,16 +10,28 @@ from typing import Any
 import pytest
 from botocore.session import get_session
 
+from emberbox.model.actions import (
+    CONNECTOR_VERDICTS,
+    IMAGE_VERDICTS,
+    VERSION_VERDICTS,
+    ConnectorAction,
+    ImageAction,
+    VersionAction,
+)
 from emberbox.model.sizes import SIZES
 from emberbox.model.states import (
     BUILD_TRANSITIONS,
+    CONNECTOR_TRANSITIONS,
     IMAGE_TRANSITIONS,
     MICROVM_TRANSITIONS,
     VERDICTS,
+    VERSION_TRANSITIONS,
     Action,
     BuildState,
+    ConnectorState,
     ImageState,
     MicrovmState,
+    UpdateStatus,
     Verdict,
     VersionState,
     VersionStatus,
@@ -27,17 +39,19 @@ from emberbox.model.states import (
 
 
 @pytest.mark.parametrize(
-    ("states", "shape"),
+    ("states", "service", "shape"),
     [
-        (ImageState, "MicrovmImageState"),
-        (VersionState, "MicrovmImageVersionState"),
-        (VersionStatus, "MicrovmImageVersionStatus"),
-        (BuildState, "BuildState"),
-        (MicrovmState, "MicrovmState"),
+        (ImageState, "lambda-microvms", "MicrovmImageState"),
+        (VersionState, "lambda-microvms", "MicrovmImageVersionState"),
+        (VersionStatus, "lambda-microvms", "MicrovmImageVersionStatus"),
+        (BuildState, "lambda-microvms", "BuildState"),
+        (MicrovmState, "lambda-microvms", "MicrovmState"),
+        (ConnectorState, "lambda-core", "NetworkConnectorState"),
+        (UpdateStatus, "lambda-core", "NetworkConnectorLastUpdateStatus"),
     ],
 )
-def test_the_states_are_the_models(states: type[StrEnum], shape: str) -> None:
-    model = get_session().get_service_model("lambda-microvms")
+def test_the_states_are_the_models(states: type[StrEnum], service: str, shape: str) -> None:
+    model = get_session().get_service_model(service)
     assert {str(state) for state in states} == set(model.shape_for(shape).enum)
 
 
@@ -45,7 +59,9 @@ def test_the_states_are_the_models(states: type[StrEnum], shape: str) -> None:
     ("table", "states"),
     [
         (IMAGE_TRANSITIONS, ImageState),
+        (VERSION_TRANSITIONS, VersionState),
         (BUILD_TRANSITIONS, BuildState),
+        (CONNECTOR_TRANSITIONS, ConnectorState),
         (MICROVM_TRANSITIONS, MicrovmState),
     ],
 )
@@ -54,8 +70,19 @@ def test_every_state_has_its_transitions(table: Mapping[Any, frozenset[Any]], st
     assert all(targets <= set(states) for targets in table.values())
 
 
-def test_every_action_in_every_state_has_a_verdict() -> None:
-    assert set(VERDICTS) == set(itertools.product(MicrovmState, Action))
+@pytest.mark.parametrize(
+    ("verdicts", "states", "actions"),
+    [
+        (VERDICTS, MicrovmState, Action),
+        (IMAGE_VERDICTS, ImageState, ImageAction),
+        (VERSION_VERDICTS, VersionState, VersionAction),
+        (CONNECTOR_VERDICTS, ConnectorState, ConnectorAction),
+    ],
+)
+def test_every_action_in_every_state_has_a_verdict(
+    verdicts: Mapping[Any, Verdict], states: type[StrEnum], actions: type[StrEnum]
+) -> None:
+    assert set(verdicts) == set(itertools.product(states, actions))
 
 
 def test_terminated_is_the_end_and_can_be_reached_from_everywhere() -> None:
@@ -64,15 +91,37 @@ def test_terminated_is_the_end_and_can_be_reached_from_everywhere() -> None:
         assert MicrovmState.TERMINATING in MICROVM_TRANSITIONS[state]
 
 
-def test_what_is_done_the_transitions_allow() -> None:
-    targets = {
-        Action.SUSPEND: MicrovmState.SUSPENDING,
-        Action.RESUME: MicrovmState.RUNNING,
-        Action.TERMINATE: MicrovmState.TERMINATING,
-    }
-    for (state, action), verdict in VERDICTS.items():
-        if verdict is Verdict.DO:
-            assert targets[action] in MICROVM_TRANSITIONS[state], (state, action)
+@pytest.mark.parametrize(
+    ("verdicts", "transitions", "targets"),
+    [
+        (
+            VERDICTS,
+            MICROVM_TRANSITIONS,
+            {
+                Action.SUSPEND: MicrovmState.SUSPENDING,
+                Action.RESUME: MicrovmState.RUNNING,
+                Action.TERMINATE: MicrovmState.TERMINATING,
+            },
+        ),
+        (
+            IMAGE_VERDICTS,
+            IMAGE_TRANSITIONS,
+            {
+                ImageAction.UPDATE: ImageState.UPDATING,
+                ImageAction.DELETE: ImageState.DELETING,
+                ImageAction.DELETE_VERSION: ImageState.UPDATING,
+            },
+        ),
+        (VERSION_VERDICTS, VERSION_TRANSITIONS, {VersionAction.DELETE: VersionState.DELETING}),
+        (CONNECTOR_VERDICTS, CONNECTOR_TRANSITIONS, {ConnectorAction.DELETE: ConnectorState.DELETING}),
+    ],
+)
+def test_what_is_done_the_transitions_allow(
+    verdicts: Mapping[Any, Verdict], transitions: Mapping[Any, frozenset[Any]], targets: Mapping[Any, Any]
+) -> None:
+    for (state, action), verdict in verdicts.items():
+        if verdict is Verdict.DO and action in targets:
+            assert targets[action] in transitions[state], (state, action)
 
 
 def test_sizes_grow_fourfold_to_their_peak() -> None:

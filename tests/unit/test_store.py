@@ -106,13 +106,61 @@ def test_a_build_moves_only_along_its_arrows(database: Database) -> None:
     store = ImageStore(database)
     image, version, build = new_image()
     store.add(image, version, build, None)
-    assert not store.change_build(build.id, BuildState.SUCCESSFUL)
-    assert store.change_build(build.id, BuildState.IN_PROGRESS)
-    assert store.change_build(build.id, BuildState.SUCCESSFUL, sizes={"codeInstallSizeInBytes": 5_000_000_000})
-    assert not store.change_build(build.id, BuildState.FAILED, "late")
+    store.finish_build(build, NOW, sizes={"codeInstallSizeInBytes": 1})
+    assert store.list_builds(image.id, "1.0") == [build]
+    assert store.find(image.arn) == image
+    for _ in range(2):  # a restart begins it again
+        store.begin_build(build, NOW)
+    store.finish_build(build, NOW, sizes={"codeInstallSizeInBytes": 5_000_000_000})
+    store.finish_build(build, NOW, reason="late")
     (stored,) = store.list_builds(image.id, "1.0")
     assert (stored.state, stored.state_reason) == (BuildState.SUCCESSFUL, None)
     assert stored.sizes == {"codeInstallSizeInBytes": 5_000_000_000}
+
+
+@pytest.mark.parametrize(
+    ("reason", "first", "later", "status"),
+    [
+        (None, ImageState.CREATED, ImageState.UPDATED, VersionStatus.ACTIVE),
+        ("S3_NO_SUCH_KEY", ImageState.CREATE_FAILED, ImageState.UPDATE_FAILED, VersionStatus.INACTIVE),
+    ],
+)
+def test_a_build_settles_its_version_and_its_image_with_it(
+    database: Database, reason: str | None, first: ImageState, later: ImageState, status: VersionStatus
+) -> None:
+    store = ImageStore(database)
+    image, version, build = new_image()
+    store.add(image, version, build, None)
+    second = replace(version, version="2.0"), replace(build, id=str(uuid.uuid4()), version="2.0")
+    assert not store.add_version(*second, None)  # the first is not settled
+    for number, (one, state) in enumerate([(build, first), (second[1], later)], start=1):
+        store.begin_build(one, NOW)
+        store.finish_build(one, NOW, reason=reason)
+        settled, found = store.find(image.arn), store.find_version(image.id, one.version)
+        assert settled is not None and found is not None  # noqa: PT018
+        assert (settled.state, found.status) == (state, status)
+        latest = settled.latest_active_version if reason is None else settled.latest_failed_version
+        assert latest == f"{number}.0"
+        if number == 1:
+            assert store.add_version(*second, None)
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_a_version_is_deleted_whole_or_stays_visible(database: Database, removed: bool) -> None:
+    store = ImageStore(database)
+    image, version, build = new_image()
+    store.add(image, version, build, None)
+    assert not store.begin_to_delete_version(image.id, "1.0", NOW)
+    store.begin_build(build, NOW)
+    store.finish_build(build, NOW)
+    assert store.begin_to_delete_version(image.id, "1.0", NOW)
+    deleting = store.find(image.arn)
+    assert deleting is not None
+    assert (deleting.state, deleting.latest_active_version) == (ImageState.UPDATING, None)
+    store.finish_deleting_version(image.id, "1.0", NOW, removed=removed)
+    left = [found.state for found in store.list_versions(image.id)]
+    assert left == ([] if removed else [VersionState.DELETE_FAILED])
+    assert len(store.list_builds(image.id, "1.0")) == len(left)
 
 
 def test_an_image_under_construction_cannot_be_deleted(database: Database) -> None:
@@ -125,16 +173,6 @@ def test_an_image_under_construction_cannot_be_deleted(database: Database) -> No
     store.remove(image.id)
     assert store.find(image.arn) is None
     assert store.list_builds(image.id, "1.0") == []
-
-
-def test_a_successful_version_becomes_active(database: Database) -> None:
-    store = ImageStore(database)
-    image, version, build = new_image()
-    store.add(image, version, build, None)
-    store.finish_version(image.id, "1.0", VersionState.SUCCESSFUL, NOW)
-    finished = store.find_version(image.id, "1.0")
-    assert finished is not None
-    assert (finished.state, finished.status) == (VersionState.SUCCESSFUL, VersionStatus.ACTIVE)
 
 
 def test_pages_of_images_go_from_new_to_old(database: Database) -> None:

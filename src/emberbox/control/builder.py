@@ -14,7 +14,7 @@ from emberbox.images.pipeline import BuildPlan, Pipeline
 from emberbox.machine.snapshot import ImageSnapshot, load_image_snapshot
 from emberbox.model.errors import BuildError, HostError
 from emberbox.model.records import Build, Image, ImageVersion
-from emberbox.model.states import BuildState, ImageState, VersionState
+from emberbox.model.states import BuildState, ImageState
 from emberbox.store.images import ImageStore
 
 log = logging.getLogger(__name__)
@@ -84,9 +84,7 @@ class Builder:
 
     async def _run(self, image: Image, version: ImageVersion, build: Build) -> None:
         async with self._slots:
-            now = datetime.now(UTC)
-            self._store.change_build(build.id, BuildState.IN_PROGRESS)
-            self._store.finish_version(image.id, version.version, VersionState.IN_PROGRESS, now)
+            self._store.begin_build(build, datetime.now(UTC))
             group = build_log_group(image.name, version.request)
             try:
                 snapshot = self._published(image, version) or await self._pipeline.run(
@@ -94,9 +92,9 @@ class Builder:
                 )
             except BuildError as error:
                 log.info("the build of %s failed: %s", image.name, error)
-                self._finish_failed(image, version, build, error)
+                self._store.finish_build(build, datetime.now(UTC), reason=error.reason)
             else:
-                self._finish_successful(image, version, build, snapshot)
+                self._store.finish_build(build, datetime.now(UTC), sizes=snapshot.sizes())
 
     def _published(self, image: Image, version: ImageVersion) -> ImageSnapshot | None:
         """Return the snapshot that a build finished before the server could say so."""
@@ -125,21 +123,3 @@ class Builder:
             destination=self.snapshot_directory(image.id, version.version),
             scratch=self._home / "builds" / build.id,
         )
-
-    def _finish_successful(self, image: Image, version: ImageVersion, build: Build, snapshot: ImageSnapshot) -> None:
-        now = datetime.now(UTC)
-        self._store.change_build(build.id, BuildState.SUCCESSFUL, sizes=snapshot.sizes())
-        self._store.finish_version(image.id, version.version, VersionState.SUCCESSFUL, now)
-        self._settle(image, ImageState.CREATED, ImageState.UPDATED, latest_active_version=version.version)
-
-    def _finish_failed(self, image: Image, version: ImageVersion, build: Build, error: BuildError) -> None:
-        now = datetime.now(UTC)
-        self._store.change_build(build.id, BuildState.FAILED, error.reason)
-        self._store.finish_version(image.id, version.version, VersionState.FAILED, now)
-        self._settle(image, ImageState.CREATE_FAILED, ImageState.UPDATE_FAILED, latest_failed_version=version.version)
-
-    def _settle(self, image: Image, first: ImageState, later: ImageState, **columns: str) -> None:
-        """Move the image on: to `first` after its first build, to `later` after any other."""
-        now = datetime.now(UTC)
-        if not self._store.change_state(image.id, first, now, **columns):
-            self._store.change_state(image.id, later, now, **columns)

@@ -54,6 +54,16 @@ def check_tags(tags: Mapping[str, str]) -> None:
             raise ValidationError(f"Tag key '{key}' is reserved: keys must not begin with {RESERVED_PREFIX}")
 
 
+def refuse_kms_key(parameters: Mapping[str, Any]) -> None:
+    """Refuse a KMS key: there is none here to encrypt a snapshot with, and ignoring it would be a lie.
+
+    Raises:
+        ValidationError: one is given.
+    """
+    if "kmsKeyIdentifier" in parameters:
+        raise ValidationError("KMS keys are not available here. Leave kmsKeyIdentifier out.")
+
+
 def check_image_request(parameters: Mapping[str, Any], region: str) -> dict[str, Any]:
     """Return the build request with its defaults filled in.
 
@@ -67,6 +77,7 @@ def check_image_request(parameters: Mapping[str, Any], region: str) -> dict[str,
     _check_environment(parameters)
     _check_hooks(parameters.get("hooks") or {})
     _check_architecture(parameters)
+    refuse_kms_key(parameters)
     check_tags(parameters.get("tags") or {})
     connectors = parameters.get("egressNetworkConnectors")
     request["egressNetworkConnectors"] = (

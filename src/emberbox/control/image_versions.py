@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -12,11 +11,12 @@ from typing import Any
 from emberbox.control.builder import Builder
 from emberbox.control.idempotency import find_earlier, new_token
 from emberbox.control.image_rules import check_image_request
-from emberbox.control.images import ImageFinder, show_image, show_version
+from emberbox.control.images import ImageFinder, remove_tree, show_image, show_version
+from emberbox.model.actions import IMAGE_VERDICTS, VERSION_VERDICTS, ImageAction, VersionAction
 from emberbox.model.caller import Caller, Handler
 from emberbox.model.errors import ConflictError, ValidationError
 from emberbox.model.records import Build, Image, ImageVersion
-from emberbox.model.states import BuildState, ImageState, VersionState, VersionStatus
+from emberbox.model.states import BuildState, ImageState, Verdict, VersionState, VersionStatus
 from emberbox.store.client_tokens import ClientTokenStore
 from emberbox.store.images import ImageStore
 from emberbox.store.microvms import MicrovmStore
@@ -66,6 +66,8 @@ class ImageVersionService:
         if earlier is not None:
             return self._show_updated(image.id, earlier)
         request = check_image_request(parameters, self._region)
+        if IMAGE_VERDICTS[image.state, ImageAction.UPDATE] is not Verdict.DO:
+            raise _busy(image)
         now = datetime.now(UTC)
         name = _next_version(self._store.list_versions(image.id))
         version = ImageVersion(image.id, name, VersionState.PENDING, VersionStatus.INACTIVE, request, now, now)
@@ -86,12 +88,15 @@ class ImageVersionService:
         """UpdateMicrovmImageVersion: allow or refuse new launches of a version."""
         image, version = self._finder.find_version(caller, parameters)
         status = VersionStatus(parameters["status"])
-        if status is VersionStatus.ACTIVE and version.state is not VersionState.SUCCESSFUL:
-            raise ValidationError(
-                f"MicroVM image version {version.version} is in state {version.state}; "
-                "only a SUCCESSFUL version can be made ACTIVE"
-            )
-        self._store.set_version_status(image.id, version.version, status, datetime.now(UTC))
+        action = VersionAction.ACTIVATE if status is VersionStatus.ACTIVE else VersionAction.DEACTIVATE
+        match VERSION_VERDICTS[version.state, action]:
+            case Verdict.REFUSE:
+                raise ValidationError(
+                    f"MicroVM image version {version.version} is in state {version.state}; "
+                    "only a SUCCESSFUL version can be made ACTIVE"
+                )
+            case Verdict.DO:
+                self._store.set_version_status(image.id, version.version, status, datetime.now(UTC))
         image, version = self._finder.find_version(caller, parameters)
         return show_version(image, version)
 
@@ -103,16 +108,17 @@ class ImageVersionService:
             "imageVersion": version.version,
             "state": VersionState.DELETING,
         }
-        if version.state is VersionState.DELETING:
+        verdict = VERSION_VERDICTS[version.state, VersionAction.DELETE]
+        if verdict is Verdict.IGNORE:
             return answer
+        if verdict is Verdict.CONFLICT or IMAGE_VERDICTS[image.state, ImageAction.DELETE_VERSION] is not Verdict.DO:
+            raise _busy(image)
         if len(self._store.list_versions(image.id)) == 1:
             raise ValidationError("Cannot delete the last version of a MicroVM image. Delete the image instead.")
         if self._microvms.count_live(image.id, version.version):
             raise ValidationError("Cannot delete microvm image version with running microvms.")
-        now = datetime.now(UTC)
-        if not self._store.change_state(image.id, ImageState.UPDATING, now):
+        if not self._store.begin_to_delete_version(image.id, version.version, datetime.now(UTC)):
             raise _busy(image)
-        self._store.finish_version(image.id, version.version, VersionState.DELETING, now)
         self._remove_in_background(image, version.version)
         return answer
 
@@ -129,10 +135,8 @@ class ImageVersionService:
         task.add_done_callback(self._tasks.discard)
 
     async def _remove(self, image: Image, version: str) -> None:
-        directory = self._builder.snapshot_directory(image.id, version)
-        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
-        self._store.remove_version(image.id, version)
-        self._store.change_state(image.id, ImageState.UPDATED, datetime.now(UTC))
+        removed = await asyncio.to_thread(remove_tree, self._builder.snapshot_directory(image.id, version))
+        self._store.finish_deleting_version(image.id, version, datetime.now(UTC), removed=removed)
 
     async def close(self) -> None:
         """Wait for deletions under way."""

@@ -16,11 +16,12 @@ from emberbox.control.idempotency import find_earlier, new_token
 from emberbox.control.image_rules import ARCHITECTURE, check_image_request
 from emberbox.control.paging import DEFAULT_PAGE, PageTokens, slice_page
 from emberbox.images.managed import MANAGED_IMAGES, MANAGED_VERSION
+from emberbox.model.actions import IMAGE_VERDICTS, ImageAction
 from emberbox.model.arns import check_image_arn, image_arn, managed_image_arn
 from emberbox.model.caller import Caller, Handler
 from emberbox.model.errors import ConflictError, NotFoundError, ValidationError
 from emberbox.model.records import Build, Image, ImageVersion
-from emberbox.model.states import BuildState, ImageState, VersionState, VersionStatus
+from emberbox.model.states import BuildState, ImageState, Verdict, VersionState, VersionStatus
 from emberbox.store.client_tokens import ClientTokenStore
 from emberbox.store.images import ImageStore
 from emberbox.store.microvms import MicrovmStore
@@ -29,7 +30,6 @@ log = logging.getLogger(__name__)
 
 FIRST_VERSION: Final = "1.0"
 CHIPSET, CHIPSET_GENERATION = "INTEL", "1"
-_UNSETTLED: Final = (ImageState.UPDATING,)
 
 
 class ImageFinder:
@@ -188,14 +188,17 @@ class ImageService:
         """DeleteMicrovmImage: refused while microVMs of it exist; the files go in the background."""
         image = self._finder.find(caller, parameters)
         answer = {"imageIdentifier": image.arn, "state": ImageState.DELETING}
-        if image.state is ImageState.DELETING:
-            return answer
-        if image.state in _UNSETTLED:
-            raise ConflictError(f"MicroVM Image is already in state: {image.state}")
+        match IMAGE_VERDICTS[image.state, ImageAction.DELETE]:
+            case Verdict.IGNORE:
+                return answer
+            case Verdict.CONFLICT:
+                raise ConflictError(f"MicroVM Image is already in state: {image.state}")
+            case Verdict.REFUSE:
+                raise ValidationError(f"Cannot delete MicroVM image in its current state: {image.state}")
         if self._microvms.count_live(image.id):
             raise ValidationError("Cannot delete microvm image with running microvms.")
         if not self._store.change_state(image.id, ImageState.DELETING, datetime.now(UTC)):
-            raise ValidationError(f"Cannot delete MicroVM image in its current state: {image.state}")
+            raise ConflictError(f"MicroVM Image is already in state: {image.state}")
         self._remove_in_background(image)
         return answer
 
@@ -210,8 +213,10 @@ class ImageService:
         task.add_done_callback(self._tasks.discard)
 
     async def _remove(self, image: Image) -> None:
-        await asyncio.to_thread(shutil.rmtree, self._home / "images" / image.id, ignore_errors=True)
-        self._store.remove(image.id)
+        if await asyncio.to_thread(remove_tree, self._home / "images" / image.id):
+            self._store.remove(image.id)
+        else:
+            self._store.change_state(image.id, ImageState.DELETE_FAILED, datetime.now(UTC))
 
     async def close(self) -> None:
         """Wait for deletions under way."""
@@ -275,9 +280,22 @@ class ImageService:
         return {"items": page, "nextToken": token}
 
 
+def remove_tree(directory: Path) -> bool:
+    """Remove a directory with all it holds; False, and a line in the log, where that cannot be done."""
+    try:
+        shutil.rmtree(directory)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        log.error("%s cannot be removed: %s; delete the image or version again once it can be", directory, error)
+        return False
+    return True
+
+
 def show_image(image: Image, *, brief: bool = False) -> dict[str, Any]:
     """Return an image as the API shows it; list items lack `updatedAt`."""
     shown = {
+        "id": image.id,
         "imageArn": image.arn,
         "name": image.name,
         "state": image.state,
@@ -299,6 +317,7 @@ def show_version(image: Image, version: ImageVersion) -> dict[str, Any]:
         "createdAt": version.created_at,
         "updatedAt": version.updated_at,
         "tags": image.tags or None,
+        "versionStateTimeBucket": f"{version.state}#{version.updated_at:%y%m%d%H}",
     }
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from emberbox.control.idempotency import find_earlier, new_token
-from emberbox.control.image_rules import build_log_group, find_hook
+from emberbox.control.image_rules import build_log_group, find_hook, refuse_kms_key
 from emberbox.control.paging import DEFAULT_PAGE, PageTokens
 from emberbox.control.runner import ENDED_BY_CALLER, MicrovmRunner, RunnerContext
 from emberbox.control.tokens import PortGrant, TokenKeys
@@ -197,6 +197,7 @@ class MicrovmService:
     def _check_run(self, parameters: dict[str, Any], version: ImageVersion) -> dict[str, Any]:
         if parameters.get("runHookPayload") and find_hook(version.request, "run") is None:
             raise ValidationError("The run hook must be enabled in the MicroVM image to pass the run hook payload.")
+        refuse_kms_key(parameters)
         if (parameters.get("logging") or {}).get("cloudWatch") and "executionRoleArn" not in parameters:
             raise ValidationError("Logging cannot be enabled without providing executionRoleArn")
         duration = parameters.get("maximumDurationInSeconds") or MAXIMUM_DURATION_S
@@ -272,7 +273,7 @@ class MicrovmService:
         """Return the runner when there is something to do, None when the action changes nothing."""
         microvm = self._find(caller, parameters["microvmIdentifier"])
         match VERDICTS[microvm.state, action]:
-            case Verdict.ENDED:
+            case Verdict.ENDED | Verdict.REFUSE:
                 raise ValidationError(f"The MicroVM {microvm.id} has been terminated and its state cannot be changed.")
             case Verdict.CONFLICT:
                 raise ConflictError(f"The MicroVM {microvm.id} is in state {microvm.state}; wait until it has settled.")

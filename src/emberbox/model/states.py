@@ -1,11 +1,14 @@
 """The state machines, as tables.
 
 The states are the service model's (enums `MicrovmImageState`, `MicrovmImageVersionState`,
-`MicrovmImageVersionStatus`, `BuildState`, `MicrovmState`); the arrows come from the fact dossier, section 1.
+`MicrovmImageVersionStatus`, `BuildState`, `MicrovmState`, `NetworkConnectorState`); the arrows come from the fact
+dossier, sections 1 and 8.2.
 
-    image     CREATING ─► CREATED | CREATE_FAILED;   settled ─► DELETING ─► gone
-    version   PENDING ─► IN_PROGRESS ─► SUCCESSFUL | FAILED
+    image     CREATING ─► CREATED | CREATE_FAILED;   settled ─► UPDATING ─► UPDATED | UPDATE_FAILED
+              settled ─► DELETING ─► gone | DELETE_FAILED
+    version   PENDING ─► IN_PROGRESS ─► SUCCESSFUL | FAILED ─► DELETING ─► gone | DELETE_FAILED
     build     PENDING ─► IN_PROGRESS ─► SUCCESSFUL | FAILED
+    connector PENDING ─► ACTIVE | FAILED;   any but PENDING ─► DELETING ─► gone | DELETE_FAILED
     microVM   PENDING ─► RUNNING ◄─► SUSPENDED (over SUSPENDING);   any ─► TERMINATING ─► TERMINATED
 """
 
@@ -69,6 +72,25 @@ class MicrovmState(StrEnum):
     TERMINATED = "TERMINATED"
 
 
+class ConnectorState(StrEnum):
+    """State of a network connector, and of each of its versions."""
+
+    PENDING = "PENDING"
+    ACTIVE = "ACTIVE"
+    INACTIVE = "INACTIVE"
+    FAILED = "FAILED"
+    DELETING = "DELETING"
+    DELETE_FAILED = "DELETE_FAILED"
+
+
+class UpdateStatus(StrEnum):
+    """How the last update of a network connector went."""
+
+    IN_PROGRESS = "InProgress"
+    SUCCESSFUL = "Successful"
+    FAILED = "Failed"
+
+
 IMAGE_TRANSITIONS: Final[Mapping[ImageState, frozenset[ImageState]]] = {
     ImageState.CREATING: frozenset({ImageState.CREATED, ImageState.CREATE_FAILED}),
     ImageState.CREATED: frozenset({ImageState.UPDATING, ImageState.DELETING}),
@@ -81,11 +103,30 @@ IMAGE_TRANSITIONS: Final[Mapping[ImageState, frozenset[ImageState]]] = {
     ImageState.DELETED: frozenset(),
 }
 
+VERSION_TRANSITIONS: Final[Mapping[VersionState, frozenset[VersionState]]] = {
+    VersionState.PENDING: frozenset({VersionState.IN_PROGRESS, VersionState.FAILED}),
+    VersionState.IN_PROGRESS: frozenset({VersionState.SUCCESSFUL, VersionState.FAILED}),
+    VersionState.SUCCESSFUL: frozenset({VersionState.DELETING}),
+    VersionState.FAILED: frozenset({VersionState.DELETING}),
+    VersionState.DELETING: frozenset({VersionState.DELETED, VersionState.DELETE_FAILED}),
+    VersionState.DELETE_FAILED: frozenset({VersionState.DELETING}),
+    VersionState.DELETED: frozenset(),
+}
+
 BUILD_TRANSITIONS: Final[Mapping[BuildState, frozenset[BuildState]]] = {
     BuildState.PENDING: frozenset({BuildState.IN_PROGRESS, BuildState.FAILED}),
     BuildState.IN_PROGRESS: frozenset({BuildState.SUCCESSFUL, BuildState.FAILED}),
     BuildState.SUCCESSFUL: frozenset(),
     BuildState.FAILED: frozenset(),
+}
+
+CONNECTOR_TRANSITIONS: Final[Mapping[ConnectorState, frozenset[ConnectorState]]] = {
+    ConnectorState.PENDING: frozenset({ConnectorState.ACTIVE, ConnectorState.FAILED}),
+    ConnectorState.ACTIVE: frozenset({ConnectorState.INACTIVE, ConnectorState.DELETING}),
+    ConnectorState.INACTIVE: frozenset({ConnectorState.ACTIVE, ConnectorState.DELETING}),
+    ConnectorState.FAILED: frozenset({ConnectorState.DELETING}),
+    ConnectorState.DELETING: frozenset({ConnectorState.DELETE_FAILED}),
+    ConnectorState.DELETE_FAILED: frozenset({ConnectorState.DELETING}),
 }
 
 MICROVM_TRANSITIONS: Final[Mapping[MicrovmState, frozenset[MicrovmState]]] = {
@@ -119,11 +160,12 @@ class Action(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What becomes of an action in a state."""
+    """What becomes of an action in a state: a CONFLICT passes by itself (409), a refusal does not (400)."""
 
     DO = "do"
     IGNORE = "ignore"
     CONFLICT = "conflict"
+    REFUSE = "refuse"
     ENDED = "ended"
 
 

@@ -13,6 +13,8 @@ from typing import Any, Final
 from botocore.loaders import Loader
 from botocore.model import OperationModel, ServiceModel, Shape
 
+from emberbox.spec.undocumented import add_undocumented
+
 MICROVMS: Final = "lambda-microvms"
 CORE: Final = "lambda-core"
 LOGS: Final = "logs"
@@ -42,13 +44,14 @@ def load_service(name: str) -> ServiceModel:
 
     Returns:
         The model of the newest API version that botocore or Emberbox ships. Models in `~/.aws/models` are not looked
-        at: what the server speaks must not depend on who started it.
+        at: what the server speaks must not depend on who started it. Members that AWS sends though no model has
+        them are added.
 
     Raises:
         botocore.exceptions.UnknownServiceError: there is no such service.
     """
     loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH, str(DATA_PATH)], include_default_search_paths=False)
-    return ServiceModel(loader.load_service_model(name, "service-2"), name)
+    return ServiceModel(add_undocumented(name, loader.load_service_model(name, "service-2")), name)
 
 
 @cache

@@ -13,6 +13,7 @@ from emberbox.model.records import Build, Image, ImageVersion
 from emberbox.model.states import (
     BUILD_TRANSITIONS,
     IMAGE_TRANSITIONS,
+    VERSION_TRANSITIONS,
     BuildState,
     ImageState,
     VersionState,
@@ -44,6 +45,28 @@ def _build(row: Row[Any]) -> Build:
 
 def _columns(record: Any, names: Any) -> dict[str, Any]:
     return {column.name: getattr(record, column.name) for column in names.columns}
+
+
+def _move_image(connection: Connection, image_id: str, state: ImageState, now: datetime) -> bool:
+    sources = [source for source, targets in IMAGE_TRANSITIONS.items() if state in targets]
+    statement = update(images).where(images.c.id == image_id, images.c.state.in_(sources))
+    return connection.execute(statement.values(state=state, updated_at=now)).rowcount == 1
+
+
+def _move_version(connection: Connection, image_id: str, version: str, state: VersionState, now: datetime) -> bool:
+    """Move a version on; a successful one becomes ACTIVE by itself, any other is INACTIVE."""
+    sources = [source for source, targets in VERSION_TRANSITIONS.items() if state in targets]
+    status = VersionStatus.ACTIVE if state is VersionState.SUCCESSFUL else VersionStatus.INACTIVE
+    statement = update(versions).where(
+        versions.c.image_id == image_id, versions.c.version == version, versions.c.state.in_(sources)
+    )
+    return connection.execute(statement.values(state=state, status=status, updated_at=now)).rowcount == 1
+
+
+def _move_build(connection: Connection, build_id: str, state: BuildState, **columns: Any) -> bool:
+    sources = [source for source, targets in BUILD_TRANSITIONS.items() if state in targets]
+    statement = update(builds).where(builds.c.id == build_id, builds.c.state.in_(sources))
+    return connection.execute(statement.values(state=state, **columns)).rowcount == 1
 
 
 def _refresh_latest(connection: Connection, image_id: str) -> None:
@@ -100,13 +123,10 @@ class ImageStore:
         with self._database.transaction() as connection:
             return [_image(row) for row in connection.execute(query)]
 
-    def change_state(self, image_id: str, state: ImageState, now: datetime, **columns: str | None) -> bool:
+    def change_state(self, image_id: str, state: ImageState, now: datetime) -> bool:
         """Move an image to a state; False when the transition table does not allow it from where it is."""
-        allowed = [source for source, targets in IMAGE_TRANSITIONS.items() if state in targets]
-        statement = update(images).where(images.c.id == image_id, images.c.state.in_(allowed))
         with self._database.transaction() as connection:
-            done = connection.execute(statement.values(state=state, updated_at=now, **columns))
-        return done.rowcount == 1
+            return _move_image(connection, image_id, state, now)
 
     def remove(self, image_id: str) -> None:
         """Remove an image with its versions and builds."""
@@ -136,12 +156,9 @@ class ImageStore:
 
     def add_version(self, version: ImageVersion, build: Build, token: ClientToken | None) -> bool:
         """Store a new version with its build and make the image UPDATING; False when the image is busy."""
-        sources = [source for source, targets in IMAGE_TRANSITIONS.items() if ImageState.UPDATING in targets]
-        statement = update(images).where(images.c.id == version.image_id, images.c.state.in_(sources))
-        values = {"state": ImageState.UPDATING, "updated_at": version.created_at}
         try:
             with self._database.transaction() as connection:
-                if connection.execute(statement.values(**values)).rowcount != 1:
+                if not _move_image(connection, version.image_id, ImageState.UPDATING, version.created_at):
                     return False
                 if token is not None:
                     insert_token(connection, token)
@@ -151,13 +168,26 @@ class ImageStore:
             return False
         return True
 
-    def remove_version(self, image_id: str, version: str) -> None:
-        """Remove a version with its builds; what was the latest active one is found again."""
+    def begin_to_delete_version(self, image_id: str, version: str, now: datetime) -> bool:
+        """Make a version DELETING and its image UPDATING; False when the image is busy."""
         with self._database.transaction() as connection:
-            for table in (builds, versions):
-                where = (table.c.image_id == image_id, table.c.version == version)
-                connection.execute(delete(table).where(*where))
+            if not _move_image(connection, image_id, ImageState.UPDATING, now):
+                return False
+            _move_version(connection, image_id, version, VersionState.DELETING, now)
             _refresh_latest(connection, image_id)
+            return True
+
+    def finish_deleting_version(self, image_id: str, version: str, now: datetime, *, removed: bool) -> None:
+        """Remove a version with its builds, or say that it could not be removed; its image is UPDATED again."""
+        with self._database.transaction() as connection:
+            if removed:
+                for table in (builds, versions):
+                    where = (table.c.image_id == image_id, table.c.version == version)
+                    connection.execute(delete(table).where(*where))
+            else:
+                _move_version(connection, image_id, version, VersionState.DELETE_FAILED, now)
+            _refresh_latest(connection, image_id)
+            _move_image(connection, image_id, ImageState.UPDATED, now)
 
     def set_version_status(self, image_id: str, version: str, status: VersionStatus, now: datetime) -> None:
         """Allow or refuse launches of a version; the image's latest active one follows."""
@@ -171,31 +201,39 @@ class ImageStore:
         with self._database.transaction() as connection:
             connection.execute(update(images).where(images.c.id == image_id).values(tags=dict(tags)))
 
-    def finish_version(self, image_id: str, version: str, state: VersionState, now: datetime) -> None:
-        """Move a version on; a successful one becomes ACTIVE by itself."""
-        status = VersionStatus.ACTIVE if state is VersionState.SUCCESSFUL else VersionStatus.INACTIVE
-        statement = update(versions).where(versions.c.image_id == image_id, versions.c.version == version)
-        with self._database.transaction() as connection:
-            connection.execute(statement.values(state=state, status=status, updated_at=now))
-
     def list_builds(self, image_id: str, version: str) -> list[Build]:
         """Return the builds of a version."""
         query = select(builds).where(builds.c.image_id == image_id, builds.c.version == version)
         with self._database.transaction() as connection:
             return [_build(row) for row in connection.execute(query.order_by(builds.c.created_at, builds.c.id))]
 
-    def change_build(
-        self,
-        build_id: str,
-        state: BuildState,
-        reason: str | None = None,
-        sizes: Mapping[str, int] | None = None,
-    ) -> bool:
-        """Move a build to a state; False when the transition table does not allow it."""
-        allowed = [source for source, targets in BUILD_TRANSITIONS.items() if state in targets]
-        statement = update(builds).where(builds.c.id == build_id, builds.c.state.in_(allowed))
-        values: dict[str, Any] = {"state": state, "state_reason": reason}
-        if sizes is not None:
-            values["sizes"] = dict(sizes)
+    def begin_build(self, build: Build, now: datetime) -> None:
+        """Say that a build is in progress; one that a restart begins again is so already."""
         with self._database.transaction() as connection:
-            return connection.execute(statement.values(**values)).rowcount == 1
+            _move_build(connection, build.id, BuildState.IN_PROGRESS)
+            _move_version(connection, build.image_id, build.version, VersionState.IN_PROGRESS, now)
+
+    def finish_build(
+        self, build: Build, now: datetime, *, reason: str | None = None, sizes: Mapping[str, int] | None = None
+    ) -> None:
+        """Settle a build, its version and its image together.
+
+        Args:
+            build: the build.
+            now: the present.
+            reason: why it failed; None for a success.
+            sizes: the sizes of the snapshot, for a success.
+        """
+        failed = reason is not None
+        state = BuildState.FAILED if failed else BuildState.SUCCESSFUL
+        first, later = (
+            (ImageState.CREATE_FAILED, ImageState.UPDATE_FAILED) if failed else (ImageState.CREATED, ImageState.UPDATED)
+        )
+        with self._database.transaction() as connection:
+            size_columns = None if sizes is None else dict(sizes)
+            if not _move_build(connection, build.id, state, state_reason=reason, sizes=size_columns):
+                return
+            _move_version(connection, build.image_id, build.version, VersionState(state), now)
+            _refresh_latest(connection, build.image_id)
+            if not _move_image(connection, build.image_id, first, now):
+                _move_image(connection, build.image_id, later, now)
