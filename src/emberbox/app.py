@@ -20,7 +20,6 @@ import boto3
 from botocore.config import Config
 
 from emberbox.api.server import create_api
-from emberbox.api.sigv4 import Credential
 from emberbox.asgi import serve as serve_asgi
 from emberbox.control.builder import Builder
 from emberbox.control.image_versions import ImageVersionService
@@ -47,6 +46,7 @@ from emberbox.images.pipeline import Limits, Pipeline
 from emberbox.keys import ensure_credential
 from emberbox.machine.connections import connector
 from emberbox.machine.guests import GuestHost
+from emberbox.model.access import Credential
 from emberbox.model.errors import EmberboxError, HostError, ServiceError
 from emberbox.settings import Settings
 from emberbox.spec.models import EMBERBOX, LOGS, MICROVMS
@@ -355,7 +355,7 @@ class _Server:
         await self._running.enter_async_context(serve_asgi(app, listener, API_KEEP_ALIVE_S))
         log.info("the API is served at %s", self._api_url)
 
-    def _find_credential(self, access_key_id: str) -> Credential | None:
+    def _find_credential(self, access_key_id: str, _token: str | None) -> Credential | None:
         return self._credential if access_key_id == self._credential.access_key_id else None
 
     async def _housekeeping(self, microvms: MicrovmService) -> None:

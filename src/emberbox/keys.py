@@ -8,7 +8,7 @@ import secrets
 import string
 from pathlib import Path
 
-from emberbox.api.sigv4 import Credential
+from emberbox.model.access import Credential
 from emberbox.model.errors import HostError
 
 FILE_NAME = "credentials"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
@@ -21,6 +21,7 @@ from botocore.credentials import Credentials
 
 from emberbox.api.errors import AuthenticationError
 from emberbox.api.http import HttpRequest
+from emberbox.model.access import Credential
 from emberbox.spec.models import SERVICES, load_service
 
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
@@ -38,26 +39,11 @@ _MISMATCH: Final = (
     "Access Key and signing method. Consult the service documentation for details."
 )
 _INVALID_TOKEN: Final = "The security token included in the request is invalid."  # noqa: S105  # AWS's sentence
+_EXPIRED_TOKEN: Final = "The security token included in the request is expired"  # noqa: S105  # AWS's sentence
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """An access key and whose it is.
-
-    Attributes:
-        access_key_id: the public half.
-        secret_access_key: the secret half; never shown.
-        account_id: the 12-digit account.
-        session_token: what the client must send along, for temporary credentials; never shown.
-    """
-
-    access_key_id: str
-    secret_access_key: str = field(repr=False)
-    account_id: str
-    session_token: str | None = field(default=None, repr=False)
-
-
-CredentialSource = Callable[[str], Credential | None]
+CredentialSource = Callable[[str, str | None], Credential | None]
+"""Finds a credential by its access key id and, for temporary ones, the session token that came along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +85,7 @@ def authenticate(request: HttpRequest, credentials: CredentialSource, region: st
 
     Args:
         request: the whole request; the body's hash is part of the signature.
-        credentials: finds a credential by its access key id.
+        credentials: finds a credential.
         region: the region that a signature must be made for.
         now: the present, aware of its time zone.
 
@@ -110,11 +96,13 @@ def authenticate(request: HttpRequest, credentials: CredentialSource, region: st
     _check_scope(claim, region)
     _check_time(claim, now)
     _check_signed_headers(claim, request)
-    credential = credentials(claim.access_key_id)
+    credential = credentials(claim.access_key_id, claim.token)
     if credential is None or not _same(claim.token or "", credential.session_token or ""):
         raise AuthenticationError(_INVALID_TOKEN, "UnrecognizedClientException")
     if not _same(_expected_signature(claim, credential, request), claim.signature):
         raise AuthenticationError(_MISMATCH)
+    if credential.expires_at is not None and credential.expires_at <= now:
+        raise AuthenticationError(_EXPIRED_TOKEN, "ExpiredTokenException")
     return Identity(credential, claim.signing_name, claim.region)
 
 

@@ -105,6 +105,55 @@ client_tokens = Table(
     Column("resource_id", String(64), nullable=False),
 )
 
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+access_keys = Table(
+    "access_keys",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("account_id", String(12), nullable=False, index=True),
+    Column("user_name", String(64), nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("status", String(8), nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("account_id", String(12), primary_key=True),
+    Column("kind", String(8), primary_key=True),
+    Column("principal", String(64), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+)
+
+roles = Table(
+    "roles",
+    metadata,
+    Column("account_id", String(12), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("description", Text, nullable=False),
+    Column("s3_prefixes", JSON(none_as_null=True)),
+    Column("credentials", Text),
+    Column("updated_at", Moment, nullable=False),
+)
+
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("account_id", String(12), primary_key=True),
+    Column("code", String(64), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
 log_events = Table(
     "log_events",
     log_metadata,

@@ -137,7 +137,7 @@ async def test_our_own_faults_show_only_the_request_id(
 
 
 async def test_a_credential_source_that_fails_is_an_internal_error(calls: Calls) -> None:
-    def find(access_key_id: str) -> None:
+    def find(access_key_id: str, token: str | None) -> None:
         raise OSError("the secret store is gone")
 
     answer = await call(create_api({}, find, REGION), get_microvm("m"))

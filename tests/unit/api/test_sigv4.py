@@ -14,7 +14,8 @@ from botocore.credentials import Credentials
 
 from emberbox.api.errors import AuthenticationError
 from emberbox.api.http import HttpRequest
-from emberbox.api.sigv4 import Credential, Identity, authenticate, check_signing_name
+from emberbox.api.sigv4 import Identity, authenticate, check_signing_name
+from emberbox.model.access import Credential
 
 from .wire import AWKWARD, FIND_KEY, KEY, REGION, as_http, sign
 
@@ -249,7 +250,9 @@ def test_a_payload_hash_that_is_the_bodys_is_accepted() -> None:
 
 
 def test_temporary_credentials_need_their_token() -> None:
-    known = {TEMPORARY.access_key_id: TEMPORARY, KEY.access_key_id: KEY}.get
+    def known(access_key_id: str, _token: str | None) -> Credential | None:
+        return {TEMPORARY.access_key_id: TEMPORARY, KEY.access_key_id: KEY}.get(access_key_id)
+
     now = datetime.now(UTC)
     assert authenticate(signed(key=TEMPORARY), known, REGION, now).credential is TEMPORARY
     assert authenticate(presigned(key=TEMPORARY), known, REGION, now).credential is TEMPORARY
@@ -258,6 +261,19 @@ def test_temporary_credentials_need_their_token() -> None:
         with pytest.raises(AuthenticationError) as caught:
             authenticate(request, known, REGION, now)
         assert caught.value.error_code == "UnrecognizedClientException"
+
+
+def test_temporary_credentials_end() -> None:
+    now = datetime.now(UTC)
+    for left_s, code in ((60, None), (0, "ExpiredTokenException"), (-60, "ExpiredTokenException")):
+        key = replace(TEMPORARY, expires_at=now + timedelta(seconds=left_s))
+        if code is None:
+            assert authenticate(signed(key=key), lambda *_, key=key: key, REGION, now).credential is key
+            continue
+        with pytest.raises(AuthenticationError) as caught:
+            authenticate(signed(key=key), lambda *_, key=key: key, REGION, now)
+        assert (caught.value.error_code, caught.value.status) == (code, 403)
+        assert caught.value.message == "The security token included in the request is expired"
 
 
 def test_a_token_for_a_key_that_has_none_is_refused() -> None:
