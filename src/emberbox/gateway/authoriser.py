@@ -1,6 +1,6 @@
 """The authoriser: for every request, Envoy asks this ASGI application whether it may pass, and where to.
 
-    endpoint name + token ──► whose microVM? ──► which port? ──► wake it if need be ──► 200, and where
+    endpoint name + token ──► whose microVM? ──► which port? ──► wake it if need be ──► 200, where and how
 
 The answers' texts and codes are those of the AWS endpoint, as recorded from the service: 403 with one of
 three sentences, 400 for an unusable port, 502 with no body when nothing answers. A refusal never says why a
@@ -9,15 +9,27 @@ token failed.
 
 from __future__ import annotations
 
+import base64
 import logging
-import re
+import os
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, Final, Protocol
 
 from emberbox.control.tokens import Grant, InvalidToken, TokenKeys, is_token_shaped
+from emberbox.gateway.request import (
+    MARKER,
+    SUBPROTOCOLS_HEADER,
+    WEBSOCKET_KEY_HEADER,
+    BadRequest,
+    Headers,
+    Request,
+    read_request,
+)
+from emberbox.gateway.tls_ports import TlsPorts
 from emberbox.model.errors import EmberboxError
 
 log = logging.getLogger(__name__)
@@ -26,19 +38,15 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Headers = Iterable[tuple[bytes, bytes]]
 
-DEFAULT_PORT: Final = 8080
-# What Envoy tells of a request beside its method, path and Host.
-JUDGED_HEADERS: Final = ("x-aws-proxy-auth", "x-aws-proxy-port", "sec-websocket-protocol")
 # What the answer to Envoy is made of; envoy.py says what becomes of each.
 UPSTREAM_HEADER: Final = "x-emberbox-upstream"
 INCARNATION_HEADER: Final = "x-emberbox-incarnation"
+CLUSTER_HEADER: Final = "x-emberbox-cluster"
+SUBPROTOCOL_HEADER: Final = "x-emberbox-subprotocol"
 REQUEST_ID_HEADER: Final = "x-amzn-requestid"
+REMOVE_HEADER: Final = "x-envoy-auth-headers-to-remove"
 
-_TOKEN_HEADER, _PORT_HEADER = (name.encode() for name in JUDGED_HEADERS[:2])
-_PORT: Final = re.compile(rb"[1-9][0-9]{0,4}")
-_LAST_PORT: Final = 65535
 _SERVICE_LABEL: Final = "lambda-microvm"
 _TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
 
@@ -61,6 +69,15 @@ class Upstream:
     def authority(self) -> str:
         """Write it as `address:port`, IPv6 in brackets."""
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+class Cluster(StrEnum):
+    """How Envoy speaks to what is behind it; each has a cluster of this name."""
+
+    GUEST_HTTP1 = "guest_http1"
+    GUEST_HTTP2 = "guest_http2"  # clear text, with prior knowledge
+    GUEST_TLS = "guest_tls"  # HTTP/2 where the guest's ALPN takes it, else HTTP/1.1
+    GUEST_TLS_HTTP1 = "guest_tls_http1"
 
 
 class Unreachable(EmberboxError):  # noqa: N818  # the name that implementations of Directory raise
@@ -117,35 +134,41 @@ class Authoriser:
         self._directory = directory
         self._keys = keys
         self._suffix = f".{region}.{domain}".lower()
+        self._tls_ports = TlsPorts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's shape
         """Answer Envoy: 200 and where to, or the refusal that the client gets."""
         assert scope["type"] == "http"
         try:
-            upstream = await self._judge(scope["headers"])
+            headers = await self._judge(scope["headers"])
         except _Refusal as refusal:
             await _answer(send, refusal.status, [_TEXT] if refusal.text else [], refusal.text.encode())
         except Exception:
             log.exception("a request could not be judged")
             await _answer(send, 500, [], b"")
         else:
-            await _answer(send, 200, _passes(upstream), b"")
+            await _answer(send, 200, headers, b"")
 
-    async def _judge(self, headers: Headers) -> Upstream:
-        request = _Request.read(headers)
+    async def _judge(self, headers: Headers) -> list[tuple[bytes, bytes]]:
+        request = read_request(headers)
         grant = self._authenticate(request)
-        port = _port_of(request)
+        try:
+            port = request.port()
+        except BadRequest as error:
+            raise _Refusal(400, str(error)) from None
         if not grant.ports.allows(port):
             raise _Refusal(403, "Access to port denied")
         if grant.kind != "application":
             raise _Refusal(502)  # a shell's token opens no HTTP; the shell ingress will branch off here
         try:
-            return await self._directory.connect(grant.microvm_id, port)
+            upstream = await self._directory.connect(grant.microvm_id, port)
         except Unreachable as error:
             log.debug("microVM %s, port %d: %s", grant.microvm_id, port, error)
             raise _Refusal(502) from None
+        is_tls = await self._tls_ports.speaks_tls(grant.microvm_id, port, (upstream.address, upstream.port))
+        return _passes(upstream, _choose_cluster(request, is_tls)) + _websocket_headers(request)
 
-    def _authenticate(self, request: _Request) -> Grant:
+    def _authenticate(self, request: Request) -> Grant:
         if len(request.tokens) != 1 or not is_token_shaped(request.tokens[0]):
             raise _Refusal(403, "Request missing authentication")
         try:
@@ -170,42 +193,6 @@ class Authoriser:
         return self._directory.find_by_host(label) == microvm_id
 
 
-@dataclass(slots=True)
-class _Request:
-    """What a request is judged by; lists, because a client may repeat a header."""
-
-    tokens: list[str]
-    ports: list[bytes]
-    hosts: list[str]
-
-    @classmethod
-    def read(cls, headers: Headers) -> _Request:
-        """Pick the headers out.
-
-        The subprotocols of WebSockets (`lambda-microvms.authentication.<jwe>`, `lambda-microvms.port.<n>` in
-        `sec-websocket-protocol`) are to become tokens and ports here, where headers of the same meaning win.
-        """
-        request = cls([], [], [])
-        for name, value in headers:
-            if name == _TOKEN_HEADER:
-                request.tokens.append(value.decode("latin-1"))
-            elif name == _PORT_HEADER:
-                request.ports.append(value)
-            elif name == b"host":
-                request.hosts.append(value.decode("latin-1"))
-        return request
-
-
-def _port_of(request: _Request) -> int:
-    if not request.ports:
-        return DEFAULT_PORT
-    if len(request.ports) == 1 and _PORT.fullmatch(request.ports[0]):
-        port = int(request.ports[0])
-        if port <= _LAST_PORT:
-            return port
-    raise _Refusal(400, f"X-aws-proxy-port must be a single number from 1 to {_LAST_PORT}")
-
-
 def _host_name(host: str) -> str:
     """Take the port and the root's dot off a Host header: `A.example.:8443` is `a.example`."""
     if host.startswith("["):
@@ -213,12 +200,39 @@ def _host_name(host: str) -> str:
     return host.partition(":")[0].rstrip(".").lower()
 
 
-def _passes(upstream: Upstream) -> list[tuple[bytes, bytes]]:
+def _choose_cluster(request: Request, is_tls: bool) -> Cluster:
+    """WebSockets go to TLS ports over HTTP/1.1, as browsers do it: few servers know them over HTTP/2 (RFC 8441)."""
+    if is_tls:
+        return Cluster.GUEST_TLS_HTTP1 if request.is_websocket else Cluster.GUEST_TLS
+    return Cluster.GUEST_HTTP2 if request.wants_http2 else Cluster.GUEST_HTTP1
+
+
+def _passes(upstream: Upstream, cluster: Cluster) -> list[tuple[bytes, bytes]]:
     return [
         (UPSTREAM_HEADER.encode(), upstream.authority().encode()),
         (INCARNATION_HEADER.encode(), upstream.incarnation.encode()),
+        (CLUSTER_HEADER.encode(), cluster.encode()),
         (REQUEST_ID_HEADER.encode(), str(uuid.uuid4()).encode()),
     ]
+
+
+def _websocket_headers(request: Request) -> list[tuple[bytes, bytes]]:
+    """Hide the endpoint's own subprotocols from the guest, and name the one to answer when the guest chooses none.
+
+    A WebSocket over HTTP/2 has no key (RFC 8441, section 5), and servers for HTTP/1.1 insist on one.
+    """
+    headers = []
+    if request.is_websocket and not request.has_websocket_key:
+        headers.append((WEBSOCKET_KEY_HEADER.encode(), base64.b64encode(os.urandom(16))))
+    if request.has_own_subprotocols:
+        if request.subprotocols:
+            left = ", ".join(request.subprotocols).encode("latin-1")
+            headers.append((SUBPROTOCOLS_HEADER.encode(), left))
+        else:
+            headers.append((REMOVE_HEADER.encode(), SUBPROTOCOLS_HEADER.encode()))
+    if request.offers_marker:
+        headers.append((SUBPROTOCOL_HEADER.encode(), MARKER.encode()))
+    return headers
 
 
 async def _answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:

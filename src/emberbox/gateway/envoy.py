@@ -26,11 +26,14 @@ from typing import Any, Final
 
 from emberbox import process
 from emberbox.gateway.authoriser import (
+    CLUSTER_HEADER,
     INCARNATION_HEADER,
-    JUDGED_HEADERS,
     REQUEST_ID_HEADER,
+    SUBPROTOCOL_HEADER,
     UPSTREAM_HEADER,
+    Cluster,
 )
+from emberbox.gateway.request import CONNECTION_HEADER, JUDGED_HEADERS, SUBPROTOCOLS_HEADER, WEBSOCKET_KEY_HEADER
 from emberbox.host.supervisor import find_program
 from emberbox.model.errors import HostError
 from emberbox.process import CommandError
@@ -41,12 +44,14 @@ _TYPE: Final = "type.googleapis.com/envoy"
 _HTTP_FILTERS: Final = f"{_TYPE}.extensions.filters.http"
 _AUTHZ_METADATA: Final = "envoy.filters.http.ext_authz"
 _AUTHORISER: Final = "authoriser"
-_GUEST_HTTP1: Final = "guest_http1"
-_GUEST_HTTP2: Final = "guest_http2"
 # Names that a client may not speak to Envoy, nor a guest to a client.
 _ENVOYS: Final = "x[-_](envoy|emberbox)[-_].*"
 # Names that no guest sees; also with underscores, which frameworks such as WSGI cannot tell from hyphens.
 _NOT_FOR_GUESTS: Final = "x[-_](aws[-_]proxy|envoy|emberbox|forwarded)[-_].*|x[-_]amzn_.*|x_amzn[-_].*|forwarded"
+# What the authoriser says of a request that passes.
+_VERDICT: Final = (UPSTREAM_HEADER, INCARNATION_HEADER, CLUSTER_HEADER, SUBPROTOCOL_HEADER)
+# What the authoriser says to the guest.
+_TOLD_GUESTS: Final = (REQUEST_ID_HEADER, SUBPROTOCOLS_HEADER, WEBSOCKET_KEY_HEADER)
 _NEVER: Final = "0s"  # Envoy's way of saying that a timeout is off
 _UPSTREAM_FAILED: Final = ["UF", "UC", "UH", "UR", "UO", "UPE", "LR", "URX"]
 _SOL_SOCKET, _SO_KEEPALIVE = 1, 9
@@ -88,8 +93,12 @@ def render_bootstrap(settings: EnvoySettings) -> Config:
             "listeners": [_listener(settings)],
             "clusters": [
                 _authoriser_cluster(settings),
-                _guest_cluster(settings, _GUEST_HTTP1, {"http_protocol_options": {}}),
-                _guest_cluster(settings, _GUEST_HTTP2, {"http2_protocol_options": {"allow_connect": True}}),
+                _guest_cluster(settings, Cluster.GUEST_HTTP1, _only({"http_protocol_options": {}})),
+                _guest_cluster(settings, Cluster.GUEST_HTTP2, _only({"http2_protocol_options": _http2()})),
+                _guest_cluster(settings, Cluster.GUEST_TLS, _by_alpn(), _guest_tls("h2", "http/1.1")),
+                _guest_cluster(
+                    settings, Cluster.GUEST_TLS_HTTP1, _only({"http_protocol_options": {}}), _guest_tls("http/1.1")
+                ),
             ],
         },
         "overload_manager": _overload_manager(settings),
@@ -191,16 +200,12 @@ def _connection_manager(settings: EnvoySettings) -> Config:
         **_privacy(),
         **_limits(),
         "upgrade_configs": [{"upgrade_type": "websocket"}],
-        "http2_protocol_options": {
-            "allow_connect": True,  # WebSockets over HTTP/2 (RFC 8441)
-            "max_concurrent_streams": 100,
-            "initial_stream_window_size": 256 << 10,
-            "initial_connection_window_size": 1 << 20,
-        },
+        "http2_protocol_options": {**_http2(), "max_concurrent_streams": 100},
         "local_reply_config": _local_replies(),
         "route_config": {"name": "endpoint", "virtual_hosts": [_virtual_host()]},
         "http_filters": [
-            _scrub("scrub_client", request=_ENVOYS),
+            _mutate("scrub_client", request=[_remove(_ENVOYS), _set(CONNECTION_HEADER, "%CONNECTION_ID%")]),
+            _mutate("answer_subprotocol", response=[_answer_subprotocol()]),
             _typed(_AUTHZ_METADATA, _ext_authz(settings)),
             _pool_key(),
             _typed("envoy.filters.http.router", _router()),
@@ -228,7 +233,7 @@ def _limits() -> Config:
         "request_headers_timeout": "10s",
         "request_timeout": _NEVER,
         "stream_idle_timeout": _NEVER,
-        "delayed_close_timeout": "1s",
+        "delayed_close_timeout": "0.2s",
         "common_http_protocol_options": {"idle_timeout": "600s", "max_headers_count": 100},
     }
 
@@ -239,17 +244,19 @@ def _local_replies() -> Config:
 
 
 def _virtual_host() -> Config:
-    forced = {"name": "x-aws-proxy-force-h2", "string_match": {"exact": "true", "ignore_case": True}}
-    return {
-        "name": "guests",
-        "domains": ["*"],
-        "routes": [_route(_GUEST_HTTP2, {"headers": [forced]}), _route(_GUEST_HTTP1, {})],
+    """The authoriser names the cluster; until it has, and should it ever name none, a request leads nowhere."""
+    nowhere = {"match": {"prefix": "/"}, "direct_response": {"status": 502}}
+    return {"name": "guests", "domains": ["*"], "routes": [*(_route(cluster) for cluster in Cluster), nowhere]}
+
+
+def _route(cluster: Cluster) -> Config:
+    named = {
+        "filter": _AUTHZ_METADATA,
+        "path": [{"key": CLUSTER_HEADER}],
+        "value": {"string_match": {"exact": cluster}},
     }
-
-
-def _route(cluster: str, further_match: Config) -> Config:
     return {
-        "match": {"prefix": "/", **further_match},
+        "match": {"prefix": "/", "dynamic_metadata": [named]},
         "route": {"cluster": cluster, "timeout": _NEVER, "idle_timeout": _NEVER},
     }
 
@@ -268,40 +275,54 @@ def _ext_authz(settings: EnvoySettings) -> Config:
         "failure_mode_allow": False,
         "status_on_error": {"code": "BadGateway"},
         "allowed_headers": {"patterns": judged},
+        "clear_route_cache": True,  # its answer decides the route
         "http_service": {
             "server_uri": {"uri": "http://authoriser", "cluster": _AUTHORISER, "timeout": timeout},
             "authorization_response": {
-                "allowed_upstream_headers": {"patterns": [{"exact": REQUEST_ID_HEADER}]},
+                "allowed_upstream_headers": {"patterns": [{"exact": name} for name in _TOLD_GUESTS]},
                 "allowed_client_headers": {"patterns": [{"exact": "content-type"}]},
-                "dynamic_metadata_from_headers": {
-                    "patterns": [{"exact": UPSTREAM_HEADER}, {"exact": INCARNATION_HEADER}]
-                },
+                "dynamic_metadata_from_headers": {"patterns": [{"exact": name} for name in _VERDICT]},
             },
         },
     }
 
 
+def _verdict(name: str) -> str:
+    """Write what the authoriser said as Envoy's format strings have it."""
+    return f"%DYNAMIC_METADATA({_AUTHZ_METADATA}:{name})%"
+
+
 def _pool_key() -> Config:
     """Part the connections to guests by incarnation: a hashable string that a connection is made with."""
-    incarnation = f"%DYNAMIC_METADATA({_AUTHZ_METADATA}:{INCARNATION_HEADER})%"
     key = {
         "object_key": "emberbox.incarnation",
         "factory_key": "envoy.hashable_string",
-        "format_string": {"text_format_source": {"inline_string": incarnation}},
+        "format_string": {"text_format_source": {"inline_string": _verdict(INCARNATION_HEADER)}},
         "shared_with_upstream": "ONCE",
     }
     config = {"@type": f"{_HTTP_FILTERS}.set_filter_state.v3.Config", "on_request_headers": [key]}
     return _typed("envoy.filters.http.set_filter_state", config)
 
 
-def _scrub(name: str, request: str | None = None, response: str | None = None) -> Config:
-    """Remove headers whose names match."""
-    mutations: Config = {}
-    for direction, pattern in (("request_mutations", request), ("response_mutations", response)):
-        if pattern is not None:
-            mutations[direction] = [{"remove_on_match": {"key_matcher": {"safe_regex": {"regex": pattern}}}}]
+def _mutate(name: str, request: list[Config] | None = None, response: list[Config] | None = None) -> Config:
+    """Change headers on their way to the guest, and on the way back."""
+    mutations = {"request_mutations": request or [], "response_mutations": response or []}
     config = {"@type": f"{_HTTP_FILTERS}.header_mutation.v3.HeaderMutation", "mutations": mutations}
     return _typed(name, config)
+
+
+def _remove(pattern: str) -> Config:
+    """Remove headers whose names match."""
+    return {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": pattern}}}}
+
+
+def _set(name: str, value: str, action: str = "OVERWRITE_IF_EXISTS_OR_ADD") -> Config:
+    return {"append": {"header": {"key": name, "value": value}, "append_action": action}}
+
+
+def _answer_subprotocol() -> Config:
+    """Choose for the guest among the subprotocols of a browser, which fails when none is chosen."""
+    return _set(SUBPROTOCOLS_HEADER, _verdict(SUBPROTOCOL_HEADER), "ADD_IF_ABSENT")
 
 
 def _authoriser_cluster(settings: EnvoySettings) -> Config:
@@ -316,14 +337,16 @@ def _authoriser_cluster(settings: EnvoySettings) -> Config:
             "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}],
         },
         # Shorter than the authoriser's own limit: it never closes a connection that Envoy is about to use.
-        **_protocol({"http_protocol_options": {}}, "300s"),
+        **_protocol(_only({"http_protocol_options": {}}), "300s"),
     }
 
 
-def _guest_cluster(settings: EnvoySettings, name: str, protocol: Config) -> Config:
+def _guest_cluster(
+    settings: EnvoySettings, name: Cluster, protocol: Config, transport_socket: Config | None = None
+) -> Config:
     destination = {"metadata_key": {"key": _AUTHZ_METADATA, "path": [{"key": UPSTREAM_HEADER}]}}
     upstream_filters = [
-        _scrub("scrub_guest", request=_NOT_FOR_GUESTS, response=_ENVOYS),
+        _mutate("scrub_guest", request=[_remove(_NOT_FOR_GUESTS)], response=[_remove(_ENVOYS)]),
         _typed("envoy.filters.http.upstream_codec", {"@type": f"{_HTTP_FILTERS}.upstream_codec.v3.UpstreamCodec"}),
     ]
     return {
@@ -334,7 +357,34 @@ def _guest_cluster(settings: EnvoySettings, name: str, protocol: Config) -> Conf
         "connect_timeout": f"{settings.connect_timeout_s:g}s",
         "per_connection_buffer_limit_bytes": 256 << 10,
         "circuit_breakers": _no_circuit_breaker(),
+        **({"transport_socket": transport_socket} if transport_socket else {}),
         **_protocol(protocol, "60s", upstream_filters),
+    }
+
+
+def _guest_tls(*alpn: str) -> Config:
+    """Speak TLS and trust whatever certificate the guest has: the way to it is ours."""
+    context = {
+        "@type": f"{_TYPE}.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        "common_tls_context": {"alpn_protocols": list(alpn)},
+    }
+    return _typed("envoy.transport_sockets.tls", context)
+
+
+def _only(protocol: Config) -> Config:
+    return {"explicit_http_config": protocol}
+
+
+def _by_alpn() -> Config:
+    return {"auto_config": {"http_protocol_options": {}, "http2_protocol_options": _http2()}}
+
+
+def _http2() -> Config:
+    """Windows that keep a fast link with a long way busy, and WebSockets over HTTP/2 (RFC 8441)."""
+    return {
+        "allow_connect": True,
+        "initial_stream_window_size": 1 << 20,
+        "initial_connection_window_size": 4 << 20,
     }
 
 
@@ -342,7 +392,7 @@ def _protocol(protocol: Config, idle_timeout: str, http_filters: list[Config] | 
     options: Config = {
         "@type": f"{_TYPE}.extensions.upstreams.http.v3.HttpProtocolOptions",
         "common_http_protocol_options": {"idle_timeout": idle_timeout},
-        "explicit_http_config": protocol,
+        **protocol,
     }
     if http_filters:
         options["http_filters"] = http_filters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -19,3 +20,10 @@ async def shared_world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
 def world(shared_world: World) -> World:
     shared_world.reset()
     return shared_world
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def fresh_world(tmp_path: Path) -> AsyncIterator[World]:
+    """A gateway that knows nothing yet of its guests."""
+    async with start_world(tmp_path) as made:
+        yield made

@@ -20,6 +20,7 @@ from emberbox.gateway.server import Gateway, GatewaySettings, start_gateway
 
 REGION = "us-east-1"
 DOMAIN = "microvms.test"
+TLS_HANDSHAKE = b"\x16"
 SUFFIX = f"lambda-microvm.{REGION}.{DOMAIN}"
 
 
@@ -71,7 +72,10 @@ class Guest:
                 pass
 
     async def serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> bool:
-        head = await reader.readuntil(b"\r\n\r\n")
+        first = await reader.readexactly(1)
+        if first == TLS_HANDSHAKE:
+            return False
+        head = first + await reader.readuntil(b"\r\n\r\n")
         lines = head.decode("latin-1").split("\r\n")
         method, target, _ = lines[0].split(" ")
         headers: dict[str, str] = {}
