@@ -36,6 +36,7 @@ from emberbox.guest import http
 from emberbox.guest.protocol import Application
 from emberbox.host import disk, memory, native
 from emberbox.host.kernel import ensure_kernel
+from emberbox.host.pagemap import find_changed_runs
 from emberbox.host.users import UserPool
 from emberbox.images.pipeline import DEFAULT_CAPABILITIES
 from emberbox.keys import read_credential
@@ -206,7 +207,7 @@ def changed_bytes(directory: Path) -> int:
         addresses, _, offset, _, _, *path = line.split(maxsplit=5)
         if path and path[0].endswith("/memory"):
             address = int(addresses.split("-")[0], 16) - int(offset, 16)
-            runs = memory.find_changed_runs(pid, address, Path(path[0]).stat().st_size)
+            runs = find_changed_runs(pid, address, Path(path[0]).stat().st_size)
             return memory.count_pages(runs) * memory.PAGE_BYTES
     sys.exit("the microVM's memory is not mapped")
 

@@ -30,6 +30,19 @@ def test_a_sparse_copy_is_the_same_and_as_small(tmp_path: Path) -> None:
     assert disk.stored_bytes(copy) < MIB
 
 
+def test_a_shared_file_gets_content_of_its_own_before_it_is_written(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    make_sparse(one)
+    other.hardlink_to(one)
+    disk.unshare(one)
+    assert not one.samefile(other)
+    assert one.read_bytes() == other.read_bytes()
+    before = one.stat().st_ino
+    disk.unshare(one)
+    disk.unshare(tmp_path / "missing")
+    assert one.stat().st_ino == before
+
+
 def test_an_empty_and_a_dense_file_are_copied(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     disk.copy_sparse(tmp_path / "empty", tmp_path / "empty.copy")

@@ -6,7 +6,6 @@ import ctypes
 import itertools
 import mmap
 import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emberbox.host import memory
-from emberbox.host.memory import PAGE_BYTES, count_pages, find_changed_runs, merge_runs, runs_of, write_pages
+from emberbox.host.memory import PAGE_BYTES, copy_runs, count_pages, merge_runs, read_pages, runs_of, write_pages
 
 runs = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 20)), max_size=60)
 
@@ -64,36 +63,11 @@ def map_privately(path: Path) -> tuple[mmap.mmap, int]:
     return mapping, ctypes.addressof(ctypes.c_char.from_buffer(mapping))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's page map of a process tells nothing of frames")
-def test_only_pages_that_were_written_to_are_changed(base: Path) -> None:
-    mapping, address = map_privately(base)
-    assert mapping[5 * PAGE_BYTES] == 0x11  # read only
-    mapping[3 * PAGE_BYTES + 7] = 0x22
-    mapping[10 * PAGE_BYTES : 12 * PAGE_BYTES] = b"\x33" * (2 * PAGE_BYTES)
-    mapping[63 * PAGE_BYTES] = 0x44
-    assert find_changed_runs(os.getpid(), address, 64 * PAGE_BYTES) == [(3, 1), (10, 2), (63, 1)]
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's page map of a process tells nothing of frames")
-def test_a_long_mapping_is_read_in_pieces(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_CHUNK_PAGES", 7)
-    mapping, address = map_privately(base)
-    mapping[6 * PAGE_BYTES : 8 * PAGE_BYTES] = b"\x33" * (2 * PAGE_BYTES)  # over the border of two pieces
-    assert find_changed_runs(os.getpid(), address, 64 * PAGE_BYTES) == [(6, 2)]
-
-
-def test_a_process_that_has_ended_is_an_error() -> None:
-    child = subprocess.Popen(["true"])
-    child.wait()
-    with pytest.raises(OSError):  # noqa: PT011 - which one depends on the moment of its end
-        find_changed_runs(child.pid, 0, PAGE_BYTES)
-
-
 def test_pages_are_written_to_their_own_offsets(base: Path, tmp_path: Path) -> None:
     mapping, address = map_privately(base)
     mapping[3 * PAGE_BYTES : 4 * PAGE_BYTES] = b"\x22" * PAGE_BYTES
     layer = tmp_path / "layer"
-    write_pages(os.getpid(), address, [(3, 1), (60, 4)], layer, 64 * PAGE_BYTES)
+    write_pages(read_pages(os.getpid(), address, [(3, 1), (60, 4)]), layer, 64 * PAGE_BYTES)
     content = layer.read_bytes()
     assert len(content) == 64 * PAGE_BYTES
     assert content[3 * PAGE_BYTES : 4 * PAGE_BYTES] == b"\x22" * PAGE_BYTES
@@ -105,12 +79,22 @@ def test_pages_are_written_to_their_own_offsets(base: Path, tmp_path: Path) -> N
 def test_a_layer_keeps_what_an_earlier_suspend_wrote(base: Path, tmp_path: Path) -> None:
     mapping, address = map_privately(base)
     layer = tmp_path / "layer"
-    write_pages(os.getpid(), address, [(3, 1)], layer, 64 * PAGE_BYTES)
+    write_pages(read_pages(os.getpid(), address, [(3, 1)]), layer, 64 * PAGE_BYTES)
     mapping[7 * PAGE_BYTES : 8 * PAGE_BYTES] = b"\x77" * PAGE_BYTES
-    write_pages(os.getpid(), address, [(7, 1)], layer, 64 * PAGE_BYTES)
+    write_pages(read_pages(os.getpid(), address, [(7, 1)]), layer, 64 * PAGE_BYTES)
     content = layer.read_bytes()
     assert content[3 * PAGE_BYTES] == 0x11
     assert content[7 * PAGE_BYTES] == 0x77
+
+
+def test_runs_are_copied_from_one_file_of_a_memory_into_another(tmp_path: Path) -> None:
+    source, destination = tmp_path / "source", tmp_path / "destination"
+    source.write_bytes(b"".join(bytes([page]) * PAGE_BYTES for page in range(32)))
+    copy_runs(source, [(3, 2)], destination)
+    copy_runs(source, [(30, 2)], destination)
+    content = destination.read_bytes()
+    assert len(content) == 32 * PAGE_BYTES
+    assert {page for page in range(32) if content[page * PAGE_BYTES] == page} == {0, 3, 4, 30, 31}
 
 
 def test_pages_of_zeros_become_holes_and_read_the_same(tmp_path: Path) -> None:

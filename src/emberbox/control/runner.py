@@ -23,10 +23,11 @@ from emberbox.control.log_writer import LogWriter
 from emberbox.guest.agent import fresh_identity
 from emberbox.images.lines import LineSplitter
 from emberbox.images.pipeline import log_stream
+from emberbox.machine import checkpoint
 from emberbox.machine.guests import Guest, GuestHost
 from emberbox.machine.hooks import HookFailedError, call_hook
-from emberbox.machine.snapshot import ImageSnapshot, load_suspended
-from emberbox.model.errors import EmberboxError, GuestError, HostError, InternalError, VmmError
+from emberbox.machine.snapshot import ImageSnapshot, SuspendedState, load_image_snapshot, load_suspended
+from emberbox.model.errors import ConflictError, EmberboxError, GuestError, HostError, InternalError, VmmError
 from emberbox.model.records import ImageVersion, Microvm
 from emberbox.model.states import MicrovmState
 from emberbox.store.microvms import MicrovmStore
@@ -131,11 +132,15 @@ class MicrovmRunner:
 
     async def _launch_guest(self) -> Guest:
         snapshot = self._snapshot()
-        self.directory.mkdir(parents=True)
+        self.directory.mkdir(parents=True, exist_ok=True)  # a fork's holds its base already
         identity = fresh_identity(self.id, uuid.uuid4().hex)
         return await self.context.guests.launch(snapshot, self.directory, identity, self._take_output)
 
     def _snapshot(self) -> ImageSnapshot:
+        """Return what it starts from: a fork, or one that was rolled back, has a base of its own."""
+        base = self.directory / "base"
+        if base.exists():
+            return load_image_snapshot(base)
         return self.context.load_snapshot(self.version.image_id, self.version.version)
 
     async def _start_guest(self, guest: Guest) -> None:
@@ -247,20 +252,23 @@ class MicrovmRunner:
         async with self._lock:
             if self._guest is not None or self.state() is not MicrovmState.SUSPENDED:
                 return
-            started = time.monotonic()
-            try:
-                state = load_suspended(self.directory)
-                guest = await self.context.guests.resume(self._snapshot(), state, self._take_output)
-            except (GuestError, VmmError, HostError, OSError) as error:
-                log.warning("%s could not be resumed: %s", self.id, error)
-                raise InternalError(
-                    f"The MicroVM {self.id} could not be resumed and is still suspended: {error}"
-                ) from error
-            self._saved_runs = state.runs
-            await self._start_guest(guest)
-            await self._call_resume_hook(guest)
-            self._move_surely(MicrovmState.RUNNING, new_incarnation=True)
-            log.info("%s was resumed in %.0f ms", self.id, (time.monotonic() - started) * 1000)
+            await self._resume()
+
+    async def _resume(self) -> None:
+        started = time.monotonic()
+        try:
+            state = load_suspended(self.directory)
+            guest = await self.context.guests.resume(self._snapshot(), state, self._take_output)
+        except (GuestError, VmmError, HostError, OSError) as error:
+            log.warning("%s could not be resumed: %s", self.id, error)
+            raise InternalError(
+                f"The MicroVM {self.id} could not be resumed and is still suspended: {error}"
+            ) from error
+        self._saved_runs = state.runs
+        await self._start_guest(guest)
+        await self._call_resume_hook(guest)
+        self._move_surely(MicrovmState.RUNNING, new_incarnation=True)
+        log.info("%s was resumed in %.0f ms", self.id, (time.monotonic() - started) * 1000)
 
     async def _call_resume_hook(self, guest: Guest) -> None:
         """A failing /resume ends nothing: the application runs, and ending it would lose what it holds."""
@@ -271,6 +279,62 @@ class MicrovmRunner:
             await call_hook(guest.agent, hook)
         except HookFailedError as error:
             log.warning("%s: %s", self.id, error)
+
+    # --- checkpoints
+
+    async def take_checkpoint(self, directory: Path) -> tuple[ImageSnapshot, float]:
+        """Snapshot it at one instant, running or suspended; it goes on as it was.
+
+        Args:
+            directory: where the snapshot's files go; a new one.
+
+        Returns:
+            the published snapshot, and how many seconds the application stood still.
+
+        Raises:
+            ConflictError: it neither runs nor is suspended.
+            GuestError, VmmError, HostError, OSError: it could not be taken.
+        """
+        async with self._lock:
+            guest, state = self._guest, self.state()
+            if guest is not None and state is MicrovmState.RUNNING:
+                saved = SuspendedState(self.directory, self._saved_runs).layers
+                draft = await asyncio.to_thread(checkpoint.begin, self._snapshot(), saved, directory)
+                started = time.monotonic()
+                captured = await guest.checkpoint(draft)
+                stopped_s = time.monotonic() - started
+                draft = await asyncio.to_thread(checkpoint.store, captured)
+            elif state is MicrovmState.SUSPENDED:
+                suspended = load_suspended(self.directory)
+                draft = await asyncio.to_thread(checkpoint.begin, self._snapshot(), suspended.layers, directory)
+                draft = await asyncio.to_thread(checkpoint.take_over, draft, suspended)
+                stopped_s = 0.0
+            else:
+                raise ConflictError(f"The MicroVM {self.id} is in state {state}; wait until it has settled.")
+        log.info("%s stood still for %.0f ms for a snapshot", self.id, stopped_s * 1000)
+        return await asyncio.to_thread(checkpoint.publish, draft), stopped_s
+
+    async def roll_back(self, snapshot: ImageSnapshot) -> None:
+        """Make it what it was at a checkpoint of its own, and run it from there; what came after is lost.
+
+        Raises:
+            ConflictError: it neither runs nor is suspended.
+            HostError, OSError: the files could not be made; it is as it was.
+            InternalError: it could not be started; it is suspended, as it was at the checkpoint.
+        """
+        async with self._lock:
+            guest, state = self._guest, self.state()
+            if state not in (MicrovmState.RUNNING, MicrovmState.SUSPENDED):
+                raise ConflictError(f"The MicroVM {self.id} is in state {state}; wait until it has settled.")
+            await asyncio.to_thread(checkpoint.prepare_rollback, snapshot, self.directory)
+            if guest is not None:
+                if not self._move(MicrovmState.SUSPENDING):
+                    return  # it is being terminated, which takes all its files away
+                self._guest = None
+                await guest.end()
+            await asyncio.to_thread(checkpoint.roll_back, self.directory)
+            self._move_surely(MicrovmState.SUSPENDED)
+            await self._resume()
 
     # --- end
 

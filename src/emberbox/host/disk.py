@@ -74,6 +74,20 @@ def _copy_data(reader: int, writer: int) -> None:
             start += os.copy_file_range(reader, writer, step, start, start)
 
 
+def unshare(path: Path) -> None:
+    """Make sure that a file has one name only, so that writing into it changes nobody else's.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    if not path.exists() or path.stat().st_nlink == 1:
+        return
+    scratch = path.with_name(f"{path.name}.new")
+    scratch.unlink(missing_ok=True)
+    copy_sparse(path, scratch)
+    scratch.replace(path)
+
+
 def stored_bytes(path: Path) -> int:
     """Return how many bytes a sparse file takes on the disk."""
     return path.stat().st_blocks * 512

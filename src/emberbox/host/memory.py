@@ -1,14 +1,10 @@
-"""A microVM's memory as files: finding the pages it changed, and writing just those.
-
-The kernel's page map (kernel documentation, "pagemap, from the userspace perspective") tells for each page of a
-private file mapping whether it is still the file's (bit 61) or a copy that the process made by writing to it.
-"""
+"""A microVM's memory as files: reading the pages it changed, and writing just those."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,49 +14,15 @@ PAGE_BYTES = 4096
 RUNS_MAX = 20_000
 """Each run becomes two mappings at resume, and vm.max_map_count is 65,530 by default."""
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-
 Run = tuple[int, int]
 """First page and count."""
 
-_ENTRY_BYTES = 8
-_CHUNK_PAGES = 1 << 20
+Pages = tuple[int, bytes]
+"""Number of the first page, and the content of it and those after it."""
+
+_PUNCH_BYTES = 1 << 24
 _COPY_PAGES = 1024
-_FILE_PAGE = np.uint64(1 << 61)
-_HELD = np.uint64(1 << 63 | 1 << 62)  # present or swapped out
-
-
-def find_changed_runs(pid: int, address: int, length: int) -> list[Run]:
-    """Return the runs of pages in a private file mapping that the process has written to.
-
-    Args:
-        pid: the process; it must not be writing while this is read.
-        address: where the mapping begins.
-        length: its length in bytes.
-
-    Raises:
-        OSError: the process has ended, or may not be looked at.
-    """
-    pages = length // PAGE_BYTES
-    changed: list[NDArray[np.bool_]] = []
-    with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:  # noqa: PTH123 - unbuffered
-        pagemap.seek(address // PAGE_BYTES * _ENTRY_BYTES)
-        for first in range(0, pages, _CHUNK_PAGES):
-            count = min(_CHUNK_PAGES, pages - first)
-            entries = np.frombuffer(_read_fully(pagemap.fileno(), count * _ENTRY_BYTES), np.uint64)
-            changed.append(((entries & _HELD) != 0) & ((entries & _FILE_PAGE) == 0))
-    return runs_of(np.concatenate(changed))
-
-
-def _read_fully(fd: int, length: int) -> bytes:
-    parts = []
-    while length:
-        part = os.read(fd, length)
-        if not part:
-            raise ProcessLookupError("the process has ended")
-        parts.append(part)
-        length -= len(part)
-    return b"".join(parts)
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def runs_of(flags: NDArray[np.bool_]) -> list[Run]:
@@ -91,32 +53,56 @@ def count_pages(runs: Iterable[Run]) -> int:
     return sum(count for _, count in runs)
 
 
-def write_pages(pid: int, address: int, runs: Sequence[Run], destination: Path, length: int) -> None:
-    """Copy pages from a process into a sparse file, each to its own offset, and wait until they are stored.
+def read_pages(pid: int, address: int, runs: Iterable[Run]) -> Iterator[Pages]:
+    """Read pages of a process.
 
     Args:
         pid: the process; it must not be writing meanwhile.
         address: where page 0 is in its address space.
-        runs: the pages to copy.
-        destination: the file; what else it holds stays.
-        length: the size of the whole memory in bytes.
+        runs: the pages to read.
 
     Raises:
-        OSError: the disk is full, or the process has ended.
+        OSError: the process has ended, or may not be looked at.
     """
-    with (
-        open(f"/proc/{pid}/mem", "rb", buffering=0) as memory,  # noqa: PTH123 - unbuffered
-        destination.open("r+b" if destination.exists() else "w+b", buffering=0) as layer,
-    ):
-        os.ftruncate(layer.fileno(), length)
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:  # noqa: PTH123 - unbuffered
         for first, count in runs:
             for page in range(first, first + count, _COPY_PAGES):
                 size = min(_COPY_PAGES, first + count - page) * PAGE_BYTES
                 data = os.pread(memory.fileno(), size, address + page * PAGE_BYTES)
                 if len(data) != size:
                     raise ProcessLookupError("the process has ended")
-                _write_fully(layer.fileno(), data, page * PAGE_BYTES)
-        os.fdatasync(layer.fileno())
+                yield page, data
+
+
+def write_pages(pages: Iterable[Pages], destination: Path, length: int) -> None:
+    """Write pages into a sparse file, each to its own offset; what else it holds stays. The caller syncs it.
+
+    Args:
+        pages: as `read_pages` gives them.
+        destination: the file; made when missing.
+        length: the size of the whole memory in bytes.
+
+    Raises:
+        OSError: the disk is full, or the pages cannot be read.
+    """
+    with destination.open("r+b" if destination.exists() else "w+b", buffering=0) as layer:
+        os.ftruncate(layer.fileno(), length)
+        for first, data in pages:
+            _write_fully(layer.fileno(), data, first * PAGE_BYTES)
+
+
+def copy_runs(source: Path, runs: Iterable[Run], destination: Path) -> None:
+    """Copy pages from one file of a memory into another, each to its own offset; the destination is as large.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    with source.open("rb") as reader, destination.open("r+b" if destination.exists() else "w+b") as writer:
+        os.ftruncate(writer.fileno(), os.fstat(reader.fileno()).st_size)
+        for first, count in runs:
+            position, end = first * PAGE_BYTES, (first + count) * PAGE_BYTES
+            while position < end:
+                position += os.copy_file_range(reader.fileno(), writer.fileno(), end - position, position, position)
 
 
 def _write_fully(fd: int, data: bytes, offset: int) -> None:
@@ -136,7 +122,7 @@ def punch_zero_pages(path: Path) -> None:
                 start = os.lseek(memory.fileno(), position, os.SEEK_DATA)
             except OSError:  # ENXIO: only a hole is left
                 return
-            position = min(os.lseek(memory.fileno(), start, os.SEEK_HOLE), start + _CHUNK_PAGES * 16)
+            position = min(os.lseek(memory.fileno(), start, os.SEEK_HOLE), start + _PUNCH_BYTES)
             _punch_extent(memory.fileno(), start, position)
 
 

@@ -14,7 +14,10 @@ from emberbox.guest.protocol import Application, Identity
 from emberbox.host import disk, memory
 from emberbox.host.kernel import Kernel
 from emberbox.host.leftovers import write_pid_file
+from emberbox.host.pagemap import find_changed_runs
 from emberbox.host.users import UserPool
+from emberbox.machine import checkpoint
+from emberbox.machine.checkpoint import Capture
 from emberbox.machine.connections import Connect, Connection
 from emberbox.machine.snapshot import ImageSnapshot, SuspendedState, forget_suspended
 from emberbox.model.errors import GuestError, VmmError
@@ -116,13 +119,34 @@ class Guest:
     def _write_changes(self, earlier: tuple[memory.Run, ...]) -> SuspendFigures:
         length = self.shape.mem_size_mib * BYTES_PER_MIB
         address = self._vm.memory_address()
-        changed = memory.merge_runs(memory.find_changed_runs(self._vm.pid, address, length))
+        changed = memory.merge_runs(find_changed_runs(self._vm.pid, address, length))
         runs = tuple(memory.merge_runs([*earlier, *changed]))
         state = SuspendedState(self.directory, runs)
-        memory.write_pages(self._vm.pid, address, changed, state.memory_layer, length)
+        disk.unshare(state.memory_layer)
+        memory.write_pages(memory.read_pages(self._vm.pid, address, changed), state.memory_layer, length)
         (self.directory / "devices").replace(state.devices)
         state.publish()
         return SuspendFigures(memory.count_pages(changed) * memory.PAGE_BYTES)
+
+    async def checkpoint(self, draft: ImageSnapshot) -> Capture:
+        """Capture the guest's state at one instant and let it run on.
+
+        The application stands still meanwhile; what could be done before or after that is not done here.
+
+        Args:
+            draft: from `checkpoint.begin`.
+
+        Raises:
+            GuestError, VmmError, OSError: it could not be captured; the guest runs on.
+        """
+        await self.agent.freeze()
+        try:
+            await self._vm.pause()
+            await self._vm.save_devices()
+            address = self._vm.memory_address()
+            return await asyncio.to_thread(checkpoint.capture, draft, self._vm.pid, address, self.directory)
+        finally:
+            await self._run_on()
 
     async def _run_on(self) -> None:
         forget_suspended(self.directory)
@@ -203,8 +227,7 @@ class GuestHost:
         Raises:
             VmmError, GuestError, HostError: it could not be started; its saved state is untouched.
         """
-        layers = (MemoryLayer(state.memory_layer, state.runs),) if state.runs else ()
-        guest = await self._restore(snapshot, state.directory, state.devices, layers, fresh_identity(), on_output)
+        guest = await self._restore(snapshot, state.directory, state.devices, state.layers, fresh_identity(), on_output)
         forget_suspended(state.directory)
         return guest
 
@@ -215,7 +238,8 @@ class GuestHost:
         files = VmFiles(directory, snapshot.root, directory / "disk", directory / "devices")
 
         async def start(cage: Cage, network: Tap | UserNetwork) -> Vm:
-            plan = RestorePlan(snapshot.shape, files, cage, network, devices, snapshot.memory, layers)
+            stack = (*snapshot.layers, *layers)
+            plan = RestorePlan(snapshot.shape, files, cage, network, devices, snapshot.memory, stack)
             vm = await self._driver.restore(plan)
             await vm.unpause()
             return vm

@@ -4,8 +4,12 @@
       root.erofs   root file system       disk             its writable disk
       disk         disk at the snapshot   devices.saved    device state at the suspend
       memory       memory                 memory.layer     the pages it changed, a sparse file
-      devices      device state           suspended.json   written last: names the pages that count
+      memory.1 …   pages over it          suspended.json   written last: names the pages that count
+      devices      device state           base/            what it starts from when that is no image version
       snapshot.json  written last
+
+A snapshot that was taken of a microVM (checkpoint.py) shares files with the one below it as hard links, so each
+directory is complete by itself and any other may be deleted. A file with several names is never written again.
 
 A directory without its last file is half-made and is removed. Everything is on stable storage before that file is.
 """
@@ -20,17 +24,18 @@ from typing import Any
 
 from emberbox.host import disk
 from emberbox.model.errors import HostError
-from emberbox.vmm.base import MachineShape
+from emberbox.vmm.base import MachineShape, MemoryLayer
 
 FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSnapshot:
-    """The snapshot of an image version; `directory` holds its files."""
+    """The snapshot of an image version; `directory` holds its files, `layers` lie over its memory, lowest first."""
 
     directory: Path
     shape: MachineShape
+    layers: tuple[MemoryLayer, ...] = ()
 
     @property
     def root(self) -> Path:
@@ -55,19 +60,44 @@ class ImageSnapshot:
     def sizes(self) -> dict[str, int]:
         """Return the model's `snapshotBuild`: bytes stored for memory, code and disk."""
         return {
-            "memorySnapshotSizeInBytes": disk.stored_bytes(self.memory),
+            "memorySnapshotSizeInBytes": sum(disk.stored_bytes(path) for path in self._memory_files()),
             "codeInstallSizeInBytes": self.root.stat().st_size,
             "diskSnapshotSizeInBytes": disk.stored_bytes(self.disk),
         }
 
     def publish(self) -> None:
         """Make the snapshot complete: nobody may write it any more, and it survives a power cut."""
-        for path in (self.root, self.disk, self.memory, self.devices):
+        for path in self._files():
             if os.geteuid() == 0:
                 os.chown(path, 0, 0)
             path.chmod(0o400)
             disk.sync(path)
-        _write_last(self.directory / "snapshot.json", {"format": FORMAT, "shape": asdict(self.shape)})
+        layers = [{"file": layer.path.name, "runs": layer.runs} for layer in self.layers]
+        content = {"format": FORMAT, "shape": asdict(self.shape), "layers": layers}
+        _write_last(self.directory / "snapshot.json", content)
+
+    def link_to(self, directory: Path) -> ImageSnapshot:
+        """Give all files of a published snapshot a second name in a new directory, which then stands for itself.
+
+        Raises:
+            OSError: the directory exists, or the file system cannot do it.
+        """
+        directory.mkdir()
+        for path in (*self._files(), self.directory / "snapshot.json"):
+            os.link(path, directory / path.name)
+        disk.sync(directory)
+        return self.moved_to(directory)
+
+    def moved_to(self, directory: Path) -> ImageSnapshot:
+        """Return the same snapshot where its files are now."""
+        layers = tuple(MemoryLayer(directory / layer.path.name, layer.runs) for layer in self.layers)
+        return ImageSnapshot(directory, self.shape, layers)
+
+    def _memory_files(self) -> tuple[Path, ...]:
+        return (self.memory, *(layer.path for layer in self.layers))
+
+    def _files(self) -> tuple[Path, ...]:
+        return (self.root, self.disk, self.devices, *self._memory_files())
 
 
 def load_image_snapshot(directory: Path) -> ImageSnapshot:
@@ -77,7 +107,11 @@ def load_image_snapshot(directory: Path) -> ImageSnapshot:
         HostError: it is missing, half-made, or of a format that this release does not know.
     """
     content = _read(directory / "snapshot.json")
-    return ImageSnapshot(directory, MachineShape(**content["shape"]))
+    layers = tuple(
+        MemoryLayer(directory / layer["file"], tuple((first, count) for first, count in layer["runs"]))
+        for layer in content.get("layers", ())
+    )
+    return ImageSnapshot(directory, MachineShape(**content["shape"]), layers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +131,14 @@ class SuspendedState:
         """The changed pages, each at its own offset."""
         return self.directory / "memory.layer"
 
+    @property
+    def layers(self) -> tuple[MemoryLayer, ...]:
+        """What lies over the memory that the microVM started from."""
+        return (MemoryLayer(self.memory_layer, self.runs),) if self.runs else ()
+
     def publish(self) -> None:
         """Make the state complete, and sure to survive a power cut."""
-        for path in (self.devices, self.memory_layer, self.directory / "disk"):
+        for path in (self.devices, self.directory / "disk", *(layer.path for layer in self.layers)):
             disk.sync(path)
         _write_last(self.directory / "suspended.json", {"format": FORMAT, "runs": self.runs})
 

@@ -1,0 +1,138 @@
+"""Checkpoints as directories: what they share, what they keep, and that no other directory is needed for them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from emberbox.host.memory import PAGE_BYTES
+from emberbox.machine import checkpoint
+from emberbox.machine.snapshot import ImageSnapshot, SuspendedState, load_image_snapshot, load_suspended
+from emberbox.vmm.base import MachineShape, MemoryLayer
+
+SHAPE = MachineShape(1, 1)
+PAGES = 256
+
+
+def pages(**content: int) -> bytes:
+    """Return a memory in which some pages, such as p3=7, are filled with a byte."""
+    memory = bytearray(PAGES * PAGE_BYTES)
+    for page, byte in content.items():
+        start = int(page[1:]) * PAGE_BYTES
+        memory[start : start + PAGE_BYTES] = bytes([byte]) * PAGE_BYTES
+    return bytes(memory)
+
+
+def guest_memory(snapshot: ImageSnapshot) -> bytes:
+    """Return what a guest that starts from a snapshot finds in its memory, as agent/memory_shim.c maps it."""
+    memory = bytearray(snapshot.memory.read_bytes())
+    for layer in snapshot.layers:
+        content = layer.path.read_bytes()
+        for first, count in layer.runs:
+            where = slice(first * PAGE_BYTES, (first + count) * PAGE_BYTES)
+            memory[where] = content[where]
+    return bytes(memory)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> ImageSnapshot:
+    directory = tmp_path / "image"
+    directory.mkdir()
+    for name in ("root.erofs", "disk", "devices"):
+        (directory / name).write_bytes(name.encode())
+    (directory / "memory").write_bytes(pages(p0=1, p1=1, p2=1))
+    snapshot = ImageSnapshot(directory, SHAPE)
+    snapshot.publish()
+    return snapshot
+
+
+def suspend(directory: Path, **content: int) -> SuspendedState:
+    directory.mkdir()
+    (directory / "disk").write_bytes(b"changed")
+    (directory / "devices.saved").write_bytes(b"later")
+    (directory / "memory.layer").write_bytes(pages(**content))
+    state = SuspendedState(directory, tuple((int(page[1:]), 1) for page in content))
+    state.publish()
+    return state
+
+
+def checkpoint_of(base: ImageSnapshot, state: SuspendedState, directory: Path) -> ImageSnapshot:
+    draft = checkpoint.begin(base, state.layers, directory)
+    return checkpoint.publish(checkpoint.take_over(draft, state))
+
+
+def test_a_checkpoint_of_a_suspended_microvm_holds_all_it_had(image: ImageSnapshot, tmp_path: Path) -> None:
+    state = suspend(tmp_path / "microvm", p1=7, p9=9)
+    checkpoint_of(image, state, tmp_path / "checkpoint")
+    loaded = load_image_snapshot(tmp_path / "checkpoint")
+    assert guest_memory(loaded) == pages(p0=1, p1=7, p2=1, p9=9)
+    assert (loaded.disk.read_bytes(), loaded.devices.read_bytes()) == (b"changed", b"later")
+
+
+def test_a_checkpoint_needs_no_other_directory(image: ImageSnapshot, tmp_path: Path) -> None:
+    made = checkpoint_of(image, suspend(tmp_path / "microvm", p1=7), tmp_path / "checkpoint")
+    linked = made.link_to(tmp_path / "fork")
+    for directory in (image.directory, tmp_path / "microvm", made.directory):
+        shutil.rmtree(directory)
+    assert guest_memory(load_image_snapshot(linked.directory)) == pages(p0=1, p1=7, p2=1)
+
+
+def test_a_checkpoint_shares_memory_with_its_image(image: ImageSnapshot, tmp_path: Path) -> None:
+    made = checkpoint_of(image, suspend(tmp_path / "microvm", p1=7), tmp_path / "checkpoint")
+    assert made.memory.samefile(image.memory)
+    assert made.root.samefile(image.root)
+    assert made.layers[0].path.samefile(tmp_path / "microvm" / "memory.layer")
+
+
+def test_a_later_suspend_does_not_change_a_checkpoint(image: ImageSnapshot, tmp_path: Path) -> None:
+    state = suspend(tmp_path / "microvm", p1=7)
+    made = checkpoint_of(image, state, tmp_path / "checkpoint")
+    checkpoint.disk.unshare(state.memory_layer)
+    checkpoint.memory.write_pages([(1, b"\x08" * PAGE_BYTES)], state.memory_layer, PAGES * PAGE_BYTES)
+    assert guest_memory(made) == pages(p0=1, p1=7, p2=1)
+    assert state.memory_layer.read_bytes() == pages(p1=8)
+
+
+def test_a_chain_of_checkpoints_stays_short_and_true(image: ImageSnapshot, tmp_path: Path) -> None:
+    """Each checkpoint is taken of a microVM that was started from the one before."""
+    base = image
+    for number in range(1, 3 * checkpoint.LAYERS_MAX):
+        state = suspend(tmp_path / f"microvm{number}", p5=number, **{f"p{number + 10}": number})
+        base = checkpoint_of(base, state, tmp_path / f"checkpoint{number}")
+        assert len(base.layers) <= checkpoint.LAYERS_MAX
+    last = 3 * checkpoint.LAYERS_MAX - 1
+    expected = {f"p{number + 10}": number for number in range(1, last + 1)}
+    assert guest_memory(load_image_snapshot(base.directory)) == pages(p0=1, p1=1, p2=1, p5=last, **expected)
+
+
+def test_layers_of_too_many_pieces_become_one_with_the_gaps_filled(
+    image: ImageSnapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "RUNS_MAX", 3)
+    first = suspend(tmp_path / "first", p1=7, p20=2)
+    second = suspend(tmp_path / "second", p3=3, p60=6, p100=1)
+    made = checkpoint_of(checkpoint_of(image, first, tmp_path / "one"), second, tmp_path / "two")
+    assert len(made.layers) == 1
+    assert len(made.layers[0].runs) <= 3
+    assert guest_memory(made) == pages(p0=1, p1=7, p2=1, p3=3, p20=2, p60=6, p100=1)
+
+
+def test_a_rollback_swaps_the_directory_for_the_checkpoint(image: ImageSnapshot, tmp_path: Path) -> None:
+    microvm = tmp_path / "microvm"
+    made = checkpoint_of(image, suspend(microvm, p1=7), tmp_path / "checkpoint")
+    (microvm / "disk").write_bytes(b"regretted")
+    checkpoint.prepare_rollback(made, microvm)
+    assert (microvm / "disk").read_bytes() == b"regretted"
+    checkpoint.roll_back(microvm)
+    assert (microvm / "disk").read_bytes() == b"changed"
+    assert load_suspended(microvm).runs == ()
+    assert guest_memory(load_image_snapshot(microvm / "base")) == pages(p0=1, p1=7, p2=1)
+    assert {path.name for path in tmp_path.iterdir()} == {"image", "microvm", "checkpoint"}
+
+
+def test_a_layer_of_a_checkpoint_is_loaded_as_it_was(image: ImageSnapshot, tmp_path: Path) -> None:
+    made = checkpoint_of(image, suspend(tmp_path / "microvm", p1=7), tmp_path / "checkpoint")
+    assert load_image_snapshot(made.directory) == made
+    assert made.layers == (MemoryLayer(made.directory / "memory.1", ((1, 1),)),)
