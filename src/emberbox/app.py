@@ -31,6 +31,7 @@ from emberbox.control.paging import PageTokens
 from emberbox.control.runner import RunnerContext
 from emberbox.control.server_info import ServerInfo
 from emberbox.control.tags import TagService
+from emberbox.control.timers import Timers
 from emberbox.control.tokens import TokenKeys
 from emberbox.gateway.authoriser import Unreachable, Upstream
 from emberbox.gateway.server import GatewaySettings, start_gateway
@@ -200,7 +201,11 @@ class _Server:
         version_service = ImageVersionService(finder, images, rows, tokens, builder, settings.region)
         microvms = MicrovmService(rows, images, tokens, pages, keys, settings.region, settings.domain)
         gateway = await self._start_gateway(_Directory(microvms), keys)
-        context = RunnerContext(rows, guests, log_writer, home, builder.load_snapshot, microvms.forget)
+        timers = Timers()
+        self._running.callback(timers.close)
+        context = RunnerContext(
+            rows, guests, log_writer, home, timers, builder.load_snapshot, images.tags_of, microvms.forget
+        )
         microvms.open(context, gateway)
         self._running.push_async_callback(microvms.close)
         builder.resume_unfinished()

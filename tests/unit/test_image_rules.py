@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from emberbox.control.image_rules import build_log_group, check_image_request, find_hook, size_of
+from emberbox.control.image_rules import (
+    build_log_group,
+    check_image_request,
+    find_hook,
+    size_of,
+    survives_failed_suspend,
+)
 from emberbox.machine.hooks import Hook
 from emberbox.model.errors import ValidationError
 
@@ -60,6 +66,17 @@ def test_both_spellings_of_the_base_version_are_known(version: str) -> None:
 def test_a_broken_rule_is_named(more: dict[str, Any], text: str) -> None:
     with pytest.raises(ValidationError, match=text):
         check_image_request(request(**more), REGION)
+
+
+def test_the_tag_for_failed_suspends_takes_two_values() -> None:
+    key = "emberbox:suspend-hook-failure"
+    check_image_request(request(tags={key: "keep-running"}), REGION)
+    check_image_request(request(tags={key: "terminate"}), REGION)
+    assert survives_failed_suspend({key: "keep-running"})
+    assert not survives_failed_suspend({key: "terminate"})
+    assert not survives_failed_suspend({})
+    with pytest.raises(ValidationError, match=f"The value 'no' of the tag '{key}' must be terminate or keep-running"):
+        check_image_request(request(tags={key: "no"}), REGION)
 
 
 def test_variables_that_only_look_reserved_are_allowed() -> None:

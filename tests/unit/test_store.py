@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from emberbox.model.clock import Instant
+from emberbox.model.errors import HostError
 from emberbox.model.records import Build, Image, ImageVersion, Microvm
 from emberbox.model.states import (
     MICROVM_TRANSITIONS,
@@ -68,6 +70,7 @@ def new_microvm(age_s: float = 0, **more: object) -> Microvm:
         incarnation=1,
         started_at=NOW - timedelta(seconds=age_s),
         terminated_at=None,
+        started=Instant(NOW.timestamp(), "boot", 7.0),
     )
     return replace(microvm, **more)  # type: ignore[arg-type]
 
@@ -305,3 +308,25 @@ def test_a_stream_is_trimmed_to_its_newest_events(logs: LogStore, monkeypatch: p
     logs.trim("g", "s")
     logs.trim("g", "empty")
     assert [event.message for event in logs.events("g", None, 0, 100)] == ["2", "3", "4", "kept"]
+
+
+def test_the_moment_of_a_suspend_is_kept_until_the_next(database: Database) -> None:
+    microvms = MicrovmStore(database)
+    microvm = new_microvm(state=MicrovmState.SUSPENDING)
+    microvms.add(microvm, None)
+    since = Instant.now()
+    assert microvms.change_state(microvm.id, MicrovmState.SUSPENDED, suspended=since)
+    assert microvms.change_state(microvm.id, MicrovmState.RUNNING)
+    found = microvms.find(microvm.id)
+    assert found is not None
+    assert (found.started, found.suspended) == (microvm.started, since)
+
+
+def test_a_database_with_other_tables_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/old.db"
+    old = Database(url, metadata)
+    with old.transaction() as connection:
+        connection.exec_driver_sql("ALTER TABLE microvms DROP COLUMN suspended")
+    old.close()
+    with pytest.raises(HostError, match="its table microvms lacks suspended; start with a new EMBERBOX_HOME"):
+        Database(url, metadata)

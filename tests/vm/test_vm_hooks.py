@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from support.aws import Clients
 from support.guests import Microvm
 from support.images import Image, ImageMaker
 
@@ -51,6 +52,31 @@ def test_a_failing_suspend_hook_ends_the_microvm(launch: Launch, probe_image: Im
     microvm = launch(probe_image, runHookPayload="suspend=500")
     microvm.suspend()
     assert microvm.wait_ended() == f"Suspend lifecycle hook returned HTTP status 500. {ADVICE}"
+
+
+def test_a_failing_suspend_hook_ends_nothing_where_the_images_tag_says_so(
+    launch: Launch, probe_image: Image, clients: Clients
+) -> None:
+    """With the tag on its image, SuspendMicrovm is refused with the hook's status and the microVM runs on."""
+    tag = {"emberbox:suspend-hook-failure": "keep-running"}
+    microvm = launch(probe_image, runHookPayload="suspend=503")
+    microvm.get()
+    clients.microvms.tag_resource(Resource=probe_image.arn, Tags=tag)
+    try:
+        with pytest.raises(microvm.api.exceptions.ConflictException, match="returned HTTP status 503"):
+            microvm.suspend()
+    finally:
+        clients.microvms.untag_resource(Resource=probe_image.arn, TagKeys=list(tag))
+    assert microvm.state() == "RUNNING"
+    assert microvm.get()["count"] == 2
+
+
+def test_a_failing_terminate_hook_holds_nothing_up(launch: Launch, probe_image: Image, images: ImageMaker) -> None:
+    """/terminate is called once, and whatever it answers the microVM is terminated with AWS's reason."""
+    microvm = launch(probe_image, runHookPayload="terminate=500")
+    microvm.terminate()
+    assert microvm.wait_ended() == "Success."
+    images.log(probe_image, "hook terminate ")
 
 
 def test_a_failing_resume_hook_loses_nothing(launch: Launch, probe_image: Image) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -54,8 +57,8 @@ def again(microvm: Microvm, gateway: Gateway) -> Microvm:
     return Microvm(microvm.id, endpoint, gateway, token=microvm.token)
 
 
-def launch(gateway: Gateway, image: Image) -> Microvm:
-    microvm = Microvm.launch(gateway, image)
+def launch(gateway: Gateway, image: Image, **parameters: Any) -> Microvm:
+    microvm = Microvm.launch(gateway, image, **parameters)
     microvm.wait_state("RUNNING")
     return microvm
 
@@ -100,6 +103,32 @@ def test_after_a_kill_the_running_end_and_the_suspended_stay(own: Server, own_im
     assert kept.shell("cat /data/file") == "kept\n"
     kept.terminate()
     kept.wait_ended()
+
+
+def test_deadlines_are_kept_by_a_server_that_is_started_again(own: Server, own_image: Image) -> None:
+    """What came due while no server ran is done at the next start; what is not due yet is left alone."""
+    gateway = connect(own)
+    policy = {"maxIdleDurationSeconds": 3600, "suspendedDurationSeconds": 1800, "autoResumeEnabled": False}
+    microvms = [launch(gateway, own_image, idlePolicy=policy) for _ in range(2)]
+    for microvm in microvms:
+        microvm.suspend()
+    own.kill()
+    suspend_earlier(own, microvms[0], 3600)
+    own.start()
+    due, other = (again(microvm, connect(own)) for microvm in microvms)
+    assert due.wait_ended() == "MicroVM exceeded maximum suspended duration"
+    assert other.state() == "SUSPENDED"
+    other.terminate()
+    other.wait_ended()
+
+
+def suspend_earlier(server: Server, microvm: Microvm, seconds: float) -> None:
+    """Move the moment of a suspend back, as if the server had been away for so long."""
+    with contextlib.closing(sqlite3.connect(server.home / "emberbox.db")) as database, database:
+        query = (
+            "UPDATE microvms SET suspended = json_set(suspended, '$.uptime', suspended ->> '$.uptime' - ?) WHERE id = ?"
+        )
+        assert database.execute(query, (seconds, microvm.id)).rowcount == 1
 
 
 def test_a_build_under_way_is_built_again_after_a_kill(own: Server, own_image: Image) -> None:

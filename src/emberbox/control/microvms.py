@@ -24,6 +24,7 @@ from emberbox.model.arns import (
     new_microvm_id,
 )
 from emberbox.model.caller import Caller, Handler
+from emberbox.model.clock import Instant
 from emberbox.model.errors import ConflictError, EmberboxError, NotFoundError, ValidationError
 from emberbox.model.records import Image, ImageVersion, Microvm
 from emberbox.model.states import (
@@ -109,7 +110,7 @@ class MicrovmService:
             self._store.change_state(microvm.id, MicrovmState.TERMINATING)
             runner.in_background(runner.finish_termination(LOST))
             return
-        runner.restore_suspended()
+        runner.arm_suspended_timer()
         runner.arm_lifetime_timer()
 
     async def close(self) -> None:
@@ -119,7 +120,7 @@ class MicrovmService:
         async def stop(runner: MicrovmRunner) -> None:
             async with gate:
                 try:
-                    await runner.suspend()
+                    await runner.suspend(server_stops=True)
                 except EmberboxError as error:
                     log.error("%s", error)
                 await runner.close()
@@ -172,6 +173,7 @@ class MicrovmService:
             incarnation=1,
             started_at=datetime.now(UTC),
             terminated_at=None,
+            started=Instant.now(),
         )
         token = new_token(caller, "RunMicrovm", parameters, microvm.id)
         if not self._store.add(microvm, token):

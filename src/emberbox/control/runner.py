@@ -12,14 +12,15 @@ import logging
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from emberbox.control.image_rules import find_hook
+from emberbox.control.image_rules import find_hook, survives_failed_suspend
 from emberbox.control.log_writer import LogWriter
+from emberbox.control.timers import Timers
 from emberbox.guest.agent import fresh_identity
 from emberbox.images.lines import LineSplitter
 from emberbox.images.pipeline import log_stream
@@ -27,6 +28,7 @@ from emberbox.machine import checkpoint
 from emberbox.machine.guests import Guest, GuestHost
 from emberbox.machine.hooks import HookFailedError, call_hook
 from emberbox.machine.snapshot import ImageSnapshot, SuspendedState, load_image_snapshot, load_suspended
+from emberbox.model.clock import Instant
 from emberbox.model.errors import ConflictError, EmberboxError, GuestError, HostError, InternalError, VmmError
 from emberbox.model.records import ImageVersion, Microvm
 from emberbox.model.states import MicrovmState
@@ -50,7 +52,9 @@ class RunnerContext:
         guests: starts guests.
         log_writer: takes the applications' output.
         home: the state directory; microVMs live under `microvms`.
+        timers: the deadlines of all microVMs.
         load_snapshot: returns the snapshot of an image version, by image id and version.
+        image_tags: returns the tags that an image has now, by its id.
         on_ended: called with the microVM's id when it is TERMINATED.
     """
 
@@ -58,7 +62,9 @@ class RunnerContext:
     guests: GuestHost
     log_writer: LogWriter
     home: Path
+    timers: Timers
     load_snapshot: Callable[[str, str], ImageSnapshot]
+    image_tags: Callable[[str], Mapping[str, str]]
     on_ended: Callable[[str], None]
 
 
@@ -82,7 +88,6 @@ class MicrovmRunner:
     _guest: Guest | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    _timers: list[asyncio.TimerHandle] = field(default_factory=list)
     _incarnation: int = 0
     _saved_runs: tuple[tuple[int, int], ...] = ()
     _splitters: list[LineSplitter] = field(default_factory=list)
@@ -210,38 +215,56 @@ class MicrovmRunner:
 
     # --- suspend and resume
 
-    async def suspend(self) -> None:
-        """Save it and end its VMM. When it cannot be saved it runs on.
+    async def suspend(self, *, server_stops: bool = False) -> None:
+        """Call /suspend, save it and end its VMM. When it cannot be saved it runs on.
+
+        Args:
+            server_stops: it cannot run on, so where its image wants to survive a failed hook, it is saved all the same.
 
         Raises:
             InternalError: it could not be saved; the text says why.
+            ConflictError: its /suspend hook failed, and its image's tag says that it is to run on.
         """
         async with self._lock:
             if self._guest is None or not self._move(MicrovmState.SUSPENDING):
                 return
-            hook = find_hook(self.version.request, "suspend")
-            try:
-                if hook is not None:
-                    await call_hook(self._guest.agent, hook)
+            failure = await self._call_suspend_hook(self._guest)
+            survives = failure is None or survives_failed_suspend(self.context.image_tags(self.version.image_id))
+            if not survives:
+                await self._end(str(failure))
+            elif failure is None or server_stops:
                 await self._save(self._guest)
-            except HookFailedError as error:
-                await self._end(str(error))
-            except (GuestError, VmmError, HostError, OSError) as error:
+            else:
                 self._move_surely(MicrovmState.RUNNING)
-                log.warning("%s could not be suspended and runs on: %s", self.id, error)
-                raise InternalError(
-                    f"The MicroVM {self.id} could not be suspended and is still running: {error}"
-                ) from error
+                log.warning("%s was not suspended and runs on: %s", self.id, failure)
+                raise ConflictError(f"The MicroVM {self.id} was not suspended and is still running: {failure}")
+
+    async def _call_suspend_hook(self, guest: Guest) -> HookFailedError | None:
+        hook = find_hook(self.version.request, "suspend")
+        if hook is not None:
+            try:
+                await call_hook(guest.agent, hook)
+            except HookFailedError as error:
+                return error
+        return None
 
     async def _save(self, guest: Guest) -> None:
         started = time.monotonic()
-        figures = await guest.suspend(self._saved_runs)
+        try:
+            figures = await guest.suspend(self._saved_runs)
+        except (GuestError, VmmError, HostError, OSError) as error:
+            self._move_surely(MicrovmState.RUNNING)
+            log.warning("%s could not be suspended and runs on: %s", self.id, error)
+            raise InternalError(
+                f"The MicroVM {self.id} could not be suspended and is still running: {error}"
+            ) from error
         self._guest = None
         self._saved_runs = load_suspended(self.directory).runs
-        self._move_surely(MicrovmState.SUSPENDED)
+        self.microvm = replace(self.microvm, suspended=Instant.now())
+        self._move_surely(MicrovmState.SUSPENDED, suspended=self.microvm.suspended)
         milliseconds = (time.monotonic() - started) * 1000
         log.info("%s was suspended in %.0f ms, %d bytes of memory", self.id, milliseconds, figures.memory_bytes)
-        self._arm_suspended_timer()
+        self.arm_suspended_timer()
 
     async def resume(self) -> None:
         """Start it where it was, and call /resume.
@@ -256,11 +279,13 @@ class MicrovmRunner:
 
     async def _resume(self) -> None:
         started = time.monotonic()
+        self.context.timers.cancel(self._deadline("suspended"))  # it is in use: nothing may end it under way
         try:
             state = load_suspended(self.directory)
             guest = await self.context.guests.resume(self._snapshot(), state, self._take_output)
         except (GuestError, VmmError, HostError, OSError) as error:
             log.warning("%s could not be resumed: %s", self.id, error)
+            self.arm_suspended_timer()
             raise InternalError(
                 f"The MicroVM {self.id} could not be resumed and is still suspended: {error}"
             ) from error
@@ -356,8 +381,7 @@ class MicrovmRunner:
     async def _end(self, reason: str) -> None:
         """Free everything it has, then say so."""
         guest, self._guest = self._guest, None
-        for timer in self._timers:
-            timer.cancel()
+        self._cancel_deadlines()
         if guest is not None:
             await guest.end()
         for splitter in self._splitters:
@@ -373,14 +397,9 @@ class MicrovmRunner:
         async with self._lock:
             await self._end(reason)
 
-    def restore_suspended(self) -> None:
-        """Take over a microVM that an earlier server suspended."""
-        self._arm_suspended_timer()
-
     async def close(self) -> None:
         """Let go of it: the server stops. A guest that still runs could not be suspended, and ends here."""
-        for timer in self._timers:
-            timer.cancel()
+        self._cancel_deadlines()
         async with self._lock:
             guest, self._guest = self._guest, None
             if guest is not None:
@@ -408,25 +427,29 @@ class MicrovmRunner:
                 self.context.store.change_state(self.id, state, **columns)
                 return
 
-    # --- timers
+    # --- deadlines
 
     def arm_lifetime_timer(self) -> None:
-        """End it at its maximum duration, counted from its start, suspended time included."""
-        age = (datetime.now(UTC) - self.microvm.started_at).total_seconds()
-        self._arm(self.microvm.request["maximumDurationInSeconds"] - age, LIFETIME_OVER)
+        """End it at its maximum duration, counted from its launch, suspended time included."""
+        left = self.microvm.request["maximumDurationInSeconds"] - self.microvm.started.elapsed_s()
+        self.context.timers.set(self._deadline("lifetime"), left, lambda: self.begin_to_terminate(LIFETIME_OVER))
 
-    def _arm_suspended_timer(self) -> None:
-        policy = self.microvm.request.get("idlePolicy")
-        if policy is None:
+    def arm_suspended_timer(self) -> None:
+        """End it when it has been suspended for as long as its policy allows."""
+        policy, suspended = self.microvm.request.get("idlePolicy"), self.microvm.suspended
+        if policy is None or suspended is None:
             return
-        incarnation = self._incarnation
 
         def over() -> None:
-            if self._guest is None and self._incarnation == incarnation:
+            if self._guest is None:
                 self.begin_to_terminate(SUSPENDED_TOO_LONG)
 
-        self._timers.append(asyncio.get_running_loop().call_later(policy["suspendedDurationSeconds"], over))
+        left = policy["suspendedDurationSeconds"] - suspended.elapsed_s()
+        self.context.timers.set(self._deadline("suspended"), left, over)
 
-    def _arm(self, delay_s: float, reason: str) -> None:
-        loop = asyncio.get_running_loop()
-        self._timers.append(loop.call_later(max(delay_s, 0), self.begin_to_terminate, reason))
+    def _cancel_deadlines(self) -> None:
+        for kind in ("lifetime", "suspended"):
+            self.context.timers.cancel(self._deadline(kind))
+
+    def _deadline(self, kind: str) -> tuple[str, str]:
+        return self.id, kind

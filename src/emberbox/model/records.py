@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from emberbox.model.clock import Instant
 from emberbox.model.states import BuildState, ImageState, MicrovmState, VersionState, VersionStatus
 
 
@@ -54,7 +55,10 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class Microvm:
-    """One microVM. `incarnation` counts its starts: launch and resumes."""
+    """One microVM. `incarnation` counts its starts: launch and resumes.
+
+    Its durations are counted from `started` and `suspended`, not from the wall clock's `started_at`.
+    """
 
     id: str
     account_id: str
@@ -68,6 +72,8 @@ class Microvm:
     incarnation: int
     started_at: datetime
     terminated_at: datetime | None
+    started: Instant
+    suspended: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True)

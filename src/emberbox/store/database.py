@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, create_engine, event
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from emberbox.model.errors import HostError
@@ -28,6 +28,7 @@ class Database:
             event.listen(self._engine, "connect", partial(_configure_sqlite, "FULL" if durable else "NORMAL"))
             event.listen(self._engine, "begin", _begin_immediately)
         metadata.create_all(self._engine)
+        _check_columns(self._engine, metadata)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -48,6 +49,22 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+
+def _check_columns(engine: Engine, metadata: MetaData) -> None:
+    """Refuse a database of another release, whose tables have other columns, before anything is read from it.
+
+    Raises:
+        HostError: a column is missing.
+    """
+    found = inspect(engine)
+    for table in metadata.sorted_tables:
+        missing = {column.name for column in table.columns} - {row["name"] for row in found.get_columns(table.name)}
+        if missing:
+            raise HostError(
+                f"the database was made by another release of Emberbox: its table {table.name} lacks "
+                f"{', '.join(sorted(missing))}; start with a new EMBERBOX_HOME, or with that release"
+            )
 
 
 def _configure_sqlite(synchronous: str, connection: Any, _record: object) -> None:

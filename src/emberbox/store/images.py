@@ -112,6 +112,11 @@ class ImageStore:
             row = connection.execute(select(images).where(images.c.id == image_id)).first()
         return None if row is None else _image(row)
 
+    def tags_of(self, image_id: str) -> Mapping[str, str]:
+        """Return the tags of an image; none when it is gone."""
+        image = self.find_by_id(image_id)
+        return {} if image is None else image.tags
+
     def list_page(self, account_id: str, limit: int, after: Place | None) -> list[Image]:
         """Return images, newest first, after a place."""
         query = select(images).where(images.c.account_id == account_id)

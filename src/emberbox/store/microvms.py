@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Row, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from emberbox.model.clock import Instant
 from emberbox.model.records import Microvm
 from emberbox.model.states import MICROVM_TRANSITIONS, MicrovmState
 from emberbox.store.client_tokens import ClientToken, insert_token
@@ -95,6 +96,7 @@ class MicrovmStore:
         *,
         reason: str | None = None,
         terminated_at: datetime | None = None,
+        suspended: Instant | None = None,
         new_incarnation: bool = False,
     ) -> bool:
         """Move a microVM to a state; False when the transition table does not allow it from where it is."""
@@ -104,6 +106,8 @@ class MicrovmStore:
             values["state_reason"] = reason
         if terminated_at is not None:
             values["terminated_at"] = terminated_at
+        if suspended is not None:
+            values["suspended"] = suspended
         if new_incarnation:
             values["incarnation"] = microvms.c.incarnation + 1
         statement = update(microvms).where(microvms.c.id == microvm_id, microvms.c.state.in_(allowed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -19,6 +20,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Dialect
 
+from emberbox.model.clock import Instant
+
 
 class Moment(TypeDecorator[datetime]):
     """A point in time, stored as seconds since 1970 so that every database compares it alike."""
@@ -33,6 +36,21 @@ class Moment(TypeDecorator[datetime]):
     def process_result_value(self, value: float | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """Load."""
         return None if value is None else datetime.fromtimestamp(value, UTC)
+
+
+class Count(TypeDecorator[Instant]):
+    """A moment from which time is counted."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: Instant | None, dialect: Dialect) -> Any:  # noqa: ARG002
+        """Store."""
+        return None if value is None else value.to_json()
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Instant | None:  # noqa: ARG002
+        """Load."""
+        return None if value is None else Instant.from_json(value)
 
 
 metadata = MetaData()
@@ -92,6 +110,8 @@ microvms = Table(
     Column("incarnation", Integer, nullable=False),
     Column("started_at", Moment, nullable=False),
     Column("terminated_at", Moment),
+    Column("started", Count, nullable=False),
+    Column("suspended", Count),
     Index("microvms_in_order", "account_id", "started_at", "id"),
 )
 
