@@ -204,7 +204,8 @@ async def test_what_a_helper_started_goes_with_it(tmp_path: Path) -> None:
 async def test_the_log_stays_bounded_and_keeps_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_LOG_CHECK_S", 0.02)
     code = (
-        "import time\nfor i in range(400): print('line', i, 'x' * 90, flush=True); time.sleep(0.001)\ntime.sleep(600)"
+        "import time\nfor i in range(400): print('line', i, 'x' * 90, flush=True); time.sleep(0.001)\n"
+        "while True: print('line 399 again', flush=True); time.sleep(0.2)"  # what is written during a cut may be lost
     )
     helper = Helper("chatty", [sys.executable, "-S", "-c", code], tmp_path, always, log_bytes=4096)
     older = helper.log_path.with_name("chatty.log.1")
