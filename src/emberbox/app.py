@@ -22,6 +22,8 @@ from botocore.config import Config
 from emberbox.api.server import create_api
 from emberbox.asgi import serve as serve_asgi
 from emberbox.control.builder import Builder
+from emberbox.control.connectors import ConnectorService
+from emberbox.control.egress import ConnectorFinder, EgressRules
 from emberbox.control.image_versions import ImageVersionService
 from emberbox.control.images import ImageFinder, ImageService
 from emberbox.control.log_writer import LogWriter
@@ -48,10 +50,12 @@ from emberbox.keys import ensure_credential
 from emberbox.machine.connections import connector
 from emberbox.machine.guests import GuestHost
 from emberbox.model.access import Credential
+from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import EmberboxError, HostError, ServiceError
 from emberbox.settings import Settings
-from emberbox.spec.models import EMBERBOX, LOGS, MICROVMS
+from emberbox.spec.models import CORE, EMBERBOX, LOGS, MICROVMS
 from emberbox.store.client_tokens import ClientTokenStore
+from emberbox.store.connectors import ConnectorStore
 from emberbox.store.database import Database
 from emberbox.store.images import ImageStore
 from emberbox.store.logs import LogStore
@@ -192,19 +196,33 @@ class _Server:
         pages = PageTokens(home / "secrets" / "pages.key")
         keys = TokenKeys(home / "secrets" / "tokens.json")
         pipeline = self._make_pipeline(guests, s3)
-        builder = Builder(images, pipeline, log_writer, home, settings.region, settings.concurrent_builds)
+        connectors = ConnectorStore(database)
+        connector_finder = ConnectorFinder(connectors, settings.region)
+        egress = EgressRules(connector_finder, connectors, settings.region, home)
+        builder = Builder(images, pipeline, log_writer, egress, home, settings.region, settings.concurrent_builds)
         since = datetime.fromtimestamp((home / "credentials").stat().st_mtime, UTC)
         finder = ImageFinder(images, settings.region)
         image_service = ImageService(
-            finder, images, rows, tokens, builder, pages, settings.region, home, managed_since=since
+            finder, images, rows, tokens, builder, egress, pages, settings.region, home, managed_since=since
         )
-        version_service = ImageVersionService(finder, images, rows, tokens, builder, settings.region)
-        microvms = MicrovmService(rows, images, tokens, pages, keys, settings.region, settings.domain)
+        version_service = ImageVersionService(finder, images, rows, tokens, builder, egress, settings.region)
+        microvms = MicrovmService(rows, images, tokens, pages, keys, egress, settings.region, settings.domain)
+        connector_service = ConnectorService(
+            connector_finder, connectors, tokens, pages, settings.region, home, microvms.renew_egress
+        )
         gateway = await self._start_gateway(_Directory(microvms), keys)
         timers = Timers()
         self._running.callback(timers.close)
         context = RunnerContext(
-            rows, guests, log_writer, home, timers, builder.load_snapshot, images.tags_of, microvms.forget
+            rows,
+            guests,
+            log_writer,
+            home,
+            timers,
+            builder.load_snapshot,
+            images.tags_of,
+            microvms.forget,
+            egress.policy,
         )
         microvms.open(context, gateway)
         self._running.push_async_callback(microvms.close)
@@ -213,12 +231,15 @@ class _Server:
         for service in (image_service, version_service):
             service.finish_deletions()
             self._running.push_async_callback(service.close)
+        connector_service.finish_unsettled()
+        self._running.push_async_callback(connector_service.close)
         self._start_task(self._housekeeping(microvms))
         handlers = {
             MICROVMS: image_service.handlers()
             | version_service.handlers()
-            | TagService(finder, images).handlers()
+            | TagService(finder, images, connector_finder, connectors).handlers()
             | microvms.handlers(),
+            CORE: connector_service.handlers(),
             LOGS: LogService(log_store, pages, settings.region).handlers(),
             EMBERBOX: ServerInfo(settings.region, self._accelerator, self._network_kind()).handlers(),
         }
@@ -314,14 +335,18 @@ class _Server:
             return await ensure_kernel(self._settings.home / "kernel")
 
     @contextlib.asynccontextmanager
-    async def _build_network(self) -> AsyncIterator[BuildNetwork]:
-        """RUN steps get a microVM's network: the internet, and nothing of the host."""
+    async def _build_network(self, egress: EgressPolicy | None) -> AsyncIterator[BuildNetwork]:
+        """RUN steps get a microVM's network: the internet or what a policy says, and nothing of the host."""
         if self._network is None:
+            if egress is not None:
+                raise HostError("a network connector of an image needs networks of its own (docs/network.md: tap)")
             yield BuildNetwork()
             return
         slot = await self._network.take()
         try:
-            yield BuildNetwork(self._network.namespace_path(slot), self._network.resolver)
+            if egress is not None:
+                await self._network.restrict(slot, egress)
+            yield BuildNetwork(self._network.namespace_path(slot), self._network.resolver(egress))
         finally:
             await self._network.give_back(slot)
 

@@ -31,6 +31,7 @@ class Clients:
     """The clients of one server."""
 
     microvms: Any
+    core: Any
     logs: Any
     s3: Any
 
@@ -42,10 +43,12 @@ class Clients:
         api, s3 = server.endpoints["api_url"], server.endpoints["s3_url"]
         made = cls(
             boto3.client("lambda-microvms", endpoint_url=api, **common),
+            boto3.client("lambda-core", endpoint_url=api, **common),
             boto3.client("logs", endpoint_url=api, **common),
             boto3.client("s3", endpoint_url=s3, **common),
         )
-        for client, name in ((made.microvms, "lambda-microvms"), (made.logs, "cloudwatch-logs")):
+        for client in (made.microvms, made.core, made.logs):
+            name = client.meta.service_model.service_id.hyphenize()
             client.meta.events.register(f"after-call.{name}", check_answer)
         return made
 

@@ -10,13 +10,17 @@ import pytest
 from emberbox.model.arns import (
     EGRESS_CONNECTORS,
     INGRESS_CONNECTORS,
-    check_connectors,
     check_image_arn,
+    check_managed_connector,
+    connector_arn,
     endpoint_host,
     image_arn,
+    is_managed_connector,
     managed_connector_arn,
     managed_image_arn,
+    new_connector_id,
     new_microvm_id,
+    split_connector_arn,
 )
 from emberbox.model.errors import AccessDeniedError, ValidationError
 
@@ -68,10 +72,26 @@ def test_a_launch_words_its_refusal_of_a_name_differently() -> None:
         check_image_arn("my-image", REGION, ACCOUNT, launching=True)
 
 
-def test_connectors_are_checked_by_direction() -> None:
-    egress = [managed_connector_arn(REGION, "INTERNET_EGRESS")]
-    assert check_connectors(egress, "egress", EGRESS_CONNECTORS, REGION) == egress
-    with pytest.raises(ValidationError, match="Unrecognized managed network connector ARN"):
-        check_connectors(egress, "ingress", INGRESS_CONNECTORS, REGION)
+def test_managed_connectors_are_checked_by_direction() -> None:
+    egress = managed_connector_arn(REGION, "INTERNET_EGRESS")
+    assert check_managed_connector(egress, EGRESS_CONNECTORS, REGION) == egress
+    assert is_managed_connector(egress)
+    for text in (egress, managed_connector_arn("eu-west-1", "HTTP_INGRESS"), connector_arn(REGION, ACCOUNT, "nc-1")):
+        with pytest.raises(ValidationError, match="Unrecognized managed network connector ARN: arn:"):
+            check_managed_connector(text, INGRESS_CONNECTORS, REGION)
     with pytest.raises(ValidationError, match="Malformed network connector ARN"):
-        check_connectors(["INTERNET_EGRESS"], "egress", EGRESS_CONNECTORS, REGION)
+        check_managed_connector("INTERNET_EGRESS", EGRESS_CONNECTORS, REGION)
+
+
+def test_a_connectors_arn_holds_its_id_and_maybe_a_version() -> None:
+    connector = new_connector_id()
+    arn = connector_arn(REGION, ACCOUNT, connector)
+    assert not is_managed_connector(arn)
+    assert split_connector_arn(arn, REGION, ACCOUNT) == (connector, None)
+    assert split_connector_arn(f"{arn}:7", REGION, ACCOUNT) == (connector, 7)
+    for foreign in (connector_arn(REGION, "111111111111", connector), connector_arn("eu-west-1", ACCOUNT, connector)):
+        with pytest.raises(AccessDeniedError):
+            split_connector_arn(foreign, REGION, ACCOUNT)
+    for malformed in ("nc-1", f"{arn}:0", f"{arn}:7:7", f"{arn}:x", arn.replace("lambda", "logs")):
+        with pytest.raises(ValidationError, match="Malformed network connector ARN"):
+            split_connector_arn(malformed, REGION, ACCOUNT)

@@ -17,6 +17,7 @@ from emberbox.machine.hooks import Hook
 from emberbox.model.errors import ValidationError
 
 REGION = "us-east-1"
+EGRESS = ["arn:aws:lambda:us-east-1:aws:network-connector:aws-network-connector:INTERNET_EGRESS"]
 READY = {"ready": "ENABLED", "readyTimeoutInSeconds": 7}
 
 
@@ -31,12 +32,10 @@ def request(**more: Any) -> dict[str, Any]:
 
 
 def test_defaults_are_filled_in_and_the_rest_is_null() -> None:
-    checked = check_image_request(request(), REGION)
+    checked = check_image_request(request(), REGION, EGRESS)
     assert checked["resources"] == [{"minimumMemoryInMiB": 2048}]
     assert checked["baseImageVersion"] == "1.0"
-    assert checked["egressNetworkConnectors"] == [
-        "arn:aws:lambda:us-east-1:aws:network-connector:aws-network-connector:INTERNET_EGRESS"
-    ]
+    assert checked["egressNetworkConnectors"] == EGRESS
     for name in ("hooks", "logging", "environmentVariables", "cpuConfigurations", "description"):
         assert checked[name] is None
     assert "name" not in checked
@@ -44,7 +43,7 @@ def test_defaults_are_filled_in_and_the_rest_is_null() -> None:
 
 @pytest.mark.parametrize("version", ["1", "1.0"])
 def test_both_spellings_of_the_base_version_are_known(version: str) -> None:
-    assert check_image_request(request(baseImageVersion=version), REGION)["baseImageVersion"] == "1.0"
+    assert check_image_request(request(baseImageVersion=version), REGION, EGRESS)["baseImageVersion"] == "1.0"
 
 
 @pytest.mark.parametrize(
@@ -60,12 +59,12 @@ def test_both_spellings_of_the_base_version_are_known(version: str) -> None:
         ({"hooks": {"port": 1, "microvmHooks": {"suspend": "ENABLED"}}}, r"The ready \(/ready\) MicroVM image hook"),
         ({"hooks": {"microvmImageHooks": READY}}, "port must be specified"),
         ({"cpuConfigurations": [{"architecture": "ARM_64"}]}, "ARM_64 is not available on this machine"),
-        ({"egressNetworkConnectors": ["x"]}, "Malformed network connector ARN"),
+        ({"kmsKeyIdentifier": "alias/key"}, "KMS keys are not available here"),
     ],
 )
 def test_a_broken_rule_is_named(more: dict[str, Any], text: str) -> None:
     with pytest.raises(ValidationError, match=text):
-        check_image_request(request(**more), REGION)
+        check_image_request(request(**more), REGION, EGRESS)
 
 
 def test_the_tag_for_failed_suspends_takes_two_values() -> None:
@@ -81,25 +80,28 @@ def test_the_tag_for_failed_suspends_takes_two_values() -> None:
 
 def test_variables_that_only_look_reserved_are_allowed() -> None:
     variables = {"AWS_REGIONAL": "x", "AWS_LAMBDA": "x", "MY_AWS_REGION": "x"}
-    assert check_image_request(request(environmentVariables=variables), REGION)["environmentVariables"] == variables
+    assert (
+        check_image_request(request(environmentVariables=variables), REGION, EGRESS)["environmentVariables"]
+        == variables
+    )
 
 
 def test_disabled_hooks_need_neither_ready_nor_port() -> None:
-    check_image_request(request(hooks={"microvmHooks": {"run": "DISABLED"}}), REGION)
+    check_image_request(request(hooks={"microvmHooks": {"run": "DISABLED"}}), REGION, EGRESS)
 
 
 def test_hooks_are_found_with_their_timeouts() -> None:
     hooks = {"port": 9000, "microvmImageHooks": READY, "microvmHooks": {"run": "ENABLED", "suspend": "DISABLED"}}
-    checked = check_image_request(request(hooks=hooks), REGION)
+    checked = check_image_request(request(hooks=hooks), REGION, EGRESS)
     assert find_hook(checked, "ready") == Hook("ready", 9000, 7)
     assert find_hook(checked, "run") == Hook("run", 9000, 1)
     assert find_hook(checked, "suspend") is None
     assert find_hook(checked, "validate") is None
-    assert find_hook(check_image_request(request(), REGION), "run") is None
+    assert find_hook(check_image_request(request(), REGION, EGRESS), "run") is None
 
 
 def test_the_size_follows_from_the_memory() -> None:
-    checked = check_image_request(request(resources=[{"minimumMemoryInMiB": 8192}]), REGION)
+    checked = check_image_request(request(resources=[{"minimumMemoryInMiB": 8192}]), REGION, EGRESS)
     assert (size_of(checked).vcpu_count, size_of(checked).mem_size_mib) == (16, 32768)
 
 

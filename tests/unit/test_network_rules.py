@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from emberbox.host.network import (
     render_host_rules,
     render_namespace_rules,
 )
+from emberbox.model.egress import NO_EGRESS, EgressPolicy, EgressRule
 
 CIDR = ipaddress.IPv4Network("10.213.0.0/16")
 
@@ -64,11 +66,13 @@ def test_the_rules_refuse_private_networks_but_the_resolver() -> None:
     for refused in ("10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"):
         assert refused in rules
     assert "ip daddr 10.0.2.3 meta l4proto { tcp, udp } th dport 53 dnat to 192.0.2.53" in rules
+    egress = rules[rules.index("chain egress") :]
     order = [
-        rules.index("ip saddr != 10.0.2.15 drop"),
-        rules.index("ip daddr 192.0.2.53 meta l4proto { tcp, udp } th dport 53 accept", rules.index("forward")),
-        rules.rindex("reject with icmp type admin-prohibited"),
-        rules.rindex('iifname "tap0" oifname "up0" accept'),
+        egress.index("ip daddr 192.0.2.53 meta l4proto { tcp, udp } th dport 53 accept"),
+        egress.index("reject with icmp type admin-prohibited"),
+        egress.index("accept\n  }"),
+        egress.index("ip saddr != 10.0.2.15 drop"),
+        egress.index('iifname "tap0" oifname "up0" jump egress'),
     ]
     assert order == sorted(order)
 
@@ -77,6 +81,27 @@ def test_without_a_resolver_no_rule_names_one() -> None:
     rules = render_namespace_rules(None)
     assert "dport 53" not in rules
     assert "policy drop" in rules
+
+
+WEB = EgressPolicy(("192.168.0.0/16", "10.1.0.0/16"), False, (EgressRule("192.168.10.0/24", "tcp", (443, 443)),), None)
+OPEN = EgressPolicy(("10.0.0.0/8",), True, None, "10.0.0.53")
+
+
+def test_a_policy_lets_through_what_networks_and_rules_both_allow() -> None:
+    rules = render_namespace_rules(None, WEB)
+    assert "ip daddr 192.168.10.0/24 tcp dport 443-443 accept" in rules
+    assert "ip daddr { 192.168.0.0/16, 10.1.0.0/16 } jump allowed\n    reject" in rules
+    assert "ip daddr !=" not in rules
+    opened = render_namespace_rules("10.0.0.53", OPEN)
+    assert "ip daddr != {" in opened
+    assert "chain allowed {\n    accept\n  }" in opened
+
+
+def test_no_egress_is_nothing_but_a_refusal() -> None:
+    rules = render_namespace_rules(None, NO_EGRESS)
+    chain = rules[rules.index("chain egress {") :].partition("}\n  chain")[0]
+    assert "accept" not in chain
+    assert "jump" not in chain
 
 
 def test_the_hosts_rules_let_only_the_named_users_in() -> None:
@@ -88,7 +113,17 @@ def test_the_hosts_rules_let_only_the_named_users_in() -> None:
 
 @pytest.mark.parametrize(
     "rules",
-    [render_namespace_rules("192.0.2.53"), render_namespace_rules(None), render_host_rules(63, CIDR, (0,))],
+    [
+        render_namespace_rules("192.0.2.53"),
+        render_namespace_rules(None),
+        render_namespace_rules(None, NO_EGRESS),
+        render_namespace_rules("10.0.0.53", OPEN),
+        render_namespace_rules(
+            None,
+            replace(WEB, rules=(*(WEB.rules or ()), *(EgressRule("0.0.0.0/0", p) for p in ("udp", "icmp", "all")))),
+        ),
+        render_host_rules(63, CIDR, (0,)),
+    ],
 )
 def test_nftables_accepts_the_rules(tmp_path: Path, rules: str) -> None:
     if network.is_possible() is not None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from emberbox.control.egress import EgressRules
 from emberbox.control.image_rules import build_log_group, find_hook, size_of
 from emberbox.control.log_writer import LogWriter
 from emberbox.images.pipeline import BuildPlan, Pipeline
@@ -27,6 +28,7 @@ class Builder:
         store: images, versions, builds.
         pipeline: does the work.
         log_writer: takes the build logs.
+        egress: says what builds may reach.
         home: the state directory; snapshots are kept under `images`, scratch files under `builds`.
         region: the region played.
         concurrent: how many builds run at a time.
@@ -37,6 +39,7 @@ class Builder:
         store: ImageStore,
         pipeline: Pipeline,
         log_writer: LogWriter,
+        egress: EgressRules,
         home: Path,
         region: str,
         concurrent: int,
@@ -44,6 +47,7 @@ class Builder:
         self._store = store
         self._pipeline = pipeline
         self._log_writer = log_writer
+        self._egress = egress
         self._home = home
         self._region = region
         self._slots = asyncio.Semaphore(concurrent)
@@ -108,6 +112,10 @@ class Builder:
 
     def _plan(self, image: Image, version: ImageVersion, build: Build) -> BuildPlan:
         request = version.request
+        try:
+            egress = self._egress.policy(image.account_id, request["egressNetworkConnectors"])
+        except HostError as error:
+            raise BuildError("INTERNAL_PLATFORM_ERROR", str(error)) from error
         return BuildPlan(
             build_id=build.id,
             image_name=image.name,
@@ -122,4 +130,5 @@ class Builder:
             validate=find_hook(request, "validate"),
             destination=self.snapshot_directory(image.id, version.version),
             scratch=self._home / "builds" / build.id,
+            egress=egress,
         )

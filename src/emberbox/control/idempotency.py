@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Final
 
 from emberbox.model.caller import Caller
 from emberbox.model.errors import ConflictError
 from emberbox.store.client_tokens import ClientToken, ClientTokenStore
+
+_SPELLINGS: Final = ("clientToken", "ClientToken")  # lambda-microvms; lambda-core
 
 
 def find_earlier(store: ClientTokenStore, caller: Caller, operation: str, parameters: dict[str, Any]) -> str | None:
@@ -17,7 +19,7 @@ def find_earlier(store: ClientTokenStore, caller: Caller, operation: str, parame
     Raises:
         ConflictError: the earlier request had other parameters.
     """
-    token = parameters.get("clientToken")
+    token = _token(parameters)
     earlier = None if token is None else store.find(caller.account_id, operation, token)
     if earlier is None:
         return None
@@ -28,12 +30,16 @@ def find_earlier(store: ClientTokenStore, caller: Caller, operation: str, parame
 
 def new_token(caller: Caller, operation: str, parameters: dict[str, Any], resource_id: str) -> ClientToken | None:
     """Return what is to be remembered of a request, None when it has no token."""
-    token = parameters.get("clientToken")
+    token = _token(parameters)
     if token is None:
         return None
     return ClientToken(caller.account_id, operation, token, _digest(parameters), resource_id)
 
 
+def _token(parameters: dict[str, Any]) -> str | None:
+    return next((parameters[name] for name in _SPELLINGS if name in parameters), None)
+
+
 def _digest(parameters: dict[str, Any]) -> str:
-    relevant = {name: value for name, value in parameters.items() if name != "clientToken"}
+    relevant = {name: value for name, value in parameters.items() if name not in _SPELLINGS}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()

@@ -8,12 +8,7 @@ from typing import Any, Final
 
 from emberbox.images.managed import MANAGED_IMAGES, MANAGED_VERSION
 from emberbox.machine.hooks import BUILD_HOOK_DEFAULT_TIMEOUT_S, RUNTIME_HOOK_DEFAULT_TIMEOUT_S, Hook
-from emberbox.model.arns import (
-    EGRESS_CONNECTORS,
-    check_connectors,
-    managed_connector_arn,
-    managed_image_arn,
-)
+from emberbox.model.arns import managed_image_arn
 from emberbox.model.errors import ValidationError
 from emberbox.model.sizes import DEFAULT_MEMORY_MIB, SIZES, Size
 
@@ -79,8 +74,13 @@ def refuse_kms_key(parameters: Mapping[str, Any]) -> None:
         raise ValidationError("KMS keys are not available here. Leave kmsKeyIdentifier out.")
 
 
-def check_image_request(parameters: Mapping[str, Any], region: str) -> dict[str, Any]:
+def check_image_request(parameters: Mapping[str, Any], region: str, egress: list[str]) -> dict[str, Any]:
     """Return the build request with its defaults filled in.
+
+    Args:
+        parameters: of CreateMicrovmImage or UpdateMicrovmImage.
+        region: the region played.
+        egress: the checked egress connectors.
 
     Raises:
         ValidationError: a rule of the service is broken.
@@ -94,12 +94,7 @@ def check_image_request(parameters: Mapping[str, Any], region: str) -> dict[str,
     _check_architecture(parameters)
     refuse_kms_key(parameters)
     check_tags(parameters.get("tags") or {})
-    connectors = parameters.get("egressNetworkConnectors")
-    request["egressNetworkConnectors"] = (
-        check_connectors(connectors, "egressNetworkConnectors", EGRESS_CONNECTORS, region)
-        if connectors
-        else [managed_connector_arn(region, "INTERNET_EGRESS")]
-    )
+    request["egressNetworkConnectors"] = egress
     return request
 
 

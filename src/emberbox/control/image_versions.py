@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from emberbox.control.builder import Builder
+from emberbox.control.egress import EgressRules
 from emberbox.control.idempotency import find_earlier, new_token
 from emberbox.control.image_rules import check_image_request
 from emberbox.control.images import ImageFinder, remove_tree, show_image, show_version
@@ -31,6 +32,7 @@ class ImageVersionService:
         microvms: asked whether a version is in use.
         client_tokens: earlier requests.
         builder: builds versions.
+        egress: checks egress connectors.
         region: the region played.
     """
 
@@ -41,6 +43,7 @@ class ImageVersionService:
         microvms: MicrovmStore,
         client_tokens: ClientTokenStore,
         builder: Builder,
+        egress: EgressRules,
         region: str,
     ) -> None:
         self._finder = finder
@@ -48,6 +51,7 @@ class ImageVersionService:
         self._microvms = microvms
         self._client_tokens = client_tokens
         self._builder = builder
+        self._egress = egress
         self._region = region
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -65,7 +69,8 @@ class ImageVersionService:
         earlier = find_earlier(self._client_tokens, caller, "UpdateMicrovmImage", parameters)
         if earlier is not None:
             return self._show_updated(image.id, earlier)
-        request = check_image_request(parameters, self._region)
+        egress = self._egress.check(caller, parameters.get("egressNetworkConnectors"))
+        request = check_image_request(parameters, self._region, egress)
         if IMAGE_VERDICTS[image.state, ImageAction.UPDATE] is not Verdict.DO:
             raise _busy(image)
         now = datetime.now(UTC)

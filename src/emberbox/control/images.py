@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from emberbox.control.builder import Builder
+from emberbox.control.egress import EgressRules
 from emberbox.control.idempotency import find_earlier, new_token
 from emberbox.control.image_rules import ARCHITECTURE, check_image_request
 from emberbox.control.paging import DEFAULT_PAGE, PageTokens, slice_page
@@ -86,6 +87,7 @@ class ImageService:
         microvms: asked whether an image is in use.
         client_tokens: earlier requests.
         builder: builds versions.
+        egress: checks egress connectors.
         page_tokens: for the lists.
         region: the region played.
         home: the state directory.
@@ -94,13 +96,15 @@ class ImageService:
 
     def __init__(
         self, finder: ImageFinder, store: ImageStore, microvms: MicrovmStore, client_tokens: ClientTokenStore,
-        builder: Builder, page_tokens: PageTokens, region: str, home: Path, managed_since: datetime,
+        builder: Builder, egress: EgressRules, page_tokens: PageTokens, region: str, home: Path,
+        managed_since: datetime,
     ) -> None:  # fmt: skip
         self._finder = finder
         self._store = store
         self._microvms = microvms
         self._client_tokens = client_tokens
         self._builder = builder
+        self._egress = egress
         self._page_tokens = page_tokens
         self._region = region
         self._home = home
@@ -127,7 +131,8 @@ class ImageService:
         earlier = find_earlier(self._client_tokens, caller, "CreateMicrovmImage", parameters)
         if earlier is not None:
             return self._show_created(earlier)
-        request = check_image_request(parameters, self._region)
+        egress = self._egress.check(caller, parameters.get("egressNetworkConnectors"))
+        request = check_image_request(parameters, self._region, egress)
         image, version, build = self._new_records(caller, parameters, request)
         token = new_token(caller, "CreateMicrovmImage", parameters, image.id)
         if not self._store.add(image, version, build, token):

@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from emberbox.control.egress import EgressRules
 from emberbox.control.idempotency import find_earlier, new_token
 from emberbox.control.image_rules import build_log_group, find_hook, refuse_kms_key
 from emberbox.control.paging import DEFAULT_PAGE, PageTokens
 from emberbox.control.runner import ENDED_BY_CALLER, MicrovmRunner, RunnerContext
 from emberbox.control.tokens import PortGrant, TokenKeys
 from emberbox.model.arns import (
-    EGRESS_CONNECTORS,
     INGRESS_CONNECTORS,
-    check_connectors,
     check_image_arn,
+    check_managed_connector,
     endpoint_host,
     managed_connector_arn,
     new_microvm_id,
@@ -59,19 +59,21 @@ class MicrovmService:
         client_tokens: earlier requests.
         page_tokens: for the list.
         token_keys: for endpoint tokens.
+        egress: checks egress connectors.
         region: the region played.
         domain: what endpoint names end with.
     """
 
     def __init__(
         self, store: MicrovmStore, images: ImageStore, client_tokens: ClientTokenStore, page_tokens: PageTokens,
-        token_keys: TokenKeys, region: str, domain: str,
+        token_keys: TokenKeys, egress: EgressRules, region: str, domain: str,
     ) -> None:  # fmt: skip
         self._store = store
         self._images = images
         self._client_tokens = client_tokens
         self._page_tokens = page_tokens
         self._token_keys = token_keys
+        self._egress = egress
         self._region = region
         self._domain = domain
         self._port = 443
@@ -133,6 +135,12 @@ class MicrovmService:
         if runner is not None:
             self._labels.pop(runner.microvm.endpoint_label, None)
 
+    async def renew_egress(self, connector_arn: str) -> None:
+        """Let what a connector allows now, perhaps nothing, count for every microVM that runs with it."""
+        for runner in list(self._runners.values()):
+            if runner.microvm.request["egressNetworkConnectors"][0].startswith(connector_arn):
+                await runner.renew_egress()
+
     def forget_terminated(self, older_than_s: float) -> None:
         """Remove rows of microVMs that ended so long ago."""
         self._store.forget_terminated(datetime.now(UTC) - timedelta(seconds=older_than_s))
@@ -159,7 +167,7 @@ class MicrovmService:
         if earlier is not None:
             return self._show(self._find(caller, earlier))
         image, version = self._find_launchable(caller, parameters)
-        request = self._check_run(parameters, version)
+        request = self._check_run(caller, parameters, version)
         microvm = Microvm(
             id=new_microvm_id(),
             account_id=caller.account_id,
@@ -196,7 +204,7 @@ class MicrovmService:
         pinned = f" and version {wanted}" if wanted else ""
         raise NotFoundError(f"No active version found for MicroVM image {arn}{pinned}")
 
-    def _check_run(self, parameters: dict[str, Any], version: ImageVersion) -> dict[str, Any]:
+    def _check_run(self, caller: Caller, parameters: dict[str, Any], version: ImageVersion) -> dict[str, Any]:
         if parameters.get("runHookPayload") and find_hook(version.request, "run") is None:
             raise ValidationError("The run hook must be enabled in the MicroVM image to pass the run hook payload.")
         refuse_kms_key(parameters)
@@ -204,21 +212,20 @@ class MicrovmService:
             raise ValidationError("Logging cannot be enabled without providing executionRoleArn")
         duration = parameters.get("maximumDurationInSeconds") or MAXIMUM_DURATION_S
         ingress = parameters.get("ingressNetworkConnectors")
-        egress = parameters.get("egressNetworkConnectors")
         return {
             "executionRoleArn": parameters.get("executionRoleArn"),
             "idlePolicy": parameters.get("idlePolicy"),
             "logging": parameters.get("logging"),
             "runHookPayload": parameters.get("runHookPayload"),
             "maximumDurationInSeconds": duration,
-            "ingressNetworkConnectors": self._connectors(ingress, "ingress", INGRESS_CONNECTORS)
+            "ingressNetworkConnectors": [
+                check_managed_connector(arn, INGRESS_CONNECTORS, self._region) for arn in ingress or ()
+            ]
             or [managed_connector_arn(self._region, "HTTP_INGRESS")],
-            "egressNetworkConnectors": self._connectors(egress, "egress", EGRESS_CONNECTORS)
-            or [managed_connector_arn(self._region, "INTERNET_EGRESS")],
+            "egressNetworkConnectors": self._egress.check(
+                caller, parameters.get("egressNetworkConnectors"), version.request["egressNetworkConnectors"]
+            ),
         }
-
-    def _connectors(self, given: list[str] | None, direction: str, allowed: tuple[str, ...]) -> list[str]:
-        return check_connectors(given or [], f"{direction}NetworkConnectors", allowed, self._region)
 
     def _make_runner(self, microvm: Microvm) -> MicrovmRunner | None:
         assert self._context is not None

@@ -12,7 +12,7 @@ import logging
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from emberbox.machine.guests import Guest, GuestHost
 from emberbox.machine.hooks import HookFailedError, call_hook
 from emberbox.machine.snapshot import ImageSnapshot, SuspendedState, load_image_snapshot, load_suspended
 from emberbox.model.clock import Instant
+from emberbox.model.egress import NO_EGRESS, EgressPolicy
 from emberbox.model.errors import ConflictError, EmberboxError, GuestError, HostError, InternalError, VmmError
 from emberbox.model.records import ImageVersion, Microvm
 from emberbox.model.states import MicrovmState
@@ -56,6 +57,7 @@ class RunnerContext:
         load_snapshot: returns the snapshot of an image version, by image id and version.
         image_tags: returns the tags that an image has now, by its id.
         on_ended: called with the microVM's id when it is TERMINATED.
+        find_egress: returns what egress connectors allow, by account and ARNs.
     """
 
     store: MicrovmStore
@@ -66,6 +68,7 @@ class RunnerContext:
     load_snapshot: Callable[[str, str], ImageSnapshot]
     image_tags: Callable[[str], Mapping[str, str]]
     on_ended: Callable[[str], None]
+    find_egress: Callable[[str, Sequence[str]], EgressPolicy | None]
 
 
 @dataclass
@@ -139,7 +142,23 @@ class MicrovmRunner:
         snapshot = self._snapshot()
         self.directory.mkdir(parents=True, exist_ok=True)  # a fork's holds its base already
         identity = fresh_identity(self.id, uuid.uuid4().hex)
-        return await self.context.guests.launch(snapshot, self.directory, identity, self._take_output)
+        return await self.context.guests.launch(snapshot, self.directory, identity, self._take_output, self._egress())
+
+    def _egress(self) -> EgressPolicy | None:
+        return self.context.find_egress(self.microvm.account_id, self.microvm.request["egressNetworkConnectors"])
+
+    async def renew_egress(self) -> None:
+        """Let what its connector allows now count at once; where that is not known any more, it reaches nothing."""
+        async with self._lock:
+            if self._guest is None:
+                return
+            try:
+                egress = self._egress()
+            except HostError as error:
+                log.error("%s reaches nothing any more: %s", self.id, error)
+                egress = NO_EGRESS
+            if egress is not None:
+                await self._guest.restrict(egress)
 
     def _snapshot(self) -> ImageSnapshot:
         """Return what it starts from: a fork, or one that was rolled back, has a base of its own."""
@@ -282,7 +301,7 @@ class MicrovmRunner:
         self.context.timers.cancel(self._deadline("suspended"))  # it is in use: nothing may end it under way
         try:
             state = load_suspended(self.directory)
-            guest = await self.context.guests.resume(self._snapshot(), state, self._take_output)
+            guest = await self.context.guests.resume(self._snapshot(), state, self._take_output, self._egress())
         except (GuestError, VmmError, HostError, OSError) as error:
             log.warning("%s could not be resumed: %s", self.id, error)
             self.arm_suspended_timer()

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from emberbox import process
+from emberbox.model.egress import EgressPolicy, EgressRule
 from emberbox.model.errors import HostError
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,9 @@ REFUSED_NETWORKS = (
     "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, "
     "192.0.0.0/24, 192.0.2.0/24, 192.168.0.0/16, 198.18.0.0/15, 224.0.0.0/4, 240.0.0.0/4"
 )
+
+NEVER_ALLOWED = "0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/4, 240.0.0.0/4"
+_REFUSE = "reject with icmp type admin-prohibited"
 
 _NETNS_DIRECTORY = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
@@ -108,13 +112,20 @@ def _is_reachable_resolver(text: str) -> bool:
     return address.version == 4 and not address.is_loopback
 
 
-def render_namespace_rules(resolver: str | None) -> str:
-    """Return the nftables rules inside a slot's namespace."""
-    dns_nat = dns_pass = build_dns_pass = ""
+def render_namespace_rules(resolver: str | None, policy: EgressPolicy | None = None) -> str:
+    """Return the nftables rules inside a slot's namespace.
+
+    Args:
+        resolver: the name server that answers at 10.0.2.3, if there is one.
+        policy: where the guest's packets may go; None lets them to public addresses.
+
+    Only the packets of connections that the guest began are held against the policy, each of them, so that another
+    policy counts at once and what comes in through the gateway is not touched.
+    """
+    dns_nat = dns_pass = ""
     if resolver:
         dns_nat = f'iifname "tap0" ip daddr {DNS_ADDRESS} meta l4proto {{ tcp, udp }} th dport 53 dnat to {resolver}'
-        build_dns_pass = f"ip daddr {resolver} meta l4proto {{ tcp, udp }} th dport 53 accept"
-        dns_pass = f'iifname "tap0" ip daddr {resolver} meta l4proto {{ tcp, udp }} th dport 53 accept'
+        dns_pass = f"ip daddr {resolver} meta l4proto {{ tcp, udp }} th dport 53 accept"
     return f"""
 table ip emberbox {{
   chain prerouting {{
@@ -126,6 +137,13 @@ table ip emberbox {{
     type nat hook postrouting priority srcnat
     oifname "up0" masquerade
   }}
+  chain allowed {{
+    {_render_allowed(policy)}
+  }}
+  chain egress {{
+    {dns_pass}
+    {_render_egress(policy)}
+  }}
   chain input {{
     type filter hook input priority filter; policy drop
     iifname "up0" ct state established,related accept
@@ -134,20 +152,48 @@ table ip emberbox {{
   chain output {{
     type filter hook output priority filter
     oifname "tap0" ip protocol icmp accept
-    {build_dns_pass}
-    ip daddr {{ {REFUSED_NETWORKS} }} reject with icmp type admin-prohibited
+    jump egress
   }}
   chain forward {{
     type filter hook forward priority filter; policy drop
-    ct state established,related accept
+    iifname "up0" ct state established,related accept
     iifname "up0" oifname "tap0" ct status dnat accept
+    iifname "tap0" ct direction reply accept
     iifname "tap0" ip saddr != {GUEST_ADDRESS} drop
-    {dns_pass}
-    iifname "tap0" ip daddr {{ {REFUSED_NETWORKS} }} reject with icmp type admin-prohibited
-    iifname "tap0" oifname "up0" accept
+    iifname "tap0" oifname "up0" jump egress
   }}
 }}
 """
+
+
+def _render_egress(policy: EgressPolicy | None) -> str:
+    """Return the rules for packets that go out, after the one for the name server."""
+    if policy is None:
+        return f"ip daddr {{ {REFUSED_NETWORKS} }} {_REFUSE}\n    accept"
+    lines = [f"ip daddr {{ {NEVER_ALLOWED} }} {_REFUSE}"]
+    if policy.networks:
+        lines.append(f"ip daddr {{ {', '.join(policy.networks)} }} jump allowed")
+    if policy.internet:
+        lines.append(f"ip daddr != {{ {REFUSED_NETWORKS} }} jump allowed")
+    return "\n    ".join([*lines, _REFUSE])
+
+
+def _render_allowed(policy: EgressPolicy | None) -> str:
+    """Return the rules for destinations in a policy's networks."""
+    if policy is None or policy.rules is None:
+        return "accept"
+    return "\n    ".join(map(_render_rule, policy.rules))
+
+
+def _render_rule(rule: EgressRule) -> str:
+    match rule.protocol, rule.ports:
+        case "all", _:
+            return f"ip daddr {rule.cidr} accept"
+        case protocol, None:
+            return f"ip daddr {rule.cidr} ip protocol {protocol} accept"
+        case protocol, (first, last):
+            return f"ip daddr {rule.cidr} {protocol} dport {first}-{last} accept"
+    raise AssertionError(rule)
 
 
 def render_host_rules(instance: int, network: ipaddress.IPv4Network, users: tuple[int, ...]) -> str:
@@ -214,10 +260,11 @@ class TapNetwork:
         """A namespace with no way out, in which VMM processes run: they reach the guest's network by the tap."""
         return _NETNS_DIRECTORY / f"emberbox-{self._instance}-void"
 
-    @property
-    def resolver(self) -> str | None:
-        """The host's name server that guests and builds may ask."""
-        return self._resolver
+    def resolver(self, policy: EgressPolicy | None) -> str | None:
+        """Return the name server that guests and builds with a policy may ask."""
+        if policy is None:
+            return self._resolver
+        return policy.resolver or (self._resolver if policy.internet else None)
 
     def namespace_path(self, slot: Slot) -> Path:
         """Return the path of a slot's namespace."""
@@ -263,6 +310,15 @@ class TapNetwork:
         slot = self._free.pop() if self._free else await self._make()
         self._start_refill()
         return slot
+
+    async def restrict(self, slot: Slot, policy: EgressPolicy) -> None:
+        """Let the guest of a slot reach what a policy says and nothing else, at once.
+
+        Raises:
+            HostError: the rules cannot be set; those from before still count.
+        """
+        renew = "table ip emberbox\ndelete table ip emberbox"
+        await _apply_rules(f"{renew}\n{render_namespace_rules(self.resolver(policy), policy)}", slot.namespace)
 
     async def give_back(self, slot: Slot) -> None:
         """Remove a slot with every connection in it."""

@@ -26,6 +26,7 @@ from emberbox.machine.connections import RESOLV_CONF
 from emberbox.machine.guests import Guest, GuestHost
 from emberbox.machine.hooks import Hook, call_build_hook
 from emberbox.machine.snapshot import ImageSnapshot
+from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import BuildError, GuestError, HostError, StartError, VmmError
 from emberbox.model.sizes import Size
 from emberbox.vmm.base import MachineShape
@@ -42,7 +43,7 @@ _SETTLE_POLL_S = 0.1
 WriteLog = Callable[[str, str], None]
 """Adds a line to a log stream: the stream's name and the line."""
 
-BuildNetworkScope = Callable[[], contextlib.AbstractAsyncContextManager[BuildNetwork]]
+BuildNetworkScope = Callable[[EgressPolicy | None], contextlib.AbstractAsyncContextManager[BuildNetwork]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class BuildPlan:
         validate: the hook to poll in a trial microVM, None where it is not enabled.
         destination: where the snapshot is published; must not exist.
         scratch: a directory of this build's own; removed at the end.
+        egress: what RUN steps and the build's microVMs may reach; None for public addresses.
     """
 
     build_id: str
@@ -78,6 +80,7 @@ class BuildPlan:
     validate: Hook | None
     destination: Path
     scratch: Path
+    egress: EgressPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,7 @@ class Pipeline:
         dockerfile = (context / "Dockerfile").read_text(errors="replace")
         await self._managed.prepare(dockerfile, say)
         say("Building the Dockerfile")
-        async with self._build_network() as network:
+        async with self._build_network(plan.egress) as network:
             await self._containers.build(context, name, network, self._limits.build_timeout_s, say)
         config = await self._containers.read_config(name)
         say("Packing the root file system")
@@ -178,7 +181,7 @@ class Pipeline:
         application = make_application(plan, config, user)
         async with self._output(plan, write_log) as on_output:
             guest = await self._guests.boot(
-                plan.scratch, plan.scratch / "root.erofs", shape, kernel, application, on_output
+                plan.scratch, plan.scratch / "root.erofs", shape, kernel, application, on_output, plan.egress
             )
             try:
                 say(f"The application was started after {time.monotonic() - started:.1f} s")
@@ -207,7 +210,8 @@ class Pipeline:
         trial.mkdir()
         say(f"Launching a trial microVM and calling /validate on port {plan.validate.port}")
         async with self._output(plan, write_log) as on_output:
-            guest = await self._guests.launch(snapshot, trial, fresh_identity("trial", uuid.uuid4().hex), on_output)
+            identity = fresh_identity("trial", uuid.uuid4().hex)
+            guest = await self._guests.launch(snapshot, trial, identity, on_output, plan.egress)
             try:
                 await while_it_runs(guest, call_build_hook(guest.agent, plan.validate))
             finally:

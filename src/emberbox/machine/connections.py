@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 from emberbox.host.network import Slot, TapNetwork
+from emberbox.model.egress import EgressPolicy
 from emberbox.vmm.base import Tap, UserNetwork, Vm
+
+log = logging.getLogger(__name__)
 
 DNS_ADDRESS = "10.0.2.3"
 RESOLV_CONF = f"nameserver {DNS_ADDRESS}\n"
@@ -24,6 +28,10 @@ class Connection(Protocol):
 
     async def reach(self, vm: Vm, port: int) -> tuple[str, int]:
         """Return address and port at which the host reaches a port of the guest."""
+        ...
+
+    async def restrict(self, policy: EgressPolicy) -> None:
+        """Let the guest reach what a policy says and nothing else."""
         ...
 
     async def release(self) -> None:
@@ -51,6 +59,10 @@ class TapConnection:
         """Every port of the guest has the slot's address."""
         return self._slot.address, port
 
+    async def restrict(self, policy: EgressPolicy) -> None:
+        """Set the slot's rules."""
+        await self._network.restrict(self._slot, policy)
+
     async def release(self) -> None:
         """Give the slot back."""
         await self._network.give_back(self._slot)
@@ -75,6 +87,10 @@ class UserConnection:
             self._forwarded[port] = host_port
             await vm.forward(host_port, port)
         return "127.0.0.1", self._forwarded[port]
+
+    async def restrict(self, policy: EgressPolicy) -> None:  # noqa: ARG002 - the interface's shape
+        """It is closed as it is: a connector can open nothing."""
+        log.warning("a network connector has no effect: with user-mode networks a guest reaches nothing at all")
 
     async def release(self) -> None:
         """It ends with the VMM."""

@@ -20,6 +20,7 @@ from emberbox.machine import checkpoint
 from emberbox.machine.checkpoint import Capture
 from emberbox.machine.connections import Connect, Connection
 from emberbox.machine.snapshot import ImageSnapshot, SuspendedState, forget_suspended
+from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import GuestError, VmmError
 from emberbox.vmm.base import (
     BootPlan,
@@ -72,6 +73,14 @@ class Guest:
     async def reach(self, port: int) -> tuple[str, int]:
         """Return address and port at which the host reaches a port of the guest."""
         return await self._connection.reach(self._vm, port)
+
+    async def restrict(self, egress: EgressPolicy) -> None:
+        """Let it reach what a policy says and nothing else, at once.
+
+        Raises:
+            HostError: the rules cannot be set; those from before still count.
+        """
+        await self._connection.restrict(egress)
 
     async def wait_exited(self) -> str:
         """Wait until the VMM's process has ended; return in words how."""
@@ -176,7 +185,7 @@ class GuestHost:
 
     async def boot(
         self, directory: Path, root: Path, shape: MachineShape, kernel: Kernel, application: Application,
-        on_output: OutputListener,
+        on_output: OutputListener, egress: EgressPolicy | None = None,
     ) -> Guest:  # fmt: skip
         """Boot a guest from its kernel and start the application.
 
@@ -187,6 +196,7 @@ class GuestHost:
             kernel: the guest's kernel.
             application: what to run.
             on_output: gets what the application writes.
+            egress: what the guest may reach; None for public addresses.
 
         Raises:
             VmmError: the VMM failed; GuestError: the guest did not come up, or the application did not start.
@@ -198,14 +208,15 @@ class GuestHost:
             plan = BootPlan(shape, files, cage, network, kernel.image, kernel.initramfs, memory_path, console)
             return self._driver.boot(plan)
 
-        guest = await self._start(directory, shape, start, on_output, BOOT_TIMEOUT_S, thaw=None)
+        guest = await self._start(directory, shape, start, on_output, BOOT_TIMEOUT_S, egress, thaw=None)
         async with _ended_on_error(guest):
             await guest.agent.start(application)
         return guest
 
     async def launch(
-        self, snapshot: ImageSnapshot, directory: Path, identity: Identity, on_output: OutputListener
-    ) -> Guest:
+        self, snapshot: ImageSnapshot, directory: Path, identity: Identity, on_output: OutputListener,
+        egress: EgressPolicy | None = None,
+    ) -> Guest:  # fmt: skip
         """Start a new microVM from an image's snapshot, copy-on-write.
 
         Args:
@@ -213,27 +224,32 @@ class GuestHost:
             directory: an empty one, for the microVM's own files.
             identity: who the guest is.
             on_output: gets what the application writes.
+            egress: what the guest may reach; None for public addresses.
 
         Raises:
             VmmError, GuestError, HostError: it could not be started; nothing is left running.
         """
         await asyncio.to_thread(disk.copy_sparse, snapshot.disk, directory / "disk")
         (directory / "disk").chmod(0o600)
-        return await self._restore(snapshot, directory, snapshot.devices, (), identity, on_output)
+        return await self._restore(snapshot, directory, snapshot.devices, (), identity, on_output, egress)
 
-    async def resume(self, snapshot: ImageSnapshot, state: SuspendedState, on_output: OutputListener) -> Guest:
-        """Start a suspended microVM where it was.
+    async def resume(
+        self, snapshot: ImageSnapshot, state: SuspendedState, on_output: OutputListener,
+        egress: EgressPolicy | None = None,
+    ) -> Guest:  # fmt: skip
+        """Start a suspended microVM where it was; it may reach what `egress` says.
 
         Raises:
             VmmError, GuestError, HostError: it could not be started; its saved state is untouched.
         """
-        guest = await self._restore(snapshot, state.directory, state.devices, state.layers, fresh_identity(), on_output)
+        identity = fresh_identity()
+        guest = await self._restore(snapshot, state.directory, state.devices, state.layers, identity, on_output, egress)
         forget_suspended(state.directory)
         return guest
 
     async def _restore(
         self, snapshot: ImageSnapshot, directory: Path, devices: Path, layers: tuple[MemoryLayer, ...],
-        identity: Identity, on_output: OutputListener,
+        identity: Identity, on_output: OutputListener, egress: EgressPolicy | None,
     ) -> Guest:  # fmt: skip
         files = VmFiles(directory, snapshot.root, directory / "disk", directory / "devices")
 
@@ -244,17 +260,19 @@ class GuestHost:
             await vm.unpause()
             return vm
 
-        return await self._start(directory, snapshot.shape, start, on_output, WAKE_TIMEOUT_S, thaw=identity)
+        return await self._start(directory, snapshot.shape, start, on_output, WAKE_TIMEOUT_S, egress, thaw=identity)
 
     async def _start(
         self, directory: Path, shape: MachineShape, start: StartVm, on_output: OutputListener,
-        timeout_s: float, *, thaw: Identity | None,
+        timeout_s: float, egress: EgressPolicy | None, *, thaw: Identity | None,
     ) -> Guest:  # fmt: skip
         """Acquire everything a guest needs; what fails lets go of all that came before."""
         async with contextlib.AsyncExitStack() as acquired:
             uid = self._take_user(acquired)
             connection = await self._connect()
             acquired.push_async_callback(connection.release)
+            if egress is not None:
+                await connection.restrict(egress)
             with connection.attach() as network:
                 vm = await start(Cage(uid, self._void), network)
             acquired.push_async_callback(vm.kill)

@@ -12,6 +12,7 @@ MANAGED_ACCOUNT: Final = "aws"
 _IMAGE = re.compile(r"arn:(aws[a-zA-Z-]*):lambda:([a-z0-9-]+):(\d{12}):microvm-image:([a-zA-Z0-9_-]{1,64})")
 _ANY_IMAGE = re.compile(r"arn:[^:]*:lambda:([a-z0-9-]+):(\d{12}|aws):microvm-image[:/](.+)")
 _CONNECTOR = re.compile(r"arn:aws[a-zA-Z-]*:lambda:([a-z0-9-]+):(\d{12}|aws):network-connector:(.+)")
+_CONNECTOR_RESOURCE = re.compile(r"([a-zA-Z0-9_-]+)(?::([1-9][0-9]{0,8}))?", re.ASCII)
 _MANAGED_CONNECTOR: Final = "aws-network-connector:"
 
 INGRESS_CONNECTORS: Final = ("HTTP_INGRESS", "SHELL_INGRESS", "ALL_INGRESS", "NO_INGRESS")
@@ -58,22 +59,54 @@ def check_image_arn(text: str, region: str, account_id: str, *, launching: bool 
     raise ValidationError(f"Invalid ARN format: {text}")
 
 
-def check_connectors(texts: list[str], field: str, allowed: tuple[str, ...], region: str) -> list[str]:
-    """Return network connector ARNs when each is a managed one of the right direction.
+def connector_arn(region: str, account_id: str, connector: str) -> str:
+    """Return the ARN of an account's network connector; AWS puts its id there, not its name."""
+    return f"arn:aws:lambda:{region}:{account_id}:network-connector:{connector}"
+
+
+def is_managed_connector(text: str) -> bool:
+    """Say whether a text is the ARN of a network connector of AWS's own account.
 
     Raises:
-        ValidationError: one is malformed, or not known here.
+        ValidationError: it is no network connector's ARN.
     """
-    for text in texts:
-        match = _CONNECTOR.fullmatch(text)
-        if not match:
-            raise ValidationError("Malformed network connector ARN")
-        name = match[3].removeprefix(_MANAGED_CONNECTOR)
-        if match[1] != region or match[2] != MANAGED_ACCOUNT or name not in allowed:
-            raise ValidationError(
-                f"Unrecognized managed network connector ARN: {text} (allowed in {field}: {', '.join(allowed)})"
-            )
-    return texts
+    match = _CONNECTOR.fullmatch(text)
+    if not match:
+        raise ValidationError("Malformed network connector ARN")
+    return match[2] == MANAGED_ACCOUNT
+
+
+def check_managed_connector(text: str, allowed: tuple[str, ...], region: str) -> str:
+    """Return a network connector's ARN when it is a managed one of the right direction.
+
+    Raises:
+        ValidationError: it is malformed, or not known here.
+    """
+    is_managed_connector(text)
+    if text not in {managed_connector_arn(region, name) for name in allowed}:
+        raise ValidationError(f"Unrecognized managed network connector ARN: {text}")
+    return text
+
+
+def split_connector_arn(text: str, region: str, account_id: str) -> tuple[str, int | None]:
+    """Return id and version from the ARN of one of the caller's network connectors; the version may be absent.
+
+    Raises:
+        ValidationError: it is malformed.
+        AccessDeniedError: it is another account's, or of another region.
+    """
+    match = _CONNECTOR.fullmatch(text)
+    resource = _CONNECTOR_RESOURCE.fullmatch(match[3]) if match else None
+    if not match or not resource:
+        raise ValidationError("Malformed network connector ARN")
+    if (match[1], match[2]) != (region, account_id):
+        raise AccessDeniedError(f"User is not authorized to access this resource: {text}")
+    return resource[1], int(resource[2]) if resource[2] else None
+
+
+def new_connector_id() -> str:
+    """Return a new network connector's id."""
+    return f"nc-{uuid.uuid4()}"
 
 
 def new_microvm_id() -> str:

@@ -8,7 +8,15 @@ from datetime import datetime
 from typing import Any
 
 from emberbox.model.clock import Instant
-from emberbox.model.states import BuildState, ImageState, MicrovmState, VersionState, VersionStatus
+from emberbox.model.states import (
+    BuildState,
+    ConnectorState,
+    ImageState,
+    MicrovmState,
+    UpdateStatus,
+    VersionState,
+    VersionStatus,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,40 @@ class Microvm:
     terminated_at: datetime | None
     started: Instant
     suspended: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """A network connector; `latest_version` is the one that counts, `last_update_*` is None before any update."""
+
+    id: str
+    account_id: str
+    name: str
+    arn: str
+    state: ConnectorState
+    state_reason: str | None
+    state_reason_code: str | None
+    latest_version: int
+    last_update_status: UpdateStatus | None
+    last_update_reason: str | None
+    last_update_reason_code: str | None
+    tags: Mapping[str, str]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorVersion:
+    """One version of a network connector; `configuration` is as the model has it and never changes."""
+
+    connector_id: str
+    version: int
+    state: ConnectorState
+    state_reason: str | None
+    state_reason_code: str | None
+    configuration: Mapping[str, Any]
+    operator_role: str
+    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

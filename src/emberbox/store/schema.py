@@ -115,6 +115,39 @@ microvms = Table(
     Index("microvms_in_order", "account_id", "started_at", "id"),
 )
 
+connectors = Table(
+    "network_connectors",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("account_id", String(12), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("arn", String(140), nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("state_reason", Text),
+    Column("state_reason_code", String(64)),
+    Column("latest_version", Integer, nullable=False),
+    Column("last_update_status", String(16)),
+    Column("last_update_reason", Text),
+    Column("last_update_reason_code", String(64)),
+    Column("tags", JSON, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Index("network_connectors_by_name", "account_id", "name", unique=True),
+)
+
+connector_versions = Table(
+    "network_connector_versions",
+    metadata,
+    Column("connector_id", String(40), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("state", String(16), nullable=False),
+    Column("state_reason", Text),
+    Column("state_reason_code", String(64)),
+    Column("configuration", JSON, nullable=False),
+    Column("operator_role", Text, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+)
+
 client_tokens = Table(
     "client_tokens",
     metadata,

@@ -1,0 +1,209 @@
+"""The whole control plane behind the real wire layer, in process: everything but microVMs and objects in S3.
+
+Builds fail at the fetch, as from an empty S3; launches fail at the snapshot, as from a lost disk. Every row is real.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from emberbox.api.server import create_api
+from emberbox.api.sigv4 import Credential
+from emberbox.control.builder import Builder
+from emberbox.control.connectors import ConnectorService
+from emberbox.control.egress import ConnectorFinder, EgressRules
+from emberbox.control.image_versions import ImageVersionService
+from emberbox.control.images import ImageFinder, ImageService
+from emberbox.control.log_writer import LogWriter
+from emberbox.control.logs import LogService
+from emberbox.control.microvms import MicrovmService
+from emberbox.control.paging import PageTokens
+from emberbox.control.runner import RunnerContext
+from emberbox.control.tags import TagService
+from emberbox.control.timers import Timers
+from emberbox.control.tokens import TokenKeys
+from emberbox.host import native
+from emberbox.images.containers import Containers
+from emberbox.images.managed import ManagedImages
+from emberbox.images.pipeline import Limits, Pipeline
+from emberbox.machine.connections import connector
+from emberbox.machine.guests import GuestHost
+from emberbox.model.arns import image_arn, managed_connector_arn, managed_image_arn, new_microvm_id
+from emberbox.model.caller import Handler
+from emberbox.model.clock import Instant
+from emberbox.model.records import Build, Image, ImageVersion, Microvm
+from emberbox.model.states import BuildState, ImageState, MicrovmState, VersionState, VersionStatus
+from emberbox.spec.models import CORE, LOGS, MICROVMS
+from emberbox.store.client_tokens import ClientTokenStore
+from emberbox.store.connectors import ConnectorStore
+from emberbox.store.database import Database
+from emberbox.store.images import ImageStore
+from emberbox.store.logs import LogStore
+from emberbox.store.microvms import MicrovmStore
+from emberbox.store.schema import log_metadata, metadata
+from emberbox.vmm.qemu import QemuDriver
+
+ROLE = "arn:aws:iam::123456789012:role/any"
+NETWORKS = """
+[subnet-office]
+cidrs = ["192.168.10.0/24", "192.168.0.0/16"]
+dns = "192.168.10.53"
+[subnet-lab]
+cidrs = ["172.16.5.0/24"]
+[sg-web]
+allow = ["tcp 192.168.10.0/24 443", "icmp 0.0.0.0/0"]
+[sg-none]
+allow = []
+"""
+
+
+class EmptyS3:
+    """What an S3 without objects answers."""
+
+    @property
+    def get_object(self) -> Any:
+        def get(**_: Any) -> Mapping[str, Any]:
+            raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
+
+        return get
+
+
+class ControlPlane:
+    """All services over databases in one directory.
+
+    Args:
+        directory: the state directory.
+        credential: the one key that the API accepts.
+        region: the region played.
+    """
+
+    def __init__(self, directory: Path, credential: Credential, region: str) -> None:
+        self.directory, self.credential, self.region = directory, credential, region
+        for name in ("microvms", "builds", "images", "secrets"):
+            (directory / name).mkdir(exist_ok=True)
+        (directory / "networks.toml").write_text(NETWORKS)
+        self.database = Database(f"sqlite:///{directory}/emberbox.db", metadata)
+        self.log_database = Database(f"sqlite:///{directory}/logs.db", log_metadata, durable=False)
+        self.images, self.microvms = ImageStore(self.database), MicrovmStore(self.database)
+        self.connectors, self.logs = ConnectorStore(self.database), LogStore(self.log_database)
+        self._log_writer, self.timers = LogWriter(self.logs), Timers()
+        self._make_services()
+
+    def _make_services(self) -> None:
+        directory, region = self.directory, self.region
+        tokens, pages = ClientTokenStore(self.database), PageTokens(directory / "secrets/pages.key")
+        keys = TokenKeys(directory / "secrets/tokens.json")
+        guests = GuestHost(QemuDriver("tcg", native.memory_shim_path(), 1), connector(None), None, None)
+        containers = Containers(directory / "containers")
+        managed = ManagedImages(containers, directory / "base")
+        pipeline = Pipeline(containers, managed, guests, None, EmptyS3(), None, Limits(1, 1, 1))  # type: ignore[arg-type]
+        connectors = ConnectorFinder(self.connectors, region)
+        egress = self.egress = EgressRules(connectors, self.connectors, region, directory)
+        self._builder = Builder(self.images, pipeline, self._log_writer, egress, directory, region, 2)
+        images = ImageFinder(self.images, region)
+        self.image_service = ImageService(
+            images, self.images, self.microvms, tokens, self._builder, egress, pages, region, directory,
+            managed_since=datetime.now(UTC),
+        )  # fmt: skip
+        self.version_service = ImageVersionService(
+            images, self.images, self.microvms, tokens, self._builder, egress, region
+        )
+        self.microvm_service = MicrovmService(
+            self.microvms, self.images, tokens, pages, keys, egress, region, "localhost"
+        )
+        self.connector_service = ConnectorService(
+            connectors, self.connectors, tokens, pages, region, directory, self.microvm_service.renew_egress
+        )
+        context = RunnerContext(
+            store=self.microvms, guests=guests, log_writer=self._log_writer, home=directory, timers=self.timers,
+            load_snapshot=self._builder.load_snapshot, image_tags=self.images.tags_of,
+            on_ended=self.microvm_service.forget, find_egress=egress.policy,
+        )  # fmt: skip
+        self.microvm_service.open(context, 443)
+        self._tags = TagService(images, self.images, connectors, self.connectors)
+        self._log_service = LogService(self.logs, pages, region)
+
+    def handlers(self) -> dict[str, dict[str, Handler]]:
+        """Return every handler, as the server has them."""
+        return {
+            MICROVMS: self.image_service.handlers()
+            | self.version_service.handlers()
+            | self._tags.handlers()
+            | self.microvm_service.handlers(),
+            CORE: self.connector_service.handlers(),
+            LOGS: self._log_service.handlers(),
+        }
+
+    def app(self) -> Any:
+        """Return the API."""
+        return create_api(self.handlers(), {self.credential.access_key_id: self.credential}.get, self.region)
+
+    async def settle(self) -> None:
+        """Wait until what runs in the background has ended."""
+        me = asyncio.current_task()
+        while others := [task for task in asyncio.all_tasks() if task is not me]:
+            await asyncio.wait(others, timeout=0.05)
+
+    async def close(self) -> None:
+        """Stop everything."""
+        for service in (self.microvm_service, self._builder, self.image_service, self.version_service):
+            await service.close()
+        await self.connector_service.close()
+        self.timers.close()
+        await self._log_writer.close()
+        self.database.close()
+        self.log_database.close()
+
+    def add_image(self, name: str, versions: int = 1) -> Image:
+        """Store an image as if its builds had been successful."""
+        now = datetime.now(UTC)
+        account, image_id = self.credential.account_id, str(uuid.uuid4())
+        arn = image_arn(self.region, account, name)
+        image = Image(image_id, account, name, arn, ImageState.CREATING, None, None, {}, now, now)
+        request = {
+            "baseImageArn": managed_image_arn(self.region, "debian12-1"),
+            "baseImageVersion": "1.0",
+            "buildRoleArn": ROLE,
+            "codeArtifact": {"uri": "s3://code/key"},
+            "resources": [{"minimumMemoryInMiB": 512}],
+            "egressNetworkConnectors": [managed_connector_arn(self.region, "INTERNET_EGRESS")],
+        }
+        for number in range(1, versions + 1):
+            version = f"{number}.0"
+            row = ImageVersion(image_id, version, VersionState.PENDING, VersionStatus.INACTIVE, request, now, now)
+            build = Build(str(uuid.uuid4()), image_id, version, BuildState.PENDING, None, None, now)
+            assert (
+                self.images.add(image, row, build, None) if number == 1 else self.images.add_version(row, build, None)
+            )
+            self.images.begin_build(build, now)
+            self.images.finish_build(build, now)
+        found = self.images.find(arn)
+        assert found is not None
+        return found
+
+    def add_microvm(self, image: Image, state: MicrovmState = MicrovmState.TERMINATED, **more: Any) -> Microvm:
+        """Store a microVM as it would be in a state."""
+        now = datetime.now(UTC)
+        request = {
+            "executionRoleArn": None,
+            "idlePolicy": None,
+            "maximumDurationInSeconds": 28800,
+            "ingressNetworkConnectors": [managed_connector_arn(self.region, "HTTP_INGRESS")],
+            "egressNetworkConnectors": [managed_connector_arn(self.region, "INTERNET_EGRESS")],
+        }
+        microvm = Microvm(
+            id=new_microvm_id(), account_id=image.account_id, endpoint_label=str(uuid.uuid4()), image_id=image.id,
+            image_arn=image.arn, image_version="1.0", state=state, state_reason=None, request=request, incarnation=1,
+            started_at=now, terminated_at=now if state is MicrovmState.TERMINATED else None, started=Instant.now(),
+        )  # fmt: skip
+        microvm = replace(microvm, **more)
+        assert self.microvms.add(microvm, None)
+        return microvm

@@ -1,0 +1,25 @@
+"""Fixtures: a control plane in process, and a client of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from support.control_plane import ControlPlane
+
+from .wire import KEY, REGION
+from .world import World
+
+
+@pytest.fixture
+async def plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
+    plane = ControlPlane(tmp_path, KEY, REGION)
+    yield plane
+    await plane.close()
+
+
+@pytest.fixture
+async def world(plane: ControlPlane) -> World:
+    return World(plane)
