@@ -53,7 +53,7 @@ def private_host() -> Iterator[None]:
         host.run(*inside, "ip", "link", "set", far, "up")
         host.run(*inside, "ip", "link", "set", "lo", "up")
         for port in (OPEN_PORT, OTHER_PORT):
-            command = [*inside, sys.executable, "-m", "http.server", str(port), "--directory", "/proc/self/task"]
+            command = [*inside, sys.executable, "-m", "http.server", str(port), "--directory", "/usr/share/doc"]
             servers.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         for port in (OPEN_PORT, OTHER_PORT):
             wait_for("the private host answers", lambda port=port: answers_the_host(port), 30)
