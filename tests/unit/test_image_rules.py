@@ -69,13 +69,13 @@ def test_a_broken_rule_is_named(more: dict[str, Any], text: str) -> None:
 
 def test_the_tag_for_failed_suspends_takes_two_values() -> None:
     key = "emberbox:suspend-hook-failure"
-    check_image_request(request(tags={key: "keep-running"}), REGION)
-    check_image_request(request(tags={key: "terminate"}), REGION)
+    check_image_request(request(tags={key: "keep-running"}), REGION, EGRESS)
+    check_image_request(request(tags={key: "terminate"}), REGION, EGRESS)
     assert survives_failed_suspend({key: "keep-running"})
     assert not survives_failed_suspend({key: "terminate"})
     assert not survives_failed_suspend({})
     with pytest.raises(ValidationError, match=f"The value 'no' of the tag '{key}' must be terminate or keep-running"):
-        check_image_request(request(tags={key: "no"}), REGION)
+        check_image_request(request(tags={key: "no"}), REGION, EGRESS)
 
 
 def test_variables_that_only_look_reserved_are_allowed() -> None:
