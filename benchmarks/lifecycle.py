@@ -202,7 +202,7 @@ def measure_suspends(client: Client, arn: str, size: int, dirty: int, runs: int,
 
 def changed_bytes(directory: Path) -> int:
     """Return how much memory a running microVM has changed since its launch, by the kernel's page map."""
-    pid = int((directory / "vmm.pid").read_text().split()[0])
+    pid = int(json.loads((directory / "vmm.json").read_text())["pid"])
     for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
         addresses, _, offset, _, _, *path = line.split(maxsplit=5)
         if path and path[0].endswith("/memory"):

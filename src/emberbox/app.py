@@ -8,7 +8,6 @@ import fcntl
 import json
 import logging
 import os
-import shutil
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from emberbox.control.log_writer import LogWriter
 from emberbox.control.logs import LogService
 from emberbox.control.microvms import MicrovmService
 from emberbox.control.paging import PageTokens
+from emberbox.control.recovery import Recovery
 from emberbox.control.runner import RunnerContext
 from emberbox.control.server_info import ServerInfo
 from emberbox.control.tags import TagService
@@ -39,15 +39,14 @@ from emberbox.gateway.authoriser import Unreachable, Upstream
 from emberbox.gateway.server import GatewaySettings, start_gateway
 from emberbox.host import native, network
 from emberbox.host.kernel import Kernel, ensure_kernel
-from emberbox.host.leftovers import kill_leftovers
-from emberbox.host.network import TapNetwork
+from emberbox.host.network import PlaceNote, TapNetwork
 from emberbox.host.s3_server import S3Settings, start_s3_server
 from emberbox.host.users import UserPool
 from emberbox.images.containers import BuildNetwork, Containers
 from emberbox.images.managed import ManagedImages
 from emberbox.images.pipeline import Limits, Pipeline
 from emberbox.keys import ensure_credential
-from emberbox.machine.connections import connector
+from emberbox.machine.connections import Connector
 from emberbox.machine.guests import GuestHost
 from emberbox.model.access import Credential
 from emberbox.model.egress import EgressPolicy
@@ -175,22 +174,24 @@ class _Server:
 
     async def start(self) -> None:
         """Start everything, in the order of need."""
-        await self._clean_up_after_killed()
-        guests = GuestHost(await self._make_driver(), *await self._start_network())
-        s3 = await self._start_s3()
         database = Database(self._database_url("emberbox.db"), metadata)
         log_database = Database(self._database_url("logs.db"), log_metadata, durable=False)
         self._running.callback(database.close)
         self._running.callback(log_database.close)
+        recovery = Recovery(self._settings.home, MicrovmStore(database).list_live())
+        await asyncio.to_thread(recovery.clear)
+        guests = GuestHost(await self._make_driver(), *await self._start_network(recovery))
+        s3 = await self._start_s3()
         log_store = LogStore(log_database)
         log_writer = LogWriter(log_store)
         log_writer.start()
         self._running.push_async_callback(log_writer.close)
-        await self._start_service(guests, s3, database, log_store, log_writer)
+        await self._start_service(guests, s3, database, log_store, log_writer, recovery)
 
     async def _start_service(
-        self, guests: GuestHost, s3: Any, database: Database, log_store: LogStore, log_writer: LogWriter
-    ) -> None:
+        self, guests: GuestHost, s3: Any, database: Database, log_store: LogStore, log_writer: LogWriter,
+        recovery: Recovery,
+    ) -> None:  # fmt: skip
         settings, home = self._settings, self._settings.home
         images, rows, tokens = ImageStore(database), MicrovmStore(database), ClientTokenStore(database)
         pages = PageTokens(home / "secrets" / "pages.key")
@@ -210,7 +211,6 @@ class _Server:
         connector_service = ConnectorService(
             connector_finder, connectors, tokens, pages, settings.region, home, microvms.renew_egress
         )
-        gateway = await self._start_gateway(_Directory(microvms), keys)
         timers = Timers()
         self._running.callback(timers.close)
         context = RunnerContext(
@@ -224,8 +224,9 @@ class _Server:
             microvms.forget,
             egress.policy,
         )
-        microvms.open(context, gateway)
+        await microvms.open(context, recovery)
         self._running.push_async_callback(microvms.close)
+        microvms.serve_at(await self._start_gateway(_Directory(microvms), keys))
         builder.resume_unfinished()
         self._running.push_async_callback(builder.close)
         for service in (image_service, version_service):
@@ -245,16 +246,6 @@ class _Server:
         }
         await self._start_api(handlers)
 
-    async def _clean_up_after_killed(self) -> None:
-        home = self._settings.home
-        kill_leftovers(home)
-        record = home / "runtime" / "network-instance"
-        with contextlib.suppress(OSError, ValueError):
-            await network.remove_instance(self._settings.network_cidr, int(record.read_text()))
-            record.unlink()
-        for scratch in (home / "builds").iterdir():
-            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
-
     def _database_url(self, name: str) -> str:
         return self._settings.database_url or f"sqlite:///{self._settings.home / name}"
 
@@ -271,23 +262,18 @@ class _Server:
             log.warning("guests are emulated: good for development and CI, no security boundary (docs/security.md)")
         return driver
 
-    async def _start_network(self) -> tuple[Any, UserPool | None, Path | None]:
+    async def _start_network(self, recovery: Recovery) -> tuple[Connector, UserPool | None, Path | None]:
         settings = self._settings
         users = UserPool(settings.uid_base) if os.geteuid() == 0 else None
         problem = network.is_possible() if settings.network == "auto" else None
         if settings.network == "user" or problem:
             log.info("microVMs are connected by user-mode networks%s", f": {problem}" if problem else "")
-            return connector(None), users, None
-        tap = TapNetwork(settings.network_cidr, users=(os.geteuid(),))
-        await tap.open()
-        (settings.home / "runtime" / "network-instance").write_text(str(tap.instance))
-        self._running.push_async_callback(self._stop_network, tap)
+            return Connector(None), users, None
+        tap = TapNetwork(settings.network_cidr, (os.geteuid(),), PlaceNote(settings.home))
+        await tap.open(recovery.slots())
+        self._running.push_async_callback(tap.close)
         self._network = tap
-        return connector(tap), users, tap.void
-
-    async def _stop_network(self, tap: TapNetwork) -> None:
-        await tap.close()
-        (self._settings.home / "runtime" / "network-instance").unlink(missing_ok=True)
+        return Connector(tap), users, tap.void
 
     async def _start_s3(self) -> Any:
         """Return a client for the S3 that artifacts come from."""

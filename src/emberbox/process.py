@@ -17,11 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from emberbox.adoption import ENDED_UNSEEN, AdoptedProcess
 from emberbox.model.errors import HostError
 
 log = logging.getLogger(__name__)
 
 Argument = str | os.PathLike[str]
+Process = asyncio.subprocess.Process | AdoptedProcess
+"""A child of ours, or of an earlier server's."""
 
 _TAIL_BYTES = 4096
 _LINE_LIMIT = 1 << 20
@@ -53,6 +56,8 @@ def describe_exit(returncode: int) -> str:
     if returncode < 0:
         with contextlib.suppress(ValueError):
             return f"was killed by {signal.Signals(-returncode).name}"
+    if returncode == ENDED_UNSEEN:
+        return "ended (how cannot be known: an earlier server had started it)"
     return f"exited with code {returncode}"
 
 
@@ -164,15 +169,18 @@ async def _stream_lines(child: asyncio.subprocess.Process, on_line: Callable[[st
         on_line(line.decode(errors="replace").rstrip("\r\n"))
 
 
-async def kill_group(child: asyncio.subprocess.Process) -> None:
-    """Kill a child made by `start` with everything in its session, and reap it. Repeats are harmless."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
+async def kill_group(child: Process) -> None:
+    """Kill a process made by `start` with everything in its session, and reap it. Repeats are harmless."""
+    if isinstance(child, AdoptedProcess):
+        child.kill_group()
+    else:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
     await child.wait()
 
 
-async def stop(child: asyncio.subprocess.Process, grace_s: float = 5.0) -> int:
-    """Ask a child to end, kill it after `grace_s` seconds, and return its exit code."""
+async def stop(child: Process, grace_s: float = 5.0) -> int:
+    """Ask a process to end, kill it after `grace_s` seconds, and return its exit code."""
     with contextlib.suppress(ProcessLookupError):
         child.terminate()
     try:
@@ -181,5 +189,4 @@ async def stop(child: asyncio.subprocess.Process, grace_s: float = 5.0) -> int:
     except TimeoutError:
         log.warning("process %d did not end within %g s and is killed", child.pid, grace_s)
     await kill_group(child)
-    assert child.returncode is not None
-    return child.returncode
+    return await child.wait()

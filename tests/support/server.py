@@ -54,7 +54,7 @@ class Server:
     def instance(self) -> int | None:
         """Its place among the servers of this machine, None without networks of its own."""
         with contextlib.suppress(OSError):
-            return int((self.home / "runtime" / "network-instance").read_text())
+            return int((self.home / "runtime" / "network-instance").read_text().split()[0])
         return None
 
     def command(self, *arguments: str) -> list[str]:
@@ -139,7 +139,7 @@ class Server:
 
     def vmm_pid(self, microvm_id: str) -> int:
         """Return the process id of a running microVM's VMM."""
-        return int((self.microvm_directory(microvm_id) / "vmm.pid").read_text().split()[0])
+        return int(json.loads((self.microvm_directory(microvm_id) / "vmm.json").read_text())["pid"])
 
     def snapshot_directory(self) -> Path:
         """Return the directory of all images' snapshots."""

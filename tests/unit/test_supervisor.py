@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
-import json
 import os
 import signal
 import socket
 import sys
 import textwrap
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from emberbox import process
+from emberbox.adoption import write_note
 from emberbox.host import supervisor
-from emberbox.host.supervisor import Helper, end_previous, find_program, supervise
+from emberbox.host.supervisor import Helper, find_program, supervise
 from emberbox.model.errors import HostError
 
 
@@ -121,8 +122,9 @@ async def test_a_missing_program_is_reported(tmp_path: Path) -> None:
             pytest.fail("it is not ready")
 
 
-async def test_a_helper_dies_with_us_even_when_we_are_killed(tmp_path: Path) -> None:
-    port = free_port()
+@contextlib.asynccontextmanager
+async def killed_server(directory: Path, port: int) -> AsyncIterator[int]:
+    """A process that supervised the listener and was killed; gives the listener's pid, and ends it at the end."""
     parent_code = textwrap.dedent(f"""
         import asyncio, sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -130,30 +132,60 @@ async def test_a_helper_dies_with_us_even_when_we_are_killed(tmp_path: Path) -> 
         from test_supervisor import listener
         from emberbox.host.supervisor import supervise
         async def main():
-            async with supervise(listener(Path({str(tmp_path)!r}), {port})) as s:
+            async with supervise(listener(Path({str(directory)!r}), {port})) as s:
                 print(s.pid, flush=True)
                 await asyncio.sleep(600)
         asyncio.run(main())
     """)
     parent = await process.start([sys.executable, "-c", parent_code], stdout=asyncio.subprocess.PIPE)
     assert parent.stdout is not None
+    pid = 0
     try:
         pid = int(await parent.stdout.readline())
-        assert is_running(pid)
         parent.kill()
-        await wait_until(lambda: not is_running(pid), 3)
+        await parent.wait()
+        yield pid
     finally:
         await process.kill_group(parent)
-    async with supervise(listener(tmp_path, port)) as supervised:  # and the port is free again
-        assert supervised.restarts == 0
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
-async def test_a_previous_instance_that_still_holds_the_port_is_ended_first(tmp_path: Path) -> None:
+async def test_a_helper_outlives_a_server_that_is_killed_and_is_adopted(tmp_path: Path) -> None:
+    port = free_port()
+    async with killed_server(tmp_path, port) as pid:
+        _, connection = await asyncio.open_connection("127.0.0.1", port)
+        async with supervise(listener(tmp_path, port)) as supervised:
+            assert supervised.pid == pid
+            assert supervised.restarts == 0
+        connection.close()
+        assert not is_running(pid)
+
+
+async def test_an_adopted_helper_that_dies_is_started_again(tmp_path: Path) -> None:
+    port = free_port()
+    async with killed_server(tmp_path, port) as pid, supervise(listener(tmp_path, port)) as supervised:
+        os.kill(pid, signal.SIGKILL)
+        await wait_until(lambda: supervised.restarts == 1)
+        await supervised.wait_ready(60)
+        assert supervised.pid != pid
+
+
+async def test_a_helper_of_another_form_is_ended_and_replaced(tmp_path: Path) -> None:
+    port = free_port()
+    async with killed_server(tmp_path, port) as pid:
+        helper = listener(tmp_path, port)
+        changed = dataclasses.replace(helper, arguments=[*helper.arguments, "more"])
+        async with supervise(changed) as supervised:
+            assert supervised.pid != pid
+            assert not is_running(pid)
+
+
+async def test_a_helper_that_was_never_noted_is_ended_first(tmp_path: Path) -> None:
     helper = listener(tmp_path, free_port())
-    old = await process.start(helper.arguments)
+    with helper.log_path.open("wb") as log:
+        old = await process.start(helper.arguments, stderr=log)
     try:
-        started = supervisor._start_time(old.pid)
-        helper.pid_path.write_text(json.dumps({"pid": old.pid, "started": started}))
         async with asyncio.timeout(60):
             while not await helper.is_ready():  # noqa: ASYNC110  # another process gets ready
                 await asyncio.sleep(0.01)
@@ -165,14 +197,13 @@ async def test_a_previous_instance_that_still_holds_the_port_is_ended_first(tmp_
 
 
 async def test_a_stranger_with_a_reused_pid_is_left_alone(tmp_path: Path) -> None:
+    helper = listener(tmp_path, free_port())
     stranger = await process.start([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
     try:
-        pid_path = tmp_path / "x.pid"
-        pid_path.write_text(json.dumps({"pid": stranger.pid, "started": 1}))
-        await end_previous(pid_path)
-        assert stranger.returncode is None
+        write_note(helper.pid_path, stranger.pid, fingerprint=helper.fingerprint())
+        async with supervise(helper) as supervised:
+            assert supervised.pid != stranger.pid
         assert is_running(stranger.pid)
-        assert not pid_path.exists()
     finally:
         await process.kill_group(stranger)
 

@@ -13,7 +13,8 @@ from emberbox.control.egress import EgressRules
 from emberbox.control.idempotency import find_earlier, new_token
 from emberbox.control.image_rules import build_log_group, find_hook, refuse_kms_key
 from emberbox.control.paging import DEFAULT_PAGE, PageTokens
-from emberbox.control.runner import ENDED_BY_CALLER, MicrovmRunner, RunnerContext
+from emberbox.control.recovery import Fate, Recovery
+from emberbox.control.runner import ENDED_BY_CALLER, LOST, MicrovmRunner, RunnerContext
 from emberbox.control.tokens import PortGrant, TokenKeys
 from emberbox.model.arns import (
     INGRESS_CONNECTORS,
@@ -46,7 +47,6 @@ MAXIMUM_DURATION_S: Final = 28_800
 TOKEN_MINUTES_MAX: Final = 60
 SHELL_PORT: Final = 8022
 TOKEN_HEADER: Final = "X-aws-proxy-auth"  # noqa: S105 - a header's name
-LOST = "The Emberbox server ended while this MicroVM was running."
 _SUSPENDS_AT_ONCE: Final = 4
 
 
@@ -94,25 +94,37 @@ class MicrovmService:
             "CreateMicrovmShellAuthToken": self.create_shell_auth_token,
         }
 
-    def open(self, context: RunnerContext, gateway_port: int) -> None:
-        """Begin: take over what an earlier server left, and say where endpoints are."""
-        self._context = context
-        self._port = gateway_port
-        for microvm in self._store.list_live():
-            self._recover(microvm)
+    async def open(self, context: RunnerContext, recovery: Recovery) -> None:
+        """Begin, with what an earlier server left.
 
-    def _recover(self, microvm: Microvm) -> None:
-        """A suspended microVM is as it was; any other has lost its VMM together with the earlier server."""
+        Returns when every microVM has its runner: a request for one that is taken over then waits for it.
+        """
+        self._context = context
+        for microvm in self._store.list_live():
+            self._recover(microvm, recovery)
+        await asyncio.sleep(0)  # every task that was begun has its microVM's lock now
+
+    def serve_at(self, gateway_port: int) -> None:
+        """Say where endpoints are."""
+        self._port = gateway_port
+
+    def _recover(self, microvm: Microvm, recovery: Recovery) -> None:
         runner = self._make_runner(microvm)
         if runner is None:
             return
-        if microvm.state is MicrovmState.SUSPENDING and (runner.directory / "suspended.json").exists():
-            self._store.change_state(microvm.id, MicrovmState.SUSPENDED)
-        elif microvm.state is not MicrovmState.SUSPENDED:
-            self._store.change_state(microvm.id, MicrovmState.TERMINATING)
-            runner.in_background(runner.finish_termination(LOST))
-            return
-        runner.arm_suspended_timer()
+        match recovery.fate(microvm.id):
+            case Fate.LAUNCH:
+                runner.in_background(runner.launch())
+            case Fate.ADOPT:
+                runner.in_background(runner.take_over(recovery.survivors[microvm.id]))
+            case Fate.KEEP_SUSPENDED:
+                runner.keep_suspended()
+            case Fate.END:
+                runner.in_background(runner.finish_termination(microvm.state_reason or ENDED_BY_CALLER))
+                return
+            case Fate.LOSE:
+                runner.in_background(runner.finish_termination(LOST))
+                return
         runner.arm_lifetime_timer()
 
     async def close(self) -> None:

@@ -27,7 +27,14 @@ from emberbox.images.pipeline import log_stream
 from emberbox.machine import checkpoint
 from emberbox.machine.guests import Guest, GuestHost
 from emberbox.machine.hooks import HookFailedError, call_hook
-from emberbox.machine.snapshot import ImageSnapshot, SuspendedState, load_image_snapshot, load_suspended
+from emberbox.machine.snapshot import (
+    ImageSnapshot,
+    SuspendedState,
+    load_image_snapshot,
+    load_resumed,
+    load_suspended,
+)
+from emberbox.machine.survivors import Survivor
 from emberbox.model.clock import Instant
 from emberbox.model.egress import NO_EGRESS, EgressPolicy
 from emberbox.model.errors import ConflictError, EmberboxError, GuestError, HostError, InternalError, VmmError
@@ -42,6 +49,8 @@ APPLICATION_INGRESS = frozenset({"HTTP_INGRESS", "ALL_INGRESS"})
 ENDED_BY_CALLER = "Success."
 LIFETIME_OVER = "MicroVM exceeded maximum lifetime"
 SUSPENDED_TOO_LONG = "MicroVM exceeded maximum suspended duration"
+LOST = "The MicroVM's VMM ended while no Emberbox server was running."
+NOT_TAKEN_OVER = "The MicroVM could not be taken over from a server that was killed:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +105,8 @@ class MicrovmRunner:
     _splitters: list[LineSplitter] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Prepare the way of the application's output."""
+        """Prepare the way of the application's output, and count its starts on from the row."""
+        self._incarnation = self.microvm.incarnation - 1
         stream = self.log_stream_name or log_stream(self.version.version, self.id)
         self._splitters = [LineSplitter(lambda line: self._write_line(stream, line)) for _ in range(2)]
 
@@ -384,7 +394,7 @@ class MicrovmRunner:
 
     def begin_to_terminate(self, reason: str) -> bool:
         """Move it to TERMINATING at once, and end it in the background; False when that was done before."""
-        if not self._move(MicrovmState.TERMINATING):
+        if not self.context.store.change_state(self.id, MicrovmState.TERMINATING, reason=reason):
             return False
         self.in_background(self._terminate(reason))
         return True
@@ -411,11 +421,6 @@ class MicrovmRunner:
         log.info("%s has ended: %s", self.id, reason)
         self.context.on_ended(self.id)
 
-    async def finish_termination(self, reason: str) -> None:
-        """End what an earlier server left in TERMINATING."""
-        async with self._lock:
-            await self._end(reason)
-
     async def close(self) -> None:
         """Let go of it: the server stops. A guest that still runs could not be suspended, and ends here."""
         self._cancel_deadlines()
@@ -427,6 +432,41 @@ class MicrovmRunner:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- what an earlier server left
+
+    async def take_over(self, survivor: Survivor) -> None:
+        """Go on with a VMM that an earlier server started; finish a resume that was under way, undo a suspend."""
+        async with self._lock:
+            resuming = self.microvm.state is MicrovmState.SUSPENDED
+            if resuming:
+                self._incarnation += 1
+            started = time.monotonic()
+            try:
+                guest = await self.context.guests.adopt(self._snapshot(), self.directory, survivor, self._take_output)
+                self._saved_runs = load_resumed(self.directory).runs
+            except (EmberboxError, OSError) as error:
+                await self._end(f"{NOT_TAKEN_OVER} {error}")
+                return
+            await self._start_guest(guest)
+            if resuming:
+                await self._call_resume_hook(guest)
+            self._move_surely(MicrovmState.RUNNING, new_incarnation=resuming)
+            log.info("%s was taken over in %.0f ms", self.id, (time.monotonic() - started) * 1000)
+
+    def keep_suspended(self) -> None:
+        """Take over a microVM that is suspended, though its row may not say so yet."""
+        self._incarnation = self.microvm.incarnation
+        if self.microvm.state is not MicrovmState.SUSPENDED:
+            self.microvm = replace(self.microvm, suspended=Instant.now())
+            self._move(MicrovmState.SUSPENDING)
+            self._move_surely(MicrovmState.SUSPENDED, suspended=self.microvm.suspended)
+        self.arm_suspended_timer()
+
+    async def finish_termination(self, reason: str) -> None:
+        """End what was being terminated, or what has no VMM any more."""
+        async with self._lock:
+            await self._end(reason)
 
     def _move(self, state: MicrovmState) -> bool:
         return self.context.store.change_state(self.id, state)

@@ -277,6 +277,7 @@ def _ext_authz(settings: EnvoySettings) -> Config:
         "allowed_headers": {"patterns": judged},
         "clear_route_cache": True,  # its answer decides the route
         "http_service": {
+            "retry_policy": _wait_for_authoriser(timeout),
             "server_uri": {"uri": "http://authoriser", "cluster": _AUTHORISER, "timeout": timeout},
             "authorization_response": {
                 "allowed_upstream_headers": {"patterns": [{"exact": name} for name in _TOLD_GUESTS]},
@@ -290,6 +291,19 @@ def _ext_authz(settings: EnvoySettings) -> Config:
 def _verdict(name: str) -> str:
     """Write what the authoriser said as Envoy's format strings have it."""
     return f"%DYNAMIC_METADATA({_AUTHZ_METADATA}:{name})%"
+
+
+def _wait_for_authoriser(timeout: str) -> Config:
+    """Hold requests for about a minute while no server is there: Envoy outlives one that is killed.
+
+    Envoy takes the longest back-off also as the time that one try may take, so that must be the whole timeout; the
+    pauses, random and up to twice as long each time, begin at a tenth of a second.
+    """
+    return {
+        "retry_on": "connect-failure,reset",
+        "num_retries": 10,
+        "retry_back_off": {"base_interval": "0.1s", "max_interval": timeout},
+    }
 
 
 def _pool_key() -> Config:
@@ -403,7 +417,7 @@ def _protocol(protocol: Config, idle_timeout: str, http_filters: list[Config] | 
 def _no_circuit_breaker() -> Config:
     """All guests share a cluster: with Envoy's defaults (1,024 of each) one could starve the others."""
     unlimited = 1_000_000
-    names = ("max_connections", "max_pending_requests", "max_requests")
+    names = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
     return {"thresholds": [{"priority": "DEFAULT", **dict.fromkeys(names, unlimited)}]}
 
 

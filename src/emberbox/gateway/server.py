@@ -19,7 +19,8 @@ from emberbox.control.tokens import TokenKeys
 from emberbox.gateway.authoriser import Authoriser, Directory
 from emberbox.gateway.certificates import Certificates, endpoint_names, ensure_certificates
 from emberbox.gateway.envoy import EnvoySettings, envoy_args, validate, write_bootstrap
-from emberbox.host.supervisor import Helper, supervise
+from emberbox.host.ports import keep_port
+from emberbox.host.supervisor import Helper, find_running, supervise
 from emberbox.model.errors import HostError
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,9 @@ async def start_gateway(settings: GatewaySettings, directory: Directory, keys: T
     settings.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.directory.chmod(0o700)  # who reaches the authoriser's socket could ask about tokens
     certificates = ensure_certificates(settings.directory / "tls", endpoint_names(settings.region, settings.domain))
-    port = settings.port or _free_port(settings.address)
+    port = settings.port or keep_port(
+        settings.directory / "port", settings.address, held=find_running("envoy", settings.directory) is not None
+    )
     socket_path = settings.directory / "authoriser.sock"
     config_path = settings.directory / "envoy.json"
     write_bootstrap(_envoy_settings(settings, certificates, port, socket_path), config_path)
@@ -89,6 +92,7 @@ async def start_gateway(settings: GatewaySettings, directory: Directory, keys: T
         name="envoy",
         arguments=envoy_args(config_path, settings.concurrency),
         directory=settings.directory,
+        files=(config_path, certificates.certificate_path, certificates.key_path),
         is_ready=_accepts_tls(settings.address, port, certificates.authority_path),
     )
     # The authoriser outlives Envoy's idle connections, so that only Envoy closes them.
@@ -124,14 +128,6 @@ def _listen(socket_path: Path) -> Iterator[socket.socket]:
             yield listener
         finally:
             socket_path.unlink(missing_ok=True)
-
-
-def _free_port(address: str) -> int:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _accepts_tls(address: str, port: int, authority_path: Path) -> Callable[[], Awaitable[bool]]:

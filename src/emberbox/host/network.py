@@ -25,7 +25,7 @@ import logging
 import os
 import struct
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,22 +229,54 @@ def _table(instance: int) -> str:
     return f"emberbox_{instance}"
 
 
+class PlaceNote:
+    """The note in a home of the place that its server holds, for the next one to go on with it.
+
+    It also names the home itself: in a copy of a home the note means another server's place, and does not count.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._path = home / "runtime" / "network-instance"
+        status = home.stat()
+        self._owner = f"{status.st_dev}:{status.st_ino}"
+
+    def read(self) -> int | None:
+        """Return the place that is noted."""
+        try:
+            instance, owner = self._path.read_text().split()
+            return int(instance) if owner == self._owner else None
+        except (OSError, ValueError):
+            return None
+
+    def write(self, instance: int) -> None:
+        """Note a place."""
+        self._path.write_text(f"{instance} {self._owner}\n")
+
+    def forget(self) -> None:
+        """Drop the note."""
+        self._path.unlink(missing_ok=True)
+
+
 class TapNetwork:
     """Makes, hands out and removes slots. One object per server; needs root.
 
     Args:
         network: the addresses to use, at least a /16.
         users: the host's users that may open connections to guests (the gateway's).
+        note: remembers the place for the next server.
         spare: how many slots are kept ready.
     """
 
-    def __init__(self, network: ipaddress.IPv4Network, users: tuple[int, ...], spare: int = 8) -> None:
+    def __init__(self, network: ipaddress.IPv4Network, users: tuple[int, ...], note: PlaceNote, spare: int = 8) -> None:
         self._network = network
         self._users = users
+        self._note = note
         self._spare = spare
         self._resolver = find_resolver()
         self._instance = -1
         self._free: list[Slot] = []
+        self._stale: list[Slot] = []
+        self._kept: set[int] = set()
         self._unused = list(range(SLOTS_PER_INSTANCE - 1, -1, -1))
         self._threads = ThreadPoolExecutor(1, "netns")
         self._making = asyncio.Lock()
@@ -270,23 +302,44 @@ class TapNetwork:
         """Return the path of a slot's namespace."""
         return _NETNS_DIRECTORY / slot.namespace
 
-    async def open(self) -> None:
+    async def open(self, keep: Collection[int] = ()) -> None:
         """Take a place on this machine and make the first slots.
+
+        Args:
+            keep: numbers of slots that microVMs of an earlier, killed server still use; `adopt` returns them.
 
         Raises:
             HostError: the kernel or the privileges do not allow it.
         """
-        self._instance = await self._take_instance()
+        earlier = self._note.read()
+        if earlier is not None and await _has_table(earlier):
+            await self._take_over(earlier, keep)
+        else:
+            self._instance = await self._take_instance()
+            self._note.write(self._instance)
         try:
             if Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "0":
                 log.info("turning on net.ipv4.ip_forward, so that guests reach the internet")
                 Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-            await process.run(["ip", "netns", "add", self.void.name])
+            if not self.void.exists():
+                await process.run(["ip", "netns", "add", self.void.name])
             self._free.append(await self._make())
         except BaseException:
             await self.close()
             raise
         self._start_refill()
+
+    async def _take_over(self, instance: int, keep: Collection[int]) -> None:
+        """Go on with an earlier server's place: its rules are replaced at once, so nothing passes in between."""
+        self._instance = instance
+        rules = render_host_rules(instance, self._network, self._users)
+        await _apply_rules(f"delete table inet {_table(instance)}\n{rules}")
+        for slot in _existing_slots(self._network, instance):
+            self._unused.remove(slot.number)
+            if slot.number in keep:
+                self._kept.add(slot.number)
+            else:
+                self._stale.append(slot)
 
     async def _take_instance(self) -> int:
         """Making the table is what reserves the place: nftables refuses a second one of the same name."""
@@ -300,6 +353,18 @@ class TapNetwork:
             await _apply_rules(render_host_rules(instance, self._network, self._users))
             return instance
         raise HostError(f"{INSTANCES} Emberbox servers hold networks on this machine already")
+
+    def adopt(self, number: int) -> Slot:
+        """Return a slot that was kept at `open`.
+
+        Raises:
+            HostError: its namespace is gone.
+        """
+        self._kept.discard(number)
+        slot = plan_slot(self._network, self._instance, number)
+        if not self.namespace_path(slot).exists():
+            raise HostError(f"the network {slot.namespace} of the microVM is gone")
+        return slot
 
     async def take(self) -> Slot:
         """Return a slot that nobody uses.
@@ -330,13 +395,19 @@ class TapNetwork:
         return self._inside(slot.namespace, _open_tap)
 
     async def close(self) -> None:
-        """Remove everything that was made."""
+        """Remove everything that was made; but nothing while microVMs that nobody has adopted use it."""
         if self._refill is not None:
             self._refill.cancel()
             with contextlib.suppress(asyncio.CancelledError, HostError):
                 await self._refill
-        await remove_instance(self._network, self._instance)
         self._threads.shutdown()
+        if self._kept:
+            return
+        for slot in _existing_slots(self._network, self._instance):
+            await _remove_namespace(slot)
+        await process.run(["ip", "netns", "delete", self.void.name], check=False)
+        await process.run(["nft", "delete", "table", "inet", _table(self._instance)], check=False)
+        self._note.forget()
 
     def _start_refill(self) -> None:
         if self._refill is None or self._refill.done():
@@ -345,6 +416,8 @@ class TapNetwork:
     async def _fill(self) -> None:
         try:
             await asyncio.sleep(REFILL_DELAY_S)  # not while the launch that took one is under way
+            while self._stale:
+                await self.give_back(self._stale.pop())
             while len(self._free) < self._spare and self._unused:
                 self._free.append(await self._make())
         except HostError as error:
@@ -453,16 +526,15 @@ async def _remove_namespace(slot: Slot) -> None:
     await process.run(["ip", "netns", "delete", slot.namespace], check=False)
 
 
-async def remove_instance(network: ipaddress.IPv4Network, instance: int) -> None:
-    """Remove all that a server made: its own at its end, or what a killed one left."""
+def _existing_slots(network: ipaddress.IPv4Network, instance: int) -> list[Slot]:
+    """Return the slots of a place whose namespaces exist."""
     prefix = f"emberbox-{instance}-"
-    for path in sorted(_NETNS_DIRECTORY.glob(f"{prefix}*")):
-        number = path.name.removeprefix(prefix)
-        if number.isdecimal():
-            await _remove_namespace(plan_slot(network, instance, int(number)))
-        else:
-            await process.run(["ip", "netns", "delete", path.name], check=False)
-    await process.run(["nft", "delete", "table", "inet", _table(instance)], check=False)
+    names = sorted(path.name.removeprefix(prefix) for path in _NETNS_DIRECTORY.glob(f"{prefix}*"))
+    return [plan_slot(network, instance, int(name)) for name in names if name.isdecimal()]
+
+
+async def _has_table(instance: int) -> bool:
+    return (await process.run(["nft", "list", "table", "inet", _table(instance)], check=False)).returncode == 0
 
 
 def is_possible() -> str | None:

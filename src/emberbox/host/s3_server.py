@@ -14,7 +14,6 @@ import http.client
 import io
 import os
 import re
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,8 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from emberbox.host.supervisor import Helper, find_program, supervise
+from emberbox.host.ports import keep_port
+from emberbox.host.supervisor import Helper, find_program, find_running, supervise
 from emberbox.model.errors import HostError
 
 _ADDRESS: Final = "127.0.0.1"
@@ -72,7 +72,9 @@ async def start_s3_server(settings: S3Settings) -> AsyncIterator[S3Server]:
     if not _ACCESS_KEY_ID.fullmatch(settings.access_key_id):
         raise HostError("the access key id of the embedded S3 must be 4 to 128 letters and digits")
     settings.directory.mkdir(parents=True, exist_ok=True)
-    port = settings.port or _free_port()
+    port = settings.port or keep_port(
+        settings.state_directory / "port", _ADDRESS, held=find_running("s3", settings.state_directory) is not None
+    )
     helper = Helper(
         name="s3",
         arguments=rclone_args(settings.directory, port),
@@ -134,10 +136,3 @@ def _answers(port: int, settings: S3Settings) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_ADDRESS, 0))
-        port: int = probe.getsockname()[1]
-        return port

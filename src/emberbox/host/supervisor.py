@@ -1,23 +1,21 @@
 """Keeping a long-lived helper process running: Envoy, the embedded S3.
 
-    start ──► wait until it is ready ──► watch ──┬──► it died: log why, start it again (at once, then ever
-    later)
-                                                 └──► the block was left: stop it
+    adopt or start ──► wait until it is ready ──► watch ──┬──► it died: log why, start it again (at once,
+                                                          │    then ever later)
+                                                          └──► the block was left: stop it
 
-Nothing is left behind: the kernel kills a helper when our process dies, however it dies, and what a previous
-instance nevertheless left running is found by its pid file and killed before the helper starts.
+A helper outlives a server that is killed, and goes on with its clients' connections. The next server finds it by its
+pid file and adopts it when it was started in just the same way; otherwise it is ended before a new one starts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import hashlib
 import logging
 import os
-import select
 import shutil
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -26,16 +24,14 @@ from pathlib import Path
 from typing import Final
 
 from emberbox import process
+from emberbox.adoption import AdoptedProcess, end_process, error_logs, find_process, read_note, write_note
 from emberbox.model.errors import HostError
-from emberbox.process import Argument
+from emberbox.process import Argument, Process
 
 log = logging.getLogger(__name__)
 
-# setpriv is in util-linux, which every Debian has; the kernel then kills the helper when we die, even by
-# SIGKILL. It counts the thread that starts the helper as its parent, so helpers are started from the event
-# loop's thread.
-_DIE_WITH_US: Final = ("setpriv", "--pdeathsig", "KILL", "--")
 _READY_POLL_S: Final = 0.02
+_ADOPTED_READY_S: Final = 5.0
 _FIRST_DELAY_S: Final = 0.1
 _LONGEST_DELAY_S: Final = 10.0
 _STABLE_S: Final = 10.0
@@ -52,6 +48,7 @@ class Helper:
         arguments: program and arguments.
         directory: where its log and its pid file live; made when it is missing.
         is_ready: says whether it serves; asked again and again after a start. It may not raise.
+        files: configuration that it reads when it starts.
         environment: its whole environment; by default that of this process. May hold secrets.
         log_bytes: how large each of its two log files may grow, give or take what it writes in two seconds.
     """
@@ -60,6 +57,7 @@ class Helper:
     arguments: Sequence[Argument]
     directory: Path
     is_ready: Callable[[], Awaitable[bool]]
+    files: Sequence[Path] = ()
     environment: Mapping[str, str] | None = field(default=None, repr=False)
     log_bytes: int = 8 << 20
 
@@ -72,6 +70,13 @@ class Helper:
     def pid_path(self) -> Path:
         """The file that says which process it is."""
         return self.directory / f"{self.name}.pid"
+
+    def fingerprint(self) -> str:
+        """Return what is the same for two helpers that may stand in for each other; it tells no secret."""
+        told = [os.fspath(argument) for argument in self.arguments]
+        told += [f"{name}={value}" for name, value in sorted((self.environment or {}).items())]
+        told += [path.read_text() for path in self.files]
+        return hashlib.sha256("\0".join(told).encode()).hexdigest()
 
 
 @contextlib.asynccontextmanager
@@ -86,7 +91,6 @@ async def supervise(helper: Helper, ready_timeout_s: float = 30.0) -> AsyncItera
         HostError: it is not installed, or was not ready in time; the message has the end of its log.
     """
     helper.directory.mkdir(parents=True, exist_ok=True)
-    await end_previous(helper.pid_path)
     supervisor = Supervisor(helper)
     try:
         await supervisor.start()
@@ -106,7 +110,7 @@ class Supervisor:
     def __init__(self, helper: Helper) -> None:
         self.restarts = 0
         self._helper = helper
-        self._child: asyncio.subprocess.Process | None = None
+        self._child: Process | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -116,8 +120,9 @@ class Supervisor:
         return self._child.pid
 
     async def start(self) -> None:
-        """Start the helper and watch it. Called once."""
-        await self._spawn()
+        """Adopt the helper or start it, and watch it. Called once."""
+        if not await self._adopt():
+            await self._spawn()
         self._tasks = [asyncio.create_task(self._keep_running()), asyncio.create_task(self._bound_log())]
 
     async def wait_ready(self, timeout_s: float) -> None:
@@ -149,16 +154,30 @@ class Supervisor:
     def _is_alive(self) -> bool:
         return self._child is not None and self._child.returncode is None
 
+    async def _adopt(self) -> bool:
+        """Take over the helper of an earlier server when it serves and is as ours would be; otherwise end it."""
+        found = find_running(self._helper.name, self._helper.directory)
+        note = read_note(self._helper.pid_path)
+        if found and note and note.more.get("fingerprint") == self._helper.fingerprint():
+            self._child = found
+            with contextlib.suppress(HostError):
+                await self.wait_ready(_ADOPTED_READY_S)
+                log.info("%s (pid %d) is taken over", self._helper.name, found.pid)
+                return True
+        self._child = None
+        await asyncio.to_thread(_end_writers, self._helper.log_path)
+        return False
+
     async def _spawn(self) -> None:
         _rotate(self._helper)
         with self._helper.log_path.open("ab") as output:
             self._child = await process.start(
-                [*_DIE_WITH_US, *self._helper.arguments],
+                self._helper.arguments,
                 environment=self._helper.environment,
                 stdout=output,
                 stderr=output,
             )
-        _write_pid(self._helper.pid_path, self._child.pid)
+        write_note(self._helper.pid_path, self._child.pid, fingerprint=self._helper.fingerprint())
 
     async def _keep_running(self) -> None:
         delay_s = 0.0  # the first restart is immediate: whoever died once is most often back at once
@@ -212,54 +231,17 @@ def find_program(name: str) -> str:
     return shutil.which(name) or name
 
 
-async def end_previous(pid_path: Path) -> None:
-    """Kill what a pid file names, if that very process still runs, and wait until it is gone.
-
-    Raises:
-        HostError: it cannot be killed.
-    """
-    try:
-        noted = json.loads(pid_path.read_text())
-        pid, started = int(noted["pid"]), int(noted["started"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # no file, or one that was being written when the machine stopped: nothing to go by
-    with contextlib.suppress(ProcessLookupError):
-        handle = os.pidfd_open(pid)
-        try:
-            if _start_time(pid) == started:
-                log.warning("process %d of %s still runs and is killed", pid, pid_path)
-                await _kill_and_wait(pid, handle)
-        finally:
-            os.close(handle)
-    pid_path.unlink(missing_ok=True)
+def find_running(name: str, directory: Path) -> AdoptedProcess | None:
+    """Return the helper of this name that an earlier server left running in a directory."""
+    return find_process(directory / f"{name}.pid", directory / f"{name}.log")
 
 
-async def _kill_and_wait(pid: int, handle: int) -> None:
-    try:
-        signal.pidfd_send_signal(handle, signal.SIGKILL)
-        os.killpg(pid, signal.SIGKILL)  # helpers lead their own session, see process.start
-    except ProcessLookupError:
-        return
-    except PermissionError as error:
-        raise HostError(f"process {pid} is in the way and belongs to another user") from error
-    gone, _, _ = await asyncio.to_thread(select.select, [handle], [], [], 5.0)
-    if not gone:
-        raise HostError(f"process {pid} is in the way and does not die; kill it by hand")
-
-
-def _write_pid(path: Path, pid: int) -> None:
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text(json.dumps({"pid": pid, "started": _start_time(pid)}))
-    temporary.replace(path)
-
-
-def _start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot: with it a pid is never taken for another's."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    return int(stat.rpartition(")")[2].split()[19])  # field 22 of proc(5); field 2 may hold blanks
+def _end_writers(log_path: Path) -> None:
+    """End what an earlier server left running with this log, noted or not: it would hold our port."""
+    for pid, path in error_logs():
+        if path == str(log_path.resolve()):
+            log.warning("process %d, which writes to %s, is ended", pid, log_path.name)
+            end_process(pid)
 
 
 def _rotate(helper: Helper) -> None:

@@ -35,6 +35,10 @@ class UserPool:
         self._taken.add(uid)
         return uid
 
+    def adopt(self, uid: int) -> None:
+        """Mark an id as taken: a VMM that an earlier server started runs as it."""
+        self._taken.add(uid)
+
     def give_back(self, uid: int) -> None:
         """Make an id free again."""
         self._taken.discard(uid)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from emberbox.host import disk, memory
 from emberbox.host.pagemap import find_changed_runs
-from emberbox.machine.snapshot import ImageSnapshot, SuspendedState
+from emberbox.machine.snapshot import ImageSnapshot, SuspendedState, is_suspended
 from emberbox.vmm.base import MemoryLayer
 
 LAYERS_MAX = 8
@@ -157,15 +157,35 @@ def prepare_rollback(snapshot: ImageSnapshot, microvm: Path) -> None:
 
 def roll_back(microvm: Path) -> None:
     """Put what `prepare_rollback` made in the place of a microVM's directory; its VMM must have ended."""
-    old = microvm.with_name(f"{microvm.name}.old")
+    old = _replaced(microvm)
     microvm.rename(old)
     _prepared(microvm).rename(microvm)
     disk.sync(microvm.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
+def settle_rollback(microvm: Path, *, runs: bool) -> None:
+    """Finish or undo a rollback that a killed server left; afterwards the microVM's directory is the only one.
+
+    Args:
+        microvm: its directory, which may be missing.
+        runs: its VMM runs, so the rollback had not got far and is undone.
+    """
+    prepared, old = _prepared(microvm), _replaced(microvm)
+    if is_suspended(prepared) and not runs and not is_suspended(microvm):
+        if microvm.exists():
+            microvm.rename(old)
+        prepared.rename(microvm)
+    for directory in (prepared, old):
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def _prepared(microvm: Path) -> Path:
     return microvm.with_name(f"{microvm.name}.rollback")
+
+
+def _replaced(microvm: Path) -> Path:
+    return microvm.with_name(f"{microvm.name}.old")
 
 
 def _next_layer(draft: ImageSnapshot) -> Path:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 from emberbox.host.network import Slot, TapNetwork
+from emberbox.host.ports import free_port
 from emberbox.model.egress import EgressPolicy
+from emberbox.model.errors import HostError
 from emberbox.vmm.base import Tap, UserNetwork, Vm
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,11 @@ RESOLV_CONF = f"nameserver {DNS_ADDRESS}\n"
 
 class Connection(Protocol):
     """The network of one microVM while it runs."""
+
+    @property
+    def slot_number(self) -> int | None:
+        """Its place in the tap network; None in a user network."""
+        ...
 
     def attach(self) -> contextlib.AbstractContextManager[Tap | UserNetwork]:
         """Give the VMM's end; used while the VMM is started."""
@@ -45,6 +51,11 @@ class TapConnection:
     def __init__(self, network: TapNetwork, slot: Slot) -> None:
         self._network = network
         self._slot = slot
+
+    @property
+    def slot_number(self) -> int | None:
+        """Its place in the tap network."""
+        return self._slot.number
 
     @contextlib.contextmanager
     def attach(self) -> Iterator[Tap | UserNetwork]:
@@ -74,6 +85,11 @@ class UserConnection:
     def __init__(self) -> None:
         self._forwarded: dict[int, int] = {}
 
+    @property
+    def slot_number(self) -> int | None:
+        """It has none."""
+        return None
+
     @contextlib.contextmanager
     def attach(self) -> Iterator[Tap | UserNetwork]:
         """Nothing needs to be open."""
@@ -83,7 +99,7 @@ class UserConnection:
     async def reach(self, vm: Vm, port: int) -> tuple[str, int]:
         """Forward the port on the first call."""
         if port not in self._forwarded:
-            host_port = _free_port()
+            host_port = free_port()
             self._forwarded[port] = host_port
             await vm.forward(host_port, port)
         return "127.0.0.1", self._forwarded[port]
@@ -96,22 +112,34 @@ class UserConnection:
         """It ends with the VMM."""
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+class Connector:
+    """Makes the networks of microVMs.
 
+    Args:
+        network: the tap network; None gives each VMM a user network.
+    """
 
-Connect = Callable[[], Awaitable[Connection]]
+    def __init__(self, network: TapNetwork | None) -> None:
+        self._network = network
 
+    async def connect(self) -> Connection:
+        """Return a connection for a new microVM.
 
-def connector(network: TapNetwork | None) -> Connect:
-    """Return what makes a connection for a new microVM."""
-
-    async def connect() -> Connection:
-        if network is None:
+        Raises:
+            HostError: none can be made.
+        """
+        if self._network is None:
             return UserConnection()
-        return TapConnection(network, await network.take())
+        return TapConnection(self._network, await self._network.take())
 
-    return connect
+    def adopt(self, slot_number: int | None) -> Connection:
+        """Return the connection of a microVM that an earlier server started.
+
+        Raises:
+            HostError: it was connected in another way than this server connects microVMs, or its network is gone.
+        """
+        if self._network is None and slot_number is None:
+            return UserConnection()
+        if self._network is None or slot_number is None:
+            raise HostError("the network of the microVM was made with another setting of EMBERBOX_NETWORK")
+        return TapConnection(self._network, self._network.adopt(slot_number))

@@ -9,17 +9,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from emberbox import process
 from emberbox.guest.agent import Agent, OutputListener, fresh_identity
 from emberbox.guest.protocol import Application, Identity
 from emberbox.host import disk, memory
 from emberbox.host.kernel import Kernel
-from emberbox.host.leftovers import write_pid_file
 from emberbox.host.pagemap import find_changed_runs
 from emberbox.host.users import UserPool
 from emberbox.machine import checkpoint
 from emberbox.machine.checkpoint import Capture
-from emberbox.machine.connections import Connect, Connection
+from emberbox.machine.connections import Connection, Connector
 from emberbox.machine.snapshot import ImageSnapshot, SuspendedState, forget_suspended
+from emberbox.machine.survivors import Survivor, note_vmm
 from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import GuestError, VmmError
 from emberbox.vmm.base import (
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 
 BOOT_TIMEOUT_S = 120.0
 WAKE_TIMEOUT_S = 30.0
+ADOPT_TIMEOUT_S = 60.0
+"""Longer: servers start on busy machines, and a guest that does not answer in time is ended."""
+
 BYTES_PER_MIB = 1 << 20
 
 StartVm = Callable[[Cage, Tap | UserNetwork], Awaitable[Vm]]
@@ -172,14 +176,14 @@ class GuestHost:
 
     Args:
         driver: the VMM.
-        connect: makes the network of a guest.
+        connector: makes the network of a guest.
         users: ids for VMM processes; None where this process may not change its user.
         void: a network namespace with no way out for VMM processes, if there is one.
     """
 
-    def __init__(self, driver: VmmDriver, connect: Connect, users: UserPool | None, void: Path | None) -> None:
+    def __init__(self, driver: VmmDriver, connector: Connector, users: UserPool | None, void: Path | None) -> None:
         self._driver = driver
-        self._connect = connect
+        self._connector = connector
         self._users = users
         self._void = void
 
@@ -243,9 +247,38 @@ class GuestHost:
             VmmError, GuestError, HostError: it could not be started; its saved state is untouched.
         """
         identity = fresh_identity()
-        guest = await self._restore(snapshot, state.directory, state.devices, state.layers, identity, on_output, egress)
-        forget_suspended(state.directory)
-        return guest
+        return await self._restore(snapshot, state.directory, state.devices, state.layers, identity, on_output, egress)
+
+    async def adopt(
+        self, snapshot: ImageSnapshot, directory: Path, survivor: Survivor, on_output: OutputListener
+    ) -> Guest:
+        """Take over a guest that an earlier server started. What that server had stopped it for is undone.
+
+        Args:
+            snapshot: the image version's.
+            directory: the microVM's own files.
+            survivor: its VMM.
+            on_output: gets what the application writes.
+
+        Raises:
+            VmmError, GuestError, HostError: it cannot be taken over; it is ended.
+        """
+        files = VmFiles(directory, snapshot.root, directory / "disk", directory / "devices")
+        async with contextlib.AsyncExitStack() as acquired:
+            if survivor.uid is not None and self._users is not None:
+                self._users.adopt(survivor.uid)
+                acquired.callback(self._users.give_back, survivor.uid)
+            acquired.push_async_callback(process.kill_group, survivor.process)
+            connection = self._connector.adopt(survivor.slot)
+            acquired.push_async_callback(connection.release)
+            vm = await self._driver.adopt(survivor.process, files, snapshot.memory)
+            acquired.push_async_callback(vm.kill)
+            await vm.unpause()
+            agent = await Agent.connect(vm.agent_socket, on_output, ADOPT_TIMEOUT_S)
+            acquired.push_async_callback(agent.close)
+            await agent.thaw(fresh_identity())
+            return Guest(directory, snapshot.shape, vm, agent, connection, acquired.pop_all())
+        raise AssertionError("an exit stack swallows nothing")
 
     async def _restore(
         self, snapshot: ImageSnapshot, directory: Path, devices: Path, layers: tuple[MemoryLayer, ...],
@@ -269,20 +302,21 @@ class GuestHost:
         """Acquire everything a guest needs; what fails lets go of all that came before."""
         async with contextlib.AsyncExitStack() as acquired:
             uid = self._take_user(acquired)
-            connection = await self._connect()
+            connection = await self._connector.connect()
             acquired.push_async_callback(connection.release)
             if egress is not None:
                 await connection.restrict(egress)
             with connection.attach() as network:
                 vm = await start(Cage(uid, self._void), network)
             acquired.push_async_callback(vm.kill)
-            write_pid_file(directory, vm.pid)
             try:
                 agent = await Agent.connect(vm.agent_socket, on_output, timeout_s)
             except GuestError as error:
                 raise GuestError(f"{error}{_console_tail(directory)}") from error
             acquired.push_async_callback(agent.close)
             if thaw is not None:
+                note_vmm(directory, vm.pid, uid, connection.slot_number)
+                forget_suspended(directory)
                 await agent.thaw(thaw)
             return Guest(directory, shape, vm, agent, connection, acquired.pop_all())
         raise AssertionError("an exit stack swallows nothing")

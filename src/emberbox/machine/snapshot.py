@@ -5,8 +5,8 @@
       disk         disk at the snapshot   devices.saved    device state at the suspend
       memory       memory                 memory.layer     the pages it changed, a sparse file
       memory.1 …   pages over it          suspended.json   written last: names the pages that count
-      devices      device state           base/            what it starts from when that is no image version
-      snapshot.json  written last
+      devices      device state           resumed.json     what suspended.json was, while the microVM runs
+      snapshot.json  written last         base/            what it starts from when that is no image version
 
 A snapshot that was taken of a microVM (checkpoint.py) shares files with the one below it as hard links, so each
 directory is complete by itself and any other may be deleted. A file with several names is never written again.
@@ -143,19 +143,44 @@ class SuspendedState:
         _write_last(self.directory / "suspended.json", {"format": FORMAT, "runs": self.runs})
 
 
+def is_suspended(directory: Path) -> bool:
+    """Say whether a microVM's saved state is the truth: it has not run since."""
+    return (directory / "suspended.json").exists()
+
+
 def load_suspended(directory: Path) -> SuspendedState:
     """Return the state of a suspended microVM.
 
     Raises:
         HostError: it is missing, half-made, or of a format that this release does not know.
     """
-    content = _read(directory / "suspended.json")
+    return _load_state(directory, "suspended.json")
+
+
+def load_resumed(directory: Path) -> SuspendedState:
+    """Return the state that a running microVM was resumed from; before its first suspend it has no pages.
+
+    Raises:
+        HostError: it is damaged.
+    """
+    if not (directory / "resumed.json").exists():
+        return SuspendedState(directory, ())
+    return _load_state(directory, "resumed.json")
+
+
+def _load_state(directory: Path, name: str) -> SuspendedState:
+    content = _read(directory / name)
     return SuspendedState(directory, tuple((first, count) for first, count in content["runs"]))
 
 
 def forget_suspended(directory: Path) -> None:
-    """Say that the saved state is not the truth any more: the microVM runs."""
-    (directory / "suspended.json").unlink(missing_ok=True)
+    """Say, so that it survives a power cut, that the saved state is not the truth any more: the microVM runs.
+
+    Its pages still lie under those that the microVM changes, so their list is kept.
+    """
+    if is_suspended(directory):
+        (directory / "suspended.json").replace(directory / "resumed.json")
+        disk.sync(directory)
 
 
 def _write_last(path: Path, content: dict[str, object]) -> None:

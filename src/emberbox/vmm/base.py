@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from emberbox.adoption import AdoptedProcess
+
 
 @dataclass(frozen=True, slots=True)
 class MachineShape:
@@ -171,4 +173,8 @@ class VmmDriver(Protocol):
 
     async def restore(self, plan: RestorePlan) -> Vm:
         """Start a VM from saved state, paused."""
+        ...
+
+    async def adopt(self, vmm: AdoptedProcess, files: VmFiles, memory_base: Path) -> Vm:
+        """Take over a VM that another server started; it runs or is paused, as that server left it."""
         ...

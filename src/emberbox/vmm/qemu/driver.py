@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from emberbox import process
+from emberbox.adoption import AdoptedProcess
 from emberbox.model.errors import HostError, VmmError
 from emberbox.vmm.base import BootPlan, Cage, MemoryLayer, Probe, RestorePlan, Tap, UserNetwork, VmFiles
 from emberbox.vmm.qemu import arguments
@@ -99,6 +100,15 @@ class QemuDriver:
             await vm.kill()
             raise
         return vm
+
+    async def adopt(self, vmm: AdoptedProcess, files: VmFiles, memory_base: Path) -> QemuVm:
+        """Take over a VM that another server started: its monitor accepts a new connection.
+
+        Raises:
+            VmmError: QEMU does not answer.
+        """
+        monitor = await Monitor.connect(files.directory / "qmp.sock")
+        return QemuVm(vmm, monitor, files, memory_base, files.directory / "vmm.log")
 
     async def _spawn(
         self,

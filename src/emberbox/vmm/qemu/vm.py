@@ -19,11 +19,11 @@ _POLL_S = 0.002
 
 
 class QemuVm:
-    """A QEMU process that we started; see `emberbox.vmm.base.Vm` for the order rules."""
+    """A QEMU process of ours; see `emberbox.vmm.base.Vm` for the order rules."""
 
     def __init__(
         self,
-        child: asyncio.subprocess.Process,
+        child: process.Process,
         monitor: Monitor,
         files: VmFiles,
         memory: Path,
