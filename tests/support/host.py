@@ -94,6 +94,16 @@ def network_inventory(instance: int) -> NetworkInventory:
     return NetworkInventory(frozenset(namespaces), frozenset(named), frozenset(own))
 
 
+def remove_networks(instance: int) -> None:
+    """Remove the networks of a server that was killed."""
+    found = network_inventory(instance)
+    for name, _ in found.links:
+        run("ip", "link", "delete", name, check=False)
+    for name in found.namespaces:
+        run("ip", "netns", "delete", name, check=False)
+    run("nft", "delete", "table", "inet", f"emberbox_{instance}", check=False)
+
+
 def own_addresses() -> list[str]:
     """Return this machine's IPv4 addresses, those of microVM networks and of loopback left out."""
     rows = json.loads(run("ip", "-json", "-4", "address", "show"))

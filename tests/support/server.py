@@ -115,9 +115,17 @@ class Server:
                 self.stop()
         finally:
             if self.process is not None:
-                self.process.kill()
-                self.process.wait()
+                self.kill()
+            self._end_leftovers()
             shutil.rmtree(self.home.parent, ignore_errors=True)
+
+    def _end_leftovers(self) -> None:
+        """End what goes on without a server: VMMs, Envoy, the S3 server, and their networks."""
+        for row in host.processes_of(self.home):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(row.split()[0]), signal.SIGKILL)
+        if self.instance is not None:
+            host.remove_networks(self.instance)
 
     def log_tail(self) -> str:
         """Return the last of what it said."""

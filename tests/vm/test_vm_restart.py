@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -79,30 +82,77 @@ def test_running_microvms_survive_a_stop_as_suspended(own: Server, own_image: Im
     microvm.wait_ended()
 
 
-def test_after_a_kill_the_running_end_and_the_suspended_stay(own: Server, own_image: Image) -> None:
-    """SIGKILL loses what ran, with a reason; suspended microVMs are whole, and no process or network is left."""
+def in_thread(request: Callable[[], str]) -> Callable[[], str]:
+    """Begin a request now; what is returned waits for its answer."""
+    answers: list[str] = []
+    thread = threading.Thread(target=lambda: answers.append(request()))
+    thread.start()
+
+    def answer() -> str:
+        thread.join(120)
+        return answers[0]
+
+    return answer
+
+
+def kill_and_start_again(server: Server, busy: Microvm, idle: Microvm) -> tuple[Microvm, Microvm]:
+    """Kill a server while one microVM serves a request, ask another one meanwhile, and start the server again."""
+    under_way = in_thread(lambda: busy.shell("echo began > /data/began; sleep 4; echo served"))
+    wait_for("the other one answers", lambda: idle.get()["count"], 10)
+    server.kill()
+    held = in_thread(lambda: str(idle.request().status_code))
+    server.start()
+    assert under_way() == "served\n"
+    assert held() == "200"
+    busy, idle = (again(microvm, connect(server)) for microvm in (busy, idle))
+    busy.wait_state("RUNNING")
+    return busy, idle
+
+
+def test_running_microvms_outlive_a_killed_server(own: Server, own_image: Image) -> None:
+    """SIGKILL, twice: a request under way goes on, one made meanwhile is held, suspended microVMs are whole.
+
+    Afterwards the microVM is as manageable as any, and everything of it goes when it ends.
+    """
     gateway = connect(own)
-    running, suspended = launch(gateway, own_image), launch(gateway, own_image)
+    running, other, suspended = (launch(gateway, own_image) for _ in range(3))
     suspended.shell("echo kept > /data/file")
     suspended.suspend()
-    assert own.instance is not None or own.endpoints["network"] == "user"
-    networks = None if own.instance is None else host.network_inventory(own.instance)
-    pid, instance = running.vmm_pid, own.instance
-    own.kill()
-    own.start()
-    gateway = connect(own)
-    ended = again(running, gateway)
-    assert "server ended" in ended.wait_ended()
+    pid, endpoint, counted = running.vmm_pid, own.endpoints["gateway"], running.get()["count"]
+    for turn in (1, 2):
+        running, other = kill_and_start_again(own, running, other)
+        assert own.endpoints["gateway"] == endpoint
+        assert running.vmm_pid == pid
+        assert running.get()["count"] == counted + turn
+    running.shell("echo new > /data/file")
+    running.suspend()
     assert not host.is_running(pid)
-    assert not own.microvm_directory(running.id).exists()
-    if networks is not None and instance is not None:
-        wait_for("its old networks are gone", lambda: not networks.left(host.network_inventory(instance)), 10)
-    kept = again(suspended, gateway)
+    running.resume()
+    assert running.shell("cat /data/file") == "new\n"
+    assert running.get()["count"] == counted + 3
+    kept = again(suspended, connect(own))
     assert kept.state() == "SUSPENDED"
     kept.resume()
     assert kept.shell("cat /data/file") == "kept\n"
-    kept.terminate()
-    kept.wait_ended()
+    for microvm in (running, other, kept):
+        microvm.terminate()
+        assert microvm.wait_ended() == "Success."
+    assert not any(own.microvm_directory(microvm.id).exists() for microvm in (running, other, kept))
+
+
+def test_a_vmm_that_ended_while_no_server_ran_is_told_truthfully(own: Server, own_image: Image) -> None:
+    """Its microVM is TERMINATED with that reason, and nothing of it is left."""
+    microvm = launch(connect(own), own_image)
+    networks = None if own.instance is None else host.network_inventory(own.instance)
+    pid, instance = microvm.vmm_pid, own.instance
+    own.kill()
+    os.kill(pid, signal.SIGKILL)
+    own.start()
+    ended = again(microvm, connect(own))
+    assert "ended while no Emberbox server was running" in ended.wait_ended()
+    assert not own.microvm_directory(microvm.id).exists()
+    if networks is not None and instance is not None:
+        wait_for("its old networks are gone", lambda: not networks.left(host.network_inventory(instance)), 30)
 
 
 def test_deadlines_are_kept_by_a_server_that_is_started_again(own: Server, own_image: Image) -> None:
