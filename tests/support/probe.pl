@@ -45,7 +45,7 @@ sub serve {
         $head .= $line;
     }
     read($client, $body, $length) if $length;
-    my ($method, $path) = split ' ', $head;
+    my ($path) = $head =~ m{^[A-Z]+ (\S+) HTTP/1} or return; # the gateway asks ports whether they speak TLS
     if ($path =~ m{^/aws/lambda-microvms/runtime/v1/(\w+)$}) { answer_hook($client, $1, $body) }
     elsif ($path eq '/sh')                                   { run_command($client, $body) }
     elsif ($path =~ m{^/exit/(\d+)$})                        { answer($client, 200, "{}"); close $client; exit $1 }
