@@ -31,14 +31,37 @@ bool next_field(const uint8_t **cursor, const uint8_t *end, struct field *field)
 bool field_u32(const struct field *field, uint32_t *out);
 bool field_u64(const struct field *field, uint64_t *out);
 char *field_text(const struct field *field);
+bool add_text(char **list, size_t *count, size_t max, const struct field *field);
+
+/* container.c: what makes a child a process of the container; the child says what failed, and ends. */
+#define ARGUMENTS_MAX 256
+#define ENVIRONMENT_MAX 512
+#define GROUPS_MAX 64
+struct credentials {
+    uint32_t uid, gid, groups[GROUPS_MAX];
+    size_t group_count;
+    uint64_t capabilities, nofile;
+};
+#define CANNOT_EXECUTE 126 /* these two as shells have it */
+#define NO_SUCH_PROGRAM 127
+extern int child_words;
+_Noreturn void child_fails(const char *what);
+void child_become(const struct credentials *credentials, const char *directory, bool make_directory);
+void child_execute(char *const *arguments, char **environment);
 
 /* app.c: the application as a container. */
+enum { IPC_NAMESPACE, CGROUP_NAMESPACE, MOUNT_NAMESPACE, PID_NAMESPACE, NAMESPACES };
 struct app {
     pid_t pid;        /* 0 before START and after its end was reported */
     int output[2];    /* read ends of its stdout and stderr; -1 when closed */
     bool frozen;
+    struct credentials credentials;
+    char *environment[ENVIRONMENT_MAX + 1];
+    char *directory;
+    int namespaces[NAMESPACES], root; /* of the container; -1 when it is not there */
 };
 extern struct app app;
+const char *app_put_into_cgroup(pid_t pid);
 const char *app_start(const uint8_t *payload, size_t length);
 const char *app_freeze(void);
 const char *app_thaw(const uint8_t *payload, size_t length);
@@ -56,10 +79,21 @@ void send_u32(uint8_t type, uint32_t stream, uint32_t value);
 void on_frame(uint8_t type, uint32_t stream, const uint8_t *payload, size_t length);
 void on_disconnect(void);
 
-/* stream.c: TCP connections to the application on the guest's loopback. */
+/* stream.c: what a stream of the host's leads to: a TCP port on the guest's loopback, or a command. */
 #define STREAMS_MAX 256
+#define STREAM_POLLS_MAX (3 * STREAMS_MAX)
+struct command {
+    pid_t pid;
+    int in, out, err; /* the agent's ends; of a terminal, `in` is `out` and `err` is -1 */
+    bool files;       /* the agent's own work, not a program */
+};
 struct pollfd;
 void stream_open(uint32_t id, uint16_t port);
+bool stream_reserve(uint32_t id); /* before a command is started; then attach or close */
+void stream_attach(uint32_t id, const struct command *command);
+void stream_exited(pid_t pid, uint32_t code);
+void stream_resize(uint32_t id, uint16_t columns, uint16_t rows);
+void stream_signal(uint32_t id, uint32_t signal);
 void stream_data(uint32_t id, const uint8_t *bytes, size_t length);
 void stream_eof(uint32_t id);
 void stream_close(uint32_t id);
@@ -67,5 +101,8 @@ void stream_window(uint32_t id, uint32_t more);
 void streams_drop(void);
 size_t streams_poll(struct pollfd *polls, size_t room);
 void streams_ready(const struct pollfd *polls, size_t count);
+
+/* exec.c: commands in the application's container. */
+void exec_start(uint32_t id, const uint8_t *payload, size_t length);
 
 #endif

@@ -1,7 +1,5 @@
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <linux/capability.h>
 #include <linux/random.h>
 #include <poll.h>
 #include <sched.h>
@@ -11,10 +9,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -22,12 +17,9 @@
 
 #include "agent.h"
 
-#define ARGUMENTS_MAX 256
-#define ENVIRONMENT_MAX 512
-#define GROUPS_MAX 64
 #define CHILD_STACK_BYTES 65536
 
-struct app app = {.output = {-1, -1}};
+struct app app = {.output = {-1, -1}, .namespaces = {-1, -1, -1, -1}, .root = -1};
 
 /* Files that say who this guest is. They live in a tmpfs of the agent's and are bound into the container: a launch
  * rewrites them without touching the disk. */
@@ -40,60 +32,45 @@ static int kept[KEPT];
 
 struct settings {
     char *arguments[ARGUMENTS_MAX + 1];
-    char *environment[ENVIRONMENT_MAX + 1];
-    size_t argument_count, environment_count, group_count;
-    gid_t groups[GROUPS_MAX];
-    char *directory, *hostname, *resolv_conf;
-    uint32_t uid, gid, privileged;
-    uint64_t capabilities, nofile;
+    size_t argument_count, environment_count;
+    char *hostname, *resolv_conf;
+    uint32_t privileged;
     int go[2], failed[2], out[2], err[2]; /* pipes between parent and child */
 };
 
 static struct settings settings;
-
-static bool add_text(char **list, size_t *count, size_t max, const struct field *field) {
-    char *text = *count < max ? field_text(field) : NULL;
-    if (!text)
-        return false;
-    list[(*count)++] = text;
-    return true;
-}
 
 static bool take_field(const struct field *field) {
     switch (field->kind) {
     case START_ARGUMENT:
         return add_text(settings.arguments, &settings.argument_count, ARGUMENTS_MAX, field);
     case START_ENVIRONMENT:
-        return add_text(settings.environment, &settings.environment_count, ENVIRONMENT_MAX, field);
+        return add_text(app.environment, &settings.environment_count, ENVIRONMENT_MAX, field);
     case START_DIRECTORY:
-        return (settings.directory = field_text(field));
+        return (app.directory = field_text(field));
     case START_HOSTNAME:
         return (settings.hostname = field_text(field));
     case START_RESOLV_CONF:
         return (settings.resolv_conf = field_text(field));
     case START_UID:
-        return field_u32(field, &settings.uid);
+        return field_u32(field, &app.credentials.uid);
     case START_GID:
-        return field_u32(field, &settings.gid);
+        return field_u32(field, &app.credentials.gid);
     case START_GROUP:
-        return settings.group_count < GROUPS_MAX && field_u32(field, &settings.groups[settings.group_count++]);
+        return app.credentials.group_count < GROUPS_MAX &&
+               field_u32(field, &app.credentials.groups[app.credentials.group_count++]);
     case START_CAPABILITIES:
-        return field_u64(field, &settings.capabilities);
+        return field_u64(field, &app.credentials.capabilities);
     case START_PRIVILEGED:
         return field_u32(field, &settings.privileged);
     case START_NOFILE:
-        return field_u64(field, &settings.nofile);
+        return field_u64(field, &app.credentials.nofile);
     default:
         return true; /* a newer host may say more */
     }
 }
 
-/* --- in the child: everything up to exec. Its only words to the parent are errors on the `failed` pipe. */
-
-static _Noreturn void child_fails(const char *what) {
-    dprintf(settings.failed[1], "%s: %s", what, strerror(errno));
-    _exit(127);
-}
+/* --- in the child: everything up to exec */
 
 static void child_mount(const char *what, const char *where, const char *type, unsigned long flags, const char *options) {
     mkdir(where, 0755);
@@ -180,50 +157,10 @@ static void child_enter_root(void) {
     child_read_only("/proc/sys");
 }
 
-static void child_limit(void) {
-    struct rlimit files = {.rlim_cur = 1024, .rlim_max = settings.nofile};
-    setrlimit(RLIMIT_NOFILE, &files);
-    for (int capability = 0; capability <= 63; capability++)
-        if (!(settings.capabilities >> capability & 1) && prctl(PR_CAPBSET_READ, capability, 0, 0, 0) == 1)
-            if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0))
-                child_fails("capabilities");
-}
-
-/* Root keeps what the bounding set leaves; any other user keeps nothing: both follow from exec's own rules. */
-static void child_become_user(void) {
-    if (setgroups(settings.group_count, settings.groups) || setgid(settings.gid) || setuid(settings.uid))
-        child_fails("user");
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[2] = {0};
-    if (syscall(SYS_capget, &header, data))
-        child_fails("capabilities");
-    for (int half = 0; half < 2; half++) {
-        uint32_t allowed = (uint32_t)(settings.capabilities >> (32 * half));
-        data[half].permitted &= allowed;
-        data[half].effective &= allowed;
-        data[half].inheritable = 0;
-    }
-    if (syscall(SYS_capset, &header, data))
-        child_fails("capabilities");
-}
-
-/* As container runtimes do, makes the working directory when the image lacks it: WORKDIR alone does not make it. */
-static void child_enter_directory(const char *path) {
-    char part[4096];
-    for (size_t length = 1; path[length] && length < sizeof part - 1; length++)
-        if (path[length] == '/') {
-            memcpy(part, path, length);
-            part[length] = 0;
-            mkdir(part, 0755);
-        }
-    mkdir(path, 0755);
-    if (chdir(path))
-        child_fails(path);
-}
-
 static int child_main(void *unused) {
     (void)unused;
     char go;
+    child_words = settings.failed[1];
     close(settings.go[1]);
     if (read(settings.go[0], &go, 1) != 1)
         _exit(127);
@@ -233,14 +170,9 @@ static int child_main(void *unused) {
     int null = open("/dev/null", O_RDWR);
     if (dup2(null, 0) < 0 || dup2(settings.out[1], 1) < 0 || dup2(settings.err[1], 2) < 0)
         child_fails("output");
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
     setsid();
-    child_limit();
-    child_enter_directory(settings.directory ? settings.directory : "/");
-    child_become_user();
-    execvpe(settings.arguments[0], settings.arguments, settings.environment);
+    child_become(&app.credentials, app.directory ? app.directory : "/", true);
+    child_execute(settings.arguments, app.environment);
     child_fails(settings.arguments[0]);
 }
 
@@ -281,7 +213,7 @@ static int open_pipes(void) {
            pipe2(settings.err, O_CLOEXEC);
 }
 
-static const char *put_into_cgroup(pid_t pid) {
+const char *app_put_into_cgroup(pid_t pid) {
     char text[32];
     int length = snprintf(text, sizeof text, "%d", pid);
     return write_file("/cgroup/app/cgroup.procs", text, (size_t)length) ? "cannot fill the application's cgroup" : NULL;
@@ -296,7 +228,20 @@ static const char *child_verdict(void) {
     if (got <= 0)
         return NULL;
     text[got] = 0;
+    text[strcspn(text, "\n")] = 0;
     return text;
+}
+
+/* The ways into the container, kept open: its main process may do what it likes with its own. */
+static void open_container(pid_t pid) {
+    static const char *const names[] = {"ns/ipc", "ns/cgroup", "ns/mnt", "ns/pid"};
+    char path[64];
+    for (int i = 0; i < NAMESPACES; i++) {
+        snprintf(path, sizeof path, "/proc/%d/%s", pid, names[i]);
+        app.namespaces[i] = open(path, O_RDONLY | O_CLOEXEC);
+    }
+    snprintf(path, sizeof path, "/proc/%d/root", pid);
+    app.root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
 static const char *spawn(void) {
@@ -309,7 +254,7 @@ static const char *spawn(void) {
     close(settings.go[0]);
     close(settings.out[1]);
     close(settings.err[1]);
-    const char *problem = put_into_cgroup(pid);
+    const char *problem = app_put_into_cgroup(pid);
     if (!problem)
         (void)!write(settings.go[1], "", 1);
     close(settings.go[1]);
@@ -320,6 +265,7 @@ static const char *spawn(void) {
         waitpid(pid, NULL, 0);
         return problem;
     }
+    open_container(pid);
     app.pid = pid;
     app.output[0] = settings.out[0];
     app.output[1] = settings.err[0];

@@ -42,3 +42,11 @@ char *field_text(const struct field *field) {
     text[field->length] = 0;
     return text;
 }
+
+bool add_text(char **list, size_t *count, size_t max, const struct field *field) {
+    char *text = *count < max ? field_text(field) : NULL;
+    if (!text)
+        return false;
+    list[(*count)++] = text;
+    return true;
+}

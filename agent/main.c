@@ -75,6 +75,8 @@ static void hello(const uint8_t *nonce, size_t length) {
         send_u32(FRAME_EXITED, 0, exit_code);
 }
 
+static uint16_t read_u16(const uint8_t *bytes) { return (uint16_t)(bytes[0] | bytes[1] << 8); }
+
 void on_frame(uint8_t type, uint32_t stream, const uint8_t *payload, size_t length) {
     uint32_t number = 0;
     if (length == 4)
@@ -94,7 +96,18 @@ void on_frame(uint8_t type, uint32_t stream, const uint8_t *payload, size_t leng
         break;
     case FRAME_OPEN:
         if (length == 2)
-            stream_open(stream, (uint16_t)(payload[0] | payload[1] << 8));
+            stream_open(stream, read_u16(payload));
+        break;
+    case FRAME_EXEC:
+        exec_start(stream, payload, length);
+        break;
+    case FRAME_RESIZE:
+        if (length == 4)
+            stream_resize(stream, read_u16(payload), read_u16(payload + 2));
+        break;
+    case FRAME_SIGNAL:
+        if (length == 4)
+            stream_signal(stream, number);
         break;
     case FRAME_DATA:
         stream_data(stream, payload, length);
@@ -117,9 +130,9 @@ void on_frame(uint8_t type, uint32_t stream, const uint8_t *payload, size_t leng
 
 void on_disconnect(void) { streams_drop(); }
 
-static void report_exit(int status) {
+static void report_exit(uint32_t code) {
     drain_output();
-    exit_code = WIFEXITED(status) ? (uint32_t)WEXITSTATUS(status) : 128 + (uint32_t)WTERMSIG(status);
+    exit_code = code;
     exit_unreported = true;
     send_u32(FRAME_EXITED, 0, exit_code);
 }
@@ -128,9 +141,13 @@ static void reap(int signals) {
     struct signalfd_siginfo information;
     int status;
     (void)!read(signals, &information, sizeof information);
-    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+        uint32_t code = WIFEXITED(status) ? (uint32_t)WEXITSTATUS(status) : 128 + (uint32_t)WTERMSIG(status);
         if (pid == app.pid)
-            report_exit(status);
+            report_exit(code);
+        else
+            stream_exited(pid, code);
+    }
 }
 
 static int watch_children(void) {
@@ -143,14 +160,14 @@ static int watch_children(void) {
 }
 
 static void one_round(int signals) {
-    struct pollfd polls[FIXED_POLLS + STREAMS_MAX];
+    struct pollfd polls[FIXED_POLLS + STREAM_POLLS_MAX];
     bool usable = channel_usable();
     short read_output = channel_has_room() && usable ? POLLIN : 0;
     polls[0] = (struct pollfd){.fd = usable ? channel_fd() : -1, .events = channel_events()};
     polls[1] = (struct pollfd){.fd = signals, .events = POLLIN};
     for (int which = 0; which < 2; which++)
         polls[2 + which] = (struct pollfd){.fd = read_output ? app.output[which] : -1, .events = POLLIN};
-    size_t streams = streams_poll(polls + FIXED_POLLS, STREAMS_MAX);
+    size_t streams = streams_poll(polls + FIXED_POLLS, STREAM_POLLS_MAX);
     poll(polls, FIXED_POLLS + streams, usable ? -1 : HOSTLESS_POLL_MS);
     if (polls[1].revents)
         reap(signals);

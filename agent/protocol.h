@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#define PROTOCOL_VERSION 1
+#define PROTOCOL_VERSION 2
 #define FRAME_HEADER_BYTES 12
 #define FRAME_PAYLOAD_MAX 65536
 #define STREAM_WINDOW_BYTES 262144
@@ -20,6 +20,9 @@ enum frame_type {
     FRAME_THAW = 4,     /* identity (enum thaw_field), then let it run; answered with THAWED */
     FRAME_OPEN = 5,     /* connect `stream` to 127.0.0.1; payload: u16 port; answered with OPENED or CLOSE */
     FRAME_POWEROFF = 6, /* end the guest */
+    FRAME_EXEC = 7,     /* run a command (enum exec_field) as `stream`; answered with OPENED or CLOSE */
+    FRAME_RESIZE = 8,   /* the command's terminal: u16 columns, u16 rows */
+    FRAME_SIGNAL = 9,   /* u32: to the command's process group */
 
     /* guest to host */
     FRAME_STARTED = 16,
@@ -29,12 +32,14 @@ enum frame_type {
     FRAME_OPENED = 20,
     FRAME_OUTPUT = 21,  /* stream 1: what the application wrote to stdout; 2: to stderr */
     FRAME_EXITED = 22,  /* u32: exit code of the application's main process, 128 + n after signal n */
+    FRAME_EXEC_EXITED = 23, /* the same of a command; after its last output, before its CLOSE */
 
     /* both ways */
     FRAME_DATA = 32,
     FRAME_EOF = 33,     /* no more data from this side */
     FRAME_CLOSE = 34,   /* the stream is gone; u32 errno, 0 when it ended well */
     FRAME_WINDOW = 35,  /* u32: so many more bytes may be sent on this stream */
+    FRAME_ERROR_DATA = 36, /* guest to host: DATA of a command's stderr; counts for the same window */
 };
 
 /* Fields of START and THAW: u8 field, u32 length, value; in any order, some more than once. */
@@ -50,6 +55,14 @@ enum start_field {
     START_HOSTNAME = 9,
     START_RESOLV_CONF = 10,
     START_NOFILE = 11,      /* u64 hard limit of open files */
+};
+
+enum exec_field {
+    EXEC_ARGUMENT = 1,    /* none: a shell, bash where there is one */
+    EXEC_ENVIRONMENT = 2, /* beside the application's */
+    EXEC_DIRECTORY = 3,   /* the application's when missing */
+    EXEC_USER = 4,        /* name or number, ":" and a group may follow; the application's when missing */
+    EXEC_TERMINAL = 5,    /* u32: 1 gives it a terminal in place of three pipes */
 };
 
 enum thaw_field {

@@ -2,45 +2,84 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "agent.h"
 
+#define COMMANDS_MAX 64
+#define LAST_OUTPUT_MAX 1048576 /* of a command that has ended: its children may write without end */
+
 struct stream {
-    uint32_t id;
-    int fd;              /* -1: free slot */
+    bool used;
+    uint32_t id;         /* 0: a command whose host has gone; what it writes is thrown away */
+    int in;              /* takes what the host sends; -1 when closed */
+    int out[2];          /* give what the guest sends: the connection, or a command's stdout and stderr */
     bool connecting;
     bool host_eof;       /* the host sends no more; shut down once `pending` is written */
     bool app_eof;
     uint32_t credit;     /* bytes that the host will still take */
     uint8_t *pending;    /* what the application has not read yet, at most one window */
     size_t pending_used;
+    pid_t pid;           /* of a command; 0 of a connection */
+    bool exited, files;
+    uint32_t exit_code;
+    size_t last_output;  /* what may still be read of a command that has ended */
 };
 
 static struct stream streams[STREAMS_MAX];
-static size_t polled[STREAMS_MAX];
-static bool initialised;
-
-static void initialise(void) {
-    for (size_t i = 0; i < STREAMS_MAX; i++)
-        streams[i].fd = -1;
-    initialised = true;
-}
+static struct stream *polled[STREAM_POLLS_MAX];
 
 static struct stream *find(uint32_t id) {
-    for (size_t i = 0; initialised && i < STREAMS_MAX; i++)
-        if (streams[i].fd >= 0 && streams[i].id == id)
+    for (size_t i = 0; id && i < STREAMS_MAX; i++)
+        if (streams[i].used && streams[i].id == id)
             return &streams[i];
     return NULL;
 }
 
-static void drop(struct stream *stream) {
-    close(stream->fd);
+static bool is_duplex(const struct stream *stream) { return stream->in >= 0 && stream->in == stream->out[0]; }
+
+/* Not of a connection or terminal: it goes both ways. */
+static void close_input(struct stream *stream) {
+    if (is_duplex(stream))
+        return;
+    if (stream->in >= 0)
+        close(stream->in);
+    stream->in = -1;
+}
+
+static void close_output(struct stream *stream, int which) {
+    bool duplex = which == 0 && is_duplex(stream);
+    if (stream->out[which] >= 0)
+        close(stream->out[which]);
+    stream->out[which] = -1;
+    if (duplex)
+        stream->in = -1;
+}
+
+static void release(struct stream *stream) {
+    close_input(stream);
+    close_output(stream, 0);
+    close_output(stream, 1);
     free(stream->pending);
-    *stream = (struct stream){.fd = -1};
+    *stream = (struct stream){0};
+}
+
+/* As when a terminal is unplugged. Closing a terminal does it by itself; the agent's own work just ends. */
+static void drop(struct stream *stream) {
+    pid_t group = stream->exited ? 0 : stream->pid;
+    bool terminal = is_duplex(stream), files = stream->files;
+    release(stream);
+    if (group && files)
+        kill(-group, SIGKILL);
+    if (group && !terminal && !files) {
+        kill(-group, SIGHUP);
+        kill(-group, SIGCONT);
+    }
 }
 
 static void finish(struct stream *stream, int error) {
@@ -48,31 +87,33 @@ static void finish(struct stream *stream, int error) {
     drop(stream);
 }
 
-static struct stream *take_slot(void) {
-    if (!initialised)
-        initialise();
+static struct stream *find_free(void) {
     for (size_t i = 0; i < STREAMS_MAX; i++)
-        if (streams[i].fd < 0)
+        if (!streams[i].used)
             return &streams[i];
     return NULL;
 }
 
+static struct stream *take_slot(uint32_t id) {
+    struct stream *stream = id && !find(id) ? find_free() : NULL;
+    uint8_t *pending = stream ? malloc(STREAM_WINDOW_BYTES) : NULL;
+    if (!pending)
+        return NULL;
+    *stream = (struct stream){
+        .used = true, .id = id, .in = -1, .out = {-1, -1}, .credit = STREAM_WINDOW_BYTES, .pending = pending};
+    return stream;
+}
+
 void stream_open(uint32_t id, uint16_t port) {
-    struct stream *stream = find(id) ? NULL : take_slot();
-    if (!stream) {
+    struct stream *stream = take_slot(id);
+    int fd = stream ? socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0) : -1;
+    if (fd < 0) {
         send_u32(FRAME_CLOSE, id, EMFILE);
+        if (stream)
+            release(stream);
         return;
     }
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    uint8_t *pending = malloc(STREAM_WINDOW_BYTES);
-    if (fd < 0 || !pending) {
-        if (fd >= 0)
-            close(fd);
-        free(pending);
-        send_u32(FRAME_CLOSE, id, ENOMEM);
-        return;
-    }
-    *stream = (struct stream){.id = id, .fd = fd, .credit = STREAM_WINDOW_BYTES, .pending = pending};
+    stream->in = stream->out[0] = fd;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
@@ -83,10 +124,89 @@ void stream_open(uint32_t id, uint16_t port) {
         finish(stream, errno);
 }
 
+/* --- commands */
+
+static size_t count_commands(struct stream **abandoned) {
+    size_t count = 0;
+    for (size_t i = 0; i < STREAMS_MAX; i++)
+        if (streams[i].used && streams[i].pid) {
+            count++;
+            if (!streams[i].id)
+                *abandoned = &streams[i];
+        }
+    return count;
+}
+
+/* Commands that have outlived their hosts make room for new ones. */
+bool stream_reserve(uint32_t id) {
+    struct stream *abandoned = NULL;
+    if (count_commands(&abandoned) >= COMMANDS_MAX) {
+        if (!abandoned)
+            return false;
+        drop(abandoned);
+    }
+    return take_slot(id);
+}
+
+void stream_attach(uint32_t id, const struct command *command) {
+    struct stream *stream = find(id);
+    stream->pid = command->pid;
+    stream->files = command->files;
+    stream->in = command->in;
+    stream->out[0] = command->out;
+    stream->out[1] = command->err;
+    stream->last_output = LAST_OUTPUT_MAX;
+    send_frame(FRAME_OPENED, id, NULL, 0);
+}
+
+static void finish_command(struct stream *stream) {
+    if (!stream->exited || stream->out[0] >= 0 || stream->out[1] >= 0)
+        return;
+    if (!stream->id) {
+        release(stream);
+        return;
+    }
+    send_u32(FRAME_EXEC_EXITED, stream->id, stream->exit_code);
+    finish(stream, 0);
+}
+
+void stream_resize(uint32_t id, uint16_t columns, uint16_t rows) {
+    const struct stream *stream = find(id);
+    struct winsize size = {.ws_col = columns, .ws_row = rows};
+    if (stream && stream->pid && is_duplex(stream))
+        ioctl(stream->in, TIOCSWINSZ, &size);
+}
+
+void stream_signal(uint32_t id, uint32_t signal) {
+    const struct stream *stream = find(id);
+    if (stream && stream->pid && !stream->exited && signal <= 64)
+        kill(-stream->pid, (int)signal);
+}
+
+/* --- from the host */
+
+/* What nobody will read any more is taken all the same: its writer learns it from the command's end. */
+static ssize_t write_some(struct stream *stream, const uint8_t *bytes, size_t length) {
+    ssize_t written = stream->in < 0 ? (ssize_t)length : write(stream->in, bytes, length);
+    if (written >= 0 || errno == EAGAIN || !stream->pid)
+        return written;
+    close_input(stream);
+    return (ssize_t)length;
+}
+
+static void end_input(struct stream *stream) {
+    if (stream->pid)
+        close_input(stream);
+    else if (stream->app_eof)
+        finish(stream, 0);
+    else
+        shutdown(stream->in, SHUT_WR);
+}
+
 static void write_pending(struct stream *stream) {
     size_t done = 0;
     while (done < stream->pending_used) {
-        ssize_t written = send(stream->fd, stream->pending + done, stream->pending_used - done, MSG_NOSIGNAL);
+        ssize_t written = write_some(stream, stream->pending + done, stream->pending_used - done);
         if (written < 0 && errno == EAGAIN)
             break;
         if (written < 0) {
@@ -97,14 +217,10 @@ static void write_pending(struct stream *stream) {
     }
     memmove(stream->pending, stream->pending + done, stream->pending_used - done);
     stream->pending_used -= done;
-    if (done)
+    if (done && stream->id)
         send_u32(FRAME_WINDOW, stream->id, (uint32_t)done);
-    if (!stream->host_eof || stream->pending_used)
-        return;
-    if (stream->app_eof)
-        finish(stream, 0);
-    else
-        shutdown(stream->fd, SHUT_WR);
+    if (stream->host_eof && !stream->pending_used)
+        end_input(stream);
 }
 
 void stream_data(uint32_t id, const uint8_t *bytes, size_t length) {
@@ -142,29 +258,47 @@ void stream_window(uint32_t id, uint32_t more) {
         stream->credit += more;
 }
 
+/* The host has gone, or stops the guest and forgets its streams. Commands go on without it. */
 void streams_drop(void) {
-    for (size_t i = 0; initialised && i < STREAMS_MAX; i++)
-        if (streams[i].fd >= 0)
-            drop(&streams[i]);
+    for (size_t i = 0; i < STREAMS_MAX; i++) {
+        struct stream *stream = &streams[i];
+        if (!stream->used)
+            continue;
+        stream->id = 0;
+        if (!stream->pid || stream->files || stream->exited)
+            drop(stream);
+    }
 }
 
-static short wanted_events(const struct stream *stream) {
+/* --- from the guest */
+
+static bool may_read(const struct stream *stream) {
+    return !stream->id || (!stream->app_eof && stream->credit && channel_has_room());
+}
+
+static size_t poll_one(struct stream *stream, struct pollfd *polls) {
+    short output = may_read(stream) ? POLLIN : 0, input = stream->pending_used ? POLLOUT : 0;
+    size_t count = 0;
     if (stream->connecting)
-        return POLLOUT;
-    short events = stream->pending_used ? POLLOUT : 0;
-    if (!stream->app_eof && stream->credit && channel_has_room())
-        events |= POLLIN;
-    return events;
+        output = POLLOUT;
+    if (is_duplex(stream))
+        output |= input;
+    else if (input && stream->in >= 0)
+        polls[count++] = (struct pollfd){.fd = stream->in, .events = input};
+    /* Without a wish there is no poll: a closed one would wake us for ever while the host owes us credit. */
+    if (output && stream->out[0] >= 0)
+        polls[count++] = (struct pollfd){.fd = stream->out[0], .events = output};
+    if (output && stream->out[1] >= 0)
+        polls[count++] = (struct pollfd){.fd = stream->out[1], .events = output};
+    return count;
 }
 
 size_t streams_poll(struct pollfd *polls, size_t room) {
     size_t count = 0;
-    for (size_t i = 0; initialised && i < STREAMS_MAX && count < room; i++) {
-        short events = streams[i].fd < 0 ? 0 : wanted_events(&streams[i]);
-        if (!events)
-            continue; /* else a closed connection would wake us for ever while the host owes us credit */
-        polled[count] = i;
-        polls[count++] = (struct pollfd){.fd = streams[i].fd, .events = events};
+    for (size_t i = 0; i < STREAMS_MAX && count + 3 <= room; i++) {
+        size_t more = streams[i].used ? poll_one(&streams[i], polls + count) : 0;
+        while (more--)
+            polled[count++] = &streams[i];
     }
     return count;
 }
@@ -172,7 +306,7 @@ size_t streams_poll(struct pollfd *polls, size_t room) {
 static void finish_connect(struct stream *stream) {
     int error = 0;
     socklen_t length = sizeof error;
-    getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &error, &length);
+    getsockopt(stream->in, SOL_SOCKET, SO_ERROR, &error, &length);
     if (error) {
         finish(stream, error);
         return;
@@ -182,37 +316,88 @@ static void finish_connect(struct stream *stream) {
     write_pending(stream);
 }
 
-static void read_app(struct stream *stream) {
-    static uint8_t buffer[FRAME_PAYLOAD_MAX];
-    if (!stream->credit || !channel_has_room())
-        return;
-    size_t limit = stream->credit < sizeof buffer ? stream->credit : sizeof buffer;
-    ssize_t got = recv(stream->fd, buffer, limit, 0);
-    if (got > 0) {
-        stream->credit -= (uint32_t)got;
-        send_frame(FRAME_DATA, stream->id, buffer, (size_t)got);
-    } else if (got == 0) {
+static void end_output(struct stream *stream, int which, int error) {
+    if (stream->pid) { /* a terminal whose other end is closed says EIO */
+        close_output(stream, which);
+        finish_command(stream);
+    } else if (error) {
+        finish(stream, error);
+    } else {
         stream->app_eof = true;
         send_frame(FRAME_EOF, stream->id, NULL, 0);
         if (stream->host_eof && !stream->pending_used)
             finish(stream, 0);
-    } else if (errno != EAGAIN) {
-        finish(stream, errno);
     }
+}
+
+static void read_app(struct stream *stream, int which) {
+    static uint8_t buffer[FRAME_PAYLOAD_MAX];
+    if (!may_read(stream))
+        return;
+    size_t limit = stream->id && stream->credit < sizeof buffer ? stream->credit : sizeof buffer;
+    ssize_t got = read(stream->out[which], buffer, limit);
+    if (got < 0 && errno == EAGAIN)
+        return;
+    if (got <= 0) {
+        end_output(stream, which, got < 0 ? errno : 0);
+        return;
+    }
+    if (stream->exited)
+        stream->last_output -= stream->last_output < (size_t)got ? stream->last_output : (size_t)got;
+    if (!stream->id)
+        return;
+    stream->credit -= (uint32_t)got;
+    send_frame(which ? FRAME_ERROR_DATA : FRAME_DATA, stream->id, buffer, (size_t)got);
+}
+
+static bool has_more(const struct stream *stream, int which) {
+    struct pollfd now = {.fd = stream->out[which], .events = POLLIN};
+    return stream->last_output && poll(&now, 1, 0) > 0 && now.revents & POLLIN;
+}
+
+/* A command that has ended is over when what it wrote is read: what its children still write does not count. */
+static void read_last(struct stream *stream) {
+    for (int which = 0; which < 2; which++) {
+        while (stream->used && stream->out[which] >= 0 && may_read(stream) && has_more(stream, which))
+            read_app(stream, which);
+        if (stream->used && stream->out[which] >= 0 && !has_more(stream, which))
+            close_output(stream, which);
+    }
+    if (stream->used)
+        finish_command(stream);
+}
+
+void stream_exited(pid_t pid, uint32_t code) {
+    for (size_t i = 0; i < STREAMS_MAX; i++)
+        if (streams[i].used && streams[i].pid == pid) {
+            streams[i].exited = true;
+            streams[i].exit_code = code;
+            read_last(&streams[i]);
+            return;
+        }
+}
+
+static void one_ready(struct stream *stream, const struct pollfd *poll) {
+    if (stream->connecting) {
+        finish_connect(stream);
+        return;
+    }
+    if (poll->revents & (POLLOUT | POLLERR) && stream->in == poll->fd)
+        write_pending(stream);
+    if (!(poll->revents & (POLLIN | POLLHUP | POLLERR)))
+        return;
+    for (int which = 0; which < 2; which++)
+        if (stream->used && stream->out[which] == poll->fd)
+            read_app(stream, which);
+    if (stream->used && stream->exited)
+        read_last(stream);
 }
 
 void streams_ready(const struct pollfd *polls, size_t count) {
     for (size_t i = 0; i < count; i++) {
-        struct stream *stream = &streams[polled[i]];
-        if (stream->fd != polls[i].fd || !polls[i].revents)
-            continue;
-        if (stream->connecting) {
-            finish_connect(stream);
-            continue;
-        }
-        if (polls[i].revents & POLLOUT)
-            write_pending(stream);
-        if (stream->fd >= 0 && polls[i].revents & (POLLIN | POLLHUP | POLLERR))
-            read_app(stream);
+        struct stream *stream = polled[i];
+        bool ours = stream->in == polls[i].fd || stream->out[0] == polls[i].fd || stream->out[1] == polls[i].fd;
+        if (stream->used && ours && polls[i].revents)
+            one_ready(stream, &polls[i]);
     }
 }

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from enum import IntEnum
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emberbox.guest import protocol
 from emberbox.guest.protocol import (
     FRAME_PAYLOAD_MAX,
     HEADER_BYTES,
     Application,
+    Command,
+    ExecField,
     Frame,
     FrameType,
     Identity,
@@ -21,11 +27,15 @@ from emberbox.guest.protocol import (
     decode_u32,
     encode,
     encode_application,
+    encode_command,
     encode_identity,
     encode_port,
+    encode_size,
     encode_u32,
 )
 from emberbox.model.errors import GuestError
+
+HEADER_FILE = Path(__file__).resolve().parents[2] / "agent" / "protocol.h"
 
 APPLICATION = Application(
     arguments=("python3", "app.py"),
@@ -121,3 +131,39 @@ def test_an_identity_ends_with_the_clock() -> None:
 def test_a_resume_keeps_name_and_machine_id() -> None:
     told = fields(encode_identity(Identity(1, b"e")))
     assert [kind for kind, _ in told] == [ThawField.ENTROPY, ThawField.CLOCK]
+
+
+def test_a_command_is_told_field_by_field() -> None:
+    command = Command(("sh", "-c", "é"), (("A", "b=c"),), "/srv", "www-data:adm", terminal=True)
+    assert fields(encode_command(command)) == [
+        (ExecField.ARGUMENT, b"sh"),
+        (ExecField.ARGUMENT, b"-c"),
+        (ExecField.ARGUMENT, "é".encode()),
+        (ExecField.ENVIRONMENT, b"A=b=c"),
+        (ExecField.DIRECTORY, b"/srv"),
+        (ExecField.USER, b"www-data:adm"),
+        (ExecField.TERMINAL, b"\1\0\0\0"),
+    ]
+
+
+def test_a_shell_names_nothing_but_its_terminal() -> None:
+    assert fields(encode_command(Command(terminal=True))) == [(ExecField.TERMINAL, b"\1\0\0\0")]
+
+
+def test_a_size_is_columns_and_rows() -> None:
+    assert encode_size(0x1234, 0x0056) == b"\x34\x12\x56\x00"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "numbers"),
+    [("FRAME_", FrameType), ("START_", StartField), ("THAW_", ThawField), ("EXEC_", ExecField)],
+)
+def test_the_agent_has_the_same_numbers(prefix: str, numbers: type[IntEnum]) -> None:
+    found = re.findall(rf"^ +{prefix}(\w+) = (\d+),", HEADER_FILE.read_text(), re.MULTILINE)
+    assert {name: int(number) for name, number in found} == {one.name: one.value for one in numbers}
+
+
+@pytest.mark.parametrize("name", ["PROTOCOL_VERSION", "FRAME_PAYLOAD_MAX", "STREAM_WINDOW_BYTES", "NONCE_BYTES"])
+def test_the_agent_has_the_same_limits(name: str) -> None:
+    (found,) = re.findall(rf"^#define {name} (\d+)", HEADER_FILE.read_text(), re.MULTILINE)
+    assert int(found) == getattr(protocol, name)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from emberbox.guest.protocol import (
@@ -17,8 +17,8 @@ from emberbox.guest.protocol import (
     HEADER_BYTES,
     NONCE_BYTES,
     PROTOCOL_VERSION,
-    STREAM_WINDOW_BYTES,
     Application,
+    Command,
     Frame,
     FrameType,
     Identity,
@@ -26,19 +26,20 @@ from emberbox.guest.protocol import (
     decode_u32,
     encode,
     encode_application,
+    encode_command,
     encode_identity,
     encode_port,
     encode_u32,
 )
+from emberbox.guest.streams import STDERR, STDOUT, GuestCommand, GuestStream, StreamState
 from emberbox.model.errors import GuestError, StartError
 
 log = logging.getLogger(__name__)
 
 ENTROPY_BYTES = 64
 _SCAN_LIMIT = 1 << 22
+_COMMANDS_SINCE = 2
 _HELLO_INTERVAL_S = 0.25
-
-STDOUT, STDERR = 1, 2
 
 OutputListener = Callable[[int, bytes], None]
 """Called with `STDOUT` or `STDERR` and the bytes that the application wrote."""
@@ -47,66 +48,6 @@ OutputListener = Callable[[int, bytes], None]
 def fresh_identity(hostname: str | None = None, machine_id: str | None = None) -> Identity:
     """Return an identity with the time of now and new entropy."""
     return Identity(time.time_ns(), secrets.token_bytes(ENTROPY_BYTES), hostname, machine_id)
-
-
-@dataclass
-class _Stream:
-    """The host's half of one connection to a port in the guest."""
-
-    opened: asyncio.Future[None]
-    received: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
-    credit: int = STREAM_WINDOW_BYTES
-    outstanding: int = 0
-    credit_changed: asyncio.Event = field(default_factory=asyncio.Event)
-    error: int | None = None
-
-
-class GuestStream:
-    """A byte stream to a TCP port on the guest's loopback; made by `Agent.open_stream`."""
-
-    def __init__(self, agent: Agent, stream_id: int, state: _Stream) -> None:
-        self._agent = agent
-        self._id = stream_id
-        self._state = state
-
-    async def read(self) -> bytes:
-        """Return what has come, or b"" at the end.
-
-        Raises:
-            GuestError: the connection broke.
-        """
-        data = await self._state.received.get()
-        if data is None:
-            self._state.received.put_nowait(None)
-            if self._state.error:
-                raise GuestError(f"the connection in the guest broke: {os.strerror(self._state.error)}")
-            return b""
-        self._state.outstanding -= len(data)
-        self._agent.send(Frame(FrameType.WINDOW, self._id, encode_u32(len(data))))
-        return data
-
-    async def write(self, data: bytes) -> None:
-        """Send `data`, waiting while the guest's window is full.
-
-        Raises:
-            GuestError: the connection broke.
-        """
-        while data:
-            if self._state.error is not None:
-                raise GuestError("the connection in the guest is closed")
-            if not self._state.credit:
-                self._state.credit_changed.clear()
-                await self._state.credit_changed.wait()
-                continue
-            part = data[: min(FRAME_PAYLOAD_MAX, self._state.credit)]
-            self._state.credit -= len(part)
-            self._agent.send(Frame(FrameType.DATA, self._id, part))
-            await self._agent.drain()
-            data = data[len(part) :]
-
-    def close(self) -> None:
-        """Drop the connection; repeats are harmless."""
-        self._agent.forget_stream(self._id)
 
 
 class Agent:
@@ -120,10 +61,11 @@ class Agent:
         self._writer = writer
         self._on_output = on_output
         self._replies: asyncio.Queue[Frame] = asyncio.Queue()
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, StreamState] = {}
         self._next_stream = 1
         self._task: asyncio.Task[None] | None = None
         self._failure: GuestError | None = None
+        self._version = 0
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         """Set to the exit code when the application's main process ends."""
 
@@ -156,7 +98,7 @@ class Agent:
     async def _shake_hands(self) -> None:
         """Find the answer to our nonce: what stands before it are remains of an earlier connection."""
         nonce = secrets.token_bytes(NONCE_BYTES)
-        expected = encode(Frame(FrameType.HELLO, 0, nonce + encode_u32(PROTOCOL_VERSION)))
+        expected = encode(Frame(FrameType.HELLO, 0, nonce + encode_u32(0)))[: -len(encode_u32(0))]
         answered = asyncio.create_task(self._reader.readuntil(expected))
         try:
             while not answered.done():
@@ -166,6 +108,9 @@ class Agent:
             await answered
         finally:
             answered.cancel()
+        self._version = decode_u32(await self._reader.readexactly(len(encode_u32(0))))
+        if not 1 <= self._version <= PROTOCOL_VERSION:
+            raise GuestError(f"the guest's agent speaks version {self._version}; build its image again")
 
     async def _receive(self) -> None:
         failure = GuestError("the connection to the guest's agent ended")
@@ -184,8 +129,7 @@ class Agent:
     def _fail(self, failure: GuestError) -> None:
         self._failure = failure
         self._replies.put_nowait(Frame(FrameType.FAILED, 0, str(failure).encode()))
-        for stream_id in list(self._streams):
-            self._end_stream(stream_id, 104)
+        self._end_streams(errno.ECONNRESET)
 
     def _take(self, frame: Frame) -> None:
         match frame.type:
@@ -194,43 +138,25 @@ class Agent:
             case FrameType.EXITED:
                 if not self.exited.done():
                     self.exited.set_result(decode_u32(frame.payload))
-            case FrameType.OPENED | FrameType.DATA | FrameType.EOF | FrameType.CLOSE | FrameType.WINDOW:
-                self._take_for_stream(frame)
             case FrameType.HELLO:
                 pass  # the answer to a repeated greeting
-            case _:
+            case FrameType.STARTED | FrameType.FAILED | FrameType.FROZEN | FrameType.THAWED:
                 self._replies.put_nowait(frame)
+            case _:
+                self._take_for_stream(frame)
 
     def _take_for_stream(self, frame: Frame) -> None:
         stream = self._streams.get(frame.stream)
         if stream is None:
             return  # closed on our side while this was under way
-        match frame.type:
-            case FrameType.OPENED:
-                if not stream.opened.done():
-                    stream.opened.set_result(None)
-            case FrameType.DATA:
-                stream.outstanding += len(frame.payload)
-                if stream.outstanding > STREAM_WINDOW_BYTES:
-                    raise GuestError("the guest overran a stream's window")
-                stream.received.put_nowait(frame.payload)
-            case FrameType.EOF:
-                stream.received.put_nowait(None)
-            case FrameType.WINDOW:
-                stream.credit = min(stream.credit + decode_u32(frame.payload), STREAM_WINDOW_BYTES)
-                stream.credit_changed.set()
-            case _:
-                self._end_stream(frame.stream, decode_u32(frame.payload))
+        stream.take(frame)
+        if frame.type is FrameType.CLOSE:
+            del self._streams[frame.stream]
 
-    def _end_stream(self, stream_id: int, error: int) -> None:
-        stream = self._streams.pop(stream_id)
-        stream.error = error
-        stream.received.put_nowait(None)
-        stream.credit_changed.set()
-        if not stream.opened.done():
-            stream.opened.set_exception(
-                ConnectionRefusedError(error, f"the guest's port is closed: {os.strerror(error)}")
-            )
+    def _end_streams(self, error: int) -> None:
+        for stream in self._streams.values():
+            stream.end(error)
+        self._streams.clear()
 
     def send(self, frame: Frame) -> None:
         """Queue a frame; `drain` waits until there is room again."""
@@ -277,6 +203,7 @@ class Agent:
     async def freeze(self, timeout_s: float = 10) -> None:
         """Stop every process of the application, pass on what it wrote, and close all streams."""
         await self._request(Frame(FrameType.FREEZE), FrameType.FROZEN, timeout_s)
+        self._end_streams(errno.ECONNRESET)  # the guest has forgotten them, also where it runs on
 
     async def thaw(self, identity: Identity, timeout_s: float = 10) -> None:
         """Set clock, entropy and identity, and then let the application run."""
@@ -293,20 +220,44 @@ class Agent:
             ConnectionRefusedError: nothing listens there.
             GuestError: the agent is gone, or no answer came within `timeout_s` seconds.
         """
+        stream_id, state = await self._open(FrameType.OPEN, encode_port(port), f"port {port} of the guest", timeout_s)
+        return GuestStream(self, stream_id, state)
+
+    async def open_command(self, command: Command, timeout_s: float = 10) -> GuestCommand:
+        """Start a command in the application's container.
+
+        Raises:
+            GuestError: it cannot be started, or the guest's agent knows no commands. A program that cannot be
+                executed is no such error: it says so on its error output and ends with 126 or 127.
+        """
+        if self._version < _COMMANDS_SINCE:
+            raise GuestError("this image was built by an older Emberbox, whose guests run no commands; build it again")
+        payload = encode_command(command)
+        if len(payload) > FRAME_PAYLOAD_MAX:
+            raise GuestError(f"arguments and environment take {len(payload)} bytes; the limit is {FRAME_PAYLOAD_MAX}")
+        try:
+            stream_id, state = await self._open(FrameType.EXEC, payload, "a command", timeout_s)
+        except ConnectionRefusedError as error:
+            raise GuestError(f"the guest cannot run a command: {os.strerror(error.errno or 0)}") from error
+        return GuestCommand(self, stream_id, state)
+
+    async def _open(
+        self, kind: FrameType, payload: bytes, what: str, timeout_s: float
+    ) -> tuple[int, StreamState]:  # fmt: skip
         if self._failure is not None:
             raise self._failure
         stream_id = self._next_stream
         self._next_stream = stream_id % 0xFFFFFFFF + 1
-        state = _Stream(asyncio.get_running_loop().create_future())
+        state = StreamState(asyncio.get_running_loop().create_future())
         self._streams[stream_id] = state
-        self.send(Frame(FrameType.OPEN, stream_id, encode_port(port)))
+        self.send(Frame(kind, stream_id, payload))
         try:
             async with asyncio.timeout(timeout_s):
                 await state.opened
         except TimeoutError:
             self.forget_stream(stream_id)
-            raise GuestError(f"port {port} of the guest did not answer within {timeout_s:g} s") from None
-        return GuestStream(self, stream_id, state)
+            raise GuestError(f"{what} did not answer within {timeout_s:g} s") from None
+        return stream_id, state
 
     async def close(self) -> None:
         """Drop the connection. The guest goes on."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import h11
 
-from emberbox.guest.agent import Agent, GuestStream
+from emberbox.guest.agent import Agent
+from emberbox.guest.streams import GuestStream
 from emberbox.model.errors import GuestError
 
 BODY_LIMIT = 64 * 1024

@@ -8,7 +8,7 @@ from enum import IntEnum
 
 from emberbox.model.errors import GuestError
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 FRAME_PAYLOAD_MAX = 65536
 STREAM_WINDOW_BYTES = 262144
 NONCE_BYTES = 16
@@ -31,6 +31,9 @@ class FrameType(IntEnum):
     THAW = 4
     OPEN = 5
     POWEROFF = 6
+    EXEC = 7
+    RESIZE = 8
+    SIGNAL = 9
 
     STARTED = 16
     FAILED = 17
@@ -39,11 +42,13 @@ class FrameType(IntEnum):
     OPENED = 20
     OUTPUT = 21
     EXITED = 22
+    EXEC_EXITED = 23
 
     DATA = 32
     EOF = 33
     CLOSE = 34
     WINDOW = 35
+    ERROR_DATA = 36
 
 
 class StartField(IntEnum):
@@ -60,6 +65,16 @@ class StartField(IntEnum):
     HOSTNAME = 9
     RESOLV_CONF = 10
     NOFILE = 11
+
+
+class ExecField(IntEnum):
+    """The fields of EXEC."""
+
+    ARGUMENT = 1
+    ENVIRONMENT = 2
+    DIRECTORY = 3
+    USER = 4
+    TERMINAL = 5
 
 
 class ThawField(IntEnum):
@@ -107,6 +122,26 @@ class Application:
     hostname: str
     resolv_conf: str
     nofile: int = 524288
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command in the application's container.
+
+    Args:
+        arguments: program and arguments; none stand for a shell: bash, or else sh.
+        environment: variables beside the application's own; they win.
+        directory: the working directory; None takes the application's.
+        user: a user of the container by name or number, and perhaps a group after a colon; None takes the
+            application's user.
+        terminal: give it a terminal in place of separate input, output and error pipes.
+    """
+
+    arguments: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    directory: str | None = None
+    user: str | None = None
+    terminal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +204,11 @@ def encode_port(port: int) -> bytes:
     return _U16.pack(port)
 
 
+def encode_size(columns: int, rows: int) -> bytes:
+    """Return the payload of RESIZE."""
+    return _U16.pack(columns) + _U16.pack(rows)
+
+
 def _field(kind: int, value: bytes) -> bytes:
     return _FIELD.pack(kind, len(value)) + value
 
@@ -188,6 +228,18 @@ def encode_application(application: Application) -> bytes:
         _field(StartField.RESOLV_CONF, application.resolv_conf.encode()),
         _field(StartField.NOFILE, _U64.pack(application.nofile)),
     ]
+    return b"".join(fields)
+
+
+def encode_command(command: Command) -> bytes:
+    """Return the payload of EXEC."""
+    fields = [_field(ExecField.ARGUMENT, a.encode()) for a in command.arguments]
+    fields += [_field(ExecField.ENVIRONMENT, f"{k}={v}".encode()) for k, v in command.environment]
+    if command.directory is not None:
+        fields.append(_field(ExecField.DIRECTORY, command.directory.encode()))
+    if command.user is not None:
+        fields.append(_field(ExecField.USER, command.user.encode()))
+    fields.append(_field(ExecField.TERMINAL, _U32.pack(command.terminal)))
     return b"".join(fields)
 
 
