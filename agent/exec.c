@@ -9,10 +9,12 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "agent.h"
+#include "archive.h"
 
 /* Both ends of what a command is spoken to by: its own three, and the agent's. */
 struct ends {
@@ -25,7 +27,7 @@ struct request {
     char *environment[2 * ENVIRONMENT_MAX + 1];
     size_t argument_count, environment_count;
     char *directory, *user;
-    uint32_t terminal;
+    uint32_t terminal, files;
 };
 
 static bool take_field(struct request *request, const struct field *field) {
@@ -40,6 +42,8 @@ static bool take_field(struct request *request, const struct field *field) {
         return (request->user = field_text(field));
     case EXEC_TERMINAL:
         return field_u32(field, &request->terminal);
+    case EXEC_FILES:
+        return field_u32(field, &request->files) && request->files <= FILES_UNPACK;
     default:
         return true; /* a newer host may say more */
     }
@@ -51,7 +55,7 @@ static bool take_fields(struct request *request, const uint8_t *payload, size_t 
     while (next_field(&cursor, payload + length, &field))
         if (!take_field(request, &field))
             return false;
-    return cursor == payload + length;
+    return cursor == payload + length && (!request->files || request->argument_count == 1);
 }
 
 static void forget(struct request *request) {
@@ -155,6 +159,16 @@ static _Noreturn void execute(struct request *request) {
     _exit(errno == ENOENT ? NO_SUCH_PROGRAM : CANNOT_EXECUTE);
 }
 
+static _Noreturn void copy_files(const struct request *request) {
+    struct rlimit files = {.rlim_cur = app.credentials.nofile, .rlim_max = app.credentials.nofile};
+    setrlimit(RLIMIT_NOFILE, &files); /* a directory is open for each step down a tree */
+    if (request->files == FILES_UNPACK)
+        unpack(request->arguments[0]);
+    else
+        pack(request->arguments[0], request->files == FILES_PACK_FOLLOWED);
+    _exit(0);
+}
+
 static void take_standard_files(const struct ends *ends, bool terminal) {
     for (int which = 0; which < 3; which++)
         if (dup2(ends->child[which], which) < 0)
@@ -176,13 +190,17 @@ static _Noreturn void child_main(struct request *request, const struct ends *end
     enter_container();
     take_standard_files(ends, request->terminal);
     child_words = STDERR_FILENO;
+    if (request->files)
+        credentials.uid = credentials.gid = credentials.group_count = 0;
     if (request->user)
         home = take_user(request->user, &credentials);
     complete_environment(request, home);
     if (request->terminal)
         (void)!fchown(STDIN_FILENO, credentials.uid, (gid_t)-1);
     const char *directory = request->directory ? request->directory : app.directory;
-    child_become(&credentials, directory ? directory : "/", false);
+    child_become(&credentials, directory && !request->files ? directory : "/", false);
+    if (request->files)
+        copy_files(request);
     execute(request);
 }
 
@@ -272,7 +290,8 @@ static int run(uint32_t id, struct request *request) {
         close_ends(ends.agent);
         return error;
     }
-    stream_attach(id, &(struct command){.pid = pid, .in = ends.agent[0], .out = ends.agent[1], .err = ends.agent[2]});
+    struct command command = {pid, ends.agent[0], ends.agent[1], ends.agent[2], request->files != 0};
+    stream_attach(id, &command);
     return 0;
 }
 

@@ -63,6 +63,14 @@ enum exec_field {
     EXEC_DIRECTORY = 3,   /* the application's when missing */
     EXEC_USER = 4,        /* name or number, ":" and a group may follow; the application's when missing */
     EXEC_TERMINAL = 5,    /* u32: 1 gives it a terminal in place of three pipes */
+    EXEC_FILES = 6,       /* u32, enum files_work: not a program, but this with the path that is the argument */
+};
+
+/* Root's rights count where EXEC_USER is missing. The exit code is an errno; stderr says what failed. */
+enum files_work {
+    FILES_PACK = 1,          /* a tar archive of the path comes on stdout */
+    FILES_PACK_FOLLOWED = 2, /* the same, of what a link at the path leads to */
+    FILES_UNPACK = 3,        /* a tar archive is read from stdin */
 };
 
 enum thaw_field {

@@ -74,10 +74,8 @@ static void drop(struct stream *stream) {
     pid_t group = stream->exited ? 0 : stream->pid;
     bool terminal = is_duplex(stream), files = stream->files;
     release(stream);
-    if (group && files)
-        kill(-group, SIGKILL);
-    if (group && !terminal && !files) {
-        kill(-group, SIGHUP);
+    if (group && !terminal) {
+        kill(-group, files ? SIGTERM : SIGHUP);
         kill(-group, SIGCONT);
     }
 }

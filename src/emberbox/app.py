@@ -9,11 +9,11 @@ import json
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -30,13 +30,15 @@ from emberbox.control.logs import LogService
 from emberbox.control.microvms import MicrovmService
 from emberbox.control.paging import PageTokens
 from emberbox.control.recovery import Recovery
-from emberbox.control.runner import RunnerContext
+from emberbox.control.runner import MicrovmRunner, RunnerContext
 from emberbox.control.server_info import ServerInfo
 from emberbox.control.tags import TagService
 from emberbox.control.timers import Timers
 from emberbox.control.tokens import TokenKeys
 from emberbox.gateway.authoriser import Unreachable, Upstream
 from emberbox.gateway.server import GatewaySettings, start_gateway
+from emberbox.guest.protocol import Command
+from emberbox.guest.streams import GuestCommand
 from emberbox.host import native, network
 from emberbox.host.kernel import Kernel, ensure_kernel
 from emberbox.host.network import PlaceNote, TapNetwork
@@ -66,6 +68,8 @@ log = logging.getLogger(__name__)
 
 API_KEEP_ALIVE_S = 75
 _HOUSEKEEPING_S = 60.0
+
+_T = TypeVar("_T")
 
 
 async def serve(settings: Settings, on_ready: Callable[[], None]) -> None:
@@ -140,6 +144,29 @@ class _Directory:
         if reached is None:
             raise Unreachable(f"{microvm_id} does not run")
         return Upstream(*reached)
+
+    async def wake(self, microvm_id: str) -> str:
+        incarnation = await self._in_shell_runner(microvm_id, lambda runner: runner.wake())
+        if incarnation is None:
+            raise Unreachable(f"{microvm_id} does not run")
+        return incarnation
+
+    async def open_command(self, microvm_id: str, command: Command) -> GuestCommand:
+        running = await self._in_shell_runner(microvm_id, lambda runner: runner.open_command(command))
+        if running is None:
+            raise Unreachable(f"{microvm_id} does not run")
+        return running
+
+    async def _in_shell_runner(self, microvm_id: str, do: Callable[[MicrovmRunner], Awaitable[_T]]) -> _T:
+        runner = self.microvms.find_runner(microvm_id)
+        if runner is None:
+            raise Unreachable(f"{microvm_id} has ended")
+        if not runner.serves_shells():
+            raise Unreachable(f"{microvm_id} was run without SHELL_INGRESS")
+        try:
+            return await do(runner)
+        except ServiceError as error:
+            raise Unreachable(str(error)) from error
 
 
 class _Server:

@@ -25,13 +25,16 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serve(app: Any, listener: socket.socket, keep_alive_s: int) -> AsyncIterator[None]:
+async def serve(
+    app: Any, listener: socket.socket, keep_alive_s: int, *, websocket_message_bytes: int | None = None
+) -> AsyncIterator[None]:
     """Serve an application on a listening socket for as long as the block lasts.
 
     Args:
         app: the ASGI application.
         listener: a bound socket; it is closed at the end.
         keep_alive_s: seconds after which an idle connection is closed.
+        websocket_message_bytes: serve WebSockets too, with messages of at most so many bytes.
 
     Raises:
         HostError: the server does not start.
@@ -40,7 +43,10 @@ async def serve(app: Any, listener: socket.socket, keep_alive_s: int) -> AsyncIt
         app,
         interface="asgi3",
         lifespan="off",
-        ws="none",
+        ws="none" if websocket_message_bytes is None else "websockets-sansio",
+        ws_max_size=websocket_message_bytes or 0,
+        ws_ping_interval=None,  # a ping would be activity on a connection that is silent
+        ws_per_message_deflate=False,
         log_config=None,
         log_level="warning",
         access_log=False,

@@ -18,6 +18,7 @@ from emberbox.guest.protocol import (
     Application,
     Command,
     ExecField,
+    FilesWork,
     Frame,
     FrameType,
     Identity,
@@ -156,7 +157,7 @@ def test_a_size_is_columns_and_rows() -> None:
 
 @pytest.mark.parametrize(
     ("prefix", "numbers"),
-    [("FRAME_", FrameType), ("START_", StartField), ("THAW_", ThawField), ("EXEC_", ExecField)],
+    [("FRAME_", FrameType), ("START_", StartField), ("THAW_", ThawField), ("EXEC_", ExecField), ("FILES_", FilesWork)],
 )
 def test_the_agent_has_the_same_numbers(prefix: str, numbers: type[IntEnum]) -> None:
     found = re.findall(rf"^ +{prefix}(\w+) = (\d+),", HEADER_FILE.read_text(), re.MULTILINE)

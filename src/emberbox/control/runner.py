@@ -22,6 +22,8 @@ from emberbox.control.image_rules import find_hook, survives_failed_suspend
 from emberbox.control.log_writer import LogWriter
 from emberbox.control.timers import Timers
 from emberbox.guest.agent import fresh_identity
+from emberbox.guest.protocol import Command
+from emberbox.guest.streams import GuestCommand
 from emberbox.images.lines import LineSplitter
 from emberbox.images.pipeline import log_stream
 from emberbox.machine import checkpoint
@@ -196,6 +198,13 @@ class MicrovmRunner:
 
         A launch or suspend under way is waited for; a suspended microVM is resumed when its policy says so.
         """
+        guest = await self._find_running()
+        if guest is None:
+            return None
+        address, host_port = await guest.reach(port)
+        return address, host_port, f"{self.id}.{self._incarnation}"
+
+    async def _find_running(self) -> Guest | None:
         guest = self._guest
         if guest is None or self._lock.locked():
             async with self._lock:
@@ -203,15 +212,32 @@ class MicrovmRunner:
             if guest is None and self._resumes_by_itself() and self.state() is MicrovmState.SUSPENDED:
                 await self.resume()
                 guest = self._guest
-        if guest is None:
-            return None
-        address, host_port = await guest.reach(port)
-        return address, host_port, f"{self.id}.{self._incarnation}"
+        return guest
+
+    async def wake(self) -> str | None:
+        """Return its incarnation; None when it does not run. Waits and resumes as `reach` does."""
+        guest = await self._find_running()
+        return None if guest is None else f"{self.id}.{self._incarnation}"
+
+    async def open_command(self, command: Command) -> GuestCommand | None:
+        """Start a command in the application's container; None when it does not run. Waits and resumes as `reach` does.
+
+        Raises:
+            GuestError: the command cannot be started.
+        """
+        guest = await self._find_running()
+        return None if guest is None else await guest.agent.open_command(command)
 
     def serves_applications(self) -> bool:
         """Say whether its ingress connectors let requests for the application in."""
-        names = {arn.rpartition(":")[2] for arn in self.microvm.request["ingressNetworkConnectors"]}
-        return bool(names & APPLICATION_INGRESS)
+        return bool(self._ingress() & APPLICATION_INGRESS)
+
+    def serves_shells(self) -> bool:
+        """Say whether they let shells, commands and file copies in."""
+        return "SHELL_INGRESS" in self._ingress()
+
+    def _ingress(self) -> set[str]:
+        return {arn.rpartition(":")[2] for arn in self.microvm.request["ingressNetworkConnectors"]}
 
     def _resumes_by_itself(self) -> bool:
         policy = self.microvm.request.get("idlePolicy") or {}

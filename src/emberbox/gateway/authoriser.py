@@ -25,7 +25,6 @@ from emberbox.gateway.request import (
     SUBPROTOCOLS_HEADER,
     WEBSOCKET_KEY_HEADER,
     BadRequest,
-    Headers,
     Request,
     read_request,
 )
@@ -46,6 +45,11 @@ CLUSTER_HEADER: Final = "x-emberbox-cluster"
 SUBPROTOCOL_HEADER: Final = "x-emberbox-subprotocol"
 REQUEST_ID_HEADER: Final = "x-amzn-requestid"
 REMOVE_HEADER: Final = "x-envoy-auth-headers-to-remove"
+# What the data plane behind a shell token is told; a client's own header of this name has been removed before.
+MICROVM_HEADER: Final = "x-emberbox-microvm"
+
+DATA_PLANE: Final = {("POST", "/exec"), ("GET", "/files"), ("PUT", "/files"), ("GET", "/openapi.json")}
+"""Methods and paths of plain requests that a shell token is good for; it is for WebSockets whatever their path."""
 
 _SERVICE_LABEL: Final = "lambda-microvm"
 _TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
@@ -78,6 +82,7 @@ class Cluster(StrEnum):
     GUEST_HTTP2 = "guest_http2"  # clear text, with prior knowledge
     GUEST_TLS = "guest_tls"  # HTTP/2 where the guest's ALPN takes it, else HTTP/1.1
     GUEST_TLS_HTTP1 = "guest_tls_http1"
+    DATA_PLANE = "data_plane"  # our own: the shell, commands and files
 
 
 class Unreachable(EmberboxError):  # noqa: N818  # the name that implementations of Directory raise
@@ -107,6 +112,17 @@ class Directory(Protocol):
 
         Raises:
             Unreachable: it does not run, and is not or cannot be woken.
+        """
+        ...
+
+    async def wake(self, microvm_id: str) -> str:
+        """See that a microVM runs, for a shell or a command in it; wake it first when its policy says so.
+
+        Returns:
+            its incarnation, as in `Upstream`.
+
+        Raises:
+            Unreachable: it does not run, and is not or cannot be woken; or it lets no shells in.
         """
         ...
 
@@ -140,7 +156,7 @@ class Authoriser:
         """Answer Envoy: 200 and where to, or the refusal that the client gets."""
         assert scope["type"] == "http"
         try:
-            headers = await self._judge(scope["headers"])
+            headers = await self._judge(scope)
         except _Refusal as refusal:
             await _answer(send, refusal.status, [_TEXT] if refusal.text else [], refusal.text.encode())
         except Exception:
@@ -149,17 +165,19 @@ class Authoriser:
         else:
             await _answer(send, 200, headers, b"")
 
-    async def _judge(self, headers: Headers) -> list[tuple[bytes, bytes]]:
-        request = read_request(headers)
+    async def _judge(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        request = read_request(scope["headers"])
         grant = self._authenticate(request)
+        if grant.kind == "shell":
+            if not request.is_websocket and (scope["method"], scope["path"]) not in DATA_PLANE:
+                raise _Refusal(502)
+            return await self._admit_to_data_plane(grant.microvm_id, request)
         try:
             port = request.port()
         except BadRequest as error:
             raise _Refusal(400, str(error)) from None
         if not grant.ports.allows(port):
             raise _Refusal(403, "Access to port denied")
-        if grant.kind != "application":
-            raise _Refusal(502)  # a shell's token opens no HTTP; the shell ingress will branch off here
         try:
             upstream = await self._directory.connect(grant.microvm_id, port)
         except Unreachable as error:
@@ -167,6 +185,21 @@ class Authoriser:
             raise _Refusal(502) from None
         is_tls = await self._tls_ports.speaks_tls(grant.microvm_id, port, (upstream.address, upstream.port))
         return _passes(upstream, _choose_cluster(request, is_tls)) + _websocket_headers(request)
+
+    async def _admit_to_data_plane(self, microvm_id: str, request: Request) -> list[tuple[bytes, bytes]]:
+        """Wake the microVM, so that a refusal is the endpoint's own. The port plays no part, as on AWS."""
+        try:
+            incarnation = await self._directory.wake(microvm_id)
+        except Unreachable as error:
+            log.debug("microVM %s, shell: %s", microvm_id, error)
+            raise _Refusal(502) from None
+        return [
+            (MICROVM_HEADER.encode(), microvm_id.encode()),
+            (INCARNATION_HEADER.encode(), incarnation.encode()),
+            (CLUSTER_HEADER.encode(), Cluster.DATA_PLANE.encode()),
+            (REQUEST_ID_HEADER.encode(), str(uuid.uuid4()).encode()),
+            *_websocket_headers(request),
+        ]
 
     def _authenticate(self, request: Request) -> Grant:
         if len(request.tokens) != 1 or not is_token_shaped(request.tokens[0]):

@@ -28,6 +28,7 @@ from emberbox import process
 from emberbox.gateway.authoriser import (
     CLUSTER_HEADER,
     INCARNATION_HEADER,
+    MICROVM_HEADER,
     REQUEST_ID_HEADER,
     SUBPROTOCOL_HEADER,
     UPSTREAM_HEADER,
@@ -50,8 +51,8 @@ _ENVOYS: Final = "x[-_](envoy|emberbox)[-_].*"
 _NOT_FOR_GUESTS: Final = "x[-_](aws[-_]proxy|envoy|emberbox|forwarded)[-_].*|x[-_]amzn_.*|x_amzn[-_].*|forwarded"
 # What the authoriser says of a request that passes.
 _VERDICT: Final = (UPSTREAM_HEADER, INCARNATION_HEADER, CLUSTER_HEADER, SUBPROTOCOL_HEADER)
-# What the authoriser says to the guest.
-_TOLD_GUESTS: Final = (REQUEST_ID_HEADER, SUBPROTOCOLS_HEADER, WEBSOCKET_KEY_HEADER)
+# What the authoriser says to the guest, and of which microVM it speaks to our own data plane.
+_TOLD_GUESTS: Final = (REQUEST_ID_HEADER, SUBPROTOCOLS_HEADER, WEBSOCKET_KEY_HEADER, MICROVM_HEADER)
 _NEVER: Final = "0s"  # Envoy's way of saying that a timeout is off
 _UPSTREAM_FAILED: Final = ["UF", "UC", "UH", "UR", "UO", "UPE", "LR", "URX"]
 _SOL_SOCKET, _SO_KEEPALIVE = 1, 9
@@ -68,6 +69,7 @@ class EnvoySettings:
         certificate_path: the server certificate and its chain, PEM.
         key_path: its key, PEM.
         authoriser_path: the Unix socket of the authoriser, at most 107 bytes.
+        data_plane_path: the Unix socket of the data plane, at most 107 bytes.
         authorise_timeout_s: how long a request may be held while its microVM resumes.
         connect_timeout_s: how long a guest's port may take to accept.
         max_connections: client connections at once; more are closed at once.
@@ -79,6 +81,7 @@ class EnvoySettings:
     certificate_path: Path
     key_path: Path
     authoriser_path: Path
+    data_plane_path: Path
     authorise_timeout_s: float = 120.0
     connect_timeout_s: float = 2.0
     max_connections: int = 10_000
@@ -92,7 +95,8 @@ def render_bootstrap(settings: EnvoySettings) -> Config:
         "static_resources": {
             "listeners": [_listener(settings)],
             "clusters": [
-                _authoriser_cluster(settings),
+                _socket_cluster(_AUTHORISER, settings.authoriser_path),
+                _socket_cluster(Cluster.DATA_PLANE, settings.data_plane_path),
                 _guest_cluster(settings, Cluster.GUEST_HTTP1, _only({"http_protocol_options": {}})),
                 _guest_cluster(settings, Cluster.GUEST_HTTP2, _only({"http2_protocol_options": _http2()})),
                 _guest_cluster(settings, Cluster.GUEST_TLS, _by_alpn(), _guest_tls("h2", "http/1.1")),
@@ -111,8 +115,9 @@ def write_bootstrap(settings: EnvoySettings, path: Path) -> None:
     Raises:
         HostError: the socket's path is longer than the kernel allows.
     """
-    if len(str(settings.authoriser_path).encode()) > 107:  # sun_path in unix(7)
-        raise HostError(f"{settings.authoriser_path} is too long for a socket; choose a shorter state directory")
+    for socket_path in (settings.authoriser_path, settings.data_plane_path):
+        if len(str(socket_path).encode()) > 107:  # sun_path in unix(7)
+            raise HostError(f"{socket_path} is too long for a socket; choose a shorter state directory")
     path.write_text(json.dumps(render_bootstrap(settings), indent=2) + "\n")
 
 
@@ -339,18 +344,19 @@ def _answer_subprotocol() -> Config:
     return _set(SUBPROTOCOLS_HEADER, _verdict(SUBPROTOCOL_HEADER), "ADD_IF_ABSENT")
 
 
-def _authoriser_cluster(settings: EnvoySettings) -> Config:
-    endpoint = {"address": {"pipe": {"path": str(settings.authoriser_path)}}}
+def _socket_cluster(name: str, path: Path) -> Config:
+    """One of our own servers."""
+    endpoint = {"address": {"pipe": {"path": str(path)}}}
     return {
-        "name": _AUTHORISER,
+        "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
         "circuit_breakers": _no_circuit_breaker(),
         "load_assignment": {
-            "cluster_name": _AUTHORISER,
+            "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}],
         },
-        # Shorter than the authoriser's own limit: it never closes a connection that Envoy is about to use.
+        # Shorter than the server's own limit: it never closes a connection that Envoy is about to use.
         **_protocol(_only({"http_protocol_options": {}}), "300s"),
     }
 

@@ -1,4 +1,4 @@
-"""The running gateway: certificates, the authoriser on a Unix socket, Envoy in front of it.
+"""The running gateway: certificates, the authoriser and the data plane on Unix sockets, Envoy in front of them.
 
 Everything lives in one private directory and ends with the block that started it.
 """
@@ -13,11 +13,14 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from emberbox.asgi import serve
 from emberbox.control.tokens import TokenKeys
 from emberbox.gateway.authoriser import Authoriser, Directory
 from emberbox.gateway.certificates import Certificates, endpoint_names, ensure_certificates
+from emberbox.gateway.commands import Commands
+from emberbox.gateway.data_plane import MESSAGE_BYTES_MAX, create_data_plane
 from emberbox.gateway.envoy import EnvoySettings, envoy_args, validate, write_bootstrap
 from emberbox.host.ports import keep_port
 from emberbox.host.supervisor import Helper, find_running, supervise
@@ -64,13 +67,19 @@ class Gateway:
     envoy_log_path: Path
 
 
+class GatewayDirectory(Directory, Commands, Protocol):
+    """What the gateway must know about microVMs."""
+
+
 @contextlib.asynccontextmanager
-async def start_gateway(settings: GatewaySettings, directory: Directory, keys: TokenKeys) -> AsyncIterator[Gateway]:
+async def start_gateway(
+    settings: GatewaySettings, directory: GatewayDirectory, keys: TokenKeys
+) -> AsyncIterator[Gateway]:
     """Serve endpoints for as long as the block lasts.
 
     Args:
         settings: see there.
-        directory: knows the microVMs.
+        directory: knows the microVMs, and runs commands in them.
         keys: open the tokens.
 
     Raises:
@@ -83,9 +92,9 @@ async def start_gateway(settings: GatewaySettings, directory: Directory, keys: T
     port = settings.port or keep_port(
         settings.directory / "port", settings.address, held=find_running("envoy", settings.directory) is not None
     )
-    socket_path = settings.directory / "authoriser.sock"
+    socket_path, data_plane_path = settings.directory / "authoriser.sock", settings.directory / "data-plane.sock"
     config_path = settings.directory / "envoy.json"
-    write_bootstrap(_envoy_settings(settings, certificates, port, socket_path), config_path)
+    write_bootstrap(_envoy_settings(settings, certificates, port, socket_path, data_plane_path), config_path)
     await validate(config_path)
     app = Authoriser(directory, keys, region=settings.region, domain=settings.domain)
     helper = Helper(
@@ -96,14 +105,17 @@ async def start_gateway(settings: GatewaySettings, directory: Directory, keys: T
         is_ready=_accepts_tls(settings.address, port, certificates.authority_path),
     )
     # The authoriser outlives Envoy's idle connections, so that only Envoy closes them.
-    with _listen(socket_path) as listener:
-        async with serve(app, listener, keep_alive_s=3600), supervise(helper):
+    with _listen(socket_path) as listener, _listen(data_plane_path) as data_plane_listener:
+        data_plane = serve(
+            create_data_plane(directory), data_plane_listener, 3600, websocket_message_bytes=MESSAGE_BYTES_MAX
+        )
+        async with serve(app, listener, keep_alive_s=3600), data_plane, supervise(helper):
             log.info("endpoints are served at %s, port %d", settings.address, port)
             yield Gateway(port, certificates.authority_path, helper.log_path)
 
 
 def _envoy_settings(
-    settings: GatewaySettings, certificates: Certificates, port: int, socket_path: Path
+    settings: GatewaySettings, certificates: Certificates, port: int, socket_path: Path, data_plane_path: Path
 ) -> EnvoySettings:
     return EnvoySettings(
         address=settings.address,
@@ -111,19 +123,20 @@ def _envoy_settings(
         certificate_path=certificates.certificate_path,
         key_path=certificates.key_path,
         authoriser_path=socket_path,
+        data_plane_path=data_plane_path,
         authorise_timeout_s=settings.authorise_timeout_s,
     )
 
 
 @contextlib.contextmanager
 def _listen(socket_path: Path) -> Iterator[socket.socket]:
-    """Bind the authoriser's socket; its path goes with the block."""
+    """Bind a socket of ours; its path goes with the block."""
     socket_path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         try:
             listener.bind(str(socket_path))
         except OSError as error:
-            raise HostError(f"the authoriser cannot listen on {socket_path}: {error}") from error
+            raise HostError(f"the gateway cannot listen on {socket_path}: {error}") from error
         try:
             yield listener
         finally:

@@ -75,6 +75,15 @@ class ExecField(IntEnum):
     DIRECTORY = 3
     USER = 4
     TERMINAL = 5
+    FILES = 6
+
+
+class FilesWork(IntEnum):
+    """What the agent itself does with a path in the container."""
+
+    PACK = 1
+    PACK_FOLLOWED = 2
+    UNPACK = 3
 
 
 class ThawField(IntEnum):
@@ -135,6 +144,8 @@ class Command:
         user: a user of the container by name or number, and perhaps a group after a colon; None takes the
             application's user.
         terminal: give it a terminal in place of separate input, output and error pipes.
+        files: run no program, but write a tar archive of the path that is the one argument, or read one from the
+            input; as root where no user is given. The exit code is then an errno.
     """
 
     arguments: tuple[str, ...] = ()
@@ -142,6 +153,7 @@ class Command:
     directory: str | None = None
     user: str | None = None
     terminal: bool = False
+    files: FilesWork | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +251,8 @@ def encode_command(command: Command) -> bytes:
         fields.append(_field(ExecField.DIRECTORY, command.directory.encode()))
     if command.user is not None:
         fields.append(_field(ExecField.USER, command.user.encode()))
+    if command.files is not None:
+        fields.append(_field(ExecField.FILES, _U32.pack(command.files)))
     fields.append(_field(ExecField.TERMINAL, _U32.pack(command.terminal)))
     return b"".join(fields)
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,8 @@ import httpx
 from emberbox.control.tokens import Kind, PortGrant, TokenKeys
 from emberbox.gateway.authoriser import Unreachable, Upstream
 from emberbox.gateway.server import Gateway, GatewaySettings, start_gateway
+from emberbox.guest.protocol import Command
+from emberbox.guest.streams import GuestCommand
 
 REGION = "us-east-1"
 DOMAIN = "microvms.test"
@@ -32,6 +34,7 @@ class FakeDirectory:
     upstreams: dict[tuple[str, int], Upstream] = field(default_factory=dict)
     delay_s: float = 0.0
     connects: list[tuple[str, int]] = field(default_factory=list)
+    commands: dict[str, Callable[[Command], GuestCommand]] = field(default_factory=dict)
 
     def find_by_host(self, host_label: str) -> str | None:
         return self.labels.get(host_label)
@@ -42,6 +45,15 @@ class FakeDirectory:
         if (microvm_id, port) not in self.upstreams:
             raise Unreachable("it does not run")
         return self.upstreams[microvm_id, port]
+
+    async def wake(self, microvm_id: str) -> str:
+        self.connects.append((microvm_id, 0))
+        if microvm_id not in self.labels.values():
+            raise Unreachable("it does not run")
+        return f"{microvm_id}.1"
+
+    async def open_command(self, microvm_id: str, command: Command) -> GuestCommand:
+        return self.commands[microvm_id](command)
 
 
 @dataclass
@@ -197,6 +209,7 @@ class World:
         self.directory.delay_s = 0.0
         self.directory.connects.clear()
         self.directory.upstreams.clear()
+        self.directory.commands.clear()
         for letter, guest in self.guests.items():
             guest.seen.clear()
             self.directory.labels[letter * 4] = f"mvm-{letter}"

@@ -16,7 +16,9 @@ from emberbox.model.errors import HostError
 @pytest.fixture
 def settings(tmp_path: Path) -> EnvoySettings:
     made = ensure_certificates(tmp_path / "tls", ["localhost"])
-    return EnvoySettings("127.0.0.1", 8443, made.certificate_path, made.key_path, tmp_path / "a.sock")
+    return EnvoySettings(
+        "127.0.0.1", 8443, made.certificate_path, made.key_path, tmp_path / "a.sock", tmp_path / "d.sock"
+    )
 
 
 async def test_envoy_accepts_the_bootstrap(settings: EnvoySettings, tmp_path: Path) -> None:
@@ -33,7 +35,7 @@ async def test_a_bootstrap_that_envoy_refuses_is_reported_in_its_words(settings:
 
 
 def test_a_socket_path_that_the_kernel_would_refuse_is_refused(settings: EnvoySettings, tmp_path: Path) -> None:
-    long = EnvoySettings("::1", 1, settings.certificate_path, settings.key_path, tmp_path / ("x" * 108))
+    long = EnvoySettings("::1", 1, settings.certificate_path, settings.key_path, tmp_path / ("x" * 108), tmp_path / "d")
     with pytest.raises(HostError, match="shorter state directory"):
         write_bootstrap(long, tmp_path / "envoy.json")
 
