@@ -176,13 +176,25 @@ static void unpack_fifo(int parent, const char *name, const struct entry *entry)
     set_owner(parent, name, entry);
 }
 
+/* The "./" of an archive: the contents of a directory, for one that is there or for a new one. */
+static void unpack_top(const struct entry *entry) {
+    if (entry->type != ENTRY_DIRECTORY)
+        fails(EINVAL, entry->path);
+    if (!rename_to || first_part[0])
+        return;
+    unpack_directory(base, rename_to, entry);
+    base = open_beneath(rename_to, O_RDONLY | O_DIRECTORY);
+    if (base < 0)
+        fails(errno, rename_to);
+    rename_to = NULL;
+}
+
 static void unpack_one(const struct entry *entry) {
     static char path[PATH_BYTES];
     const char *name;
     clean_path(entry->path, path);
-    if (!path[0]) { /* the archive's own "./" */
-        if (entry->type != ENTRY_DIRECTORY)
-            fails(EINVAL, entry->path);
+    if (!path[0]) {
+        unpack_top(entry);
         return;
     }
     int parent = open_parent(path, &name);

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from emberbox.cli import doctor, env, logs, quickstart, server, settings
+from emberbox.cli import cp, doctor, env, execute, logs, quickstart, server, settings, shell
 from emberbox.cli.context import clear_errors
 from emberbox.model.errors import EmberboxError
 
@@ -62,6 +62,9 @@ app.command()(server.down)
 app.command()(server.status)
 app.command()(env.env)
 app.command()(logs.logs)
+app.command()(shell.shell)
+app.command("exec", context_settings={"allow_interspersed_args": False})(execute.execute)
+app.command()(cp.cp)
 app.command()(doctor.doctor)
 app.command()(settings.settings)
 
