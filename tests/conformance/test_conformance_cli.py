@@ -54,6 +54,18 @@ def shell(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     return Shell(server, tmp_path_factory.mktemp("cli"))
 
 
+@pytest.mark.rule(
+    "CreateMicrovmImage",
+    "RunMicrovm",
+    "CreateMicrovmAuthToken",
+    "SuspendMicrovm",
+    "ResumeMicrovm",
+    "TerminateMicrovm",
+    "DeleteMicrovmImage",
+    "FilterLogEvents",
+    "DescribeLogStreams",
+    "GetLogEvents",
+)
 def test_the_cli_goes_from_a_zip_to_a_running_microvm(
     shell: Shell, tmp_path: Path, images: Any, gateway: Any, server: Server
 ) -> None:
@@ -100,6 +112,7 @@ def test_the_cli_goes_from_a_zip_to_a_running_microvm(
     assert shell.aws(f"lambda-microvms delete-microvm-image --image-identifier {image.arn}")["state"] == "DELETING"
 
 
+@pytest.mark.rule("GetMicrovm")
 def test_the_cli_shows_errors_as_awss(shell: Shell) -> None:
     """An error names code and operation as the CLI shows it for AWS."""
     done = shell.run(
@@ -109,6 +122,7 @@ def test_the_cli_shows_errors_as_awss(shell: Shell) -> None:
     assert "(ResourceNotFoundException) when calling the GetMicrovm operation: MicroVM not found" in done.stderr
 
 
+@pytest.mark.rule("ListMicrovmImages")
 def test_the_cli_pages_by_itself(shell: Shell, probe_image: Image, flask_image: Image) -> None:
     """--page-size goes through all pages; --max-items gives a token to go on with."""
     whole = shell.aws("lambda-microvms list-microvm-images --page-size 1")["items"]

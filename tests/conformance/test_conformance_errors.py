@@ -72,6 +72,7 @@ IMAGE_CASES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", IMAGE_CASES)
+@pytest.mark.rule("CreateMicrovmImage")
 def test_a_bad_image_request_is_refused(clients: Clients, images: ImageMaker, case: str) -> None:
     """The refusal is synchronous, has AWS's text, and no image is left behind."""
     more, text = IMAGE_CASES[case]
@@ -82,6 +83,7 @@ def test_a_bad_image_request_is_refused(clients: Clients, images: ImageMaker, ca
     assert request["name"] not in names
 
 
+@pytest.mark.rule("CreateMicrovmImage")
 def test_an_unknown_base_image_is_refused(clients: Clients, images: ImageMaker) -> None:
     """The base must be a managed image that is here."""
     base = "arn:aws:lambda:us-east-1:aws:microvm-image:debian99-1"
@@ -90,6 +92,7 @@ def test_an_unknown_base_image_is_refused(clients: Clients, images: ImageMaker) 
     assert refusal(clients.microvms.create_microvm_image, **request) == (*VALIDATION, text)
 
 
+@pytest.mark.rule("CreateMicrovmImage")
 def test_a_taken_name_is_refused(clients: Clients, images: ImageMaker, probe_image: Image) -> None:
     """Names are unique per account and region."""
     request = images.request("any", "s3://code/any.zip") | {"name": probe_image.name}
@@ -106,6 +109,7 @@ IDENTIFIERS = {
 
 
 @pytest.mark.parametrize("case", IDENTIFIERS)
+@pytest.mark.rule("GetMicrovmImage", "DeleteMicrovmImage")
 def test_a_bad_image_identifier_is_refused(clients: Clients, case: str) -> None:
     """Image operations take ARNs only."""
     identifier, *expected = IDENTIFIERS[case]
@@ -117,12 +121,14 @@ def test_a_bad_image_identifier_is_refused(clients: Clients, case: str) -> None:
             assert refused == tuple(expected)
 
 
+@pytest.mark.rule("GetMicrovmImage")
 def test_a_foreign_image_is_denied(clients: Clients) -> None:
     """Another account's image, or one of another region, is not ours to see."""
     for arn in (MISSING.replace("000000000000", "111111111111"), MISSING.replace("us-east-1", "eu-west-1")):
         assert refusal(clients.microvms.get_microvm_image, imageIdentifier=arn)[:2] == (403, "AccessDeniedException")
 
 
+@pytest.mark.rule("RunMicrovm")
 def test_launching_what_is_not_there_is_refused(clients: Clients, probe_image: Image) -> None:
     """Unknown image, wrong version, bare name: each with AWS's text."""
     run = clients.microvms.run_microvm
@@ -133,6 +139,7 @@ def test_launching_what_is_not_there_is_refused(clients: Clients, probe_image: I
     assert refusal(run, imageIdentifier="probe") == (*VALIDATION, "Malformed ARN - doesn't start with 'arn:'")
 
 
+@pytest.mark.rule("GetMicrovmImageVersion", "GetMicrovmImageBuild")
 def test_an_unknown_version_or_build_is_not_found(clients: Clients, probe_image: Image) -> None:
     """GetMicrovmImageVersion and GetMicrovmImageBuild answer 404 with AWS's text."""
     image = {"imageIdentifier": probe_image.arn}
@@ -192,12 +199,14 @@ def unchecked(server: Server) -> Any:
 
 
 @pytest.mark.parametrize("case", RUN_CASES)
+@pytest.mark.rule("RunMicrovm")
 def test_a_bad_launch_is_refused(unchecked: Any, probe_image: Image, case: str) -> None:
     """A field that is missing or out of range is named, in AWS's words."""
     more, text = RUN_CASES[case]
     assert refusal(unchecked.run_microvm, imageIdentifier=probe_image.arn, **more) == (*VALIDATION, text)
 
 
+@pytest.mark.rule("CreateMicrovmImage")
 def test_missing_fields_are_all_named(unchecked: Any) -> None:
     """One answer names every missing field, in AWS's order."""
     text = "; ".join(
@@ -208,6 +217,7 @@ def test_missing_fields_are_all_named(unchecked: Any) -> None:
     assert refused == (*VALIDATION, f"3 validation errors detected: {text}")
 
 
+@pytest.mark.rule("GetMicrovm", "SuspendMicrovm", "ResumeMicrovm", "TerminateMicrovm")
 def test_an_unknown_microvm_is_not_found(clients: Clients) -> None:
     """Every operation on an unknown microVM answers 404 with AWS's text."""
     client, text = clients.microvms, f"MicroVM not found: {NO_MICROVM}"
@@ -220,6 +230,7 @@ def test_an_unknown_microvm_is_not_found(clients: Clients) -> None:
         assert refusal(operation, microvmIdentifier=NO_MICROVM) == (*NOT_FOUND, text)
 
 
+@pytest.mark.rule("CreateMicrovmAuthToken")
 def test_a_token_has_bounds(clients: Clients, probe: Microvm) -> None:
     """More than 60 minutes, an empty list, a range upside down: refused."""
     mint = clients.microvms.create_microvm_auth_token

@@ -72,6 +72,32 @@ def test_an_operation_that_is_missing_says_so(clients: Clients) -> None:
     assert text == "CreateLogGroup is not supported yet by Emberbox"
 
 
+@pytest.mark.rule(
+    "CreateMicrovmAuthToken",
+    "CreateMicrovmImage",
+    "CreateMicrovmShellAuthToken",
+    "DeleteMicrovmImage",
+    "DeleteMicrovmImageVersion",
+    "GetMicrovm",
+    "GetMicrovmImage",
+    "GetMicrovmImageBuild",
+    "GetMicrovmImageVersion",
+    "ListManagedMicrovmImageVersions",
+    "ListManagedMicrovmImages",
+    "ListMicrovmImageBuilds",
+    "ListMicrovmImageVersions",
+    "ListMicrovmImages",
+    "ListMicrovms",
+    "ListTags",
+    "ResumeMicrovm",
+    "RunMicrovm",
+    "SuspendMicrovm",
+    "TagResource",
+    "TerminateMicrovm",
+    "UntagResource",
+    "UpdateMicrovmImage",
+    "UpdateMicrovmImageVersion",
+)
 def test_the_whole_life_of_an_image_and_a_microvm(
     clients: Clients, images: ImageMaker, probe_image: Image, gateway: Any, called: set[str]
 ) -> None:
@@ -170,6 +196,7 @@ def settled(client: Any, image: Image) -> dict[str, Any] | None:
     return None if described["state"] == "UPDATING" else described
 
 
+@pytest.mark.rule("CreateMicrovmImage")
 def test_creating_an_image_echoes_the_request_with_defaults(clients: Clients, images: ImageMaker) -> None:
     """The answer holds what was asked and what was filled in, as on AWS."""
     request = images.request("echo", {"x": ""})
@@ -185,6 +212,7 @@ def test_creating_an_image_echoes_the_request_with_defaults(clients: Clients, im
     images.delete(image)
 
 
+@pytest.mark.rule("DeleteMicrovmImage")
 def test_an_image_that_is_being_built_cannot_be_deleted(clients: Clients, images: ImageMaker) -> None:
     """The refusal has AWS's text; afterwards the image can go."""
     slow = {"Dockerfile": 'FROM emberbox/debian:12\nRUN sleep 4 && false\nCMD ["true"]\n'}
@@ -201,6 +229,14 @@ def test_an_image_that_is_being_built_cannot_be_deleted(clients: Clients, images
 # --- pages
 
 
+@pytest.mark.rule(
+    "ListMicrovmImages",
+    "ListMicrovmImageVersions",
+    "ListMicrovmImageBuilds",
+    "ListManagedMicrovmImages",
+    "ListManagedMicrovmImageVersions",
+    "ListMicrovms",
+)
 def test_lists_are_paged(
     clients: Clients, images: ImageMaker, launch: Launch, probe_image: Image, flask_image: Image
 ) -> None:
@@ -227,6 +263,7 @@ def test_lists_are_paged(
         microvm.wait_state("RUNNING")
 
 
+@pytest.mark.rule("ListMicrovmImages")
 def test_the_name_filter_works_after_paging(clients: Clients, probe_image: Image, flask_image: Image) -> None:
     """As on AWS a page may be empty and still have a successor."""
     paginator = clients.microvms.get_paginator("list_microvm_images")
@@ -235,6 +272,7 @@ def test_the_name_filter_works_after_paging(clients: Clients, probe_image: Image
     assert len(pages) > 1
 
 
+@pytest.mark.rule("ListMicrovms")
 def test_a_foreign_page_token_is_refused(clients: Clients) -> None:
     """A token that we did not make, or of another list, is a ValidationException."""
     for token in ("nonsense", "AAAA" * 20):
@@ -245,6 +283,7 @@ def test_a_foreign_page_token_is_refused(clients: Clients) -> None:
 # --- client tokens
 
 
+@pytest.mark.rule("RunMicrovm")
 def test_the_same_client_token_runs_one_microvm(clients: Clients, launch: Launch, probe_image: Image) -> None:
     """A repeat with the same parameters gives the first microVM again; other parameters are a conflict."""
     token = str(uuid.uuid4())
@@ -260,6 +299,7 @@ def test_the_same_client_token_runs_one_microvm(clients: Clients, launch: Launch
     assert (ended["microvmId"], ended["state"]) == (microvm.id, "TERMINATED")
 
 
+@pytest.mark.rule("CreateMicrovmImage")
 def test_the_same_client_token_makes_one_image(clients: Clients, images: ImageMaker) -> None:
     """A repeat with the same parameters gives the first image again; other parameters are a conflict."""
     request = images.request("token", {"x": ""}, clientToken=str(uuid.uuid4()))
@@ -275,6 +315,7 @@ def test_the_same_client_token_makes_one_image(clients: Clients, images: ImageMa
 # --- logs
 
 
+@pytest.mark.rule("DescribeLogGroups", "DescribeLogStreams", "GetLogEvents", "FilterLogEvents")
 def test_build_logs_are_read_like_cloudwatchs(clients: Clients, images: ImageMaker, probe_image: Image) -> None:
     """Groups, streams and events answer in the shape of the Logs model, and pages lose nothing."""
     group = f"/aws/lambda-microvms/{probe_image.name}"
@@ -302,12 +343,14 @@ def test_build_logs_are_read_like_cloudwatchs(clients: Clients, images: ImageMak
     assert len(matching) == 1
 
 
+@pytest.mark.rule("FilterLogEvents")
 def test_an_unknown_log_group_is_not_found(clients: Clients) -> None:
     """The error is CloudWatch's."""
     refused = refusal(clients.logs.filter_log_events, logGroupName="/aws/lambda-microvms/missing")
     assert refused == (400, "ResourceNotFoundException", "The specified log group does not exist.")
 
 
+@pytest.mark.rule("FilterLogEvents", "RunMicrovm")
 def test_a_microvms_output_follows_while_it_runs(clients: Clients, launch: Launch, probe_image: Image) -> None:
     """What a microVM prints is in its log group a moment later, in a stream that names it; it can be turned off."""
     group = f"/aws/lambda-microvms/{probe_image.name}"

@@ -46,6 +46,7 @@ def settle(clients: Clients, image: Image) -> str:
     return wait_for(f"the update of {image.name} has ended", settled, 300)
 
 
+@pytest.mark.rule("ListMicrovmImageVersions", "GetMicrovmImage")
 def test_versions_count_up_and_failed_ones_use_a_number(clients: Clients, versioned: Image) -> None:
     """Three builds give 3.0, 2.0 and 1.0, and the image names the latest active and failed ones."""
     listed = clients.microvms.list_microvm_image_versions(imageIdentifier=versioned.arn)["items"]
@@ -59,6 +60,7 @@ def test_versions_count_up_and_failed_ones_use_a_number(clients: Clients, versio
     assert (shown["latestActiveImageVersion"], shown["latestFailedImageVersion"]) == ("2.0", "3.0")
 
 
+@pytest.mark.rule("RunMicrovm")
 def test_a_launch_takes_the_latest_active_version_or_the_one_it_names(launch: Launch, versioned: Image) -> None:
     """A failed update takes nothing down: 2.0 is launched by default, and 1.0 when it is named."""
     latest, pinned = launch(versioned), launch(versioned, imageVersion="1.0")
@@ -68,6 +70,7 @@ def test_a_launch_takes_the_latest_active_version_or_the_one_it_names(launch: La
     assert "AWS_LAMBDA_MICROVM_IMAGE_VERSION=1.0" in pinned.shell("env")
 
 
+@pytest.mark.rule("UpdateMicrovmImageVersion", "RunMicrovm")
 def test_an_inactive_version_is_not_launched(clients: Clients, launch: Launch, versioned: Image) -> None:
     """INACTIVE refuses launches, pinned or not, until it is ACTIVE again."""
     target = {"imageIdentifier": versioned.arn, "imageVersion": "2.0"}
@@ -85,6 +88,7 @@ def test_an_inactive_version_is_not_launched(clients: Clients, launch: Launch, v
     assert clients.microvms.get_microvm_image(imageIdentifier=versioned.arn)["latestActiveImageVersion"] == "2.0"
 
 
+@pytest.mark.rule("UpdateMicrovmImageVersion")
 def test_a_failed_version_cannot_be_made_active(clients: Clients, versioned: Image) -> None:
     """Only what was built can be launched."""
     status, code, text = refusal(
@@ -97,6 +101,7 @@ def test_a_failed_version_cannot_be_made_active(clients: Clients, versioned: Ima
     assert "FAILED" in text
 
 
+@pytest.mark.rule("UpdateMicrovmImage", "DeleteMicrovmImage", "DeleteMicrovmImageVersion")
 def test_an_image_that_is_updated_is_busy(clients: Clients, images: ImageMaker) -> None:
     """A second update and a deletion during UPDATING are conflicts, as on AWS."""
     image = images.build("busy", probe_files())
@@ -118,6 +123,7 @@ def test_an_image_that_is_updated_is_busy(clients: Clients, images: ImageMaker) 
     images.delete(image)
 
 
+@pytest.mark.rule("DeleteMicrovmImageVersion")
 def test_a_version_in_use_is_not_deleted(clients: Clients, launch: Launch, versioned: Image) -> None:
     """Its microVM keeps running."""
     microvm = launch(versioned, imageVersion="1.0")
@@ -126,6 +132,7 @@ def test_a_version_in_use_is_not_deleted(clients: Clients, launch: Launch, versi
     assert microvm.describe()["state"] == "RUNNING"
 
 
+@pytest.mark.rule("TagResource", "UntagResource", "ListTags")
 def test_tags_are_merged_and_removed(clients: Clients, versioned: Image) -> None:
     """New keys are added, known ones changed; removing what is not there is no error."""
     client = clients.microvms
@@ -139,6 +146,7 @@ def test_tags_are_merged_and_removed(clients: Clients, versioned: Image) -> None
     client.tag_resource(Resource=versioned.arn, Tags={"team": "red"})
 
 
+@pytest.mark.rule("CreateMicrovmShellAuthToken")
 def test_a_shell_token_needs_shell_ingress(clients: Clients, launch: Launch, probe_image: Image) -> None:
     """Without the connector it is refused with AWS's text; with it, the token opens no plain HTTP."""
     region = probe_image.arn.split(":")[3]
