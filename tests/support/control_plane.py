@@ -26,6 +26,7 @@ from emberbox.control.log_writer import LogWriter
 from emberbox.control.logs import LogService
 from emberbox.control.microvms import MicrovmService
 from emberbox.control.paging import PageTokens
+from emberbox.control.recovery import Recovery
 from emberbox.control.runner import RunnerContext
 from emberbox.control.tags import TagService
 from emberbox.control.timers import Timers
@@ -34,7 +35,7 @@ from emberbox.host import native
 from emberbox.images.containers import Containers
 from emberbox.images.managed import ManagedImages
 from emberbox.images.pipeline import Limits, Pipeline
-from emberbox.machine.connections import connector
+from emberbox.machine.connections import Connector
 from emberbox.machine.guests import GuestHost
 from emberbox.model.arns import image_arn, managed_connector_arn, managed_image_arn, new_microvm_id
 from emberbox.model.caller import Handler
@@ -101,7 +102,7 @@ class ControlPlane:
         directory, region = self.directory, self.region
         tokens, pages = ClientTokenStore(self.database), PageTokens(directory / "secrets/pages.key")
         keys = TokenKeys(directory / "secrets/tokens.json")
-        guests = GuestHost(QemuDriver("tcg", native.memory_shim_path(), 1), connector(None), None, None)
+        guests = GuestHost(QemuDriver("tcg", native.memory_shim_path(), 1), Connector(None), None, None)
         containers = Containers(directory / "containers")
         managed = ManagedImages(containers, directory / "base")
         pipeline = Pipeline(containers, managed, guests, None, EmptyS3(), None, Limits(1, 1, 1))  # type: ignore[arg-type]
@@ -127,9 +128,15 @@ class ControlPlane:
             load_snapshot=self._builder.load_snapshot, image_tags=self.images.tags_of,
             on_ended=self.microvm_service.forget, find_egress=egress.policy,
         )  # fmt: skip
-        self.microvm_service.open(context, 443)
+        self._context = context
         self._tags = TagService(images, self.images, connectors, self.connectors)
         self._log_service = LogService(self.logs, pages, region)
+
+    async def open(self) -> ControlPlane:
+        """Begin, with nothing left by an earlier server."""
+        await self.microvm_service.open(self._context, Recovery(self.directory, []))
+        self.microvm_service.serve_at(443)
+        return self
 
     def handlers(self) -> dict[str, dict[str, Handler]]:
         """Return every handler, as the server has them."""

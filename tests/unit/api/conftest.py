@@ -15,7 +15,7 @@ from .world import World
 
 @pytest.fixture
 async def plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
-    plane = ControlPlane(tmp_path, KEY, REGION)
+    plane = await ControlPlane(tmp_path, KEY, REGION).open()
     yield plane
     await plane.close()
 
