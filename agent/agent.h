@@ -79,6 +79,11 @@ void send_u32(uint8_t type, uint32_t stream, uint32_t value);
 void on_frame(uint8_t type, uint32_t stream, const uint8_t *payload, size_t length);
 void on_disconnect(void);
 
+/* metadata.c: connections to the instance metadata address. */
+void metadata_listen(void);
+int metadata_fd(void);
+void metadata_ready(void);
+
 /* stream.c: what a stream of the host's leads to: a TCP port on the guest's loopback, or a command. */
 #define STREAMS_MAX 256
 #define STREAM_POLLS_MAX (3 * STREAMS_MAX)
@@ -89,6 +94,8 @@ struct command {
 };
 struct pollfd;
 void stream_open(uint32_t id, uint16_t port);
+bool stream_may_accept(void);
+void stream_accept(int fd);
 bool stream_reserve(uint32_t id); /* before a command is started; then attach or close */
 void stream_attach(uint32_t id, const struct command *command);
 void stream_exited(pid_t pid, uint32_t code);

@@ -14,7 +14,7 @@
 
 #include "agent.h"
 
-#define FIXED_POLLS 4 /* channel, signals, stdout, stderr */
+#define FIXED_POLLS 5 /* channel, signals, stdout, stderr, metadata */
 #define HOSTLESS_POLL_MS 50
 
 static bool exit_unreported;
@@ -167,6 +167,7 @@ static void one_round(int signals) {
     polls[1] = (struct pollfd){.fd = signals, .events = POLLIN};
     for (int which = 0; which < 2; which++)
         polls[2 + which] = (struct pollfd){.fd = read_output ? app.output[which] : -1, .events = POLLIN};
+    polls[4] = (struct pollfd){.fd = read_output ? metadata_fd() : -1, .events = POLLIN};
     size_t streams = streams_poll(polls + FIXED_POLLS, STREAM_POLLS_MAX);
     poll(polls, FIXED_POLLS + streams, usable ? -1 : HOSTLESS_POLL_MS);
     if (polls[1].revents)
@@ -175,6 +176,8 @@ static void one_round(int signals) {
         if (polls[2 + which].fd >= 0 && polls[2 + which].revents)
             forward_output(which);
     streams_ready(polls + FIXED_POLLS, streams);
+    if (polls[4].fd >= 0 && polls[4].revents)
+        metadata_ready();
     channel_ready(usable ? polls[0].revents : POLLIN);
 }
 
@@ -189,6 +192,7 @@ int main(void) {
     int signals = watch_children();
     go_first();
     boot();
+    metadata_listen();
     channel_open();
     for (;;)
         one_round(signals);

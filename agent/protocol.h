@@ -10,6 +10,7 @@
 #define FRAME_PAYLOAD_MAX 65536
 #define STREAM_WINDOW_BYTES 262144
 #define NONCE_BYTES 16
+#define GUEST_STREAMS 0x80000000u /* streams with smaller ids are the host's to open */
 
 /* Frame: u32 payload length, u8 type, 3 zero bytes, u32 stream, payload. All numbers little-endian. */
 enum frame_type {
@@ -32,6 +33,7 @@ enum frame_type {
     FRAME_OPENED = 20,
     FRAME_OUTPUT = 21,  /* stream 1: what the application wrote to stdout; 2: to stderr */
     FRAME_EXITED = 22,  /* u32: exit code of the application's main process, 128 + n after signal n */
+    FRAME_ACCEPTED = 24, /* somebody in the guest has connected to the metadata address; a new stream, id >= GUEST_STREAMS */
     FRAME_EXEC_EXITED = 23, /* the same of a command; after its last output, before its CLOSE */
 
     /* both ways */

@@ -12,6 +12,7 @@
 #include "agent.h"
 
 #define COMMANDS_MAX 64
+#define ACCEPTED_MAX 32
 #define LAST_OUTPUT_MAX 1048576 /* of a command that has ended: its children may write without end */
 
 struct stream {
@@ -120,6 +121,29 @@ void stream_open(uint32_t id, uint16_t port) {
         stream->connecting = true;
     else
         finish(stream, errno);
+}
+
+/* --- connections from the guest to the host */
+
+static size_t count_accepted(void) {
+    size_t count = 0;
+    for (size_t i = 0; i < STREAMS_MAX; i++)
+        count += streams[i].used && streams[i].id >= GUEST_STREAMS;
+    return count;
+}
+
+bool stream_may_accept(void) { return count_accepted() < ACCEPTED_MAX && find_free(); }
+
+void stream_accept(int fd) {
+    static uint32_t next;
+    struct stream *stream = take_slot(GUEST_STREAMS + next);
+    next = (next + 1) % GUEST_STREAMS;
+    if (!stream) {
+        close(fd);
+        return;
+    }
+    stream->in = stream->out[0] = fd;
+    send_frame(FRAME_ACCEPTED, stream->id, NULL, 0);
 }
 
 /* --- commands */

@@ -168,3 +168,8 @@ def test_the_agent_has_the_same_numbers(prefix: str, numbers: type[IntEnum]) -> 
 def test_the_agent_has_the_same_limits(name: str) -> None:
     (found,) = re.findall(rf"^#define {name} (\d+)", HEADER_FILE.read_text(), re.MULTILINE)
     assert int(found) == getattr(protocol, name)
+
+
+def test_the_agent_opens_streams_in_the_same_half() -> None:
+    (found,) = re.findall(r"^#define GUEST_STREAMS (0x[0-9a-f]+)u", HEADER_FILE.read_text(), re.MULTILINE)
+    assert int(found, 16) == protocol.GUEST_STREAMS

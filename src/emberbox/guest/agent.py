@@ -9,11 +9,13 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from emberbox.guest.protocol import (
     FRAME_PAYLOAD_MAX,
+    GUEST_STREAMS,
     HEADER_BYTES,
     NONCE_BYTES,
     PROTOCOL_VERSION,
@@ -39,10 +41,14 @@ log = logging.getLogger(__name__)
 ENTROPY_BYTES = 64
 _SCAN_LIMIT = 1 << 22
 _COMMANDS_SINCE = 2
+_ACCEPTED_MAX = 64  # the guest's agent holds 32 at a time; those that it has closed may still be answered here
 _HELLO_INTERVAL_S = 0.25
 
 OutputListener = Callable[[int, bytes], None]
 """Called with `STDOUT` or `STDERR` and the bytes that the application wrote."""
+
+StreamHandler = Callable[[GuestStream], Coroutine[Any, Any, None]]
+"""Answers one connection that somebody in the guest made to the metadata address, and closes it."""
 
 
 def fresh_identity(hostname: str | None = None, machine_id: str | None = None) -> Identity:
@@ -66,6 +72,9 @@ class Agent:
         self._task: asyncio.Task[None] | None = None
         self._failure: GuestError | None = None
         self._version = 0
+        self._accepted: dict[int, GuestStream] = {}
+        self._serve: StreamHandler | None = None
+        self._serving: set[asyncio.Task[None]] = set()
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         """Set to the exit code when the application's main process ends."""
 
@@ -138,12 +147,35 @@ class Agent:
             case FrameType.EXITED:
                 if not self.exited.done():
                     self.exited.set_result(decode_u32(frame.payload))
+            case FrameType.ACCEPTED:
+                self._accept(frame.stream)
             case FrameType.HELLO:
                 pass  # the answer to a repeated greeting
             case FrameType.STARTED | FrameType.FAILED | FrameType.FROZEN | FrameType.THAWED:
                 self._replies.put_nowait(frame)
             case _:
                 self._take_for_stream(frame)
+
+    def _accept(self, stream_id: int) -> None:
+        if stream_id < GUEST_STREAMS or stream_id in self._streams:
+            raise GuestError("the guest opened a stream with an id that is not its to take")
+        if len(self._accepted) + len(self._serving) >= _ACCEPTED_MAX:
+            raise GuestError("the guest opened more streams than it may")
+        opened = asyncio.get_running_loop().create_future()
+        opened.set_result(None)
+        state = self._streams[stream_id] = StreamState(opened)
+        self._accepted[stream_id] = GuestStream(self, stream_id, state)
+        if self._serve is not None:
+            self.serve(self._serve)
+
+    def serve(self, handler: StreamHandler) -> None:
+        """Let `handler` answer the connections to the guest's metadata address, those that wait already first."""
+        self._serve = handler
+        waiting, self._accepted = self._accepted, {}
+        for stream in waiting.values():
+            task = asyncio.create_task(handler(stream))
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
 
     def _take_for_stream(self, frame: Frame) -> None:
         stream = self._streams.get(frame.stream)
@@ -157,6 +189,7 @@ class Agent:
         for stream in self._streams.values():
             stream.end(error)
         self._streams.clear()
+        self._accepted.clear()
 
     def send(self, frame: Frame) -> None:
         """Queue a frame; `drain` waits until there is room again."""
@@ -247,7 +280,7 @@ class Agent:
         if self._failure is not None:
             raise self._failure
         stream_id = self._next_stream
-        self._next_stream = stream_id % 0xFFFFFFFF + 1
+        self._next_stream = stream_id % (GUEST_STREAMS - 1) + 1
         state = StreamState(asyncio.get_running_loop().create_future())
         self._streams[stream_id] = state
         self.send(Frame(kind, stream_id, payload))
@@ -262,7 +295,7 @@ class Agent:
     async def close(self) -> None:
         """Drop the connection. The guest goes on."""
         self._writer.close()
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        tasks = [*self._serving, *([] if self._task is None else [self._task])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

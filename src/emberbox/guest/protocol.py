@@ -12,6 +12,8 @@ PROTOCOL_VERSION = 2
 FRAME_PAYLOAD_MAX = 65536
 STREAM_WINDOW_BYTES = 262144
 NONCE_BYTES = 16
+GUEST_STREAMS = 0x80000000
+"""Streams with smaller ids are the host's to open."""
 
 _HEADER = struct.Struct("<IBxxxI")
 _FIELD = struct.Struct("<BI")
@@ -43,6 +45,7 @@ class FrameType(IntEnum):
     OUTPUT = 21
     EXITED = 22
     EXEC_EXITED = 23
+    ACCEPTED = 24
 
     DATA = 32
     EOF = 33

@@ -154,6 +154,11 @@ class GuestStream(_Stream):
         return b""
 
 
+    def end_output(self) -> None:
+        """Say that nothing more will be written; what was written still arrives."""
+        self._channel.send(Frame(FrameType.EOF, self._id))
+
+
 class GuestCommand(_Stream):
     """A command that runs in the application's container; made by `Agent.open_command`.
 
