@@ -14,6 +14,7 @@ from emberbox.guest import agent as agent_module
 from emberbox.guest import http
 from emberbox.guest.agent import Agent, fresh_identity
 from emberbox.guest.protocol import (
+    GUEST_STREAMS,
     HEADER_BYTES,
     PROTOCOL_VERSION,
     STREAM_WINDOW_BYTES,
@@ -24,6 +25,7 @@ from emberbox.guest.protocol import (
     encode,
     encode_u32,
 )
+from emberbox.guest.streams import GuestStream
 from emberbox.model.errors import GuestError
 
 APPLICATION = Application(("true",), (), "/", 0, 0, (), 0, False, "h", "")
@@ -334,3 +336,42 @@ async def test_a_hook_that_hangs_ends_in_time(tmp_path: Path) -> None:
     async with connected(tmp_path, accept_all) as (agent, _):
         with pytest.raises(TimeoutError):
             await http.post(agent, 9000, "/", b"", {}, 0.1)
+
+
+async def freeze_for_ever(agent: Agent) -> None:
+    while True:
+        await agent.freeze()
+
+
+async def test_a_connection_from_the_guest_waits_for_its_handler(tmp_path: Path) -> None:
+    served: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def serve(stream: GuestStream) -> None:
+        served.put_nowait(await stream.read())
+        await stream.write(b"answer")
+
+    async with connected(tmp_path, accept_all) as (agent, fake):
+        fake.send(Frame(FrameType.ACCEPTED, GUEST_STREAMS + 7))
+        fake.send(Frame(FrameType.DATA, GUEST_STREAMS + 7, b"question"))
+        await agent.freeze()  # what was sent before has been taken, and is still not lost
+        fake.send(Frame(FrameType.ACCEPTED, GUEST_STREAMS + 8))
+        fake.send(Frame(FrameType.DATA, GUEST_STREAMS + 8, b"another"))
+        await agent.thaw(fresh_identity())
+        agent.serve(serve)
+        assert await served.get() == b"another"  # a freeze drops all streams: the first is gone
+
+
+@pytest.mark.parametrize("stream", [5, GUEST_STREAMS - 1])
+async def test_a_guest_that_takes_an_id_of_the_hosts_is_cut_off(tmp_path: Path, stream: int) -> None:
+    async with connected(tmp_path, accept_all) as (agent, fake):
+        fake.send(Frame(FrameType.ACCEPTED, stream))
+        with pytest.raises(GuestError):
+            await freeze_for_ever(agent)
+
+
+async def test_a_guest_that_opens_streams_without_end_is_cut_off(tmp_path: Path) -> None:
+    async with connected(tmp_path, accept_all) as (agent, fake):
+        for number in range(1000):
+            fake.send(Frame(FrameType.ACCEPTED, GUEST_STREAMS + number))
+        with pytest.raises(GuestError):
+            await freeze_for_ever(agent)

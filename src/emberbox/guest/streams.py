@@ -153,7 +153,6 @@ class GuestStream(_Stream):
             raise GuestError(f"the connection in the guest broke: {os.strerror(self._state.error)}")
         return b""
 
-
     def end_output(self) -> None:
         """Say that nothing more will be written; what was written still arrives."""
         self._channel.send(Frame(FrameType.EOF, self._id))
