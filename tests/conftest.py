@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 
 from support.aws import Clients
 from support.guests import Gateway, Microvm
 from support.images import ALL_HOOKS, READY_HOOK, Image, ImageMaker, example_files, probe_files
 from support.server import Server, make_home
+
+# No test asserts how long something takes; neither does Hypothesis, whose own deadline is 200 ms an example.
+hypothesis.settings.register_profile("no-deadline", deadline=None)
+hypothesis.settings.load_profile("no-deadline")
 
 Launch = Callable[..., Microvm]
 
