@@ -23,6 +23,7 @@ from emberbox.asgi import serve as serve_asgi
 from emberbox.control.builder import Builder
 from emberbox.control.connectors import ConnectorService
 from emberbox.control.egress import ConnectorFinder, EgressRules
+from emberbox.control.forks import ForkService
 from emberbox.control.image_versions import ImageVersionService
 from emberbox.control.images import ImageFinder, ImageService
 from emberbox.control.log_writer import LogWriter
@@ -269,7 +270,8 @@ class _Server:
             | microvms.handlers(),
             CORE: connector_service.handlers(),
             LOGS: LogService(log_store, pages, settings.region).handlers(),
-            EMBERBOX: ServerInfo(settings.region, self._accelerator, self._network_kind()).handlers(),
+            EMBERBOX: ServerInfo(settings.region, self._accelerator, self._network_kind()).handlers()
+            | ForkService(microvms, images, tokens, builder, home).handlers(),
         }
         await self._start_api(handlers)
 

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from botocore.model import OperationModel, Shape
 from botocore.validate import ParamValidator
 
+from emberbox.cli.context import get_server
 from support.server import Server
 
 WIRE_CODES = {
@@ -34,6 +35,7 @@ class Clients:
     core: Any
     logs: Any
     s3: Any
+    emberbox: Any
 
     @classmethod
     def of(cls, server: Server) -> Clients:
@@ -46,8 +48,9 @@ class Clients:
             boto3.client("lambda-core", endpoint_url=api, **common),
             boto3.client("logs", endpoint_url=api, **common),
             boto3.client("s3", endpoint_url=s3, **common),
+            get_server(server.home).client("emberbox"),
         )
-        for client in (made.microvms, made.core, made.logs):
+        for client in (made.microvms, made.core, made.logs, made.emberbox):
             name = client.meta.service_model.service_id.hyphenize()
             client.meta.events.register(f"after-call.{name}", check_answer)
         return made

@@ -197,7 +197,7 @@ def test_pages_of_images_go_from_new_to_old(database: Database) -> None:
 def test_a_microvm_moves_only_along_its_arrows(database: Database, source: MicrovmState, target: MicrovmState) -> None:
     store = MicrovmStore(database)
     microvm = new_microvm(state=source)
-    store.add(microvm, None)
+    store.add([microvm], None)
     allowed = target in MICROVM_TRANSITIONS[source]
     assert store.change_state(microvm.id, target, reason="why") is allowed
     found = store.find(microvm.id)
@@ -208,7 +208,7 @@ def test_a_microvm_moves_only_along_its_arrows(database: Database, source: Micro
 def test_a_resume_counts_as_a_new_incarnation(database: Database) -> None:
     store = MicrovmStore(database)
     microvm = new_microvm(state=MicrovmState.SUSPENDED)
-    store.add(microvm, None)
+    store.add([microvm], None)
     store.change_state(microvm.id, MicrovmState.RUNNING, new_incarnation=True)
     found = store.find(microvm.id)
     assert found is not None
@@ -219,11 +219,11 @@ def test_lists_and_counts_of_microvms(database: Database) -> None:
     store = MicrovmStore(database)
     microvms = [new_microvm(age_s=age) for age in range(4)]
     for microvm in microvms:
-        store.add(microvm, None)
+        store.add([microvm], None)
     ended = new_microvm(
         state=MicrovmState.TERMINATED, terminated_at=NOW, image_arn="arn:other", image_id="other", age_s=9
     )
-    store.add(ended, None)
+    store.add([ended], None)
     assert store.list_page(ACCOUNT, 10, None) == [*microvms, ended]
     assert store.list_page(ACCOUNT, 10, (microvms[1].started_at, microvms[1].id)) == [*microvms[2:], ended]
     assert store.list_page(ACCOUNT, 10, None, "arn:other") == [ended]
@@ -240,7 +240,7 @@ def test_only_what_ended_long_ago_is_forgotten(database: Database) -> None:
         new_microvm(),
     )
     for microvm in (old, fresh, live):
-        store.add(microvm, None)
+        store.add([microvm], None)
     assert store.forget_terminated(NOW - timedelta(days=1)) == 1
     assert store.find(old.id) is None
     assert store.find(fresh.id) is not None
@@ -250,7 +250,7 @@ def test_only_what_ended_long_ago_is_forgotten(database: Database) -> None:
 def test_moments_come_back_in_utc(database: Database) -> None:
     store = MicrovmStore(database)
     microvm = new_microvm()
-    store.add(microvm, None)
+    store.add([microvm], None)
     found = store.find(microvm.id)
     assert found is not None
     assert found.started_at == NOW
@@ -261,7 +261,7 @@ def test_what_is_stored_is_there_after_a_restart(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/again.db"
     microvm = new_microvm()
     first = Database(url, metadata)
-    MicrovmStore(first).add(microvm, None)
+    MicrovmStore(first).add([microvm], None)
     first.close()
     second = Database(url, metadata)
     assert MicrovmStore(second).find(microvm.id) == microvm

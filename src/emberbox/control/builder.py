@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from emberbox.control.egress import EgressRules
 from emberbox.control.image_rules import build_log_group, find_hook, size_of
@@ -19,6 +20,8 @@ from emberbox.model.states import BuildState, ImageState
 from emberbox.store.images import ImageStore
 
 log = logging.getLogger(__name__)
+
+SERVER_ENDED: Final = "The Emberbox server ended while the snapshot was taken; take it again."
 
 
 class Builder:
@@ -83,8 +86,16 @@ class Builder:
             for version in self._store.list_versions(image.id):
                 for build in self._store.list_builds(image.id, version.version):
                     if build.state in (BuildState.PENDING, BuildState.IN_PROGRESS):
-                        log.info("the build of %s starts again", image.name)
-                        self.start(image, version, build)
+                        self._resume(image, version, build)
+
+    def _resume(self, image: Image, version: ImageVersion, build: Build) -> None:
+        if not self._store.is_checkpoint(image.id, version.version):
+            log.info("the build of %s starts again", image.name)
+            self.start(image, version, build)
+        elif snapshot := self._published(image, version):
+            self._store.finish_build(build, datetime.now(UTC), sizes=snapshot.sizes())
+        else:  # the instant that it was to hold is past
+            self._store.finish_build(build, datetime.now(UTC), reason=SERVER_ENDED)
 
     async def _run(self, image: Image, version: ImageVersion, build: Build) -> None:
         async with self._slots:

@@ -74,7 +74,7 @@ class ImageVersionService:
         if IMAGE_VERDICTS[image.state, ImageAction.UPDATE] is not Verdict.DO:
             raise _busy(image)
         now = datetime.now(UTC)
-        name = _next_version(self._store.list_versions(image.id))
+        name = next_version(self._store.list_versions(image.id))
         version = ImageVersion(image.id, name, VersionState.PENDING, VersionStatus.INACTIVE, request, now, now)
         build = Build(str(uuid.uuid4()), image.id, name, BuildState.PENDING, None, None, now)
         token = new_token(caller, "UpdateMicrovmImage", parameters, name)
@@ -148,7 +148,7 @@ class ImageVersionService:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-def _next_version(versions: list[ImageVersion]) -> str:
+def next_version(versions: list[ImageVersion]) -> str:
     """Return the number after the highest; failed versions have used theirs up."""
     return f"{max((int(float(version.version)) for version in versions), default=0) + 1}.0"
 

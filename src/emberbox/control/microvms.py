@@ -37,7 +37,7 @@ from emberbox.model.states import (
     VersionState,
     VersionStatus,
 )
-from emberbox.store.client_tokens import ClientTokenStore
+from emberbox.store.client_tokens import ClientToken, ClientTokenStore
 from emberbox.store.images import ImageStore
 from emberbox.store.microvms import MicrovmStore
 
@@ -177,7 +177,7 @@ class MicrovmService:
         """RunMicrovm: answer at once with PENDING, launch in the background."""
         earlier = find_earlier(self._client_tokens, caller, "RunMicrovm", parameters)
         if earlier is not None:
-            return self._show(self._find(caller, earlier))
+            return self.show(self.find(caller, earlier))
         image, version = self._find_launchable(caller, parameters)
         request = self._check_run(caller, parameters, version)
         microvm = Microvm(
@@ -195,14 +195,22 @@ class MicrovmService:
             terminated_at=None,
             started=Instant.now(),
         )
-        token = new_token(caller, "RunMicrovm", parameters, microvm.id)
-        if not self._store.add(microvm, token):
+        self.add([microvm], new_token(caller, "RunMicrovm", parameters, microvm.id))
+        return self.show(microvm)
+
+    def add(self, microvms: list[Microvm], token: ClientToken | None) -> None:
+        """Store new microVMs and launch them in the background.
+
+        Raises:
+            ConflictError: the client token was used meanwhile; none was stored.
+        """
+        if not self._store.add(microvms, token):
             raise ConflictError("A request with the same clientToken is under way; try again.")
-        runner = self._make_runner(microvm)
-        assert runner is not None
-        runner.arm_lifetime_timer()
-        runner.in_background(runner.launch())
-        return self._show(microvm)
+        for microvm in microvms:
+            runner = self._make_runner(microvm)
+            assert runner is not None
+            runner.arm_lifetime_timer()
+            runner.in_background(runner.launch())
 
     def _find_launchable(self, caller: Caller, parameters: dict[str, Any]) -> tuple[Image, ImageVersion]:
         arn = check_image_arn(parameters["imageIdentifier"], self._region, caller.account_id, launching=True)
@@ -217,8 +225,7 @@ class MicrovmService:
         raise NotFoundError(f"No active version found for MicroVM image {arn}{pinned}")
 
     def _check_run(self, caller: Caller, parameters: dict[str, Any], version: ImageVersion) -> dict[str, Any]:
-        if parameters.get("runHookPayload") and find_hook(version.request, "run") is None:
-            raise ValidationError("The run hook must be enabled in the MicroVM image to pass the run hook payload.")
+        check_run_hook_payload(parameters.get("runHookPayload"), version)
         refuse_kms_key(parameters)
         if (parameters.get("logging") or {}).get("cloudWatch") and "executionRoleArn" not in parameters:
             raise ValidationError("Logging cannot be enabled without providing executionRoleArn")
@@ -254,7 +261,7 @@ class MicrovmService:
 
     async def get(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """GetMicrovm."""
-        return self._show(self._find(caller, parameters["microvmIdentifier"]))
+        return self.show(self.find(caller, parameters["microvmIdentifier"]))
 
     async def list_microvms(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """ListMicrovms, newest first."""
@@ -271,28 +278,28 @@ class MicrovmService:
 
     async def suspend(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """SuspendMicrovm: returns when it is suspended."""
-        runner = self._act_on(caller, parameters, Action.SUSPEND)
+        runner = self.act_on(caller, parameters, Action.SUSPEND)
         if runner is not None:
             await runner.suspend()
         return {}
 
     async def resume(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """ResumeMicrovm: returns when it runs."""
-        runner = self._act_on(caller, parameters, Action.RESUME)
+        runner = self.act_on(caller, parameters, Action.RESUME)
         if runner is not None:
             await runner.resume()
         return {}
 
     async def terminate(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """TerminateMicrovm: returns at once."""
-        runner = self._act_on(caller, parameters, Action.TERMINATE)
+        runner = self.act_on(caller, parameters, Action.TERMINATE)
         if runner is not None:
             runner.begin_to_terminate(ENDED_BY_CALLER)
         return {}
 
-    def _act_on(self, caller: Caller, parameters: dict[str, Any], action: Action) -> MicrovmRunner | None:
+    def act_on(self, caller: Caller, parameters: dict[str, Any], action: Action) -> MicrovmRunner | None:
         """Return the runner when there is something to do, None when the action changes nothing."""
-        microvm = self._find(caller, parameters["microvmIdentifier"])
+        microvm = self.find(caller, parameters["microvmIdentifier"])
         match VERDICTS[microvm.state, action]:
             case Verdict.ENDED | Verdict.REFUSE:
                 raise ValidationError(f"The MicroVM {microvm.id} has been terminated and its state cannot be changed.")
@@ -305,14 +312,14 @@ class MicrovmService:
 
     async def create_auth_token(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """CreateMicrovmAuthToken."""
-        microvm = self._find(caller, parameters["microvmIdentifier"])
+        microvm = self.find(caller, parameters["microvmIdentifier"])
         expires = _expiry(parameters)
         ports = PortGrant.from_allowed_ports(parameters["allowedPorts"])
         return {"authToken": {TOKEN_HEADER: self._token_keys.mint(microvm.id, ports, expires)}}
 
     async def create_shell_auth_token(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """CreateMicrovmShellAuthToken: only for a microVM that was run with SHELL_INGRESS."""
-        microvm = self._find(caller, parameters["microvmIdentifier"])
+        microvm = self.find(caller, parameters["microvmIdentifier"])
         expires = _expiry(parameters)
         names = {arn.rpartition(":")[2] for arn in microvm.request["ingressNetworkConnectors"]}
         if "ALL_INGRESS" in names and len(names) > 1:
@@ -327,13 +334,19 @@ class MicrovmService:
         ports = PortGrant.from_allowed_ports([{"port": SHELL_PORT}])
         return {"authToken": {TOKEN_HEADER: self._token_keys.mint(microvm.id, ports, expires, kind="shell")}}
 
-    def _find(self, caller: Caller, microvm_id: str) -> Microvm:
+    def find(self, caller: Caller, microvm_id: str) -> Microvm:
+        """Return a microVM of the caller's account, also after it has ended.
+
+        Raises:
+            NotFoundError: there is none.
+        """
         microvm = self._store.find(microvm_id)
         if microvm is None or microvm.account_id != caller.account_id:
             raise NotFoundError(f"MicroVM not found: {microvm_id}")
         return microvm
 
-    def _show(self, microvm: Microvm) -> dict[str, Any]:
+    def show(self, microvm: Microvm) -> dict[str, Any]:
+        """Return a microVM as the API shows it."""
         host = endpoint_host(microvm.endpoint_label, self._region, self._domain)
         request = microvm.request
         shown = ("executionRoleArn", "idlePolicy", "maximumDurationInSeconds")
@@ -350,6 +363,16 @@ class MicrovmService:
             "terminatedAt": microvm.terminated_at,
             "stateReason": microvm.state_reason,
         }
+
+
+def check_run_hook_payload(payload: str | None, version: ImageVersion) -> None:
+    """Check that there is a hook for a payload.
+
+    Raises:
+        ValidationError: there is none.
+    """
+    if payload and find_hook(version.request, "run") is None:
+        raise ValidationError("The run hook must be enabled in the MicroVM image to pass the run hook payload.")
 
 
 def _expiry(parameters: dict[str, Any]) -> datetime:

@@ -157,6 +157,7 @@ class Action(StrEnum):
     SUSPEND = "suspend"
     RESUME = "resume"
     TERMINATE = "terminate"
+    CHECKPOINT = "checkpoint"
 
 
 class Verdict(StrEnum):
@@ -175,20 +176,27 @@ VERDICTS: Final[Mapping[tuple[MicrovmState, Action], Verdict]] = {
     (_S.PENDING, _A.SUSPEND): _V.CONFLICT,
     (_S.PENDING, _A.RESUME): _V.CONFLICT,
     (_S.PENDING, _A.TERMINATE): _V.DO,
+    (_S.PENDING, _A.CHECKPOINT): _V.CONFLICT,
     (_S.RUNNING, _A.SUSPEND): _V.DO,
     (_S.RUNNING, _A.RESUME): _V.IGNORE,
     (_S.RUNNING, _A.TERMINATE): _V.DO,
+    (_S.RUNNING, _A.CHECKPOINT): _V.DO,
     (_S.SUSPENDING, _A.SUSPEND): _V.IGNORE,
     (_S.SUSPENDING, _A.RESUME): _V.CONFLICT,
     (_S.SUSPENDING, _A.TERMINATE): _V.DO,
+    (_S.SUSPENDING, _A.CHECKPOINT): _V.CONFLICT,
     (_S.SUSPENDED, _A.SUSPEND): _V.IGNORE,
     (_S.SUSPENDED, _A.RESUME): _V.DO,
     (_S.SUSPENDED, _A.TERMINATE): _V.DO,
+    (_S.SUSPENDED, _A.CHECKPOINT): _V.DO,
     (_S.TERMINATING, _A.SUSPEND): _V.CONFLICT,
     (_S.TERMINATING, _A.RESUME): _V.CONFLICT,
     (_S.TERMINATING, _A.TERMINATE): _V.IGNORE,
+    (_S.TERMINATING, _A.CHECKPOINT): _V.CONFLICT,
     (_S.TERMINATED, _A.SUSPEND): _V.ENDED,
     (_S.TERMINATED, _A.RESUME): _V.ENDED,
     (_S.TERMINATED, _A.TERMINATE): _V.IGNORE,
+    (_S.TERMINATED, _A.CHECKPOINT): _V.ENDED,
 }
-"""Every (state, action) pair; repeats are idempotent where AWS is (dossier, section 2.4)."""
+"""Every (state, action) pair; CHECKPOINT is to take, fork or go back to one. Repeats are idempotent
+where AWS is (dossier, section 2.4)."""

@@ -21,7 +21,7 @@ from emberbox.model.states import (
 )
 from emberbox.store.client_tokens import ClientToken, insert_token
 from emberbox.store.database import Database
-from emberbox.store.schema import builds, images, versions
+from emberbox.store.schema import builds, checkpoints, images, versions
 
 Place = tuple[datetime, str]
 """Where a page of a list ended: creation time and id."""
@@ -136,8 +136,8 @@ class ImageStore:
     def remove(self, image_id: str) -> None:
         """Remove an image with its versions and builds."""
         with self._database.transaction() as connection:
-            connection.execute(delete(builds).where(builds.c.image_id == image_id))
-            connection.execute(delete(versions).where(versions.c.image_id == image_id))
+            for table in (builds, checkpoints, versions):
+                connection.execute(delete(table).where(table.c.image_id == image_id))
             connection.execute(delete(images).where(images.c.id == image_id))
 
     def list_in_state(self, *states: ImageState) -> list[Image]:
@@ -159,8 +159,17 @@ class ImageStore:
             found = [_version(row) for row in connection.execute(query)]
         return sorted(found, key=lambda version: float(version.version), reverse=True)
 
-    def add_version(self, version: ImageVersion, build: Build, token: ClientToken | None) -> bool:
-        """Store a new version with its build and make the image UPDATING; False when the image is busy."""
+    def add_version(
+        self, version: ImageVersion, build: Build, token: ClientToken | None, taken_from: str | None = None
+    ) -> bool:
+        """Store a new version with its build and make the image UPDATING; False when the image is busy.
+
+        Args:
+            version: the version.
+            build: its build.
+            token: what asked for it.
+            taken_from: the microVM that it is a snapshot of; None where it is built from an artifact.
+        """
         try:
             with self._database.transaction() as connection:
                 if not _move_image(connection, version.image_id, ImageState.UPDATING, version.created_at):
@@ -169,9 +178,24 @@ class ImageStore:
                     insert_token(connection, token)
                 connection.execute(insert(versions).values(_columns(version, versions)))
                 connection.execute(insert(builds).values(_columns(build, builds)))
+                if taken_from is not None:
+                    values = {"image_id": version.image_id, "version": version.version, "microvm_id": taken_from}
+                    connection.execute(insert(checkpoints).values(values))
         except IntegrityError:
             return False
         return True
+
+    def list_taken_from(self, microvm_id: str) -> list[str]:
+        """Return the versions that are snapshots of a microVM, oldest first."""
+        query = select(checkpoints.c.version).where(checkpoints.c.microvm_id == microvm_id)
+        with self._database.transaction() as connection:
+            return sorted(connection.execute(query).scalars(), key=float)
+
+    def is_checkpoint(self, image_id: str, version: str) -> bool:
+        """Say whether a version is a snapshot of a microVM."""
+        where = (checkpoints.c.image_id == image_id, checkpoints.c.version == version)
+        with self._database.transaction() as connection:
+            return connection.execute(select(checkpoints).where(*where)).first() is not None
 
     def begin_to_delete_version(self, image_id: str, version: str, now: datetime) -> bool:
         """Make a version DELETING and its image UPDATING; False when the image is busy."""
@@ -186,7 +210,7 @@ class ImageStore:
         """Remove a version with its builds, or say that it could not be removed; its image is UPDATED again."""
         with self._database.transaction() as connection:
             if removed:
-                for table in (builds, versions):
+                for table in (builds, checkpoints, versions):
                     where = (table.c.image_id == image_id, table.c.version == version)
                     connection.execute(delete(table).where(*where))
             else:

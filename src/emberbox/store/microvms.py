@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -28,14 +29,14 @@ class MicrovmStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, microvm: Microvm, token: ClientToken | None) -> bool:
-        """Store a new microVM; False when the client token was used meanwhile."""
-        values = {column.name: getattr(microvm, column.name) for column in microvms.columns}
+    def add(self, new: Iterable[Microvm], token: ClientToken | None) -> bool:
+        """Store new microVMs, all or none; False when the client token was used meanwhile."""
+        values = [{column.name: getattr(microvm, column.name) for column in microvms.columns} for microvm in new]
         try:
             with self._database.transaction() as connection:
                 if token is not None:
                     insert_token(connection, token)
-                connection.execute(insert(microvms).values(values))
+                connection.execute(insert(microvms), values)
         except IntegrityError:
             return False
         return True

@@ -95,6 +95,14 @@ builds = Table(
     Column("created_at", Moment, nullable=False),
 )
 
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("image_id", String(36), primary_key=True),
+    Column("version", String(16), primary_key=True),
+    Column("microvm_id", String(64), nullable=False, index=True),
+)
+
 microvms = Table(
     "microvms",
     metadata,
