@@ -23,7 +23,9 @@ from emberbox.asgi import serve as serve_asgi
 from emberbox.control.builder import Builder
 from emberbox.control.connectors import ConnectorService
 from emberbox.control.egress import ConnectorFinder, EgressRules
+from emberbox.control.events import EventService
 from emberbox.control.forks import ForkService
+from emberbox.control.host_info import HostInfo
 from emberbox.control.image_versions import ImageVersionService
 from emberbox.control.images import ImageFinder, ImageService
 from emberbox.control.log_writer import LogWriter
@@ -52,6 +54,7 @@ from emberbox.keys import ensure_credential
 from emberbox.machine.connections import Connector
 from emberbox.machine.guests import GuestHost
 from emberbox.model.access import Credential
+from emberbox.model.causes import Actor, caused_by
 from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import EmberboxError, HostError, ServiceError
 from emberbox.settings import Settings
@@ -59,6 +62,7 @@ from emberbox.spec.models import CORE, EMBERBOX, LOGS, MICROVMS
 from emberbox.store.client_tokens import ClientTokenStore
 from emberbox.store.connectors import ConnectorStore
 from emberbox.store.database import Database
+from emberbox.store.events import EventStore
 from emberbox.store.images import ImageStore
 from emberbox.store.logs import LogStore
 from emberbox.store.microvms import MicrovmStore
@@ -139,7 +143,8 @@ class _Directory:
         if not runner.serves_applications():
             raise Unreachable(f"{microvm_id} was run without HTTP_INGRESS")
         try:
-            reached = await runner.reach(port)
+            with caused_by(Actor.REQUEST, f"A request to port {port}."):
+                reached = await runner.reach(port)
         except (ServiceError, EmberboxError) as error:
             raise Unreachable(str(error)) from error
         if reached is None:
@@ -262,7 +267,8 @@ class _Server:
             self._running.push_async_callback(service.close)
         connector_service.finish_unsettled()
         self._running.push_async_callback(connector_service.close)
-        self._start_task(self._housekeeping(microvms))
+        events = EventService(EventStore(database), settings.event_retention_s)
+        self._start_task(self._housekeeping(microvms, events))
         handlers = {
             MICROVMS: image_service.handlers()
             | version_service.handlers()
@@ -271,7 +277,9 @@ class _Server:
             CORE: connector_service.handlers(),
             LOGS: LogService(log_store, pages, settings.region).handlers(),
             EMBERBOX: ServerInfo(settings.region, self._accelerator, self._network_kind()).handlers()
-            | ForkService(microvms, images, tokens, builder, home).handlers(),
+            | ForkService(microvms, images, tokens, builder, home).handlers()
+            | events.handlers()
+            | HostInfo(microvms, home).handlers(),
         }
         await self._start_api(handlers)
 
@@ -403,9 +411,10 @@ class _Server:
     def _find_credential(self, access_key_id: str, _token: str | None) -> Credential | None:
         return self._credential if access_key_id == self._credential.access_key_id else None
 
-    async def _housekeeping(self, microvms: MicrovmService) -> None:
+    async def _housekeeping(self, microvms: MicrovmService, events: EventService) -> None:
         while True:
             microvms.forget_terminated(self._settings.terminated_retention_s)
+            events.forget_old()
             await asyncio.sleep(_HOUSEKEEPING_S)
 
     def _start_task(self, work: Any) -> None:

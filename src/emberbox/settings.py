@@ -108,6 +108,7 @@ class Settings:
     concurrent_builds: int = _row(2, _positive, "builds that run at the same time; more wait")
     build_timeout_s: int = _row(3600, _positive, "seconds after which a container build is stopped")
     terminated_retention_s: int = _row(86400, _positive, "seconds that a terminated microVM stays in lists")
+    event_retention_s: int = _row(604_800, _positive, "seconds that events of microVMs are kept")
     log_level: str = _row("info", _one_of("debug", "info", "warning", "error"), "how much the server says")
 
 

@@ -9,7 +9,14 @@ import pytest
 
 from emberbox.host.memory import PAGE_BYTES
 from emberbox.machine import checkpoint
-from emberbox.machine.snapshot import ImageSnapshot, SuspendedState, load_image_snapshot, load_suspended
+from emberbox.machine.snapshot import (
+    ImageSnapshot,
+    SuspendedState,
+    forget_suspended,
+    is_suspended,
+    load_image_snapshot,
+    load_suspended,
+)
 from emberbox.vmm.base import MachineShape, MemoryLayer
 
 SHAPE = MachineShape(1, 1)
@@ -130,6 +137,33 @@ def test_a_rollback_swaps_the_directory_for_the_checkpoint(image: ImageSnapshot,
     assert load_suspended(microvm).runs == ()
     assert guest_memory(load_image_snapshot(microvm / "base")) == pages(p0=1, p1=7, p2=1)
     assert {path.name for path in tmp_path.iterdir()} == {"image", "microvm", "checkpoint"}
+
+
+@pytest.mark.parametrize("at", ["prepared", "VMM ended", "moved away", "moved in"])
+def test_a_rollback_that_was_interrupted_is_finished_or_undone(image: ImageSnapshot, tmp_path: Path, at: str) -> None:
+    microvm, old, prepared = (tmp_path / name for name in ("microvm", "microvm.old", "microvm.rollback"))
+    made = checkpoint_of(image, suspend(microvm, p1=7), tmp_path / "checkpoint")
+    (microvm / "disk").write_bytes(b"regretted")
+    forget_suspended(microvm)  # it runs
+    checkpoint.prepare_rollback(made, microvm)
+    if at.startswith("moved"):
+        microvm.rename(old)
+    if at == "moved in":
+        prepared.rename(microvm)
+    checkpoint.settle_rollback(microvm, runs=at == "prepared")
+    assert (microvm / "disk").read_bytes() == (b"regretted" if at == "prepared" else b"changed")
+    assert is_suspended(microvm) == (at != "prepared")
+    assert {path.name for path in tmp_path.iterdir()} == {"image", "microvm", "checkpoint"}
+
+
+def test_half_a_rollback_is_removed(image: ImageSnapshot, tmp_path: Path) -> None:
+    microvm = tmp_path / "microvm"
+    suspend(microvm, p1=7)
+    (tmp_path / "microvm.rollback").mkdir()
+    checkpoint.settle_rollback(microvm, runs=False)
+    assert (microvm / "disk").read_bytes() == b"changed"
+    assert not (tmp_path / "microvm.rollback").exists()
+    assert image.directory.exists()
 
 
 def test_a_layer_of_a_checkpoint_is_loaded_as_it_was(image: ImageSnapshot, tmp_path: Path) -> None:

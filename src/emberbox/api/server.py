@@ -26,6 +26,7 @@ from emberbox.api.serialise import serialise_error, serialise_result, serialise_
 from emberbox.api.sigv4 import CredentialSource, Identity, authenticate, check_signing_name
 from emberbox.api.validate import validate_parameters
 from emberbox.model.caller import Caller, Handler
+from emberbox.model.causes import Actor, caused_by
 from emberbox.model.errors import InternalError, ServiceError
 from emberbox.spec.models import SERVICES, operation_names
 from emberbox.spec.openapi import render_openapi
@@ -116,7 +117,8 @@ class _Api:
         handler = self._find_handler(match)
         parameters = parse_request(match, request)
         validate_parameters(match.operation, parameters)
-        result = await handler(_caller(identity, request, request_id), parameters)
+        with caused_by(Actor.CALLER, match.name):
+            result = await handler(_caller(identity, request, request_id), parameters)
         return serialise_result(match, result, request_id)
 
     def _find_handler(self, match: Match) -> Handler:

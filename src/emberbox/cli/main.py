@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from emberbox.cli import cp, doctor, env, execute, forks, logs, quickstart, server, settings, shell
+from emberbox.cli import cp, doctor, env, execute, forks, logs, microvms, quickstart, server, settings, shell
 from emberbox.cli.context import clear_errors
 from emberbox.model.errors import EmberboxError
 
@@ -65,6 +65,9 @@ app.command()(logs.logs)
 app.command()(shell.shell)
 app.command("exec", context_settings={"allow_interspersed_args": False})(execute.execute)
 app.command()(cp.cp)
+app.command()(microvms.ps)
+app.command()(microvms.top)
+app.command()(microvms.events)
 app.command()(forks.snapshot)
 app.command()(forks.fork)
 app.command()(forks.restore)

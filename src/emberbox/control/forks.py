@@ -18,6 +18,7 @@ from emberbox.control.microvms import MicrovmService, check_run_hook_payload
 from emberbox.control.runner import MicrovmRunner
 from emberbox.machine.snapshot import ImageSnapshot
 from emberbox.model.caller import Caller, Handler
+from emberbox.model.clock import Instant
 from emberbox.model.errors import (
     ConflictError,
     EmberboxError,
@@ -196,6 +197,8 @@ def _fork_of(source: Microvm, parameters: dict[str, Any], microvm_id: str) -> Mi
         incarnation=1,
         started_at=datetime.now(UTC),
         terminated_at=None,
+        started=Instant.now(),
+        suspended=None,
     )
 
 

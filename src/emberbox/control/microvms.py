@@ -171,6 +171,10 @@ class MicrovmService:
         """Return the runner of a microVM that has not ended."""
         return self._runners.get(microvm_id)
 
+    def runners(self) -> list[MicrovmRunner]:
+        """Return the runners of all microVMs that have not ended."""
+        return list(self._runners.values())
+
     # --- operations
 
     async def run(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:

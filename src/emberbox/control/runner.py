@@ -37,6 +37,8 @@ from emberbox.machine.snapshot import (
     load_suspended,
 )
 from emberbox.machine.survivors import Survivor
+from emberbox.machine.usage import Usage, measure_suspended
+from emberbox.model.causes import Actor, caused_by, present_cause
 from emberbox.model.clock import Instant
 from emberbox.model.egress import NO_EGRESS, EgressPolicy
 from emberbox.model.errors import ConflictError, EmberboxError, GuestError, HostError, InternalError, VmmError
@@ -53,6 +55,7 @@ LIFETIME_OVER = "MicroVM exceeded maximum lifetime"
 SUSPENDED_TOO_LONG = "MicroVM exceeded maximum suspended duration"
 LOST = "The MicroVM's VMM ended while no Emberbox server was running."
 NOT_TAKEN_OVER = "The MicroVM could not be taken over from a server that was killed:"
+TERMINATING_ACTORS = {LIFETIME_OVER: Actor.TIMER, SUSPENDED_TOO_LONG: Actor.TIMER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,12 +255,13 @@ class MicrovmRunner:
             if self._guest is not guest:
                 return  # suspended or terminated: that was us
             if guest.agent.exited.done():
-                reason = f"Container Stopped with Exit Code: {guest.agent.exited.result()}"
+                actor, reason = Actor.GUEST, f"Container Stopped with Exit Code: {guest.agent.exited.result()}"
             else:
-                reason = f"The microVM's VMM ended unexpectedly: {vmm.result()}"
+                actor, reason = Actor.VMM, f"The microVM's VMM ended unexpectedly: {vmm.result()}"
             async with self._lock:
                 if self._guest is guest:
-                    await self._end(reason)
+                    with caused_by(actor, reason):
+                        await self._end(reason)
         finally:
             vmm.cancel()
 
@@ -267,6 +271,15 @@ class MicrovmRunner:
     def _write_line(self, stream: str, line: str) -> None:
         if self.log_group is not None:
             self.context.log_writer.write(self.log_group, stream, line)
+
+    def measure(self) -> Usage:
+        """Return what it costs the machine now; takes some milliseconds.
+
+        Raises:
+            OSError, VmmError: it is just being started or ended.
+        """
+        guest = self._guest
+        return measure_suspended(self.directory) if guest is None else guest.measure()
 
     # --- suspend and resume
 
@@ -290,7 +303,8 @@ class MicrovmRunner:
             elif failure is None or server_stops:
                 await self._save(self._guest)
             else:
-                self._move_surely(MicrovmState.RUNNING)
+                with caused_by(Actor.GUEST, str(failure)):
+                    self._move_surely(MicrovmState.RUNNING)
                 log.warning("%s was not suspended and runs on: %s", self.id, failure)
                 raise ConflictError(f"The MicroVM {self.id} was not suspended and is still running: {failure}")
 
@@ -308,17 +322,21 @@ class MicrovmRunner:
         try:
             figures = await guest.suspend(self._saved_runs)
         except (GuestError, VmmError, HostError, OSError) as error:
-            self._move_surely(MicrovmState.RUNNING)
+            with caused_by(Actor.SERVER, f"It could not be suspended: {error}"):
+                self._move_surely(MicrovmState.RUNNING)
             log.warning("%s could not be suspended and runs on: %s", self.id, error)
             raise InternalError(
                 f"The MicroVM {self.id} could not be suspended and is still running: {error}"
             ) from error
         self._guest = None
         self._saved_runs = load_suspended(self.directory).runs
-        self.microvm = replace(self.microvm, suspended=Instant.now())
-        self._move_surely(MicrovmState.SUSPENDED, suspended=self.microvm.suspended)
+        self._become_suspended()
         milliseconds = (time.monotonic() - started) * 1000
         log.info("%s was suspended in %.0f ms, %d bytes of memory", self.id, milliseconds, figures.memory_bytes)
+
+    def _become_suspended(self) -> None:
+        self.microvm = replace(self.microvm, suspended=Instant.now())
+        self._move_surely(MicrovmState.SUSPENDED, suspended=self.microvm.suspended)
         self.arm_suspended_timer()
 
     async def resume(self) -> None:
@@ -347,8 +365,9 @@ class MicrovmRunner:
         self._saved_runs = state.runs
         await self._start_guest(guest)
         await self._call_resume_hook(guest)
-        self._move_surely(MicrovmState.RUNNING, new_incarnation=True)
-        log.info("%s was resumed in %.0f ms", self.id, (time.monotonic() - started) * 1000)
+        duration_s = time.monotonic() - started
+        self._move_surely(MicrovmState.RUNNING, new_incarnation=True, duration_s=duration_s)
+        log.info("%s was resumed in %.0f ms", self.id, duration_s * 1000)
 
     async def _call_resume_hook(self, guest: Guest) -> None:
         """A failing /resume ends nothing: the application runs, and ending it would lose what it holds."""
@@ -409,20 +428,22 @@ class MicrovmRunner:
             await asyncio.to_thread(checkpoint.prepare_rollback, snapshot, self.directory)
             if guest is not None:
                 if not self._move(MicrovmState.SUSPENDING):
-                    return  # it is being terminated, which takes all its files away
+                    checkpoint.settle_rollback(self.directory, runs=True)
+                    raise ConflictError(f"The MicroVM {self.id} is being terminated.")
                 self._guest = None
                 await guest.end()
             await asyncio.to_thread(checkpoint.roll_back, self.directory)
-            self._move_surely(MicrovmState.SUSPENDED)
+            self._become_suspended()
             await self._resume()
 
     # --- end
 
     def begin_to_terminate(self, reason: str) -> bool:
         """Move it to TERMINATING at once, and end it in the background; False when that was done before."""
-        if not self.context.store.change_state(self.id, MicrovmState.TERMINATING, reason=reason):
-            return False
-        self.in_background(self._terminate(reason))
+        with caused_by(TERMINATING_ACTORS.get(reason, present_cause().actor), reason):
+            if not self.context.store.change_state(self.id, MicrovmState.TERMINATING, reason=reason):
+                return False
+            self.in_background(self._terminate(reason))
         return True
 
     async def _terminate(self, reason: str) -> None:

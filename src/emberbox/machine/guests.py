@@ -21,6 +21,7 @@ from emberbox.machine.checkpoint import Capture
 from emberbox.machine.connections import Connection, Connector
 from emberbox.machine.snapshot import ImageSnapshot, SuspendedState, forget_suspended
 from emberbox.machine.survivors import Survivor, note_vmm
+from emberbox.machine.usage import Usage, measure_running
 from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import GuestError, VmmError
 from emberbox.vmm.base import (
@@ -85,6 +86,14 @@ class Guest:
             HostError: the rules cannot be set; those from before still count.
         """
         await self._connection.restrict(egress)
+
+    def measure(self) -> Usage:
+        """Return what it costs the machine now; takes some milliseconds.
+
+        Raises:
+            OSError, VmmError: its VMM has ended.
+        """
+        return measure_running(self._vm, self.shape, self.directory)
 
     async def wait_exited(self) -> str:
         """Wait until the VMM's process has ended; return in words how."""

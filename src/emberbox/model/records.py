@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from emberbox.model.causes import Actor
 from emberbox.model.clock import Instant
 from emberbox.model.states import (
     BuildState,
@@ -116,6 +117,21 @@ class ConnectorVersion:
     configuration: Mapping[str, Any]
     operator_role: str
     updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change of a microVM's state; `duration_ms` is how long it took to get there."""
+
+    id: int
+    account_id: str
+    microvm_id: str
+    from_state: MicrovmState | None
+    state: MicrovmState
+    actor: Actor
+    reason: str
+    duration_ms: int
+    happened_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Row, and_, delete, func, insert, or_, select, update
@@ -14,6 +14,7 @@ from emberbox.model.records import Microvm
 from emberbox.model.states import MICROVM_TRANSITIONS, MicrovmState
 from emberbox.store.client_tokens import ClientToken, insert_token
 from emberbox.store.database import Database
+from emberbox.store.events import insert_event
 from emberbox.store.images import Place
 from emberbox.store.schema import microvms
 
@@ -37,6 +38,9 @@ class MicrovmStore:
                 if token is not None:
                     insert_token(connection, token)
                 connection.execute(insert(microvms), values)
+                for row in values:
+                    now = row["started_at"]
+                    insert_event(connection, row["account_id"], row["id"], None, row["state"], now, None, None)
         except IntegrityError:
             return False
         return True
@@ -99,8 +103,19 @@ class MicrovmStore:
         terminated_at: datetime | None = None,
         suspended: Instant | None = None,
         new_incarnation: bool = False,
+        duration_s: float | None = None,
     ) -> bool:
-        """Move a microVM to a state; False when the transition table does not allow it from where it is."""
+        """Move a microVM to a state, and store the event; False when the transition table does not allow it.
+
+        Args:
+            microvm_id: which.
+            state: the new state.
+            reason: the new stateReason.
+            terminated_at: when it ended.
+            new_incarnation: it was started once more.
+            suspended: when it was suspended.
+            duration_s: how long the change took, where that is not the time in the state before.
+        """
         allowed = [source for source, targets in MICROVM_TRANSITIONS.items() if state in targets]
         values: dict[str, Any] = {"state": state}
         if reason is not None:
@@ -111,9 +126,14 @@ class MicrovmStore:
             values["suspended"] = suspended
         if new_incarnation:
             values["incarnation"] = microvms.c.incarnation + 1
-        statement = update(microvms).where(microvms.c.id == microvm_id, microvms.c.state.in_(allowed))
+        where = (microvms.c.id == microvm_id, microvms.c.state.in_(allowed))
         with self._database.transaction() as connection:
-            return connection.execute(statement.values(**values)).rowcount == 1
+            row = connection.execute(select(microvms.c.account_id, microvms.c.state).where(*where)).first()
+            if row is None or connection.execute(update(microvms).where(*where).values(**values)).rowcount != 1:
+                return False
+            before, now = MicrovmState(row.state), datetime.now(UTC)
+            insert_event(connection, row.account_id, microvm_id, before, state, now, reason, duration_s)
+        return True
 
     def forget_terminated(self, before: datetime) -> int:
         """Remove microVMs that were terminated before a moment; return how many."""

@@ -156,6 +156,22 @@ connector_versions = Table(
     Column("updated_at", Moment, nullable=False),
 )
 
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("account_id", String(12), nullable=False),
+    Column("microvm_id", String(64), nullable=False),
+    Column("from_state", String(16)),
+    Column("state", String(16), nullable=False),
+    Column("actor", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("duration_ms", BigInteger, nullable=False),
+    Column("happened_at", Moment, nullable=False, index=True),
+    Index("events_of_accounts", "account_id", "id"),
+    Index("events_of_microvms", "microvm_id", "id"),
+)
+
 client_tokens = Table(
     "client_tokens",
     metadata,

@@ -1,0 +1,65 @@
+"""DescribeHost: what the machine has, and what microVMs use of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from emberbox.control.microvms import MicrovmService
+from emberbox.control.runner import MicrovmRunner
+from emberbox.host.usage import machine_memory
+from emberbox.machine.usage import Usage
+from emberbox.model.caller import Caller, Handler
+from emberbox.model.errors import VmmError
+
+
+class HostInfo:
+    """Answers DescribeHost.
+
+    Args:
+        microvms: keeps the microVMs.
+        home: the state directory.
+    """
+
+    def __init__(self, microvms: MicrovmService, home: Path) -> None:
+        self._microvms = microvms
+        self._home = home
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handler of each operation, by its name in the service model."""
+        return {"DescribeHost": self.describe}
+
+    async def describe(self, caller: Caller, _parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """DescribeHost: the machine, and each of the caller's microVMs that has not ended."""
+        runners = [runner for runner in self._microvms.runners() if runner.microvm.account_id == caller.account_id]
+        measured = await asyncio.to_thread(lambda: [shown for runner in runners if (shown := _measure(runner))])
+        memory = machine_memory()
+        return {
+            "cpuCount": os.cpu_count() or 1,
+            "loadAverage": os.getloadavg()[0],
+            "memoryTotalInBytes": memory.total,
+            "memoryAvailableInBytes": memory.available,
+            "diskFreeInBytes": shutil.disk_usage(self._home).free,
+            "microvms": measured,
+        }
+
+
+def _measure(runner: MicrovmRunner) -> dict[str, Any] | None:
+    try:
+        return {"microvmId": runner.id, **show_usage(runner.measure())}
+    except (OSError, VmmError):  # it is just being started or ended
+        return None
+
+
+def show_usage(usage: Usage) -> dict[str, Any]:
+    """Return what a microVM uses as the API shows it."""
+    return {
+        "memoryInBytes": usage.memory_bytes,
+        "changedMemoryInBytes": usage.changed_bytes,
+        "diskInBytes": usage.disk_bytes,
+        "cpuSeconds": usage.cpu_s,
+    }
