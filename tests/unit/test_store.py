@@ -313,7 +313,7 @@ def test_a_stream_is_trimmed_to_its_newest_events(logs: LogStore, monkeypatch: p
 def test_the_moment_of_a_suspend_is_kept_until_the_next(database: Database) -> None:
     microvms = MicrovmStore(database)
     microvm = new_microvm(state=MicrovmState.SUSPENDING)
-    microvms.add(microvm, None)
+    microvms.add([microvm], None)
     since = Instant.now()
     assert microvms.change_state(microvm.id, MicrovmState.SUSPENDED, suspended=since)
     assert microvms.change_state(microvm.id, MicrovmState.RUNNING)
