@@ -212,5 +212,5 @@ class ControlPlane:
             started_at=now, terminated_at=now if state is MicrovmState.TERMINATED else None, started=Instant.now(),
         )  # fmt: skip
         microvm = replace(microvm, **more)
-        assert self.microvms.add(microvm, None)
+        assert self.microvms.add([microvm], None)
         return microvm
