@@ -20,6 +20,7 @@ from botocore.config import Config
 
 from emberbox.api.server import create_api
 from emberbox.asgi import serve as serve_asgi
+from emberbox.control.access import Access, AccessSettings
 from emberbox.control.builder import Builder
 from emberbox.control.connectors import ConnectorService
 from emberbox.control.egress import ConnectorFinder, EgressRules
@@ -230,19 +231,23 @@ class _Server:
         pages = PageTokens(home / "secrets" / "pages.key")
         keys = TokenKeys(home / "secrets" / "tokens.json")
         pipeline = self._make_pipeline(guests, s3)
+        access = self._open_access(database, pages)
         connectors = ConnectorStore(database)
         connector_finder = ConnectorFinder(connectors, settings.region)
         egress = EgressRules(connector_finder, connectors, settings.region, home)
-        builder = Builder(images, pipeline, log_writer, egress, home, settings.region, settings.concurrent_builds)
+        builder = Builder(
+            images, pipeline, log_writer, egress, access.roles, home, settings.region, settings.concurrent_builds
+        )
         since = datetime.fromtimestamp((home / "credentials").stat().st_mtime, UTC)
         finder = ImageFinder(images, settings.region)
+        quotas = access.quotas
         image_service = ImageService(
-            finder, images, rows, tokens, builder, egress, pages, settings.region, home, managed_since=since
+            finder, images, rows, tokens, builder, egress, quotas, pages, settings.region, home, managed_since=since
         )
-        version_service = ImageVersionService(finder, images, rows, tokens, builder, egress, settings.region)
-        microvms = MicrovmService(rows, images, tokens, pages, keys, egress, settings.region, settings.domain)
+        version_service = ImageVersionService(finder, images, rows, tokens, builder, egress, quotas, settings.region)
+        microvms = MicrovmService(rows, images, tokens, pages, keys, egress, quotas, settings.region, settings.domain)
         connector_service = ConnectorService(
-            connector_finder, connectors, tokens, pages, settings.region, home, microvms.renew_egress
+            connector_finder, connectors, tokens, quotas, pages, settings.region, home, microvms.renew_egress
         )
         timers = Timers()
         self._running.callback(timers.close)
@@ -279,9 +284,26 @@ class _Server:
             EMBERBOX: ServerInfo(settings.region, self._accelerator, self._network_kind()).handlers()
             | ForkService(microvms, images, tokens, builder, home).handlers()
             | events.handlers()
-            | HostInfo(microvms, home).handlers(),
+            | HostInfo(microvms, home).handlers()
+            | access.handlers(),
         }
-        await self._start_api(handlers)
+        await self._start_api(handlers, access)
+
+    def _open_access(self, database: Database, pages: PageTokens) -> Access:
+        settings = self._settings
+        chosen = AccessSettings(
+            home=settings.home,
+            region=settings.region,
+            operator_account=settings.account_id,
+            strict_roles=settings.strict_roles,
+            rate_limits=settings.rate_limits != "off",
+            audit_file_bytes=settings.audit_file_bytes,
+            audit_files=settings.audit_files,
+        )
+        access = Access(chosen, database, pages, lambda: ensure_credential(settings.home, settings.account_id))
+        access.trail.start()
+        self._running.push_async_callback(access.trail.close)
+        return access
 
     def _database_url(self, name: str) -> str:
         return self._settings.database_url or f"sqlite:///{self._settings.home / name}"
@@ -392,7 +414,7 @@ class _Server:
         self._ca_bundle = gateway.authority_path
         return gateway.port
 
-    async def _start_api(self, handlers: dict[str, Any]) -> None:
+    async def _start_api(self, handlers: dict[str, Any], access: Access) -> None:
         settings = self._settings
         listener = socket.socket(socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -404,12 +426,9 @@ class _Server:
                 f"port {settings.api_port} of {settings.api_host} is taken ({error.strerror}); set EMBERBOX_API_PORT"
             ) from error
         self._api_url = f"http://{settings.api_host}:{listener.getsockname()[1]}"
-        app = create_api(handlers, self._find_credential, settings.region)
+        app = create_api(handlers, access.find_credential, settings.region, guard=access)
         await self._running.enter_async_context(serve_asgi(app, listener, API_KEEP_ALIVE_S))
         log.info("the API is served at %s", self._api_url)
-
-    def _find_credential(self, access_key_id: str, _token: str | None) -> Credential | None:
-        return self._credential if access_key_id == self._credential.access_key_id else None
 
     async def _housekeeping(self, microvms: MicrovmService, events: EventService) -> None:
         while True:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import configparser
 import os
-import secrets
-import string
 from pathlib import Path
 
-from emberbox.model.access import Credential
+from emberbox.model.access import Credential, new_key_id, new_secret
 from emberbox.model.errors import HostError
 
 FILE_NAME = "credentials"
 PROFILE = "emberbox"
-_KEY_ID_CHARACTERS = string.ascii_uppercase + "234567"
-_SECRET_CHARACTERS = string.ascii_letters + string.digits
 
 
 def ensure_credential(home: Path, account_id: str) -> Credential:
@@ -25,7 +21,7 @@ def ensure_credential(home: Path, account_id: str) -> Credential:
     """
     path = home / FILE_NAME
     if not path.exists():
-        _write(path)
+        write_credential(path, new_key_id("AKIA"), new_secret())
     return read_credential(path, account_id)
 
 
@@ -44,9 +40,8 @@ def read_credential(path: Path, account_id: str) -> Credential:
         raise HostError(f"{path} holds no credentials; remove it to have new ones made") from error
 
 
-def _write(path: Path) -> None:
-    key_id = "AKIA" + "".join(secrets.choice(_KEY_ID_CHARACTERS) for _ in range(16))
-    secret = "".join(secrets.choice(_SECRET_CHARACTERS) for _ in range(40))
+def write_credential(path: Path, key_id: str, secret: str) -> None:
+    """Write an AWS credentials file that only its owner can read; it appears complete or not at all."""
     scratch = path.with_suffix(".new")
     with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(f"[{PROFILE}]\naws_access_key_id = {key_id}\naws_secret_access_key = {secret}\n")

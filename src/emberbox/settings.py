@@ -53,6 +53,12 @@ def _user_id(text: str) -> int:
     return number
 
 
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError("it is true or false")
+    return text.lower() == "true"
+
+
 def _one_of(*allowed: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in allowed:
@@ -109,6 +115,10 @@ class Settings:
     build_timeout_s: int = _row(3600, _positive, "seconds after which a container build is stopped")
     terminated_retention_s: int = _row(86400, _positive, "seconds that a terminated microVM stays in lists")
     event_retention_s: int = _row(604_800, _positive, "seconds that events of microVMs are kept")
+    strict_roles: bool = _row(False, _truth, "a role that is not defined is refused (docs/access.md)")
+    rate_limits: str = _row("aws", _one_of("aws", "off"), "request rates per account; AWS's values, or none")
+    audit_file_bytes: int = _row(64 << 20, _positive, "size of one file of the audit trail")
+    audit_files: int = _row(16, _positive, "files of the audit trail that are kept")
     log_level: str = _row("info", _one_of("debug", "info", "warning", "error"), "how much the server says")
 
 

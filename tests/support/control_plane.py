@@ -16,7 +16,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from emberbox.api.server import create_api
-from emberbox.api.sigv4 import Credential
+from emberbox.control.access import Access, AccessSettings
 from emberbox.control.builder import Builder
 from emberbox.control.connectors import ConnectorService
 from emberbox.control.egress import ConnectorFinder, EgressRules
@@ -37,12 +37,13 @@ from emberbox.images.managed import ManagedImages
 from emberbox.images.pipeline import Limits, Pipeline
 from emberbox.machine.connections import Connector
 from emberbox.machine.guests import GuestHost
+from emberbox.model.access import Credential
 from emberbox.model.arns import image_arn, managed_connector_arn, managed_image_arn, new_microvm_id
 from emberbox.model.caller import Handler
 from emberbox.model.clock import Instant
 from emberbox.model.records import Build, Image, ImageVersion, Microvm
 from emberbox.model.states import BuildState, ImageState, MicrovmState, VersionState, VersionStatus
-from emberbox.spec.models import CORE, LOGS, MICROVMS
+from emberbox.spec.models import CORE, EMBERBOX, LOGS, MICROVMS
 from emberbox.store.client_tokens import ClientTokenStore
 from emberbox.store.connectors import ConnectorStore
 from emberbox.store.database import Database
@@ -82,11 +83,12 @@ class ControlPlane:
 
     Args:
         directory: the state directory.
-        credential: the one key that the API accepts.
+        credential: the first key, of the operator.
         region: the region played.
+        access: what of AccessSettings is not as in most tests: no rates, roles that nobody needs to define.
     """
 
-    def __init__(self, directory: Path, credential: Credential, region: str) -> None:
+    def __init__(self, directory: Path, credential: Credential, region: str, **access: Any) -> None:
         self.directory, self.credential, self.region = directory, credential, region
         for name in ("microvms", "builds", "images", "secrets"):
             (directory / name).mkdir(exist_ok=True)
@@ -96,11 +98,17 @@ class ControlPlane:
         self.images, self.microvms = ImageStore(self.database), MicrovmStore(self.database)
         self.connectors, self.logs = ConnectorStore(self.database), LogStore(self.log_database)
         self._log_writer, self.timers = LogWriter(self.logs), Timers()
-        self._make_services()
+        chosen = {
+            "home": directory, "region": region, "operator_account": credential.account_id, "strict_roles": False,
+            "rate_limits": False, "audit_file_bytes": 1 << 20, "audit_files": 4,
+        }  # fmt: skip
+        pages = PageTokens(directory / "secrets/pages.key")
+        self.access = Access(AccessSettings(**chosen | access), self.database, pages, lambda: self.credential)
+        self._make_services(pages)
 
-    def _make_services(self) -> None:
-        directory, region = self.directory, self.region
-        tokens, pages = ClientTokenStore(self.database), PageTokens(directory / "secrets/pages.key")
+    def _make_services(self, pages: PageTokens) -> None:
+        directory, region, quotas = self.directory, self.region, self.access.quotas
+        tokens = ClientTokenStore(self.database)
         keys = TokenKeys(directory / "secrets/tokens.json")
         guests = GuestHost(QemuDriver("tcg", native.memory_shim_path(), 1), Connector(None), None, None)
         containers = Containers(directory / "containers")
@@ -108,20 +116,22 @@ class ControlPlane:
         pipeline = Pipeline(containers, managed, guests, None, EmptyS3(), None, Limits(1, 1, 1))  # type: ignore[arg-type]
         connectors = ConnectorFinder(self.connectors, region)
         egress = self.egress = EgressRules(connectors, self.connectors, region, directory)
-        self._builder = Builder(self.images, pipeline, self._log_writer, egress, directory, region, 2)
+        self._builder = Builder(
+            self.images, pipeline, self._log_writer, egress, self.access.roles, directory, region, 2
+        )
         images = ImageFinder(self.images, region)
         self.image_service = ImageService(
-            images, self.images, self.microvms, tokens, self._builder, egress, pages, region, directory,
+            images, self.images, self.microvms, tokens, self._builder, egress, quotas, pages, region, directory,
             managed_since=datetime.now(UTC),
         )  # fmt: skip
         self.version_service = ImageVersionService(
-            images, self.images, self.microvms, tokens, self._builder, egress, region
+            images, self.images, self.microvms, tokens, self._builder, egress, quotas, region
         )
         self.microvm_service = MicrovmService(
-            self.microvms, self.images, tokens, pages, keys, egress, region, "localhost"
+            self.microvms, self.images, tokens, pages, keys, egress, quotas, region, "localhost"
         )
         self.connector_service = ConnectorService(
-            connectors, self.connectors, tokens, pages, region, directory, self.microvm_service.renew_egress
+            connectors, self.connectors, tokens, quotas, pages, region, directory, self.microvm_service.renew_egress
         )
         context = RunnerContext(
             store=self.microvms, guests=guests, log_writer=self._log_writer, home=directory, timers=self.timers,
@@ -147,11 +157,12 @@ class ControlPlane:
             | self.microvm_service.handlers(),
             CORE: self.connector_service.handlers(),
             LOGS: self._log_service.handlers(),
+            EMBERBOX: self.access.handlers(),
         }
 
     def app(self) -> Any:
         """Return the API."""
-        return create_api(self.handlers(), {self.credential.access_key_id: self.credential}.get, self.region)
+        return create_api(self.handlers(), self.access.find_credential, self.region, guard=self.access)
 
     async def settle(self) -> None:
         """Wait until what runs in the background has ended."""
@@ -165,16 +176,17 @@ class ControlPlane:
             await service.close()
         await self.connector_service.close()
         self.timers.close()
+        await self.access.trail.close()
         await self._log_writer.close()
         self.database.close()
         self.log_database.close()
 
-    def add_image(self, name: str, versions: int = 1) -> Image:
+    def add_image(self, name: str, versions: int = 1, account: str | None = None, **tags: str) -> Image:
         """Store an image as if its builds had been successful."""
         now = datetime.now(UTC)
-        account, image_id = self.credential.account_id, str(uuid.uuid4())
+        account, image_id = account or self.credential.account_id, str(uuid.uuid4())
         arn = image_arn(self.region, account, name)
-        image = Image(image_id, account, name, arn, ImageState.CREATING, None, None, {}, now, now)
+        image = Image(image_id, account, name, arn, ImageState.CREATING, None, None, tags, now, now)
         request = {
             "baseImageArn": managed_image_arn(self.region, "debian12-1"),
             "baseImageVersion": "1.0",

@@ -22,6 +22,7 @@ SOURCES = Path(__file__).resolve().parents[2] / "src/emberbox"
 START_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 120.0
 ANY_FREE_PORT = {f"EMBERBOX_{name}_PORT": "0" for name in ("API", "GATEWAY", "S3")}
+NO_HURRY = {"EMBERBOX_RATE_LIMITS": "off"}  # many tests ask one server for more than five launches a second
 
 
 def make_home() -> Path:
@@ -43,7 +44,14 @@ class Server:
         self.endpoints: dict[str, Any] = {}
         more = {f"EMBERBOX_{name.upper()}": value for name, value in settings.items()}
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "EMBERBOX_"))}
-        self.environment = {**kept, **ANY_FREE_PORT, **more, "EMBERBOX_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+        self.environment = {
+            **kept,
+            **ANY_FREE_PORT,
+            **NO_HURRY,
+            **more,
+            "EMBERBOX_HOME": str(home),
+            "PYTHONUNBUFFERED": "1",
+        }
 
     @property
     def log_path(self) -> Path:

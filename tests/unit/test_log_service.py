@@ -15,6 +15,7 @@ from emberbox.control.logs import LogService
 from emberbox.control.paging import PageTokens
 from emberbox.model.caller import Caller
 from emberbox.model.errors import NotFoundError, ValidationError
+from emberbox.model.records import LogGroup
 from emberbox.store.database import Database
 from emberbox.store.logs import LogStore
 from emberbox.store.schema import log_metadata
@@ -32,8 +33,8 @@ def store(tmp_path: Path) -> Iterator[LogStore]:
 
 @pytest.fixture
 def service(store: LogStore, tmp_path: Path) -> LogService:
-    store.append(GROUP, "build", [(number, f"line {number}") for number in range(5)])
-    store.append(GROUP, "vm", [(100, "hello"), (101, "world")])
+    store.append(LogGroup(CALLER.account_id, GROUP), "build", [(number, f"line {number}") for number in range(5)])
+    store.append(LogGroup(CALLER.account_id, GROUP), "vm", [(100, "hello"), (101, "world")])
     return LogService(store, PageTokens(tmp_path / "key"), "us-east-1")
 
 
@@ -49,7 +50,7 @@ async def test_events_of_a_stream_are_read_on_from_the_token(service: LogService
     assert texts(rest) == ["line 3", "line 4"]
     end = await service.get_events(CALLER, {**asked, "nextToken": rest["nextForwardToken"]})
     assert (texts(end), end["nextForwardToken"]) == ([], rest["nextForwardToken"])
-    store.append(GROUP, "build", [(6, "later")])
+    store.append(LogGroup(CALLER.account_id, GROUP), "build", [(6, "later")])
     more = await service.get_events(CALLER, {**asked, "nextToken": end["nextForwardToken"]})
     assert texts(more) == ["later"]
 
@@ -117,37 +118,37 @@ async def test_the_writer_stores_what_it_gets_in_order(store: LogStore) -> None:
     writer = LogWriter(store)
     writer.start()
     for number in range(10):
-        writer.write("g", "s", str(number))
+        writer.write(LogGroup("1", "g"), "s", str(number))
     await writer.close()
-    events = store.events("g", None, 0, 100)
+    events = store.events(LogGroup("1", "g"), None, 0, 100)
     assert [event.message for event in events] == [str(number) for number in range(10)]
 
 
 async def test_the_writer_stores_without_being_closed(store: LogStore) -> None:
     writer = LogWriter(store)
     writer.start()
-    writer.write("g", "s", "x")
+    writer.write(LogGroup("1", "g"), "s", "x")
     async with asyncio.timeout(60):
-        while not store.events("g", None, 0, 1):  # noqa: ASYNC110 - it writes in its own time
+        while not store.events(LogGroup("1", "g"), None, 0, 1):  # noqa: ASYNC110 - it writes in its own time
             await asyncio.sleep(0.01)
     await writer.close()
 
 
 async def test_no_event_is_empty(store: LogStore) -> None:
     writer = LogWriter(store)
-    writer.write("g", "s", "")
+    writer.write(LogGroup("1", "g"), "s", "")
     await writer.close()
-    assert all(event.message for event in store.events("g", None, 0, 10))
-    assert len(store.events("g", None, 0, 10)) == 1
+    assert all(event.message for event in store.events(LogGroup("1", "g"), None, 0, 10))
+    assert len(store.events(LogGroup("1", "g"), None, 0, 10)) == 1
 
 
 async def test_what_comes_too_fast_is_dropped_and_said(store: LogStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_writer, "PENDING_LINES_MAX", 3)
     writer = LogWriter(store)
     for number in range(10):
-        writer.write("g", "s", str(number))
+        writer.write(LogGroup("1", "g"), "s", str(number))
     await writer.close()
-    assert [event.message for event in store.events("g", None, 0, 100)] == [
+    assert [event.message for event in store.events(LogGroup("1", "g"), None, 0, 100)] == [
         *["0", "1", "2"],
         "[7 lines came too fast and were dropped]",
     ]

@@ -12,7 +12,7 @@ import pytest
 
 from emberbox.model.clock import Instant
 from emberbox.model.errors import HostError
-from emberbox.model.records import Build, Image, ImageVersion, Microvm
+from emberbox.model.records import Build, Image, ImageVersion, LogGroup, Microvm
 from emberbox.model.states import (
     MICROVM_TRANSITIONS,
     BuildState,
@@ -272,13 +272,13 @@ def test_what_is_stored_is_there_after_a_restart(tmp_path: Path) -> None:
 
 
 def test_events_keep_their_order_and_can_be_narrowed(logs: LogStore) -> None:
-    logs.append("g", "one", [(10, "first"), (10, "second 100%")])
-    logs.append("g", "two", [(20, "third_x")])
-    logs.append("other", "one", [(5, "foreign")])
+    logs.append(LogGroup(ACCOUNT, "g"), "one", [(10, "first"), (10, "second 100%")])
+    logs.append(LogGroup(ACCOUNT, "g"), "two", [(20, "third_x")])
+    logs.append(LogGroup(ACCOUNT, "other"), "one", [(5, "foreign")])
 
     def texts(**narrow: object) -> list[str]:
         given = {"streams": None, "after_id": 0, "limit": 100, **narrow}
-        return [event.message for event in logs.events("g", **given)]  # type: ignore[arg-type]
+        return [event.message for event in logs.events(LogGroup(ACCOUNT, "g"), **given)]  # type: ignore[arg-type]
 
     assert texts() == ["first", "second 100%", "third_x"]
     assert texts(streams=["two"]) == ["third_x"]
@@ -288,26 +288,35 @@ def test_events_keep_their_order_and_can_be_narrowed(logs: LogStore) -> None:
     assert texts(containing="0%") == ["second 100%"]
     assert texts(containing="d_") == ["third_x"]
     assert texts(containing="_t") == []
-    last = logs.events("g", None, 0, 2)[-1].id
+    last = logs.events(LogGroup(ACCOUNT, "g"), None, 0, 2)[-1].id
     assert texts(after_id=last) == ["third_x"]
 
 
 def test_groups_and_streams_are_listed_by_prefix(logs: LogStore) -> None:
-    logs.append("/aws/a_b", "s1", [(3, "x"), (7, "y")])
-    logs.append("/aws/axb", "s2", [(1, "x")])
-    assert logs.groups("/aws/a_") == [("/aws/a_b", 3)]
-    assert [name for name, _ in logs.groups("")] == ["/aws/a_b", "/aws/axb"]
-    (stream,) = logs.streams("/aws/a_b", "s")
+    logs.append(LogGroup(ACCOUNT, "/aws/a_b"), "s1", [(3, "x"), (7, "y")])
+    logs.append(LogGroup(ACCOUNT, "/aws/axb"), "s2", [(1, "x")])
+    assert logs.groups(ACCOUNT, "/aws/a_") == [("/aws/a_b", 3)]
+    assert [name for name, _ in logs.groups(ACCOUNT, "")] == ["/aws/a_b", "/aws/axb"]
+    (stream,) = logs.streams(LogGroup(ACCOUNT, "/aws/a_b"), "s")
     assert (stream.name, stream.first, stream.last) == ("s1", 3, 7)
 
 
 def test_a_stream_is_trimmed_to_its_newest_events(logs: LogStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emberbox.store.logs.STREAM_EVENTS_MAX", 3)
-    logs.append("g", "s", [(n, str(n)) for n in range(5)])
-    logs.append("g", "other", [(0, "kept")])
-    logs.trim("g", "s")
-    logs.trim("g", "empty")
-    assert [event.message for event in logs.events("g", None, 0, 100)] == ["2", "3", "4", "kept"]
+    logs.append(LogGroup(ACCOUNT, "g"), "s", [(n, str(n)) for n in range(5)])
+    logs.append(LogGroup(ACCOUNT, "g"), "other", [(0, "kept")])
+    logs.trim(LogGroup(ACCOUNT, "g"), "s")
+    logs.trim(LogGroup(ACCOUNT, "g"), "empty")
+    assert [event.message for event in logs.events(LogGroup(ACCOUNT, "g"), None, 0, 100)] == ["2", "3", "4", "kept"]
+
+
+def test_a_log_group_belongs_to_one_account(logs: LogStore) -> None:
+    other = "111111111111"
+    logs.append(LogGroup(ACCOUNT, "g"), "s", [(1, "mine")])
+    logs.append(LogGroup(other, "g"), "s", [(2, "theirs")])
+    assert [event.message for event in logs.events(LogGroup(ACCOUNT, "g"), None, 0, 10)] == ["mine"]
+    assert logs.groups(other, "") == [("g", 2)]
+    assert [stream.last for stream in logs.streams(LogGroup(ACCOUNT, "g"), "")] == [1]
 
 
 def test_the_moment_of_a_suspend_is_kept_until_the_next(database: Database) -> None:

@@ -1,6 +1,6 @@
 """The API as an ASGI application: one flat path from a request to its answer.
 
-    request id → read → authenticate → route → parse → validate → handler → serialise
+    request id → read → authenticate → route → throttle → parse → validate → authorise → handler → serialise → record
 
 The signature is checked before the route is, so a stranger learns nothing about what exists here. Every
 refusal, whoever makes it, becomes an answer in `_refuse`.
@@ -14,17 +14,20 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final, Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from emberbox.api.audit import make_record
 from emberbox.api.errors import NotSupportedError, WireError
+from emberbox.api.exchange import Exchange
 from emberbox.api.http import Answer, ClientGoneError, HttpRequest, read_request, send_answer
 from emberbox.api.parse import parse_request
 from emberbox.api.routing import Match, Router
 from emberbox.api.serialise import serialise_error, serialise_result, serialise_wire_error
 from emberbox.api.sigv4 import CredentialSource, Identity, authenticate, check_signing_name
 from emberbox.api.validate import validate_parameters
+from emberbox.model.access import Credential
 from emberbox.model.caller import Caller, Handler
 from emberbox.model.causes import Actor, caused_by
 from emberbox.model.errors import InternalError, ServiceError
@@ -40,11 +43,30 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+class Guard(Protocol):
+    """Who may do what and how often, and the record of it."""
+
+    def throttle(self, credential: Credential, operation: str) -> None:
+        """Count a request; raises ThrottlingError when there were too many."""
+        ...
+
+    def authorise(
+        self, credential: Credential, source_ip: str, service: str, operation: str, parameters: dict[str, Any]
+    ) -> list[str]:
+        """Return the ARNs that a request is about; raises AccessDeniedError when no policy allows it."""
+        ...
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Take the audit record of an answered request."""
+        ...
+
+
 def create_api(
     handlers: Mapping[str, Mapping[str, Handler]],
     credentials: CredentialSource,
     region: str,
     clock: Callable[[], datetime] = _utc_now,
+    guard: Guard | None = None,
 ) -> ASGIApp:
     """Build the API.
 
@@ -55,6 +77,7 @@ def create_api(
         credentials: finds a credential by its access key id, or returns None.
         region: the region that requests must be signed for.
         clock: returns the present, aware of its time zone.
+        guard: without one, whoever has a key may do everything: for tests of this layer alone.
 
     Raises:
         ValueError: a handler is for a service or an operation that the models do not have.
@@ -63,7 +86,7 @@ def create_api(
         known = operation_names(service) if service in SERVICES else ()
         if unknown := operations.keys() - set(known):
             raise ValueError(f"the model of {service} has no operation {', '.join(sorted(unknown))}")
-    return _Api(handlers, credentials, region, clock)
+    return _Api(handlers, credentials, region, clock, guard)
 
 
 class _Api:
@@ -75,11 +98,13 @@ class _Api:
         credentials: CredentialSource,
         region: str,
         clock: Callable[[], datetime],
+        guard: Guard | None,
     ) -> None:
         self._handlers = handlers
         self._credentials = credentials
         self._region = region
         self._clock = clock
+        self._guard = guard
         self._router = Router(SERVICES)
         self._public = {
             "/health": Answer(200, _JSON, b'{"status":"ok"}'),
@@ -97,47 +122,46 @@ class _Api:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _answer_http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = str(uuid.uuid4())
-        exchange = _Exchange(is_json_rpc=any(name == b"x-amz-target" for name, _ in scope["headers"]))
+        is_json_rpc = any(name == b"x-amz-target" for name, _ in scope["headers"])
+        exchange = Exchange(str(uuid.uuid4()), is_json_rpc)
         started = time.perf_counter()
         try:
-            answer = await self._answer(await read_request(scope, receive), exchange, request_id)
+            exchange.request = await read_request(scope, receive)
+            answer = await self._answer(exchange.request, exchange)
         except ClientGoneError:
             return
         except Exception as error:
-            answer = _refuse(error, exchange, request_id)
+            exchange.error = error
+            answer = _refuse(error, exchange)
         took_ms = (time.perf_counter() - started) * 1000
-        log.info("%s %s %d in %.1f ms", request_id, exchange.name, answer.status, took_ms)
+        log.info("%s %s %d in %.1f ms", exchange.request_id, exchange.name, answer.status, took_ms)
+        if self._guard is not None:
+            self._guard.record(make_record(exchange, answer, self._region))
         await send_answer(answer, send)
 
-    async def _answer(self, request: HttpRequest, exchange: _Exchange, request_id: str) -> Answer:
+    async def _answer(self, request: HttpRequest, exchange: Exchange) -> Answer:
         identity = authenticate(request, self._credentials, self._region, self._clock())
+        exchange.credential = identity.credential
         match = exchange.match = self._router.match(request)
         check_signing_name(identity, match.operation.service_model.signing_name)
-        handler = self._find_handler(match)
-        parameters = parse_request(match, request)
+        if self._guard is not None:
+            self._guard.throttle(identity.credential, match.name)
+        parameters = exchange.parameters = parse_request(match, request)
         validate_parameters(match.operation, parameters)
+        if self._guard is not None:
+            exchange.resources = self._guard.authorise(
+                identity.credential, request.source_ip, match.service, match.name, parameters
+            )
+        handler = self._find_handler(match)
         with caused_by(Actor.CALLER, match.name):
-            result = await handler(_caller(identity, request, request_id), parameters)
-        return serialise_result(match, result, request_id)
+            exchange.result = await handler(_caller(identity, request, exchange.request_id), parameters)
+        return serialise_result(match, exchange.result, exchange.request_id)
 
     def _find_handler(self, match: Match) -> Handler:
         handler = self._handlers.get(match.service, {}).get(match.name)
         if handler is None:
             raise NotSupportedError(f"{match.name} is not supported yet by Emberbox")
         return handler
-
-
-class _Exchange:
-    """What is known so far about the request being answered, for the log and for the form of an error."""
-
-    def __init__(self, is_json_rpc: bool) -> None:
-        self.is_json_rpc = is_json_rpc
-        self.match: Match | None = None
-
-    @property
-    def name(self) -> str:
-        return self.match.name if self.match else "-"
 
 
 def _caller(identity: Identity, request: HttpRequest, request_id: str) -> Caller:
@@ -150,27 +174,27 @@ def _caller(identity: Identity, request: HttpRequest, request_id: str) -> Caller
     )
 
 
-def _refuse(error: Exception, exchange: _Exchange, request_id: str) -> Answer:
+def _refuse(error: Exception, exchange: Exchange) -> Answer:
     """Turn any exception into an answer: the one place where errors become AWS's."""
     if isinstance(error, WireError):
-        return serialise_wire_error(error, exchange.is_json_rpc, request_id)
+        return serialise_wire_error(error, exchange.is_json_rpc, exchange.request_id)
     if isinstance(error, ServiceError) and exchange.match is not None:
         try:
-            return serialise_error(exchange.match, error, request_id)
+            return serialise_error(exchange.match, error, exchange.request_id)
         except (LookupError, TypeError):
-            log.exception("%s %s: the error %s does not fit the model", request_id, exchange.name, error.code)
+            log.exception("%s %s: the error %s does not fit the model", exchange.request_id, exchange.name, error.code)
     else:
-        log.error("%s %s failed", request_id, exchange.name, exc_info=error)
-    return _internal_error(exchange, request_id)
+        log.error("%s %s failed", exchange.request_id, exchange.name, exc_info=error)
+    return _internal_error(exchange)
 
 
-def _internal_error(exchange: _Exchange, request_id: str) -> Answer:
+def _internal_error(exchange: Exchange) -> Answer:
     """Answer with the request id and nothing else: the details are in the log."""
-    error = InternalError(f"An internal error occurred. Request id: {request_id}")
+    error = InternalError(f"An internal error occurred. Request id: {exchange.request_id}")
     if exchange.match is not None:
-        return serialise_error(exchange.match, error, request_id)
+        return serialise_error(exchange.match, error, exchange.request_id)
     wire = WireError(error.message, error.code, 500)
-    return serialise_wire_error(wire, exchange.is_json_rpc, request_id)
+    return serialise_wire_error(wire, exchange.is_json_rpc, exchange.request_id)
 
 
 async def _answer_lifespan(receive: Receive, send: Send) -> None:

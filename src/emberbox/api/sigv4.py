@@ -34,6 +34,7 @@ _DATE: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z", re.ASCII)
 _SIGNATURE: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 # Headers that change what a request means, and so must be covered by the signature when they are there.
 _MUST_BE_SIGNED: Final = ("host", "x-amz-date", "x-amz-target", "x-amz-security-token")
+_KEY_ID_MAX: Final = 128
 _MISMATCH: Final = (
     "The request signature we calculated does not match the signature you provided. Check your AWS Secret "
     "Access Key and signing method. Consult the service documentation for details."
@@ -114,6 +115,14 @@ def check_signing_name(identity: Identity, signing_name: str) -> None:
     """
     if identity.signing_name != signing_name:
         raise AuthenticationError(f"Credential should be scoped to correct service: '{signing_name}'.")
+
+
+def claimed_key_id(request: HttpRequest) -> str | None:
+    """Return the access key id that a request names, whether or not it is its own; None when it names none."""
+    try:
+        return _read_claim(request).access_key_id[:_KEY_ID_MAX]
+    except AuthenticationError:
+        return None
 
 
 def _read_claim(request: HttpRequest) -> _Claim:

@@ -10,7 +10,13 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from emberbox.cli import cp, doctor, env, execute, forks, logs, microvms, quickstart, server, settings, shell
+from emberbox.cli.accounts import accounts
+from emberbox.cli.audit import audit
 from emberbox.cli.context import clear_errors
+from emberbox.cli.keys import keys
+from emberbox.cli.policies import policies
+from emberbox.cli.quotas import quotas
+from emberbox.cli.roles import roles
 from emberbox.model.errors import EmberboxError
 
 
@@ -73,6 +79,12 @@ app.command()(forks.fork)
 app.command()(forks.restore)
 app.command()(doctor.doctor)
 app.command()(settings.settings)
+app.add_typer(accounts, name="accounts")
+app.add_typer(keys, name="keys")
+app.add_typer(policies, name="policies")
+app.add_typer(roles, name="roles")
+app.add_typer(quotas, name="quotas")
+app.command()(audit)
 
 
 if __name__ == "__main__":

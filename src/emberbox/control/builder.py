@@ -12,10 +12,11 @@ from typing import Final
 from emberbox.control.egress import EgressRules
 from emberbox.control.image_rules import build_log_group, find_hook, size_of
 from emberbox.control.log_writer import LogWriter
+from emberbox.control.roles import Roles
 from emberbox.images.pipeline import BuildPlan, Pipeline
 from emberbox.machine.snapshot import ImageSnapshot, load_image_snapshot
 from emberbox.model.errors import BuildError, HostError
-from emberbox.model.records import Build, Image, ImageVersion
+from emberbox.model.records import Build, Image, ImageVersion, LogGroup
 from emberbox.model.states import BuildState, ImageState
 from emberbox.store.images import ImageStore
 
@@ -32,6 +33,7 @@ class Builder:
         pipeline: does the work.
         log_writer: takes the build logs.
         egress: says what builds may reach.
+        roles: says what a build may read.
         home: the state directory; snapshots are kept under `images`, scratch files under `builds`.
         region: the region played.
         concurrent: how many builds run at a time.
@@ -43,6 +45,7 @@ class Builder:
         pipeline: Pipeline,
         log_writer: LogWriter,
         egress: EgressRules,
+        roles: Roles,
         home: Path,
         region: str,
         concurrent: int,
@@ -51,6 +54,7 @@ class Builder:
         self._pipeline = pipeline
         self._log_writer = log_writer
         self._egress = egress
+        self._roles = roles
         self._home = home
         self._region = region
         self._slots = asyncio.Semaphore(concurrent)
@@ -100,7 +104,7 @@ class Builder:
     async def _run(self, image: Image, version: ImageVersion, build: Build) -> None:
         async with self._slots:
             self._store.begin_build(build, datetime.now(UTC))
-            group = build_log_group(image.name, version.request)
+            group = LogGroup(image.account_id, build_log_group(image.name, version.request))
             try:
                 snapshot = self._published(image, version) or await self._pipeline.run(
                     self._plan(image, version, build), self._writer(group)
@@ -118,7 +122,7 @@ class Builder:
         except HostError:
             return None
 
-    def _writer(self, group: str) -> Callable[[str, str], None]:
+    def _writer(self, group: LogGroup) -> Callable[[str, str], None]:
         return lambda stream, line: self._log_writer.write(group, stream, line)
 
     def _plan(self, image: Image, version: ImageVersion, build: Build) -> BuildPlan:
@@ -134,6 +138,7 @@ class Builder:
             version=version.version,
             region=self._region,
             artifact_uri=request["codeArtifact"]["uri"],
+            readable_prefixes=self._roles.readable_prefixes(image.account_id, request["buildRoleArn"]),
             size=size_of(request),
             environment=request.get("environmentVariables") or {},
             all_capabilities=bool(request.get("additionalOsCapabilities")),

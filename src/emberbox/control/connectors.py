@@ -15,10 +15,12 @@ from emberbox.control.idempotency import find_earlier, new_token
 from emberbox.control.image_rules import check_tags
 from emberbox.control.networks import load_networks
 from emberbox.control.paging import PageTokens
+from emberbox.control.quotas import Quotas
 from emberbox.model.actions import CONNECTOR_VERDICTS, ConnectorAction
 from emberbox.model.arns import connector_arn, new_connector_id
 from emberbox.model.caller import Caller, Handler
 from emberbox.model.errors import ConflictError, HostError, NotFoundError, QuotaExceededError, ValidationError
+from emberbox.model.quotas import CONNECTORS
 from emberbox.model.records import Connector, ConnectorVersion
 from emberbox.model.states import ConnectorState, Verdict
 from emberbox.store.client_tokens import ClientTokenStore
@@ -40,6 +42,7 @@ class ConnectorService:
         finder: finds connectors.
         store: connectors and their versions.
         client_tokens: earlier requests.
+        quotas: the limits of accounts.
         page_tokens: for the lists.
         region: the region played.
         home: the state directory, where networks.toml is.
@@ -48,11 +51,12 @@ class ConnectorService:
 
     def __init__(
         self, finder: ConnectorFinder, store: ConnectorStore, client_tokens: ClientTokenStore,
-        page_tokens: PageTokens, region: str, home: Path, on_change: Callable[[str], Awaitable[None]],
+        quotas: Quotas, page_tokens: PageTokens, region: str, home: Path, on_change: Callable[[str], Awaitable[None]],
     ) -> None:  # fmt: skip
         self._finder = finder
         self._store = store
         self._client_tokens = client_tokens
+        self._quotas = quotas
         self._page_tokens = page_tokens
         self._region = region
         self._home = home
@@ -76,6 +80,7 @@ class ConnectorService:
         if earlier is not None:
             return self._show_made(caller, earlier)
         check_connector_request(parameters)
+        self._quotas.check(caller.account_id, CONNECTORS, self._store.count(caller.account_id))
         now = datetime.now(UTC)
         connector_id, name = new_connector_id(), parameters["Name"]
         arn = connector_arn(self._region, caller.account_id, connector_id)

@@ -13,9 +13,11 @@ from emberbox.control.egress import EgressRules
 from emberbox.control.idempotency import find_earlier, new_token
 from emberbox.control.image_rules import check_image_request
 from emberbox.control.images import ImageFinder, remove_tree, show_image, show_version
+from emberbox.control.quotas import Quotas
 from emberbox.model.actions import IMAGE_VERDICTS, VERSION_VERDICTS, ImageAction, VersionAction
 from emberbox.model.caller import Caller, Handler
 from emberbox.model.errors import ConflictError, ValidationError
+from emberbox.model.quotas import BUILDS, VERSIONS
 from emberbox.model.records import Build, Image, ImageVersion
 from emberbox.model.states import BuildState, ImageState, Verdict, VersionState, VersionStatus
 from emberbox.store.client_tokens import ClientTokenStore
@@ -33,6 +35,7 @@ class ImageVersionService:
         client_tokens: earlier requests.
         builder: builds versions.
         egress: checks egress connectors.
+        quotas: the limits of accounts.
         region: the region played.
     """
 
@@ -44,6 +47,7 @@ class ImageVersionService:
         client_tokens: ClientTokenStore,
         builder: Builder,
         egress: EgressRules,
+        quotas: Quotas,
         region: str,
     ) -> None:
         self._finder = finder
@@ -52,6 +56,7 @@ class ImageVersionService:
         self._client_tokens = client_tokens
         self._builder = builder
         self._egress = egress
+        self._quotas = quotas
         self._region = region
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -74,7 +79,10 @@ class ImageVersionService:
         if IMAGE_VERDICTS[image.state, ImageAction.UPDATE] is not Verdict.DO:
             raise _busy(image)
         now = datetime.now(UTC)
-        name = next_version(self._store.list_versions(image.id))
+        versions, account_id = self._store.list_versions(image.id), caller.account_id
+        self._quotas.check(account_id, VERSIONS, len(versions))
+        self._quotas.check(account_id, BUILDS, self._store.count_unfinished_builds(account_id))
+        name = next_version(versions)
         version = ImageVersion(image.id, name, VersionState.PENDING, VersionStatus.INACTIVE, request, now, now)
         build = Build(str(uuid.uuid4()), image.id, name, BuildState.PENDING, None, None, now)
         token = new_token(caller, "UpdateMicrovmImage", parameters, name)

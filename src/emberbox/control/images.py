@@ -16,11 +16,13 @@ from emberbox.control.egress import EgressRules
 from emberbox.control.idempotency import find_earlier, new_token
 from emberbox.control.image_rules import ARCHITECTURE, check_image_request
 from emberbox.control.paging import DEFAULT_PAGE, PageTokens, slice_page
+from emberbox.control.quotas import Quotas
 from emberbox.images.managed import MANAGED_IMAGES, MANAGED_VERSION
 from emberbox.model.actions import IMAGE_VERDICTS, ImageAction
 from emberbox.model.arns import check_image_arn, image_arn, managed_image_arn
 from emberbox.model.caller import Caller, Handler
 from emberbox.model.errors import ConflictError, NotFoundError, ValidationError
+from emberbox.model.quotas import BUILDS, IMAGES
 from emberbox.model.records import Build, Image, ImageVersion
 from emberbox.model.states import BuildState, ImageState, Verdict, VersionState, VersionStatus
 from emberbox.store.client_tokens import ClientTokenStore
@@ -88,6 +90,7 @@ class ImageService:
         client_tokens: earlier requests.
         builder: builds versions.
         egress: checks egress connectors.
+        quotas: the limits of accounts.
         page_tokens: for the lists.
         region: the region played.
         home: the state directory.
@@ -96,7 +99,7 @@ class ImageService:
 
     def __init__(
         self, finder: ImageFinder, store: ImageStore, microvms: MicrovmStore, client_tokens: ClientTokenStore,
-        builder: Builder, egress: EgressRules, page_tokens: PageTokens, region: str, home: Path,
+        builder: Builder, egress: EgressRules, quotas: Quotas, page_tokens: PageTokens, region: str, home: Path,
         managed_since: datetime,
     ) -> None:  # fmt: skip
         self._finder = finder
@@ -106,6 +109,7 @@ class ImageService:
         self._builder = builder
         self._egress = egress
         self._page_tokens = page_tokens
+        self._quotas = quotas
         self._region = region
         self._home = home
         self._managed_since = managed_since
@@ -133,6 +137,9 @@ class ImageService:
             return self._show_created(earlier)
         egress = self._egress.check(caller, parameters.get("egressNetworkConnectors"))
         request = check_image_request(parameters, self._region, egress)
+        account_id = caller.account_id
+        self._quotas.check(account_id, IMAGES, self._store.count(account_id))
+        self._quotas.check(account_id, BUILDS, self._store.count_unfinished_builds(account_id))
         image, version, build = self._new_records(caller, parameters, request)
         token = new_token(caller, "CreateMicrovmImage", parameters, image.id)
         if not self._store.add(image, version, build, token):

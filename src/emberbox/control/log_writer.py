@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 
 from emberbox.model.errors import HostError
+from emberbox.model.records import LogGroup
 from emberbox.store.logs import LogStore
 
 log = logging.getLogger(__name__)
@@ -29,9 +30,9 @@ class LogWriter:
 
     def __init__(self, store: LogStore) -> None:
         self._store = store
-        self._pending: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
-        self._dropped: dict[tuple[str, str], int] = defaultdict(int)
-        self._written: dict[tuple[str, str], int] = defaultdict(int)
+        self._pending: dict[tuple[LogGroup, str], list[tuple[int, str]]] = defaultdict(list)
+        self._dropped: dict[tuple[LogGroup, str], int] = defaultdict(int)
+        self._written: dict[tuple[LogGroup, str], int] = defaultdict(int)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -39,7 +40,7 @@ class LogWriter:
         """Begin to write."""
         self._task = asyncio.create_task(self._run())
 
-    def write(self, group: str, stream: str, line: str) -> None:
+    def write(self, group: LogGroup, stream: str, line: str) -> None:
         """Add a line."""
         key = group, stream
         if len(self._pending[key]) >= PENDING_LINES_MAX:
@@ -72,11 +73,11 @@ class LogWriter:
             try:
                 await asyncio.to_thread(self._store_lines, group, stream, lines)
             except HostError as error:
-                log.error("log lines of %s cannot be stored yet: %s", group, error)
+                log.error("log lines of %s cannot be stored yet: %s", group.name, error)
                 self._pending[group, stream] = (lines + self._pending[group, stream])[-PENDING_LINES_MAX:]
                 self._wake.set()
 
-    def _store_lines(self, group: str, stream: str, lines: list[tuple[int, str]]) -> None:
+    def _store_lines(self, group: LogGroup, stream: str, lines: list[tuple[int, str]]) -> None:
         self._store.append(group, stream, lines)
         key = group, stream
         self._written[key] += len(lines)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from emberbox.control.paging import PageTokens
 from emberbox.model.caller import Caller, Handler
 from emberbox.model.errors import NotFoundError, ValidationError
-from emberbox.model.records import LogEvent
+from emberbox.model.records import LogEvent, LogGroup
 from emberbox.store.logs import LogStore, StreamSummary
 
 PAGE_EVENTS: Final = 10_000
@@ -43,14 +43,14 @@ class LogService:
         prefix = parameters.get("logGroupNamePrefix", "")
         found = [
             {"logGroupName": name, "arn": self._arn(caller, name), "creationTime": first}
-            for name, first in self._store.groups(prefix)
+            for name, first in self._store.groups(caller.account_id, prefix)
         ]
         page, token = self._page("DescribeLogGroups", found, parameters)
         return _with_token({"logGroups": page}, token)
 
     async def describe_streams(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """DescribeLogStreams, by name or by the time of the last event."""
-        group = _group_name(parameters)
+        group = _find_group(caller, parameters)
         streams = self._store.streams(group, parameters.get("logStreamNamePrefix", ""))
         if not streams:
             self._check_group(group)
@@ -72,9 +72,9 @@ class LogService:
             "lastIngestionTime": stream.last,
         }
 
-    async def get_events(self, _caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+    async def get_events(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """GetLogEvents: one stream, forward; the same forward token twice means that there is no more yet."""
-        group, stream = _group_name(parameters), parameters["logStreamName"]
+        group, stream = _find_group(caller, parameters), parameters["logStreamName"]
         self._check_group(group)
         after = self._place("GetLogEvents", parameters)
         limit = min(parameters.get("limit", PAGE_EVENTS), PAGE_EVENTS)
@@ -88,9 +88,9 @@ class LogService:
             "nextBackwardToken": self._page_tokens.seal("GetLogEvents", [first]),
         }
 
-    async def filter_events(self, _caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+    async def filter_events(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """FilterLogEvents: all streams of a group; the pattern is a plain text that must occur."""
-        group = _group_name(parameters)
+        group = _find_group(caller, parameters)
         self._check_group(group)
         streams = parameters.get("logStreamNames")
         if streams is None and "logStreamNamePrefix" in parameters:
@@ -123,16 +123,16 @@ class LogService:
         token = self._page_tokens.seal(operation, [end]) if end < len(items) else None
         return items[start:end], token
 
-    def _check_group(self, group: str) -> None:
-        if all(name != group for name, _ in self._store.groups(group)):
+    def _check_group(self, group: LogGroup) -> None:
+        if all(name != group.name for name, _ in self._store.groups(*group)):
             raise NotFoundError("The specified log group does not exist.")
 
     def _arn(self, caller: Caller, group: str) -> str:
         return f"arn:aws:logs:{self._region}:{caller.account_id}:log-group:{group}"
 
 
-def _group_name(parameters: dict[str, Any]) -> str:
-    """Return the group, given by name or by ARN.
+def _find_group(caller: Caller, parameters: dict[str, Any]) -> LogGroup:
+    """Return the caller's group, given by name or by ARN.
 
     Raises:
         ValidationError: neither is given.
@@ -140,7 +140,8 @@ def _group_name(parameters: dict[str, Any]) -> str:
     name = parameters.get("logGroupName") or parameters.get("logGroupIdentifier")
     if not name:
         raise ValidationError("Either logGroupName or logGroupIdentifier must be given")
-    return str(name).partition(":log-group:")[2].removesuffix(":*") or str(name)
+    name = str(name).partition(":log-group:")[2].removesuffix(":*") or str(name)
+    return LogGroup(caller.account_id, name)
 
 
 def _plain_pattern(pattern: str) -> str:

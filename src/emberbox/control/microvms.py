@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from emberbox.control.egress import EgressRules
 from emberbox.control.idempotency import find_earlier, new_token
-from emberbox.control.image_rules import build_log_group, find_hook, refuse_kms_key
+from emberbox.control.image_rules import build_log_group, find_hook, refuse_kms_key, size_of
 from emberbox.control.paging import DEFAULT_PAGE, PageTokens
+from emberbox.control.quotas import Quotas
 from emberbox.control.recovery import Fate, Recovery
 from emberbox.control.runner import ENDED_BY_CALLER, LOST, MicrovmRunner, RunnerContext
 from emberbox.control.tokens import PortGrant, TokenKeys
@@ -27,7 +28,8 @@ from emberbox.model.arns import (
 from emberbox.model.caller import Caller, Handler
 from emberbox.model.clock import Instant
 from emberbox.model.errors import ConflictError, EmberboxError, NotFoundError, ValidationError
-from emberbox.model.records import Image, ImageVersion, Microvm
+from emberbox.model.quotas import MEMORY
+from emberbox.model.records import Image, ImageVersion, LogGroup, Microvm
 from emberbox.model.states import (
     LAUNCHABLE_IMAGE_STATES,
     VERDICTS,
@@ -60,13 +62,14 @@ class MicrovmService:
         page_tokens: for the list.
         token_keys: for endpoint tokens.
         egress: checks egress connectors.
+        quotas: the limits of accounts.
         region: the region played.
         domain: what endpoint names end with.
     """
 
     def __init__(
         self, store: MicrovmStore, images: ImageStore, client_tokens: ClientTokenStore, page_tokens: PageTokens,
-        token_keys: TokenKeys, egress: EgressRules, region: str, domain: str,
+        token_keys: TokenKeys, egress: EgressRules, quotas: Quotas, region: str, domain: str,
     ) -> None:  # fmt: skip
         self._store = store
         self._images = images
@@ -74,6 +77,7 @@ class MicrovmService:
         self._page_tokens = page_tokens
         self._token_keys = token_keys
         self._egress = egress
+        self._quotas = quotas
         self._region = region
         self._domain = domain
         self._port = 443
@@ -184,6 +188,8 @@ class MicrovmService:
             return self.show(self.find(caller, earlier))
         image, version = self._find_launchable(caller, parameters)
         request = self._check_run(caller, parameters, version)
+        in_use = self._allocated_mib(caller.account_id)
+        self._quotas.check(caller.account_id, MEMORY, in_use, size_of(version.request).baseline_mib)
         microvm = Microvm(
             id=new_microvm_id(),
             account_id=caller.account_id,
@@ -215,6 +221,11 @@ class MicrovmService:
             assert runner is not None
             runner.arm_lifetime_timer()
             runner.in_background(runner.launch())
+
+    def _allocated_mib(self, account_id: str) -> int:
+        """Return the baseline memory of an account's microVMs; suspended ones count (dossier, section 11)."""
+        owned = (runner for runner in self._runners.values() if runner.microvm.account_id == account_id)
+        return sum(size_of(runner.version.request).baseline_mib for runner in owned)
 
     def _find_launchable(self, caller: Caller, parameters: dict[str, Any]) -> tuple[Image, ImageVersion]:
         arn = check_image_arn(parameters["imageIdentifier"], self._region, caller.account_id, launching=True)
@@ -402,10 +413,11 @@ def show_brief(microvm: Microvm) -> dict[str, Any]:
     }
 
 
-def _log_target(image: Image, version: ImageVersion, microvm: Microvm) -> tuple[str | None, str | None]:
+def _log_target(image: Image, version: ImageVersion, microvm: Microvm) -> tuple[LogGroup | None, str | None]:
     """Return log group and stream; the group is None where logging is off, the stream where it is the default."""
     logging_ = microvm.request.get("logging") or {}
     if "disabled" in logging_:
         return None, None
     target = logging_.get("cloudWatch") or {}
-    return target.get("logGroup") or build_log_group(image.name, version.request), target.get("logStream")
+    name = target.get("logGroup") or build_log_group(image.name, version.request)
+    return LogGroup(microvm.account_id, name), target.get("logStream")

@@ -42,7 +42,7 @@ from emberbox.model.causes import Actor, caused_by, present_cause
 from emberbox.model.clock import Instant
 from emberbox.model.egress import NO_EGRESS, EgressPolicy
 from emberbox.model.errors import ConflictError, EmberboxError, GuestError, HostError, InternalError, VmmError
-from emberbox.model.records import ImageVersion, Microvm
+from emberbox.model.records import ImageVersion, LogGroup, Microvm
 from emberbox.model.states import MicrovmState
 from emberbox.store.microvms import MicrovmStore
 
@@ -100,7 +100,7 @@ class MicrovmRunner:
     context: RunnerContext
     microvm: Microvm
     version: ImageVersion
-    log_group: str | None
+    log_group: LogGroup | None
     log_stream_name: str | None = None
     _guest: Guest | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)

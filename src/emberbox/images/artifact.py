@@ -22,7 +22,7 @@ import tempfile
 import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -81,6 +81,21 @@ class UnpackLimits:
     file_bytes: int = 2 << 30
     total_bytes: int = 8 << 30
     ratio: int = 200
+
+
+def check_readable(uri: str, prefixes: Sequence[str] | None) -> None:
+    """Refuse an artifact that the build role may not read.
+
+    Args:
+        uri: `s3://<bucket>/<key>`.
+        prefixes: what it may read; None for everything.
+
+    Raises:
+        BuildError: S3_ACCESS_DENIED.
+    """
+    if prefixes is not None and not uri.startswith(tuple(prefixes)):
+        allowed = ", ".join(prefixes) or "nothing"
+        raise BuildError("S3_ACCESS_DENIED", f"the build role may not read {uri}; it may read {allowed}")
 
 
 async def fetch(client: S3Client, uri: str, destination: Path, max_bytes: int) -> None:

@@ -18,7 +18,7 @@ from emberbox.guest.agent import fresh_identity
 from emberbox.guest.protocol import Application
 from emberbox.host import disk
 from emberbox.host.kernel import Kernel
-from emberbox.images.artifact import S3Client, UnpackLimits, fetch, unpack
+from emberbox.images.artifact import S3Client, UnpackLimits, check_readable, fetch, unpack
 from emberbox.images.containers import BuildNetwork, Containers, ImageConfig, User, make_root
 from emberbox.images.lines import LineSplitter
 from emberbox.images.managed import ManagedImages
@@ -57,6 +57,7 @@ class BuildPlan:
         version: the version to build.
         region: the region, for the same.
         artifact_uri: `s3://bucket/key` of the zip.
+        readable_prefixes: the `s3://` prefixes that the build role may read; None for everything.
         size: the microVM's size.
         environment: variables of the image, over those of the Dockerfile.
         all_capabilities: additionalOsCapabilities ALL.
@@ -73,6 +74,7 @@ class BuildPlan:
     version: str
     region: str
     artifact_uri: str
+    readable_prefixes: tuple[str, ...] | None
     size: Size
     environment: Mapping[str, str]
     all_capabilities: bool
@@ -150,6 +152,7 @@ class Pipeline:
     ) -> tuple[ImageConfig, User]:
         archive, context = plan.scratch / "artifact.zip", plan.scratch / "context"
         say(f"Fetching {plan.artifact_uri}")
+        check_readable(plan.artifact_uri, plan.readable_prefixes)
         await fetch(self._s3, plan.artifact_uri, archive, self._limits.artifact_bytes)
         limits = UnpackLimits(total_bytes=self._limits.unpacked_bytes)
         await asyncio.to_thread(unpack, archive, context, limits)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import string
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -28,6 +30,9 @@ def iam_arn(account_id: str, kind: str, name: str) -> str:
     """Return the ARN of a user or a role."""
     return f"arn:aws:iam::{account_id}:{kind}/{name}"
 
+
+_KEY_ID_CHARACTERS: Final = string.ascii_uppercase + "234567"
+_SECRET_CHARACTERS: Final = string.ascii_letters + string.digits
 
 ADMIN_USER: Final = "admin"
 """The first user of an account."""
@@ -119,3 +124,13 @@ class Role:
     s3_prefixes: tuple[str, ...] | None
     credentials: str | None = field(repr=False)
     updated_at: datetime
+
+
+def new_key_id(prefix: str) -> str:
+    """Return a new access key id: AKIA of a user, ASIA of a session."""
+    return prefix + "".join(secrets.choice(_KEY_ID_CHARACTERS) for _ in range(16))
+
+
+def new_secret() -> str:
+    """Return a new secret access key."""
+    return "".join(secrets.choice(_SECRET_CHARACTERS) for _ in range(40))

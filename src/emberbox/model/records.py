@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from emberbox.model.causes import Actor
 from emberbox.model.clock import Instant
@@ -117,6 +117,13 @@ class ConnectorVersion:
     configuration: Mapping[str, Any]
     operator_role: str
     updated_at: datetime
+
+
+class LogGroup(NamedTuple):
+    """A log group: its account and its name."""
+
+    account_id: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)

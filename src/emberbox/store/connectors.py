@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from emberbox.model.records import Connector, ConnectorVersion
@@ -69,6 +69,12 @@ class ConnectorStore:
         except IntegrityError:
             return False
         return True
+
+    def count(self, account_id: str) -> int:
+        """Return how many connectors an account has."""
+        query = select(func.count()).select_from(connectors).where(connectors.c.account_id == account_id)
+        with self._database.transaction() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def find(self, account_id: str, key: str) -> Connector | None:
         """Return an account's connector by its id or its name."""

@@ -18,7 +18,7 @@ class Database:
 
     Args:
         url: a SQLAlchemy URL (`sqlite:////path/to/file`, `postgresql+psycopg://…`).
-        metadata: the tables, made when missing.
+        metadata: the tables; they, and columns of theirs, are made when missing.
         durable: a transaction that has ended survives a power cut; without it, only the death of this process.
     """
 

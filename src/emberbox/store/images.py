@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from emberbox.model.records import Build, Image, ImageVersion
@@ -116,6 +116,21 @@ class ImageStore:
         """Return the tags of an image; none when it is gone."""
         image = self.find_by_id(image_id)
         return {} if image is None else image.tags
+
+    def count(self, account_id: str) -> int:
+        """Return how many images an account has."""
+        query = select(func.count()).select_from(images).where(images.c.account_id == account_id)
+        with self._database.transaction() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def count_unfinished_builds(self, account_id: str) -> int:
+        """Return how many builds of an account run or wait."""
+        query = select(func.count()).select_from(builds.join(images, builds.c.image_id == images.c.id))
+        query = query.where(
+            images.c.account_id == account_id, builds.c.state.in_([BuildState.PENDING, BuildState.IN_PROGRESS])
+        )
+        with self._database.transaction() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def list_page(self, account_id: str, limit: int, after: Place | None) -> list[Image]:
         """Return images, newest first, after a place."""

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, delete, func, insert, select
+from sqlalchemy import ColumnElement, Select, delete, func, insert, select
 
-from emberbox.model.records import LogEvent
+from emberbox.model.records import LogEvent, LogGroup
 from emberbox.store.database import Database
 from emberbox.store.schema import log_events
 
@@ -26,27 +26,37 @@ class StreamSummary:
     last: int
 
 
+def _in(group: LogGroup) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return log_events.c.account_id == group.account_id, log_events.c.log_group == group.name
+
+
 class LogStore:
     """Log events in the database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def append(self, group: str, stream: str, lines: Iterable[tuple[int, str]]) -> None:
+    def append(self, group: LogGroup, stream: str, lines: Iterable[tuple[int, str]]) -> None:
         """Add events: pairs of time in milliseconds and text."""
         rows = [
-            {"log_group": group, "log_stream": stream, "timestamp": timestamp, "message": text}
+            {
+                "account_id": group.account_id,
+                "log_group": group.name,
+                "log_stream": stream,
+                "timestamp": timestamp,
+                "message": text,
+            }
             for timestamp, text in lines
         ]
         if rows:
             with self._database.transaction() as connection:
                 connection.execute(insert(log_events), rows)
 
-    def trim(self, group: str, stream: str) -> None:
+    def trim(self, group: LogGroup, stream: str) -> None:
         """Drop the oldest events of a stream beyond the limit."""
         newest = (
             select(log_events.c.id)
-            .where(log_events.c.log_group == group, log_events.c.log_stream == stream)
+            .where(*_in(group), log_events.c.log_stream == stream)
             .order_by(log_events.c.id.desc())
             .offset(STREAM_EVENTS_MAX)
             .limit(1)
@@ -56,7 +66,7 @@ class LogStore:
             if last is not None:
                 connection.execute(
                     delete(log_events).where(
-                        log_events.c.log_group == group,
+                        *_in(group),
                         log_events.c.log_stream == stream,
                         log_events.c.id <= last,
                     )
@@ -64,7 +74,7 @@ class LogStore:
 
     def events(
         self,
-        group: str,
+        group: LogGroup,
         streams: Sequence[str] | None,
         after_id: int,
         limit: int,
@@ -83,7 +93,7 @@ class LogStore:
             end_ms: only events before this time.
             containing: only events with this text.
         """
-        query = select(log_events).where(log_events.c.log_group == group, log_events.c.id > after_id)
+        query = select(log_events).where(*_in(group), log_events.c.id > after_id)
         if streams is not None:
             query = query.where(log_events.c.log_stream.in_(list(streams)))
         if start_ms is not None:
@@ -101,10 +111,11 @@ class LogStore:
                 for row in connection.execute(query)
             ]
 
-    def groups(self, prefix: str) -> list[tuple[str, int]]:
-        """Return groups whose name begins with `prefix`, with the time of their first event."""
+    def groups(self, account_id: str, prefix: str) -> list[tuple[str, int]]:
+        """Return an account's groups whose name begins with `prefix`, with the time of their first event."""
         query = (
             select(log_events.c.log_group, func.min(log_events.c.timestamp))
+            .where(log_events.c.account_id == account_id)
             .where(log_events.c.log_group.startswith(prefix, autoescape=True))
             .group_by(log_events.c.log_group)
             .order_by(log_events.c.log_group)
@@ -112,14 +123,14 @@ class LogStore:
         with self._database.transaction() as connection:
             return [(name, first) for name, first in connection.execute(query)]
 
-    def streams(self, group: str, prefix: str) -> list[StreamSummary]:
+    def streams(self, group: LogGroup, prefix: str) -> list[StreamSummary]:
         """Return the streams of a group whose name begins with `prefix`, by name."""
         query = (
             select(log_events.c.log_stream, func.min(log_events.c.timestamp), func.max(log_events.c.timestamp))
-            .where(log_events.c.log_group == group)
+            .where(*_in(group))
             .where(log_events.c.log_stream.startswith(prefix, autoescape=True))
             .group_by(log_events.c.log_stream)
             .order_by(log_events.c.log_stream)
         )
         with self._database.transaction() as connection:
-            return [StreamSummary(group, name, first, last) for name, first, last in connection.execute(query)]
+            return [StreamSummary(group.name, name, first, last) for name, first, last in connection.execute(query)]

@@ -235,9 +235,10 @@ log_events = Table(
     "log_events",
     log_metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("account_id", String(12), nullable=False),
     Column("log_group", String(512), nullable=False),
     Column("log_stream", String(512), nullable=False),
     Column("timestamp", BigInteger, nullable=False),
     Column("message", Text, nullable=False),
-    Index("log_events_by_stream", "log_group", "log_stream", "id"),
+    Index("log_events_by_stream", "account_id", "log_group", "log_stream", "id"),
 )

@@ -118,10 +118,10 @@ def sign(request: AWSRequest, key: Credential = KEY, service: str = "lambda", re
     return request
 
 
-def signed_operation(service: str, name: str, parameters: dict[str, Any]) -> HttpRequest:
+def signed_operation(service: str, name: str, parameters: dict[str, Any], key: Credential = KEY) -> HttpRequest:
     """Make the signed request for an operation."""
     signing_name = load_service(service).signing_name
-    return as_http(sign(botocore_request(load_operation(service, name), parameters), service=signing_name))
+    return as_http(sign(botocore_request(load_operation(service, name), parameters), key, service=signing_name))
 
 
 async def call(app: Any, request: HttpRequest, chunks: int = 1) -> Answer:

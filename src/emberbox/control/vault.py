@@ -1,0 +1,58 @@
+"""Secrets at rest: encrypted and authenticated with a key in a file that only the server can read."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from cryptography.fernet import Fernet, InvalidToken
+
+from emberbox.model.errors import HostError
+
+
+class Vault:
+    """Seals and opens values.
+
+    Args:
+        path: the key's file; made when missing, with mode 0600.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._cipher = Fernet(_load_key(path))
+
+    def seal(self, value: Any) -> str:
+        """Encrypt a value that JSON can hold."""
+        return self._cipher.encrypt(json.dumps(value, separators=(",", ":")).encode()).decode()
+
+    def open(self, sealed: str) -> Any:
+        """Return a value that this server stored.
+
+        Raises:
+            HostError: it was sealed with another key, or changed since.
+        """
+        value = self.try_open(sealed)
+        if value is None:
+            raise HostError(f"a stored secret cannot be read with {self._path}; was that file replaced?")
+        return value
+
+    def try_open(self, sealed: str) -> Any:
+        """Return a value that a stranger brought; None when it was not sealed here."""
+        try:
+            return json.loads(self._cipher.decrypt(sealed.encode()))
+        except (InvalidToken, UnicodeEncodeError):
+            return None
+
+
+def _load_key(path: Path) -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        scratch = path.with_suffix(".new")
+        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(Fernet.generate_key())
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    return path.read_bytes()
