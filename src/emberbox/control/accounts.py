@@ -67,7 +67,7 @@ class AccountService:
         """CreateAccessKey: the one answer that has the secret."""
         account_id = self._identities.check_account(parameters.get("accountId", caller.account_id))
         key = self._identities.new_key(account_id, parameters["userName"], datetime.now(UTC))
-        self._store.add_key(key)
+        self._store.put_key(key)
         self._identities.reload()
         return {"accessKey": self._show_new(key)}
 

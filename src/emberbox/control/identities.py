@@ -70,8 +70,10 @@ class Identities:
         """Make sure that the key of the credentials file is the operator's, and that its account is there."""
         if self.operator_account not in self._accounts:
             self._store.add_account(Account(self.operator_account, "operator", now))
-        if access_key_id not in self._keys:
-            self._store.add_key(self.new_key(self.operator_account, ADMIN_USER, now, access_key_id, secret_access_key))
+        known = self._keys.get(access_key_id)
+        if known is None or self._vault.try_open(known.secret) != secret_access_key:
+            key = self.new_key(self.operator_account, ADMIN_USER, now, access_key_id, secret_access_key)
+            self._store.put_key(key)
         self.reload()
 
     def new_key(

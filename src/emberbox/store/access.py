@@ -62,10 +62,10 @@ class AccessStore:
         with self._database.transaction() as connection:
             return [Account(**row._mapping) for row in connection.execute(select(accounts).order_by(accounts.c.id))]
 
-    def add_key(self, key: AccessKey) -> None:
-        """Store a new access key."""
+    def put_key(self, key: AccessKey) -> None:
+        """Store an access key, in place of the one of the same id."""
         with self._database.transaction() as connection:
-            connection.execute(insert(access_keys).values(_values(key, access_keys)))
+            _replace(connection, access_keys, _values(key, access_keys))
 
     def list_keys(self) -> list[AccessKey]:
         """Return the access keys of all accounts, oldest first."""

@@ -124,6 +124,16 @@ async def test_a_lost_encryption_key_is_told_and_not_hidden(tmp_path: Path) -> N
         Vault(tmp_path / "b").open(sealed)
 
 
+async def test_without_the_encryption_key_the_first_key_is_still_good(tmp_path: Path) -> None:
+    async with start_world(tmp_path) as world:
+        user = await world.new_user(world.admin, "ann", allow("lambda:*"))
+    (tmp_path / "secrets" / "access.key").unlink()
+    async with start_world(tmp_path) as world:
+        assert await code_of(world, world.admin) is None
+        assert await code_of(world, user) == "InternalServerException"
+        await world.own(world.admin, "DeleteAccessKey", accessKeyId=user.access_key_id)
+
+
 async def test_a_new_credentials_file_brings_a_new_key(tmp_path: Path) -> None:
     async with start_world(tmp_path) as world:
         old = world.admin
