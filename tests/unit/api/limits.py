@@ -18,7 +18,7 @@ SEEDS = (
     f"arn:aws:iam::{ACCOUNT}:role/build", f"{_LAMBDA}:microvm-image:a", f"{_LAMBDA}:network-connector:a",
     f"{_LAMBDA}:runtime/aa", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/a", f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:a",
     "00000000-0000-0000-0000-000000000000", "00:00", "/a/", "a=b", "$.a", "#a", "s3://a", "0/1", "arn:aws:s3:::a",
-    "vpce-1", "1.1", "s3://aaa",
+    "vpce-1", "1.1", "s3://aaa", "s3://a/",
 )  # fmt: skip
 BREAKERS = (" ", "ü", "\t", "*", ":", "", "\n")
 _NUMBERS = {"integer", "long", "float", "double"}
