@@ -282,7 +282,7 @@ class _Server:
             CORE: connector_service.handlers(),
             LOGS: LogService(log_store, pages, settings.region).handlers(),
             EMBERBOX: ServerInfo(settings.region, self._accelerator, self._network_kind()).handlers()
-            | ForkService(microvms, images, tokens, builder, home).handlers()
+            | ForkService(microvms, images, tokens, builder, quotas, home).handlers()
             | events.handlers()
             | HostInfo(microvms, home).handlers()
             | access.handlers(),

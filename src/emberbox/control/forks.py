@@ -15,6 +15,7 @@ from emberbox.control.builder import Builder
 from emberbox.control.idempotency import find_earlier, new_token
 from emberbox.control.image_versions import next_version
 from emberbox.control.microvms import MicrovmService, check_run_hook_payload
+from emberbox.control.quotas import Quotas
 from emberbox.control.runner import MicrovmRunner
 from emberbox.machine.snapshot import ImageSnapshot
 from emberbox.model.caller import Caller, Handler
@@ -27,6 +28,7 @@ from emberbox.model.errors import (
     ServiceError,
     ValidationError,
 )
+from emberbox.model.quotas import VERSIONS
 from emberbox.model.records import Build, ImageVersion, Microvm
 from emberbox.model.states import Action, BuildState, MicrovmState, VersionState, VersionStatus
 from emberbox.store.client_tokens import ClientTokenStore
@@ -43,6 +45,7 @@ class ForkService:
         images: images and versions; each snapshot is a version.
         client_tokens: earlier requests.
         builder: knows where snapshots are.
+        quotas: the limits of accounts.
         home: the state directory.
     """
 
@@ -52,12 +55,14 @@ class ForkService:
         images: ImageStore,
         client_tokens: ClientTokenStore,
         builder: Builder,
+        quotas: Quotas,
         home: Path,
     ) -> None:
         self._microvms = microvms
         self._images = images
         self._client_tokens = client_tokens
         self._builder = builder
+        self._quotas = quotas
         self._home = home
 
     def handlers(self) -> dict[str, Handler]:
@@ -73,8 +78,9 @@ class ForkService:
             return self._show_version(*earlier.split("/"))
         runner = self._find_runner(caller, parameters)
         image_id = runner.version.image_id
-        name = next_version(self._images.list_versions(image_id))
-        now = datetime.now(UTC)
+        versions = self._images.list_versions(image_id)
+        self._quotas.check(caller.account_id, VERSIONS, len(versions))
+        name, now = next_version(versions), datetime.now(UTC)
         version = ImageVersion(
             image_id, name, VersionState.PENDING, VersionStatus.INACTIVE, runner.version.request, now, now
         )
@@ -122,6 +128,7 @@ class ForkService:
         runner = self._find_runner(caller, parameters)
         if "runHookPayload" in parameters:
             check_run_hook_payload(parameters["runHookPayload"], runner.version)
+        self._microvms.check_memory(caller, runner.version, count)
         group = str(uuid.uuid4())
         forks = [_fork_of(runner.microvm, parameters, microvm_id) for microvm_id in _fork_ids(group, count)]
         scratch = self._home / "builds" / group

@@ -188,8 +188,7 @@ class MicrovmService:
             return self.show(self.find(caller, earlier))
         image, version = self._find_launchable(caller, parameters)
         request = self._check_run(caller, parameters, version)
-        in_use = self._allocated_mib(caller.account_id)
-        self._quotas.check(caller.account_id, MEMORY, in_use, size_of(version.request).baseline_mib)
+        self.check_memory(caller, version)
         microvm = Microvm(
             id=new_microvm_id(),
             account_id=caller.account_id,
@@ -222,10 +221,15 @@ class MicrovmService:
             runner.arm_lifetime_timer()
             runner.in_background(runner.launch())
 
-    def _allocated_mib(self, account_id: str) -> int:
-        """Return the baseline memory of an account's microVMs; suspended ones count (dossier, section 11)."""
-        owned = (runner for runner in self._runners.values() if runner.microvm.account_id == account_id)
-        return sum(size_of(runner.version.request).baseline_mib for runner in owned)
+    def check_memory(self, caller: Caller, version: ImageVersion, count: int = 1) -> None:
+        """Refuse microVMs that would go beyond the account's memory; suspended ones count (dossier, section 11).
+
+        Raises:
+            QuotaExceededError: they would.
+        """
+        owned = (runner for runner in self._runners.values() if runner.microvm.account_id == caller.account_id)
+        in_use = sum(size_of(runner.version.request).baseline_mib for runner in owned)
+        self._quotas.check(caller.account_id, MEMORY, in_use, size_of(version.request).baseline_mib * count)
 
     def _find_launchable(self, caller: Caller, parameters: dict[str, Any]) -> tuple[Image, ImageVersion]:
         arn = check_image_arn(parameters["imageIdentifier"], self._region, caller.account_id, launching=True)
