@@ -14,7 +14,16 @@ import pytest
 
 from support.aws import Clients
 from support.guests import Gateway, Microvm
-from support.images import ALL_HOOKS, READY_HOOK, Image, ImageMaker, example_files, probe_files
+from support.images import (
+    ALL_HOOKS,
+    FOUR_PROCESSORS,
+    READY_HOOK,
+    Image,
+    ImageMaker,
+    example_files,
+    probe_files,
+    protocols_files,
+)
 from support.server import Server, make_home
 
 # No test asserts how long something takes; neither does Hypothesis, whose own deadline is 200 ms an example.
@@ -59,6 +68,9 @@ def started_images(images: ImageMaker) -> dict[str, Image]:
         "probe": images.start("probe", probe_files(), hooks=ALL_HOOKS),
         "flask": images.start("flask", example_files("flask"), hooks=READY_HOOK),
         "express": images.start("express", example_files("express"), hooks=READY_HOOK),
+        "protocols": images.start(
+            "protocols", protocols_files(), hooks={**READY_HOOK, "port": 8080}, resources=FOUR_PROCESSORS
+        ),
     }
 
 
@@ -75,6 +87,11 @@ def flask_image(images: ImageMaker, started_images: dict[str, Image]) -> Image:
 @pytest.fixture(scope="session")
 def express_image(images: ImageMaker, started_images: dict[str, Image]) -> Image:
     return images.wait_created(started_images["express"])
+
+
+@pytest.fixture(scope="session")
+def protocols_image(images: ImageMaker, started_images: dict[str, Image]) -> Image:
+    return images.wait_created(started_images["protocols"])
 
 
 @pytest.fixture

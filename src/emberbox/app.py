@@ -40,6 +40,9 @@ from emberbox.control.tags import TagService
 from emberbox.control.timers import Timers
 from emberbox.control.tokens import TokenKeys
 from emberbox.gateway.authoriser import Unreachable, Upstream
+from emberbox.gateway.certificates import Certificates
+from emberbox.gateway.limits import EndpointLimits
+from emberbox.gateway.own_certificate import load_own_certificate
 from emberbox.gateway.server import GatewaySettings, start_gateway
 from emberbox.guest.protocol import Command
 from emberbox.guest.streams import GuestCommand
@@ -55,6 +58,7 @@ from emberbox.keys import ensure_credential
 from emberbox.machine.connections import Connector
 from emberbox.machine.guests import GuestHost
 from emberbox.model.access import Credential
+from emberbox.model.arns import endpoint_host
 from emberbox.model.causes import Actor, caused_by
 from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import EmberboxError, HostError, ServiceError
@@ -128,11 +132,20 @@ def _endpoints_file(home: Path, endpoints: dict[str, Any]) -> Any:
         path.unlink(missing_ok=True)
 
 
+def _own_certificate(settings: Settings) -> Certificates | None:
+    if not settings.tls_certificate:
+        return None
+    authority = Path(settings.tls_authority) if settings.tls_authority else None
+    name = endpoint_host("*", settings.region, settings.domain)
+    return load_own_certificate(Path(settings.tls_certificate), Path(settings.tls_key), authority, name)
+
+
 @dataclass
 class _Directory:
     """What the gateway asks about microVMs."""
 
     microvms: MicrovmService
+    settings: Settings
 
     def find_by_host(self, host_label: str) -> str | None:
         return self.microvms.find_by_label(host_label)
@@ -175,6 +188,18 @@ class _Directory:
         except ServiceError as error:
             raise Unreachable(str(error)) from error
 
+    def find_limits(self, microvm_id: str) -> EndpointLimits:
+        runner = self.microvms.find_runner(microvm_id)
+        if runner is None:
+            return EndpointLimits()
+        count = runner.vcpu_count()
+        return EndpointLimits(count * self.settings.connections_per_vcpu, count * self.settings.requests_per_vcpu)
+
+    def note_bytes(self, microvm_id: str) -> None:
+        runner = self.microvms.find_runner(microvm_id)
+        if runner is not None:
+            runner.note_bytes()
+
 
 class _Server:
     """Everything that runs; what `start` starts is stopped by the exit stack, last first."""
@@ -187,6 +212,7 @@ class _Server:
         self._accelerator = settings.accelerator
         self._api_url = self._s3_url = self._gateway = ""
         self._ca_bundle = Path()
+        self._gateway_drain: Callable[[str], Awaitable[None]] | None = None
         self._kernel_lock = asyncio.Lock()
 
     def endpoints(self) -> dict[str, Any]:
@@ -261,10 +287,11 @@ class _Server:
             images.tags_of,
             microvms.forget,
             egress.policy,
+            self._drain,
         )
         await microvms.open(context, recovery)
         self._running.push_async_callback(microvms.close)
-        microvms.serve_at(await self._start_gateway(_Directory(microvms), keys))
+        microvms.serve_at(await self._start_gateway(_Directory(microvms, settings), keys))
         builder.resume_unfinished()
         self._running.push_async_callback(builder.close)
         for service in (image_service, version_service):
@@ -273,7 +300,7 @@ class _Server:
         connector_service.finish_unsettled()
         self._running.push_async_callback(connector_service.close)
         events = EventService(EventStore(database), settings.event_retention_s)
-        self._start_task(self._housekeeping(microvms, events))
+        self._start_task(self._housekeeping(microvms, events, keys))
         handlers = {
             MICROVMS: image_service.handlers()
             | version_service.handlers()
@@ -405,6 +432,7 @@ class _Server:
                     settings.domain,
                     settings.gateway_host,
                     settings.gateway_port,
+                    own_certificate=_own_certificate(settings),
                 ),
                 directory,
                 keys,
@@ -412,7 +440,12 @@ class _Server:
         )
         self._gateway = f"{settings.gateway_host}:{gateway.port}"
         self._ca_bundle = gateway.authority_path
+        self._gateway_drain = gateway.drain
         return gateway.port
+
+    async def _drain(self, microvm_id: str) -> None:
+        if self._gateway_drain is not None:  # microVMs are taken over before the gateway starts
+            await self._gateway_drain(microvm_id)
 
     async def _start_api(self, handlers: dict[str, Any], access: Access) -> None:
         settings = self._settings
@@ -430,8 +463,10 @@ class _Server:
         await self._running.enter_async_context(serve_asgi(app, listener, API_KEEP_ALIVE_S))
         log.info("the API is served at %s", self._api_url)
 
-    async def _housekeeping(self, microvms: MicrovmService, events: EventService) -> None:
+    async def _housekeeping(self, microvms: MicrovmService, events: EventService, keys: TokenKeys) -> None:
         while True:
+            with contextlib.suppress(HostError):  # a full disk: the key is used a little longer
+                keys.rotate_when_older(self._settings.token_key_age_s, datetime.now(UTC))
             microvms.forget_terminated(self._settings.terminated_retention_s)
             events.forget_old()
             await asyncio.sleep(_HOUSEKEEPING_S)

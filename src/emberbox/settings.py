@@ -46,6 +46,13 @@ def _positive(text: str) -> int:
     return number
 
 
+def _not_negative(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError("it must not be negative")
+    return number
+
+
 def _user_id(text: str) -> int:
     number = int(text)
     if not _FIRST_USER_ID <= number <= _LAST_USER_ID:
@@ -100,6 +107,12 @@ class Settings:
     api_port: int = _row(9070, _port, "the API's port; 0 takes a free one")
     gateway_host: str = _row("127.0.0.1", str, "the address that the gateway listens on")
     gateway_port: int = _row(9443, _port, "the gateway's HTTPS port; 0 takes a free one")
+    connections_per_vcpu: int = _row(8, _not_negative, "client connections to a microVM for each vCPU; 0: no limit")
+    requests_per_vcpu: int = _row(0, _not_negative, "requests a second for each vCPU (AWS: 10); 0: no limit")
+    tls_certificate: str = _row("", str, "a certificate (PEM) for endpoints, instead of the local authority's")
+    tls_key: str = _row("", str, "the key (PEM) of tls_certificate")
+    tls_authority: str = _row("", str, "what clients check tls_certificate with; by default the system's store")
+    token_key_age_s: int = _row(86400, _positive, "seconds after which new tokens are encrypted with a new key")
     s3_port: int = _row(9071, _port, "the embedded S3 server's port; 0 takes a free one")
     s3_endpoint_url: str = _row("", str, "an S3 endpoint to use instead of the embedded one")
     database_url: str = _row("", str, "a SQLAlchemy URL instead of the SQLite file in the home")

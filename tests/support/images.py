@@ -19,12 +19,24 @@ BUCKET = "code"
 BUILD_TIMEOUT_S = 400.0
 BUILD_ROLE = "arn:aws:iam::000000000000:role/build"
 SMALLEST = [{"minimumMemoryInMiB": 512}]
+FOUR_PROCESSORS = [{"minimumMemoryInMiB": 2048}]
 PROBE_DOCKERFILE = """\
 FROM emberbox/debian:12
 COPY probe.pl /probe.pl
 RUN mkdir /data
 EXPOSE 8080
 CMD ["perl", "/probe.pl"]
+"""
+PROTOCOLS = Path(__file__).resolve().parent / "protocols.py"
+PROTOCOLS_DOCKERFILE = """\
+FROM emberbox/debian:12
+RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+    openssl python3-grpcio python3-hypercorn python3-uvicorn python3-websockets
+WORKDIR /app
+RUN openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=guest -keyout server.key -out server.pem
+COPY protocols.py .
+EXPOSE 8080
+CMD ["python3", "protocols.py"]
 """
 ALL_HOOKS: dict[str, Any] = {
     "port": 9000,
@@ -66,6 +78,11 @@ def example_files(name: str) -> dict[str, str | bytes]:
 def probe_files(dockerfile: str = PROBE_DOCKERFILE) -> dict[str, str | bytes]:
     """Return the files of the probe application: a shell and hooks over HTTP (probe.pl)."""
     return {"Dockerfile": dockerfile, "probe.pl": PROBE.read_bytes()}
+
+
+def protocols_files() -> dict[str, str | bytes]:
+    """Return the files of an application that speaks every protocol (protocols.py)."""
+    return {"Dockerfile": PROTOCOLS_DOCKERFILE, "protocols.py": PROTOCOLS.read_bytes()}
 
 
 def unique(prefix: str) -> str:

@@ -130,22 +130,42 @@ def test_something_that_is_no_token_is_not_token_shaped(keys: TokenKeys, value: 
         keys.open(value, NOW)
 
 
-def test_older_tokens_open_after_a_rotation_until_their_key_is_forgotten(tmp_path: Path) -> None:
+def test_tokens_open_after_any_number_of_rotations_as_long_as_they_live(tmp_path: Path) -> None:
     keys = TokenKeys(tmp_path / "keys.json")
     token = keys.mint("mvm-1", PORTS, LATER)
-    for _ in range(3):
-        keys.rotate()
+    for minute in range(60):
+        keys.rotate(NOW + timedelta(minutes=minute))
         assert keys.open(token, NOW).microvm_id == "mvm-1"
         assert header_of(keys.mint("mvm-1", PORTS, LATER))["kid"] != header_of(token)["kid"]
-    keys.rotate()
+    assert TokenKeys(tmp_path / "keys.json").open(token, NOW).microvm_id == "mvm-1"
+    for minute in range(60, 70):
+        keys.rotate(NOW + timedelta(minutes=minute))
     with pytest.raises(InvalidToken):
         keys.open(token, NOW)
+
+
+def test_keys_are_forgotten_when_no_token_of_them_can_live(tmp_path: Path) -> None:
+    keys = TokenKeys(tmp_path / "keys.json")
+    for day in range(5):
+        keys.rotate(NOW + timedelta(days=day))
+    assert len(json.loads((tmp_path / "keys.json").read_text())["keys"]) == 2
+
+
+def test_a_key_is_replaced_when_it_is_old_enough_also_after_a_restart(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    token = TokenKeys(tmp_path / "keys.json").mint("mvm-1", PORTS, now + timedelta(hours=1))
+    keys = TokenKeys(tmp_path / "keys.json")
+    keys.rotate_when_older(3600, now + timedelta(seconds=3590))
+    assert header_of(keys.mint("mvm-1", PORTS, LATER))["kid"] == header_of(token)["kid"]
+    keys.rotate_when_older(3600, now + timedelta(seconds=3610))
+    assert header_of(keys.mint("mvm-1", PORTS, LATER))["kid"] != header_of(token)["kid"]
+    assert keys.open(token, now).microvm_id == "mvm-1"
 
 
 def test_a_restart_keeps_the_keys(tmp_path: Path) -> None:
     first = TokenKeys(tmp_path / "keys.json")
     token = first.mint("mvm-1", PORTS, LATER)
-    first.rotate()
+    first.rotate(NOW)
     assert TokenKeys(tmp_path / "keys.json").open(token, NOW).microvm_id == "mvm-1"
 
 
@@ -157,7 +177,7 @@ def test_more_tokens_than_the_cache_holds_all_open_and_memory_stays_bounded(keys
 
 
 def test_the_key_file_is_private_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
-    TokenKeys(tmp_path / "keys.json").rotate()
+    TokenKeys(tmp_path / "keys.json").rotate(NOW)
     assert stat.S_IMODE((tmp_path / "keys.json").stat().st_mode) == 0o600
     assert [p.name for p in tmp_path.iterdir()] == ["keys.json"]
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from emberbox.cli import cp, doctor, env, execute, forks, logs, microvms, quickstart, server, settings, shell
+from emberbox.cli import cp, doctor, env, execute, forks, logs, microvms, quickstart, server, settings, shell, trust
 from emberbox.cli.accounts import accounts
 from emberbox.cli.audit import audit
 from emberbox.cli.context import clear_errors
@@ -67,6 +67,7 @@ app.command()(server.up)
 app.command()(server.down)
 app.command()(server.status)
 app.command()(env.env)
+app.command()(trust.trust)
 app.command()(logs.logs)
 app.command()(shell.shell)
 app.command("exec", context_settings={"allow_interspersed_args": False})(execute.execute)

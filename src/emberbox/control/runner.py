@@ -12,12 +12,13 @@ import logging
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from emberbox.control.idle import IdleTimer
 from emberbox.control.image_rules import find_hook, survives_failed_suspend
 from emberbox.control.log_writer import LogWriter
 from emberbox.control.timers import Timers
@@ -43,12 +44,14 @@ from emberbox.model.clock import Instant
 from emberbox.model.egress import NO_EGRESS, EgressPolicy
 from emberbox.model.errors import ConflictError, EmberboxError, GuestError, HostError, InternalError, VmmError
 from emberbox.model.records import ImageVersion, LogGroup, Microvm
+from emberbox.model.sizes import SIZES
 from emberbox.model.states import MicrovmState
 from emberbox.store.microvms import MicrovmStore
 
 log = logging.getLogger(__name__)
 
 RETRY_INTERVAL_S = 1.0
+WAKE_RETRIES_S = (0.5, 1.5)
 APPLICATION_INGRESS = frozenset({"HTTP_INGRESS", "ALL_INGRESS"})
 ENDED_BY_CALLER = "Success."
 LIFETIME_OVER = "MicroVM exceeded maximum lifetime"
@@ -72,6 +75,7 @@ class RunnerContext:
         image_tags: returns the tags that an image has now, by its id.
         on_ended: called with the microVM's id when it is TERMINATED.
         find_egress: returns what egress connectors allow, by account and ARNs.
+        drain: waits, for a second at most, until the requests that have just begun on a microVM have ended.
     """
 
     store: MicrovmStore
@@ -83,6 +87,7 @@ class RunnerContext:
     image_tags: Callable[[str], Mapping[str, str]]
     on_ended: Callable[[str], None]
     find_egress: Callable[[str, Sequence[str]], EgressPolicy | None]
+    drain: Callable[[str], Awaitable[None]]
 
 
 @dataclass
@@ -108,12 +113,16 @@ class MicrovmRunner:
     _incarnation: int = 0
     _saved_runs: tuple[tuple[int, int], ...] = ()
     _splitters: list[LineSplitter] = field(default_factory=list)
+    _idle: IdleTimer = field(init=False)
+    _waking: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
         """Prepare the way of the application's output, and count its starts on from the row."""
         self._incarnation = self.microvm.incarnation - 1
         stream = self.log_stream_name or log_stream(self.version.version, self.id)
         self._splitters = [LineSplitter(lambda line: self._write_line(stream, line)) for _ in range(2)]
+        policy = self.microvm.request.get("idlePolicy")
+        self._idle = IdleTimer(self.context.timers, self.id, policy, lambda: self.in_background(self._end_idleness()))
 
     @property
     def id(self) -> str:
@@ -151,6 +160,7 @@ class MicrovmRunner:
                 return
             if not self._move(MicrovmState.RUNNING):
                 return  # it is being terminated; whoever does that waits for the lock
+            self._idle.start()
             log.info("%s runs after %.0f ms", self.id, (time.monotonic() - started) * 1000)
 
     async def _launch_guest(self) -> Guest:
@@ -200,22 +210,43 @@ class MicrovmRunner:
         """Return address, port and incarnation for a port of the guest; None when it does not run.
 
         A launch or suspend under way is waited for; a suspended microVM is resumed when its policy says so.
+
+        Raises:
+            InternalError: it cannot be resumed.
         """
-        guest = await self._find_running()
-        if guest is None:
-            return None
-        address, host_port = await guest.reach(port)
-        return address, host_port, f"{self.id}.{self._incarnation}"
+        while (guest := await self._find_running()) is not None:
+            address, host_port = await guest.reach(port)
+            if guest is self._guest and not self._lock.locked():
+                return address, host_port, f"{self.id}.{self._incarnation}"
+        return None
 
     async def _find_running(self) -> Guest | None:
-        guest = self._guest
-        if guest is None or self._lock.locked():
-            async with self._lock:
-                guest = self._guest
-            if guest is None and self._resumes_by_itself() and self.state() is MicrovmState.SUSPENDED:
-                await self.resume()
-                guest = self._guest
+        if self._guest is not None and not self._lock.locked():
+            return self._guest
+        async with self._lock:
+            guest = self._guest
+        if guest is None and self._resumes_by_itself() and self.state() is MicrovmState.SUSPENDED:
+            await self._resume_for_all()
+            guest = self._guest
         return guest
+
+    async def _resume_for_all(self) -> None:
+        """Resume it for all requests that wait, however many they are.
+
+        Raises:
+            InternalError: it cannot be resumed, tried several times.
+        """
+        if self._waking is None or self._waking.done():
+            self._waking = self.in_background(self._resume_insistently())
+        await asyncio.shield(self._waking)
+
+    async def _resume_insistently(self) -> None:
+        for delay_s in WAKE_RETRIES_S:
+            try:
+                return await self.resume()
+            except InternalError:
+                await asyncio.sleep(delay_s)
+        return await self.resume()
 
     async def wake(self) -> str | None:
         """Return its incarnation; None when it does not run. Waits and resumes as `reach` does."""
@@ -241,6 +272,27 @@ class MicrovmRunner:
 
     def _ingress(self) -> set[str]:
         return {arn.rpartition(":")[2] for arn in self.microvm.request["ingressNetworkConnectors"]}
+
+    def vcpu_count(self) -> int:
+        """Return how many processors its guest has."""
+        return SIZES[self.version.request["resources"][0]["minimumMemoryInMiB"]].vcpu_count
+
+    def note_bytes(self) -> None:
+        """Bytes have crossed its endpoint: it is not idle."""
+        self._idle.restart()
+
+    async def _end_idleness(self) -> None:
+        """Suspend it after its idle time, or end it when its policy leaves it no suspended time."""
+        if not self._idle.is_over:
+            return  # a request came in at the last moment
+        if self._lock.locked():
+            self._idle.restart()
+        elif self.microvm.request["idlePolicy"]["suspendedDurationSeconds"] == 0:
+            self.begin_to_terminate(SUSPENDED_TOO_LONG)
+        else:
+            reason = f"No byte has crossed its endpoint for {self._idle.limit_s} s."
+            with caused_by(Actor.IDLE_POLICY, reason), contextlib.suppress(InternalError, ConflictError):
+                await self.suspend()  # where it fails it runs on, and is tried again later
 
     def _resumes_by_itself(self) -> bool:
         policy = self.microvm.request.get("idlePolicy") or {}
@@ -296,6 +348,7 @@ class MicrovmRunner:
         async with self._lock:
             if self._guest is None or not self._move(MicrovmState.SUSPENDING):
                 return
+            await self.context.drain(self.id)
             failure = await self._call_suspend_hook(self._guest)
             survives = failure is None or survives_failed_suspend(self.context.image_tags(self.version.image_id))
             if not survives:
@@ -305,6 +358,7 @@ class MicrovmRunner:
             else:
                 with caused_by(Actor.GUEST, str(failure)):
                     self._move_surely(MicrovmState.RUNNING)
+                self._idle.restart()
                 log.warning("%s was not suspended and runs on: %s", self.id, failure)
                 raise ConflictError(f"The MicroVM {self.id} was not suspended and is still running: {failure}")
 
@@ -324,11 +378,13 @@ class MicrovmRunner:
         except (GuestError, VmmError, HostError, OSError) as error:
             with caused_by(Actor.SERVER, f"It could not be suspended: {error}"):
                 self._move_surely(MicrovmState.RUNNING)
+            self._idle.restart()
             log.warning("%s could not be suspended and runs on: %s", self.id, error)
             raise InternalError(
                 f"The MicroVM {self.id} could not be suspended and is still running: {error}"
             ) from error
         self._guest = None
+        self._idle.stop()
         self._saved_runs = load_suspended(self.directory).runs
         self._become_suspended()
         milliseconds = (time.monotonic() - started) * 1000
@@ -367,6 +423,7 @@ class MicrovmRunner:
         await self._call_resume_hook(guest)
         duration_s = time.monotonic() - started
         self._move_surely(MicrovmState.RUNNING, new_incarnation=True, duration_s=duration_s)
+        self._idle.start()
         log.info("%s was resumed in %.0f ms", self.id, duration_s * 1000)
 
     async def _call_resume_hook(self, guest: Guest) -> None:
@@ -499,6 +556,7 @@ class MicrovmRunner:
             if resuming:
                 await self._call_resume_hook(guest)
             self._move_surely(MicrovmState.RUNNING, new_incarnation=resuming)
+            self._idle.start()
             log.info("%s was taken over in %.0f ms", self.id, (time.monotonic() - started) * 1000)
 
     def keep_suspended(self) -> None:
@@ -554,6 +612,7 @@ class MicrovmRunner:
         self.context.timers.set(self._deadline("suspended"), left, over)
 
     def _cancel_deadlines(self) -> None:
+        self._idle.stop()
         for kind in ("lifetime", "suspended"):
             self.context.timers.cancel(self._deadline(kind))
 

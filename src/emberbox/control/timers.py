@@ -42,6 +42,9 @@ class Timers:
     def __len__(self) -> int:
         return len(self._deadlines)
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._deadlines
+
     def set(self, key: Hashable, delay_s: float, action: Callable[[], object]) -> None:
         """Call `action` once, in `delay_s` seconds from now. It replaces an earlier deadline of the same key.
 

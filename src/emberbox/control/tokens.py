@@ -22,7 +22,7 @@ import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -38,7 +38,8 @@ _ALGORITHMS: Final = ["dir", "A256GCM"]
 # header . empty key . 96-bit iv . claims . 128-bit tag (RFC 7518, section 5.3)
 _SHAPE: Final = re.compile(r"([A-Za-z0-9_-]{20,400})\.\.[A-Za-z0-9_-]{16}\.[A-Za-z0-9_-]{2,6000}\.[A-Za-z0-9_-]{22}")
 _KEY_BYTES: Final = 32
-_OLDER_KEYS: Final = 3  # a token lives for an hour at most, so three rotations an hour cut nobody off
+_TOKEN_LIFE: Final = timedelta(minutes=60)  # the longest
+_SLACK: Final = timedelta(minutes=5)  # for a clock that is set
 _OPENED_TOKENS: Final = 4096
 _FIRST_PORT: Final = 1
 _LAST_PORT: Final = 65535
@@ -109,7 +110,10 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class _Key:
+    """`made_at` is when it began to encrypt; a key that was stored without a time is as old as can be."""
+
     kid: str
+    made_at: datetime
     secret: OctKey = field(repr=False)
 
 
@@ -136,13 +140,26 @@ class TokenKeys:
     def __repr__(self) -> str:
         return f"TokenKeys({str(self._path)!r}, {len(self._keys)} keys)"
 
-    def rotate(self) -> None:
-        """Make a new current key. Tokens of the last three keys stay valid; older keys are forgotten.
+    def rotate_when_older(self, age_s: float, now: datetime) -> None:
+        """Make a new current key when the present one has been in use for so long.
 
         Raises:
             HostError: the key file cannot be written; the keys are then unchanged.
         """
-        keys = [_new_key(), *self._keys[:_OLDER_KEYS]]
+        if (now - self._keys[0].made_at).total_seconds() >= age_s:
+            self.rotate(now)
+
+    def rotate(self, now: datetime) -> None:
+        """Make a new current key. An older one goes when no token of it can be alive any more.
+
+        Raises:
+            HostError: the key file cannot be written; the keys are then unchanged.
+        """
+        keys = [_new_key(now), *self._keys]
+        for number in range(2, len(keys)):
+            if now - keys[number - 1].made_at > _TOKEN_LIFE + _SLACK:  # its successor has been in use for so long
+                keys = keys[:number]
+                break
         try:
             _write_private(self._path, _dump(keys), replace=True)
         except OSError as error:
@@ -216,7 +233,7 @@ class TokenKeys:
     def _load_or_create(self) -> list[_Key]:
         if not self._path.exists():
             with contextlib.suppress(FileExistsError):  # another process was first: its keys count
-                _write_private(self._path, _dump([_new_key()]), replace=False)
+                _write_private(self._path, _dump([_new_key(datetime.now(UTC))]), replace=False)
         if stat.S_IMODE(self._path.stat().st_mode) & 0o077:
             raise HostError(f"the token keys {self._path} are open to other users; run: chmod 600 {self._path}")
         try:
@@ -237,12 +254,19 @@ def _grant_of(claims: Any) -> Grant:
     return Grant(str(claims["vm"]), PortGrant(ranges), datetime.fromtimestamp(claims["exp"], UTC), kind)
 
 
-def _new_key() -> _Key:
-    return _Key(str(uuid.uuid4()), OctKey.import_key(secrets.token_bytes(_KEY_BYTES)))
+def _new_key(now: datetime) -> _Key:
+    return _Key(str(uuid.uuid4()), now, OctKey.import_key(secrets.token_bytes(_KEY_BYTES)))
 
 
 def _dump(keys: Sequence[_Key]) -> str:
-    rows = [{"kid": key.kid, "secret": base64.urlsafe_b64encode(key.secret.raw_value).decode()} for key in keys]
+    rows = [
+        {
+            "kid": key.kid,
+            "made_at": int(key.made_at.timestamp()),
+            "secret": base64.urlsafe_b64encode(key.secret.raw_value).decode(),
+        }
+        for key in keys
+    ]
     return json.dumps({"keys": rows}, indent=2) + "\n"
 
 
@@ -252,7 +276,8 @@ def _parse(text: str) -> list[_Key]:
         secret = base64.urlsafe_b64decode(row["secret"])
         if len(secret) != _KEY_BYTES:
             raise ValueError("a key has the wrong length")
-        keys.append(_Key(str(row["kid"]), OctKey.import_key(secret)))
+        made_at = datetime.fromtimestamp(row.get("made_at", 0), UTC)
+        keys.append(_Key(str(row["kid"]), made_at, OctKey.import_key(secret)))
     if not keys:
         raise ValueError("no keys")
     return keys

@@ -3,23 +3,27 @@
     endpoint name + token ──► whose microVM? ──► which port? ──► wake it if need be ──► 200, where and how
 
 The answers' texts and codes are those of the AWS endpoint, as recorded from the service: 403 with one of
-three sentences, 400 for an unusable port, 502 with no body when nothing answers. A refusal never says why a
-token failed.
+three sentences, 400 for an unusable port, 429 for too much at once, 502 with no body when nothing answers. A refusal
+never says why a token failed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import logging
 import os
+import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
+from emberbox.control.microvms import SHELL_PORT
 from emberbox.control.tokens import Grant, InvalidToken, TokenKeys, is_token_shaped
+from emberbox.gateway.limits import EndpointLimits, RequestRates
 from emberbox.gateway.request import (
     MARKER,
     SUBPROTOCOLS_HEADER,
@@ -29,9 +33,12 @@ from emberbox.gateway.request import (
     read_request,
 )
 from emberbox.gateway.tls_ports import TlsPorts
+from emberbox.gateway.traffic import Traffic
 from emberbox.model.errors import EmberboxError
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -39,6 +46,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 # What the answer to Envoy is made of; envoy.py says what becomes of each.
+TARGET_HEADER: Final = "x-emberbox-target"
 UPSTREAM_HEADER: Final = "x-emberbox-upstream"
 INCARNATION_HEADER: Final = "x-emberbox-incarnation"
 CLUSTER_HEADER: Final = "x-emberbox-cluster"
@@ -51,6 +59,7 @@ MICROVM_HEADER: Final = "x-emberbox-microvm"
 DATA_PLANE: Final = {("POST", "/exec"), ("GET", "/files"), ("PUT", "/files"), ("GET", "/openapi.json")}
 """Methods and paths of plain requests that a shell token is good for; it is for WebSockets whatever their path."""
 
+_PATIENCE_S: Final = 0.25  # connections that a client has just closed are reported as closed within this time
 _SERVICE_LABEL: Final = "lambda-microvm"
 _TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
 
@@ -126,6 +135,14 @@ class Directory(Protocol):
         """
         ...
 
+    def find_limits(self, microvm_id: str) -> EndpointLimits:
+        """Say what a microVM's endpoint takes; nothing is limited for one that is gone."""
+        ...
+
+    def note_bytes(self, microvm_id: str) -> None:
+        """Take note that bytes have crossed a microVM's endpoint."""
+        ...
+
 
 class _Refusal(Exception):  # noqa: N818  # not an error of ours: an answer for the client
     """Leave the judging of a request with this answer."""
@@ -142,15 +159,24 @@ class Authoriser:
     Args:
         directory: knows the microVMs.
         keys: open the tokens.
-        domain: what endpoint names end with, after `<uuid>.lambda-microvm.<region>.`.
-        region: the region in them.
+        traffic: told of every request that passes.
+        tls_ports: knows which ports of guests speak TLS.
+        region: the region in endpoint names.
+        domain: what they end with, after `<uuid>.lambda-microvm.<region>.`.
+        hold_s: how long a request is held while its microVM is woken.
     """
 
-    def __init__(self, directory: Directory, keys: TokenKeys, *, region: str, domain: str) -> None:
+    def __init__(
+        self, directory: Directory, keys: TokenKeys, traffic: Traffic, tls_ports: TlsPorts,
+        *, region: str, domain: str, hold_s: float,
+    ) -> None:  # fmt: skip
         self._directory = directory
         self._keys = keys
+        self._traffic = traffic
+        self._tls_ports = tls_ports
+        self._rates = RequestRates(time.monotonic)
         self._suffix = f".{region}.{domain}".lower()
-        self._tls_ports = TlsPorts()
+        self._hold_s = hold_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's shape
         """Answer Envoy: 200 and where to, or the refusal that the client gets."""
@@ -163,9 +189,9 @@ class Authoriser:
             log.exception("a request could not be judged")
             await _answer(send, 500, [], b"")
         else:
-            await _answer(send, 200, headers, b"")
+            await _answer(send, 200, [(name.encode(), value.encode("latin-1")) for name, value in headers], b"")
 
-    async def _judge(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+    async def _judge(self, scope: Scope) -> list[tuple[str, str]]:
         request = read_request(scope["headers"])
         grant = self._authenticate(request)
         if grant.kind == "shell":
@@ -178,28 +204,53 @@ class Authoriser:
             raise _Refusal(400, str(error)) from None
         if not grant.ports.allows(port):
             raise _Refusal(403, "Access to port denied")
-        try:
-            upstream = await self._directory.connect(grant.microvm_id, port)
-        except Unreachable as error:
-            log.debug("microVM %s, port %d: %s", grant.microvm_id, port, error)
-            raise _Refusal(502) from None
+        await self._limit(request, grant.microvm_id)
+        upstream = await self._hold(self._directory.connect(grant.microvm_id, port))
+        request_id = self._begin(grant.microvm_id)
         is_tls = await self._tls_ports.speaks_tls(grant.microvm_id, port, (upstream.address, upstream.port))
-        return _passes(upstream, _choose_cluster(request, is_tls)) + _websocket_headers(request)
-
-    async def _admit_to_data_plane(self, microvm_id: str, request: Request) -> list[tuple[bytes, bytes]]:
-        """Wake the microVM, so that a refusal is the endpoint's own. The port plays no part, as on AWS."""
-        try:
-            incarnation = await self._directory.wake(microvm_id)
-        except Unreachable as error:
-            log.debug("microVM %s, shell: %s", microvm_id, error)
-            raise _Refusal(502) from None
         return [
-            (MICROVM_HEADER.encode(), microvm_id.encode()),
-            (INCARNATION_HEADER.encode(), incarnation.encode()),
-            (CLUSTER_HEADER.encode(), Cluster.DATA_PLANE.encode()),
-            (REQUEST_ID_HEADER.encode(), str(uuid.uuid4()).encode()),
+            (TARGET_HEADER, f"{grant.microvm_id}:{port}"),
+            (UPSTREAM_HEADER, upstream.authority()),
+            (INCARNATION_HEADER, upstream.incarnation),
+            (CLUSTER_HEADER, _choose_cluster(request, is_tls)),
+            (REQUEST_ID_HEADER, request_id),
             *_websocket_headers(request),
         ]
+
+    async def _limit(self, request: Request, microvm_id: str) -> None:
+        """Refuse what is too much for one microVM, before it is woken."""
+        limits = self._directory.find_limits(microvm_id)
+        if not self._rates.take(microvm_id, limits.requests_per_s):
+            raise _Refusal(429, f"Too many requests: this MicroVM takes {limits.requests_per_s} in a second")
+        if not await self._traffic.take_connection(microvm_id, request.connection, limits.connections, _PATIENCE_S):
+            raise _Refusal(429, f"Too many connections: this MicroVM takes {limits.connections} at once")
+
+    async def _admit_to_data_plane(self, microvm_id: str, request: Request) -> list[tuple[str, str]]:
+        """Wake the microVM, so that a refusal is the endpoint's own. The port plays no part, as on AWS."""
+        incarnation = await self._hold(self._directory.wake(microvm_id))
+        return [
+            (TARGET_HEADER, f"{microvm_id}:{SHELL_PORT}"),
+            (MICROVM_HEADER, microvm_id),
+            (INCARNATION_HEADER, incarnation),
+            (CLUSTER_HEADER, Cluster.DATA_PLANE),
+            (REQUEST_ID_HEADER, self._begin(microvm_id)),
+            *_websocket_headers(request),
+        ]
+
+    def _begin(self, microvm_id: str) -> str:
+        """Take note of a request that passes, and return its id."""
+        request_id = str(uuid.uuid4())
+        self._traffic.begin(microvm_id, request_id)
+        return request_id
+
+    async def _hold(self, waking: Awaitable[_T]) -> _T:
+        """Wait for a microVM to run, within bounds."""
+        try:
+            async with asyncio.timeout(self._hold_s):
+                return await waking
+        except (Unreachable, TimeoutError) as error:
+            log.debug("nothing is served: %s", error or "it took too long")
+            raise _Refusal(502) from None
 
     def _authenticate(self, request: Request) -> Grant:
         if len(request.tokens) != 1 or not is_token_shaped(request.tokens[0]):
@@ -240,31 +291,21 @@ def _choose_cluster(request: Request, is_tls: bool) -> Cluster:
     return Cluster.GUEST_HTTP2 if request.wants_http2 else Cluster.GUEST_HTTP1
 
 
-def _passes(upstream: Upstream, cluster: Cluster) -> list[tuple[bytes, bytes]]:
-    return [
-        (UPSTREAM_HEADER.encode(), upstream.authority().encode()),
-        (INCARNATION_HEADER.encode(), upstream.incarnation.encode()),
-        (CLUSTER_HEADER.encode(), cluster.encode()),
-        (REQUEST_ID_HEADER.encode(), str(uuid.uuid4()).encode()),
-    ]
-
-
-def _websocket_headers(request: Request) -> list[tuple[bytes, bytes]]:
+def _websocket_headers(request: Request) -> list[tuple[str, str]]:
     """Hide the endpoint's own subprotocols from the guest, and name the one to answer when the guest chooses none.
 
     A WebSocket over HTTP/2 has no key (RFC 8441, section 5), and servers for HTTP/1.1 insist on one.
     """
     headers = []
     if request.is_websocket and not request.has_websocket_key:
-        headers.append((WEBSOCKET_KEY_HEADER.encode(), base64.b64encode(os.urandom(16))))
+        headers.append((WEBSOCKET_KEY_HEADER, base64.b64encode(os.urandom(16)).decode()))
     if request.has_own_subprotocols:
         if request.subprotocols:
-            left = ", ".join(request.subprotocols).encode("latin-1")
-            headers.append((SUBPROTOCOLS_HEADER.encode(), left))
+            headers.append((SUBPROTOCOLS_HEADER, ", ".join(request.subprotocols)))
         else:
-            headers.append((REMOVE_HEADER.encode(), SUBPROTOCOLS_HEADER.encode()))
+            headers.append((REMOVE_HEADER, SUBPROTOCOLS_HEADER))
     if request.offers_marker:
-        headers.append((SUBPROTOCOL_HEADER.encode(), MARKER.encode()))
+        headers.append((SUBPROTOCOL_HEADER, MARKER))
     return headers
 
 

@@ -31,6 +31,7 @@ from emberbox.gateway.authoriser import (
     MICROVM_HEADER,
     REQUEST_ID_HEADER,
     SUBPROTOCOL_HEADER,
+    TARGET_HEADER,
     UPSTREAM_HEADER,
     Cluster,
 )
@@ -50,7 +51,11 @@ _ENVOYS: Final = "x[-_](envoy|emberbox)[-_].*"
 # Names that no guest sees; also with underscores, which frameworks such as WSGI cannot tell from hyphens.
 _NOT_FOR_GUESTS: Final = "x[-_](aws[-_]proxy|envoy|emberbox|forwarded)[-_].*|x[-_]amzn_.*|x_amzn[-_].*|forwarded"
 # What the authoriser says of a request that passes.
-_VERDICT: Final = (UPSTREAM_HEADER, INCARNATION_HEADER, CLUSTER_HEADER, SUBPROTOCOL_HEADER)
+_VERDICT: Final = (TARGET_HEADER, UPSTREAM_HEADER, INCARNATION_HEADER, CLUSTER_HEADER, SUBPROTOCOL_HEADER)
+_STREAM_REPORT: Final = (
+    f"stream %ACCESS_LOG_TYPE% %DYNAMIC_METADATA({_AUTHZ_METADATA}:{TARGET_HEADER})% %REQ({REQUEST_ID_HEADER})% "
+    "%DOWNSTREAM_WIRE_BYTES_RECEIVED% %DOWNSTREAM_WIRE_BYTES_SENT% %RESPONSE_FLAGS%"
+)
 # What the authoriser says to the guest, and of which microVM it speaks to our own data plane.
 _TOLD_GUESTS: Final = (REQUEST_ID_HEADER, SUBPROTOCOLS_HEADER, WEBSOCKET_KEY_HEADER, MICROVM_HEADER)
 _NEVER: Final = "0s"  # Envoy's way of saying that a timeout is off
@@ -70,6 +75,7 @@ class EnvoySettings:
         key_path: its key, PEM.
         authoriser_path: the Unix socket of the authoriser, at most 107 bytes.
         data_plane_path: the Unix socket of the data plane, at most 107 bytes.
+        reports_path: the FIFO that takes reports of what crosses (traffic.py has their form).
         authorise_timeout_s: how long a request may be held while its microVM resumes.
         connect_timeout_s: how long a guest's port may take to accept.
         max_connections: client connections at once; more are closed at once.
@@ -82,6 +88,7 @@ class EnvoySettings:
     key_path: Path
     authoriser_path: Path
     data_plane_path: Path
+    reports_path: Path
     authorise_timeout_s: float = 120.0
     connect_timeout_s: float = 2.0
     max_connections: int = 10_000
@@ -137,6 +144,8 @@ def envoy_args(config_path: Path, concurrency: int) -> list[str]:
         "--disable-hot-restart",  # no shared memory, so that several Envoys on a machine need no base ids
         "--log-level",
         "warning",
+        "--file-flush-min-size-kb",  # reports are written at once
+        "0",
     ]
 
 
@@ -166,6 +175,7 @@ def _listener(settings: EnvoySettings) -> Config:
             _socket_option(_IPPROTO_TCP, _TCP_KEEPINTVL, 20),
             _socket_option(_IPPROTO_TCP, _TCP_KEEPCNT, 3),
         ],
+        "access_log": [_report(settings, "closed %CONNECTION_ID%")],
         "filter_chains": [
             {
                 "transport_socket_connect_timeout": "10s",
@@ -206,6 +216,8 @@ def _connection_manager(settings: EnvoySettings) -> Config:
         **_limits(),
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "http2_protocol_options": {**_http2(), "max_concurrent_streams": 100},
+        "access_log": [_report(settings, _STREAM_REPORT)],
+        "access_log_options": {"access_log_flush_interval": "1s"},
         "local_reply_config": _local_replies(),
         "route_config": {"name": "endpoint", "virtual_hosts": [_virtual_host()]},
         "http_filters": [
@@ -216,6 +228,15 @@ def _connection_manager(settings: EnvoySettings) -> Config:
             _typed("envoy.filters.http.router", _router()),
         ],
     }
+
+
+def _report(settings: EnvoySettings, line: str) -> Config:
+    config = {
+        "@type": f"{_TYPE}.extensions.access_loggers.file.v3.FileAccessLog",
+        "path": str(settings.reports_path),
+        "log_format": {"text_format_source": {"inline_string": line + "\n"}},
+    }
+    return _typed("envoy.access_loggers.file", config)
 
 
 def _privacy() -> Config:

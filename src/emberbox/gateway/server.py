@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from emberbox.asgi import serve
 from emberbox.control.tokens import TokenKeys
 from emberbox.gateway.authoriser import Authoriser, Directory
@@ -22,11 +25,15 @@ from emberbox.gateway.certificates import Certificates, endpoint_names, ensure_c
 from emberbox.gateway.commands import Commands
 from emberbox.gateway.data_plane import MESSAGE_BYTES_MAX, create_data_plane
 from emberbox.gateway.envoy import EnvoySettings, envoy_args, validate, write_bootstrap
+from emberbox.gateway.tls_ports import TlsPorts
+from emberbox.gateway.traffic import Traffic, read_reports
 from emberbox.host.ports import keep_port
 from emberbox.host.supervisor import Helper, find_running, supervise
 from emberbox.model.errors import HostError
 
 log = logging.getLogger(__name__)
+
+_KEEP_ALIVE_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,7 @@ class GatewaySettings:
         port: the port to listen on; 0 takes a free one.
         concurrency: Envoy's worker threads.
         authorise_timeout_s: how long a request may be held while its microVM resumes.
+        own_certificate: what to present; by default one of the local authority's.
     """
 
     directory: Path
@@ -50,6 +58,7 @@ class GatewaySettings:
     port: int = 0
     concurrency: int = 1
     authorise_timeout_s: float = 120.0
+    own_certificate: Certificates | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +69,13 @@ class Gateway:
         port: where it listens.
         authority_path: the certificate (PEM) that clients must trust.
         envoy_log_path: Envoy's warnings.
+        drain: waits, for a second at most, until the requests that have just begun on a microVM have ended.
     """
 
     port: int
     authority_path: Path
     envoy_log_path: Path
+    drain: Callable[[str], Awaitable[None]]
 
 
 class GatewayDirectory(Directory, Commands, Protocol):
@@ -88,42 +99,71 @@ async def start_gateway(
     """
     settings.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.directory.chmod(0o700)  # who reaches the authoriser's socket could ask about tokens
-    certificates = ensure_certificates(settings.directory / "tls", endpoint_names(settings.region, settings.domain))
+    names = endpoint_names(settings.region, settings.domain)
+    certificates = settings.own_certificate or ensure_certificates(settings.directory / "tls", names)
     port = settings.port or keep_port(
         settings.directory / "port", settings.address, held=find_running("envoy", settings.directory) is not None
     )
-    socket_path, data_plane_path = settings.directory / "authoriser.sock", settings.directory / "data-plane.sock"
-    config_path = settings.directory / "envoy.json"
-    write_bootstrap(_envoy_settings(settings, certificates, port, socket_path, data_plane_path), config_path)
-    await validate(config_path)
-    app = Authoriser(directory, keys, region=settings.region, domain=settings.domain)
+    paths = _Paths.below(settings.directory)
+    write_bootstrap(_envoy_settings(settings, certificates, port, paths), paths.config)
+    tls_ports = TlsPorts()
+    traffic = Traffic(directory.note_bytes, tls_ports.forget)
+    app = Authoriser(
+        directory, keys, traffic, tls_ports,
+        region=settings.region, domain=settings.domain, hold_s=settings.authorise_timeout_s,
+    )  # fmt: skip
     helper = Helper(
         name="envoy",
-        arguments=envoy_args(config_path, settings.concurrency),
+        arguments=envoy_args(paths.config, settings.concurrency),
         directory=settings.directory,
-        files=(config_path, certificates.certificate_path, certificates.key_path),
-        is_ready=_accepts_tls(settings.address, port, certificates.authority_path),
+        files=(paths.config, certificates.certificate_path, certificates.key_path),
+        is_ready=_presents(settings.address, port, certificates.certificate_path),
+        on_end=traffic.forget_connections,
     )
-    # The authoriser outlives Envoy's idle connections, so that only Envoy closes them.
-    with _listen(socket_path) as listener, _listen(data_plane_path) as data_plane_listener:
-        data_plane = serve(
-            create_data_plane(directory), data_plane_listener, 3600, websocket_message_bytes=MESSAGE_BYTES_MAX
+    async with contextlib.AsyncExitStack() as running:
+        running.enter_context(read_reports(paths.reports, traffic.read_line))
+        await validate(paths.config)
+        listener = running.enter_context(_listen(paths.authoriser))
+        data_plane_listener = running.enter_context(_listen(paths.data_plane))
+        # The authoriser outlives Envoy's idle connections, so that only Envoy closes them.
+        await running.enter_async_context(serve(app, listener, _KEEP_ALIVE_S))
+        data_plane = create_data_plane(directory)
+        await running.enter_async_context(
+            serve(data_plane, data_plane_listener, _KEEP_ALIVE_S, websocket_message_bytes=MESSAGE_BYTES_MAX)
         )
-        async with serve(app, listener, keep_alive_s=3600), data_plane, supervise(helper):
-            log.info("endpoints are served at %s, port %d", settings.address, port)
-            yield Gateway(port, certificates.authority_path, helper.log_path)
+        await running.enter_async_context(supervise(helper))
+        log.info("endpoints are served at %s, port %d", settings.address, port)
+        yield Gateway(port, certificates.authority_path, helper.log_path, traffic.drain)
 
 
-def _envoy_settings(
-    settings: GatewaySettings, certificates: Certificates, port: int, socket_path: Path, data_plane_path: Path
-) -> EnvoySettings:
+@dataclass(frozen=True, slots=True)
+class _Paths:
+    """What lies in the gateway's directory beside certificates and logs."""
+
+    config: Path
+    authoriser: Path
+    data_plane: Path
+    reports: Path
+
+    @classmethod
+    def below(cls, directory: Path) -> _Paths:
+        return cls(
+            directory / "envoy.json",
+            directory / "authoriser.sock",
+            directory / "data-plane.sock",
+            directory / "reports",
+        )
+
+
+def _envoy_settings(settings: GatewaySettings, certificates: Certificates, port: int, paths: _Paths) -> EnvoySettings:
     return EnvoySettings(
         address=settings.address,
         port=port,
         certificate_path=certificates.certificate_path,
         key_path=certificates.key_path,
-        authoriser_path=socket_path,
-        data_plane_path=data_plane_path,
+        authoriser_path=paths.authoriser,
+        data_plane_path=paths.data_plane,
+        reports_path=paths.reports,
         authorise_timeout_s=settings.authorise_timeout_s,
     )
 
@@ -143,20 +183,23 @@ def _listen(socket_path: Path) -> Iterator[socket.socket]:
             socket_path.unlink(missing_ok=True)
 
 
-def _accepts_tls(address: str, port: int, authority_path: Path) -> Callable[[], Awaitable[bool]]:
-    """Make a check that our own certificate answers at the port, and not another server's."""
-    context = ssl.create_default_context(cafile=str(authority_path))
+def _presents(address: str, port: int, certificate_path: Path) -> Callable[[], Awaitable[bool]]:
+    """Make a check that our own certificate is presented at the port, and not another server's."""
+    ours = x509.load_pem_x509_certificates(certificate_path.read_bytes())[0].public_bytes(Encoding.DER)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104  # compared, not bound
 
-    async def accepts() -> bool:
+    async def presents() -> bool:
         try:
             async with asyncio.timeout(5):
-                _, writer = await asyncio.open_connection(target, port, ssl=context, server_hostname="localhost")
+                _, writer = await asyncio.open_connection(target, port, ssl=context)
         except (OSError, TimeoutError):
             return False
+        presented = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
-        return True
+        return bool(presented == ours)
 
-    return accepts
+    return presents

@@ -50,6 +50,7 @@ class Helper:
         is_ready: says whether it serves; asked again and again after a start. It may not raise.
         files: configuration that it reads when it starts.
         environment: its whole environment; by default that of this process. May hold secrets.
+        on_end: called whenever it has died, before it starts again.
         log_bytes: how large each of its two log files may grow, give or take what it writes in two seconds.
     """
 
@@ -59,6 +60,7 @@ class Helper:
     is_ready: Callable[[], Awaitable[bool]]
     files: Sequence[Path] = ()
     environment: Mapping[str, str] | None = field(default=None, repr=False)
+    on_end: Callable[[], None] = lambda: None
     log_bytes: int = 8 << 20
 
     @property
@@ -186,6 +188,7 @@ class Supervisor:
             started = time.monotonic()
             code = await self._child.wait()
             await process.kill_group(self._child)  # what it started must not outlive it
+            self._helper.on_end()
             if time.monotonic() - started > _STABLE_S:
                 delay_s = 0.0
             log.warning(

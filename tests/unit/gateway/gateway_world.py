@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ import httpx
 
 from emberbox.control.tokens import Kind, PortGrant, TokenKeys
 from emberbox.gateway.authoriser import Unreachable, Upstream
+from emberbox.gateway.limits import EndpointLimits
 from emberbox.gateway.server import Gateway, GatewaySettings, start_gateway
 from emberbox.guest.protocol import Command
 from emberbox.guest.streams import GuestCommand
@@ -34,6 +37,8 @@ class FakeDirectory:
     upstreams: dict[tuple[str, int], Upstream] = field(default_factory=dict)
     delay_s: float = 0.0
     connects: list[tuple[str, int]] = field(default_factory=list)
+    limits: dict[str, EndpointLimits] = field(default_factory=dict)
+    moved: list[str] = field(default_factory=list)
     commands: dict[str, Callable[[Command], GuestCommand]] = field(default_factory=dict)
 
     def find_by_host(self, host_label: str) -> str | None:
@@ -54,6 +59,12 @@ class FakeDirectory:
 
     async def open_command(self, microvm_id: str, command: Command) -> GuestCommand:
         return self.commands[microvm_id](command)
+
+    def find_limits(self, microvm_id: str) -> EndpointLimits:
+        return self.limits.get(microvm_id, EndpointLimits())
+
+    def note_bytes(self, microvm_id: str) -> None:
+        self.moved.append(microvm_id)
 
 
 @dataclass
@@ -204,12 +215,23 @@ class World:
         writer.close()
         return received
 
+    def envoy_pid(self) -> int:
+        pid: int = json.loads((self.gateway.envoy_log_path.parent / "envoy.pid").read_text())["pid"]
+        return pid
+
+    def gateway_accepts(self) -> bool:
+        """Say whether something listens at the gateway's port."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.gateway.port)) == 0
+
     def reset(self) -> None:
         """Forget what earlier tests did."""
         self.directory.delay_s = 0.0
         self.directory.connects.clear()
         self.directory.upstreams.clear()
         self.directory.commands.clear()
+        self.directory.limits.clear()
+        self.directory.moved.clear()
         for letter, guest in self.guests.items():
             guest.seen.clear()
             self.directory.labels[letter * 4] = f"mvm-{letter}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,13 @@ from emberbox.model.errors import HostError
 def settings(tmp_path: Path) -> EnvoySettings:
     made = ensure_certificates(tmp_path / "tls", ["localhost"])
     return EnvoySettings(
-        "127.0.0.1", 8443, made.certificate_path, made.key_path, tmp_path / "a.sock", tmp_path / "d.sock"
+        "127.0.0.1",
+        8443,
+        made.certificate_path,
+        made.key_path,
+        tmp_path / "a.sock",
+        tmp_path / "d.sock",
+        tmp_path / "r",
     )
 
 
@@ -35,7 +42,7 @@ async def test_a_bootstrap_that_envoy_refuses_is_reported_in_its_words(settings:
 
 
 def test_a_socket_path_that_the_kernel_would_refuse_is_refused(settings: EnvoySettings, tmp_path: Path) -> None:
-    long = EnvoySettings("::1", 1, settings.certificate_path, settings.key_path, tmp_path / ("x" * 108), tmp_path / "d")
+    long = replace(settings, authoriser_path=tmp_path / ("x" * 108))
     with pytest.raises(HostError, match="shorter state directory"):
         write_bootstrap(long, tmp_path / "envoy.json")
 
