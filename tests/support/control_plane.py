@@ -78,6 +78,10 @@ class EmptyS3:
         return get
 
 
+async def _no_requests(microvm_id: str) -> None:
+    """There is no gateway, and so no request to wait for."""
+
+
 class ControlPlane:
     """All services over databases in one directory.
 
@@ -136,7 +140,7 @@ class ControlPlane:
         context = RunnerContext(
             store=self.microvms, guests=guests, log_writer=self._log_writer, home=directory, timers=self.timers,
             load_snapshot=self._builder.load_snapshot, image_tags=self.images.tags_of,
-            on_ended=self.microvm_service.forget, find_egress=egress.policy,
+            on_ended=self.microvm_service.forget, find_egress=egress.policy, drain=_no_requests,
         )  # fmt: skip
         self._context = context
         self._tags = TagService(images, self.images, connectors, self.connectors)
