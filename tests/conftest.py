@@ -25,6 +25,7 @@ from support.images import (
     protocols_files,
 )
 from support.server import Server, make_home
+from support.shell import ingress
 
 # No test asserts how long something takes; neither does Hypothesis, whose own deadline is 200 ms an example.
 hypothesis.settings.register_profile("no-deadline", deadline=None)
@@ -123,6 +124,17 @@ def microvm(launch: Launch, flask_image: Image) -> Microvm:
 def probe(launch: Launch, probe_image: Image) -> Microvm:
     """A running microVM of the probe image, with every hook enabled."""
     return launch(probe_image)
+
+
+@pytest.fixture(scope="session")
+def shell_microvm(gateway: Gateway, probe_image: Image, server: Server) -> Iterator[Microvm]:
+    """A running microVM of the probe image that lets shells and requests in, shared by all tests."""
+    connectors = ingress(server.endpoints["region"], "SHELL_INGRESS", "HTTP_INGRESS")
+    microvm = Microvm.launch(gateway, probe_image, ingressNetworkConnectors=connectors)
+    microvm.wait_state("RUNNING")
+    yield microvm
+    microvm.terminate()
+    microvm.wait_ended()
 
 
 @pytest.fixture
