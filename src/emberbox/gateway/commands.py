@@ -70,7 +70,9 @@ async def open_command(connection: HTTPConnection, command: Command) -> GuestCom
         raise RefusedError(BAD_GATEWAY, str(error)) from error
 
 
-async def converse(websocket: WebSocket, command: GuestCommand, take: Take, show: Show) -> bool:
+async def converse(
+    websocket: WebSocket, command: GuestCommand, take: Take, show: Show, first: bytes = b""
+) -> bool:  # fmt: skip
     """Pass what the client sends to a command and the other way round, until one of them ends.
 
     Args:
@@ -78,13 +80,14 @@ async def converse(websocket: WebSocket, command: GuestCommand, take: Take, show
         command: it is hung up when the client has gone.
         take: gets every message of the client's.
         show: makes a binary message of `STDOUT` or `STDERR` and what was written there.
+        first: goes to the command's input before anything of the client's.
 
     Returns:
         whether the command has ended and the client is still there to be told. A client whose microVM is suspended
         or ends is told here.
     """
     reading = asyncio.create_task(_pass_output(websocket, command, show))
-    writing = asyncio.create_task(_pass_input(websocket, take))
+    writing = asyncio.create_task(_pass_input(websocket, command, take, first))
     try:
         await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
         if not reading.done():
@@ -106,8 +109,10 @@ async def _pass_output(websocket: WebSocket, command: GuestCommand, show: Show) 
         await websocket.send_bytes(show(*received))
 
 
-async def _pass_input(websocket: WebSocket, take: Take) -> None:
+async def _pass_input(websocket: WebSocket, command: GuestCommand, take: Take, first: bytes) -> None:
     """Return when the client has gone. What it sends to a command that has just ended is dropped."""
+    with contextlib.suppress(GuestError):
+        await command.write(first)
     while (message := await websocket.receive())["type"] == "websocket.receive":
         with contextlib.suppress(GuestError):
             await take(dict(message))

@@ -13,7 +13,9 @@ Over HTTP: ExecRequest in, lines of JSON out. openapi.json has the schemas, and 
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -80,9 +82,8 @@ async def _read_body(request: Request) -> bytes:
 
 async def _run(command: GuestCommand, data: bytes) -> AsyncIterator[bytes]:
     """Yield the lines; the command is hung up when nobody takes them any more."""
+    writing = asyncio.create_task(_feed(command, data))  # beside the reading: the command may want both at once
     try:
-        await command.write(data)
-        command.end_input()
         while (received := await command.read()) is not None:
             which, written = received
             name = "stderr" if which == STDERR else "stdout"
@@ -91,7 +92,14 @@ async def _run(command: GuestCommand, data: bytes) -> AsyncIterator[bytes]:
     except GuestError as error:
         yield _line({"type": "error", "message": str(error)})
     finally:
+        writing.cancel()
         command.close()
+
+
+async def _feed(command: GuestCommand, data: bytes) -> None:
+    with contextlib.suppress(GuestError):  # it has ended without reading all
+        await command.write(data)
+        command.end_input()
 
 
 def _line(content: dict[str, Any]) -> bytes:
@@ -118,8 +126,7 @@ async def serve_exec(websocket: WebSocket) -> None:
         else:
             _control(running, message.get("text") or "")
 
-    await running.write(data)
-    if await converse(websocket, running, take, lambda which, written: bytes([which]) + written):
+    if await converse(websocket, running, take, lambda which, written: bytes([which]) + written, first=data):
         await websocket.send_json({"type": "exit", "exitCode": running.exit_code})
         await close(websocket, reason="command exited")
 

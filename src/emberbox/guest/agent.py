@@ -42,6 +42,11 @@ ENTROPY_BYTES = 64
 _SCAN_LIMIT = 1 << 22
 _COMMANDS_SINCE = 2
 _ACCEPTED_MAX = 64  # the guest's agent holds 32 at a time; those that it has closed may still be answered here
+_NO_COMMAND = {
+    errno.EMFILE: "64 run already",
+    errno.EAGAIN: "it is being suspended",
+    errno.ESRCH: "its application has ended",
+}
 _HELLO_INTERVAL_S = 0.25
 
 OutputListener = Callable[[int, bytes], None]
@@ -271,7 +276,8 @@ class Agent:
         try:
             stream_id, state = await self._open(FrameType.EXEC, payload, "a command", timeout_s)
         except ConnectionRefusedError as error:
-            raise GuestError(f"the guest cannot run a command: {os.strerror(error.errno or 0)}") from error
+            reason = _NO_COMMAND.get(error.errno or 0) or os.strerror(error.errno or 0)
+            raise GuestError(f"the microVM cannot run a command: {reason}") from error
         return GuestCommand(self, stream_id, state)
 
     async def _open(

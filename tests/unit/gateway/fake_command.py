@@ -16,12 +16,14 @@ class FakeCommand:
 
     Args:
         answer: what the guest does.
+        auto_window: whether input is taken at once; otherwise `give_window` does it.
     """
 
-    def __init__(self, answer: Answer = lambda command, frame: None) -> None:
+    def __init__(self, answer: Answer = lambda command, frame: None, *, auto_window: bool = True) -> None:
         opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         opened.set_result(None)
-        self._answer = answer
+        self.answer = answer
+        self._auto_window = auto_window
         self._state = StreamState(opened)
         self.seen: list[Frame] = []
         self.closed = asyncio.Event()
@@ -29,9 +31,13 @@ class FakeCommand:
 
     def send(self, frame: Frame) -> None:
         self.seen.append(frame)
-        if frame.type is FrameType.DATA:  # taken at once
-            self._state.take(Frame(FrameType.WINDOW, 1, encode_u32(len(frame.payload))))
-        self._answer(self, frame)
+        if frame.type is FrameType.DATA and self._auto_window:
+            self.give_window(encode_u32(len(frame.payload)))
+        self.answer(self, frame)
+
+    def give_window(self, payload: bytes) -> None:
+        """Say that so much of the input has been taken."""
+        self._state.take(Frame(FrameType.WINDOW, 1, payload))
 
     async def drain(self) -> None:
         await asyncio.sleep(0)

@@ -233,6 +233,29 @@ async def test_a_command_answers_line_by_line(world: World) -> None:
     assert asked == [Command(("cat", "-"), (("A", "1"),), "/tmp", "daemon")]
 
 
+async def test_input_and_output_beyond_the_windows_do_not_wait_for_each_other(world: World) -> None:
+    """The command takes input only as far as its output is read, as `cat` does."""
+    command = FakeCommand(auto_window=False)
+    taken = 0
+
+    def work(fake: FakeCommand, frame: Frame) -> None:
+        nonlocal taken
+        if frame.type is FrameType.DATA:
+            fake.write(frame.payload)
+        elif frame.type is FrameType.WINDOW:
+            fake.give_window(frame.payload)
+            taken += int.from_bytes(frame.payload, "little")
+            if taken == 1_000_000:
+                fake.exit(0)
+
+    command.answer = work
+    run(world, command)
+    answer = await post(world, {"command": ["cat"], "input": "x" * 1_000_000})
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert sum(len(base64.b64decode(line["data"])) for line in lines[:-1]) == 1_000_000
+    assert lines[-1] == {"type": "exit", "exitCode": 0}
+
+
 async def test_a_suspend_ends_the_answer_with_an_error(world: World) -> None:
     def work(command: FakeCommand, frame: Frame) -> None:
         if frame.type is FrameType.EOF:
