@@ -70,15 +70,18 @@ static void release(struct stream *stream) {
     *stream = (struct stream){0};
 }
 
-/* As when a terminal is unplugged. Closing a terminal does it by itself; the agent's own work just ends. */
+static void hang_up(pid_t group, int signal) {
+    kill(-group, signal);
+    kill(-group, SIGCONT);
+}
+
+/* Closing a terminal hangs up by itself, as when it is unplugged; the agent's own work just ends. */
 static void drop(struct stream *stream) {
-    pid_t group = stream->exited ? 0 : stream->pid;
-    bool terminal = is_duplex(stream), files = stream->files;
+    pid_t group = stream->exited || is_duplex(stream) ? 0 : stream->pid;
+    int signal = stream->files ? SIGTERM : SIGHUP;
     release(stream);
-    if (group && !terminal) {
-        kill(-group, files ? SIGTERM : SIGHUP);
-        kill(-group, SIGCONT);
-    }
+    if (group)
+        hang_up(group, signal);
 }
 
 static void finish(struct stream *stream, int error) {
@@ -268,10 +271,18 @@ void stream_eof(uint32_t id) {
         write_pending(stream);
 }
 
+/* A program without a terminal is told with SIGHUP, and may still write while it ends. */
 void stream_close(uint32_t id) {
     struct stream *stream = find(id);
-    if (stream)
+    if (!stream)
+        return;
+    if (!stream->pid || stream->files || stream->exited || is_duplex(stream)) {
         drop(stream);
+        return;
+    }
+    stream->id = 0;
+    close_input(stream);
+    hang_up(stream->pid, SIGHUP);
 }
 
 void stream_window(uint32_t id, uint32_t more) {

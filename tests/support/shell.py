@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import ssl
@@ -100,3 +101,15 @@ def request(microvm: Microvm, method: str, path: str, **more: Any) -> httpx.Resp
     name = urlsplit(f"//{microvm.endpoint}").hostname or ""
     url = f"https://{microvm.gateway.server.endpoints['gateway']}{path}"
     return microvm.gateway.http.request(method, url, headers=headers, extensions={"sni_hostname": name}, **more)
+
+
+def run(microvm: Microvm, script: str) -> str:
+    """Run a script of sh in the microVM; return its output. It must succeed."""
+    answer = request(microvm, "POST", "/exec", json={"command": ["sh", "-c", script]})
+    assert answer.status_code == 200, answer.text
+    *lines, last = [json.loads(line) for line in answer.text.splitlines()]
+    output = {"stdout": b"", "stderr": b""}
+    for line in lines:
+        output[line["type"]] += base64.b64decode(line["data"])
+    assert last == {"type": "exit", "exitCode": 0}, (last, output["stderr"])
+    return output["stdout"].decode()

@@ -29,14 +29,6 @@ def try_cp(server: Server, *arguments: str | Path) -> subprocess.CompletedProces
     return subprocess.run(command, env=server.environment, capture_output=True, text=True, timeout=300)
 
 
-def inside(server: Server, microvm: Microvm, script: str) -> str:
-    """Return what a script prints in the microVM."""
-    command = server.command("exec", microvm.id, "--", "sh", "-c", script)
-    done = subprocess.run(command, env=server.environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def describe(root: Path) -> dict[str, tuple[int, bytes | str]]:
     """Return mode and content or link of everything in a tree."""
     found: dict[str, tuple[int, bytes | str]] = {}
@@ -66,7 +58,7 @@ def test_a_tree_goes_there_and_comes_back(server: Server, shell_microvm: Microvm
         os.chown(tree / "secret", 33, 34)
     there = f"{shell_microvm.id}:/data/copied"
     cp(server, tree, there)
-    seen = inside(server, shell_microvm, "cd /data/copied; stat -c '%n %a %u %g' secret tool sub; readlink absolute")
+    seen = shell.run(shell_microvm, "cd /data/copied; stat -c '%n %a %u %g' secret tool sub; readlink absolute")
     owner = "33 34" if os.geteuid() == 0 else f"{os.getuid()} {os.getgid()}"
     assert seen.splitlines()[0] == f"secret 600 {owner}"
     assert seen.splitlines()[-1] == "/etc/hostname"
@@ -82,7 +74,7 @@ def test_a_large_file_arrives_whole(server: Server, shell_microvm: Microvm, tmp_
     (tmp_path / "large").write_bytes(data)
     digest = hashlib.sha256(data).hexdigest()
     cp(server, tmp_path / "large", f"{shell_microvm.id}:/data/")
-    assert inside(server, shell_microvm, "sha256sum /data/large").split()[0] == digest
+    assert shell.run(shell_microvm, "sha256sum /data/large").split()[0] == digest
     cp(server, f"{shell_microvm.id}:/data/large", tmp_path / "back")
     assert hashlib.sha256((tmp_path / "back").read_bytes()).hexdigest() == digest
 
@@ -100,7 +92,7 @@ def test_copies_cannot_leave_the_container(server: Server, shell_microvm: Microv
     """Neither dots nor links lead to the guest's own root, where the agent lives."""
     (tmp_path / "f").write_text("x")
     cp(server, tmp_path / "f", f"{shell_microvm.id}:/../../../escaped")
-    assert inside(server, shell_microvm, "cat /escaped") == "x"
+    assert shell.run(shell_microvm, "cat /escaped") == "x"
     for path in ("/../../init", "/proc/1/root/../init", "/../modules"):
         done = try_cp(server, f"{shell_microvm.id}:{path}", tmp_path / "stolen")
         assert done.returncode == 1, path
@@ -126,10 +118,8 @@ def test_what_fails_is_said_in_a_line(server: Server, shell_microvm: Microvm, tm
 
 def test_a_full_disk_is_said_and_leaves_nothing(server: Server, shell_microvm: Microvm, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(bytes(2 * MIB))
-    inside(
-        server, shell_microvm, "grep -q shm /proc/mounts; head -c 100M /dev/zero > /dev/shm/fill 2>/dev/null || true"
-    )
+    shell.run(shell_microvm, "head -c 100M /dev/zero > /dev/shm/fill 2>/dev/null || true")
     done = try_cp(server, tmp_path / "f", f"{shell_microvm.id}:/dev/shm/f")
     assert done.returncode == 1
     assert "No space left on device" in done.stderr
-    assert inside(server, shell_microvm, "ls -A /dev/shm; rm /dev/shm/fill") == "fill\n"
+    assert shell.run(shell_microvm, "ls -A /dev/shm; rm /dev/shm/fill") == "fill\n"
