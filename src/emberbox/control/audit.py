@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -20,6 +21,13 @@ log = logging.getLogger(__name__)
 FLUSH_INTERVAL_S: Final = 0.2
 PENDING_MAX: Final = 20_000
 """Records that wait for a disk that takes none; beyond, the oldest are lost, and a record says how many."""
+
+STRANGERS_PER_BATCH: Final = 5
+"""Records of requests that nobody known has signed; more are only counted, or a stranger could push all others out."""
+
+LOST_EVENT: Final = "AuditRecordsLost"
+DISK_FULL: Final = "the disk took no more"
+TOO_MANY_STRANGERS: Final = "too many requests of unknown senders"
 
 PAGE_EVENTS: Final = 100
 _SCAN_CHARACTERS: Final = 4 << 20
@@ -38,7 +46,9 @@ class AuditTrail:
     def __init__(self, files: AuditFiles) -> None:
         self._files = files
         self._pending: list[Record] = []
-        self._lost = 0
+        self._lost: Counter[str] = Counter()
+        self._strangers = 0
+        self._is_failing = False
         self._writing = asyncio.Lock()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -49,10 +59,12 @@ class AuditTrail:
 
     def add(self, record: Record) -> None:
         """Take a record; it must not change any more."""
-        if len(self._pending) >= PENDING_MAX:
-            del self._pending[0]
-            self._lost += 1
-        self._pending.append(record)
+        is_stranger = (record.get("userIdentity") or {}).get("type") == "Unknown"
+        self._strangers += is_stranger
+        if is_stranger and self._strangers > STRANGERS_PER_BATCH:
+            self._lost[TOO_MANY_STRANGERS] += 1
+        else:
+            self._pending.append(record)
         self._wake.set()
 
     async def close(self) -> None:
@@ -64,25 +76,36 @@ class AuditTrail:
         await self.flush()
 
     async def flush(self) -> None:
-        """Write what is there now."""
+        """Write what is there now; what the disk does not take waits for the next time."""
         async with self._writing:
             records, self._pending = self._pending, []
-            lost, self._lost = self._lost, 0
-            if not records:
+            lost, self._lost = self._lost, Counter()
+            self._strangers = 0
+            if not records and not lost:
                 return
             try:
                 await asyncio.to_thread(self._write, records, lost)
+                self._is_failing = False
             except OSError as error:
-                log.error("audit records cannot be written yet: %s", error)
-                self._pending = records + self._pending
-                self._lost += lost
+                self._keep(records, lost, error)
 
-    def _write(self, records: list[Record], lost: int) -> None:
-        lines = [_encode(record) for record in records]
-        if lost:
-            gap = {"eventName": "AuditRecordsLost", "eventTime": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"}
-            lines.insert(0, _encode({**gap, "eventSource": "emberbox", "count": lost}))
-        self._files.append(lines)
+    def _keep(self, records: list[Record], lost: Counter[str], error: OSError) -> None:
+        if not self._is_failing:
+            log.error("audit records cannot be written yet: %s", error)
+        self._is_failing = True
+        records += self._pending
+        self._pending = records[-PENDING_MAX:]
+        self._lost += lost
+        self._lost[DISK_FULL] += len(records) - len(self._pending)
+
+    def _write(self, records: list[Record], lost: Counter[str]) -> None:
+        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+        gaps = [
+            {"eventName": LOST_EVENT, "eventTime": now, "eventSource": "emberbox", "reason": reason, "count": count}
+            for reason, count in lost.items()
+            if count
+        ]
+        self._files.append([_encode(record) for record in (*gaps, *records)])
 
     async def _run(self) -> None:
         while True:
@@ -90,7 +113,7 @@ class AuditTrail:
             self._wake.clear()
             await self.flush()
             await asyncio.sleep(FLUSH_INTERVAL_S)
-            if self._pending:
+            if self._is_failing:
                 self._wake.set()
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache, partial
 from typing import Any, Final
 
 from emberbox.control.identities import Identities
@@ -62,7 +63,7 @@ class Authoriser:
             raise _denied(credential, needed[0], "because it is the operator's business")
         if not (service == EMBERBOX and is_operator):
             _check_account(credential, needed, parameters)
-        facts = _facts(credential, source_ip, self._region, parameters)
+        facts = cache(partial(_facts, credential, source_ip, self._region, parameters))  # most policies ask for none
         for permission in needed:
             context = _Context(facts, self._resources, permission)
             decision = decide(credential.policies, permission.action, permission.resource, context)
@@ -131,7 +132,9 @@ def _facts(
 class _Context:
     """The condition keys of one permission; the tags of its resource are looked up when a policy asks for them."""
 
-    def __init__(self, facts: Mapping[str, tuple[str, ...]], resources: Resources, permission: Permission) -> None:
+    def __init__(
+        self, facts: Callable[[], Mapping[str, tuple[str, ...]]], resources: Resources, permission: Permission
+    ) -> None:
         self._facts = facts
         self._resources = resources
         self._permission = permission
@@ -141,7 +144,7 @@ class _Context:
         if key == "iam:passedtoservice":
             return ("lambda.amazonaws.com",) if self._permission.action == PASS_ROLE else None
         if not key.startswith(_TAG_KEY):
-            return self._facts.get(key)
+            return self._facts().get(key)
         if self._tags is None:
             tags = self._resources.tags_of(self._permission.resource)
             self._tags = {f"{_TAG_KEY}{name.lower()}": (value,) for name, value in tags.items()}

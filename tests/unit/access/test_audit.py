@@ -250,21 +250,39 @@ class FullDisk(AuditFiles):
 
 
 async def test_a_full_disk_keeps_records_waiting_and_says_what_was_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(audit, "PENDING_MAX", 3)
     files = FullDisk(tmp_path / "audit", 1 << 20, 3)
     trail = AuditTrail(files)
-    for number in range(2):
+    for number in range(3):
         trail.add({"eventName": f"E{number}"})
     await trail.flush()
-    for number in range(2, 5):
+    for number in range(3, 5):
         trail.add({"eventName": f"E{number}"})
+    await trail.flush()
     files.is_full = False
+    trail.add({"eventName": "E5"})
     await trail.flush()
     read = [json.loads(line) for line, _ in files.read(Place())]
-    assert [record["eventName"] for record in read] == ["AuditRecordsLost", "E2", "E3", "E4"]
-    assert read[0]["count"] == 2
+    assert [record["eventName"] for record in read] == ["AuditRecordsLost", "E2", "E3", "E4", "E5"]
+    assert (read[0]["reason"], read[0]["count"]) == ("the disk took no more", 2)
+    assert len([record for record in caplog.records if "cannot be written yet" in record.getMessage()]) == 1
+
+
+async def test_strangers_cannot_push_out_the_records_of_others(tmp_path: Path) -> None:
+    files = AuditFiles(tmp_path / "audit", 1 << 20, 3)
+    trail = AuditTrail(files)
+    for number in range(100):
+        trail.add({"eventName": f"E{number}", "userIdentity": {"type": "Unknown"}})
+    trail.add({"eventName": "known", "userIdentity": {"type": "IAMUser"}})
+    await trail.flush()
+    trail.add({"eventName": "later", "userIdentity": {"type": "Unknown"}})
+    await trail.flush()
+    read = [json.loads(line) for line, _ in files.read(Place())]
+    names = [record["eventName"] for record in read]
+    assert names == ["AuditRecordsLost", *(f"E{number}" for number in range(5)), "known", "later"]
+    assert (read[0]["reason"], read[0]["count"]) == ("too many requests of unknown senders", 95)
 
 
 async def test_closing_writes_what_is_left(tmp_path: Path) -> None:
