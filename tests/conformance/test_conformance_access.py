@@ -90,7 +90,9 @@ def account_image(account: str, name: str = "web") -> str:
     return f"arn:aws:lambda:us-east-1:{account}:microvm-image:{name}"
 
 
+@pytest.mark.rule("GetMicrovmImage", "ListMicrovmImages", "ListMicrovms")
 def test_an_account_sees_nothing_of_another(operator: Operator, admin: Any, account: str, clients: Clients) -> None:
+    """Another account's ARN is denied in AWS's words, and lists show one's own."""
     assert account in operator("accounts", "list")
     assert admin.list_microvm_images()["items"] == admin.list_microvms()["items"] == []
     theirs = account_image("000000000000")
@@ -103,7 +105,9 @@ def test_an_account_sees_nothing_of_another(operator: Operator, admin: Any, acco
     assert (status, code) == (403, "AccessDeniedException")
 
 
+@pytest.mark.rule("ListMicrovms")
 def test_a_policy_decides_from_the_next_request_on(operator: Operator, admin: Any, account: str) -> None:
+    """What nothing allows and what a statement denies is refused in AWS's words, as 403 AccessDeniedException."""
     user = operator.client(operator("keys", "create", "--user", "ann", "--account", account))
     text = (
         f"User: arn:aws:iam::{account}:user/ann is not authorized to perform: lambda:ListMicrovms on resource: * "
@@ -161,7 +165,9 @@ def test_temporary_credentials_and_presigned_requests_are_good(server: Server) -
     assert refusal(without.list_microvms)[:2] == (403, "UnrecognizedClientException")
 
 
+@pytest.mark.rule("CreateMicrovmImage")
 def test_a_quota_that_is_used_up_answers_402(operator: Operator, admin: Any, account: str, images: ImageMaker) -> None:
+    """The code is ServiceQuotaExceededException, and nothing is made."""
     operator("quotas", "set", "Images", "0", "--account", account)
     request = images.request("refused", "s3://code/any.zip") | {"buildRoleArn": f"arn:aws:iam::{account}:role/build"}
     text = "The maximum number of MicroVM images (0) has been reached for this account."
@@ -171,7 +177,9 @@ def test_a_quota_that_is_used_up_answers_402(operator: Operator, admin: Any, acc
     assert " 100 " in next(line for line in operator("quotas", "list").splitlines() if line.startswith("Images "))
 
 
+@pytest.mark.rule("CreateMicrovmImage", "ListMicrovmImageBuilds")
 def test_a_build_reads_only_what_its_role_may(operator: Operator, clients: Clients, images: ImageMaker) -> None:
+    """A build role that may not read the artifact fails the build with S3_ACCESS_DENIED."""
     role = unique("reader")
     operator("roles", "put", role, "--s3", "s3://code/allowed/", "--description", "for a test")
     assert "s3://code/allowed/" in next(line for line in operator("roles", "list").splitlines() if role in line)
