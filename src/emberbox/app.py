@@ -57,6 +57,7 @@ from emberbox.images.pipeline import Limits, Pipeline
 from emberbox.keys import ensure_credential
 from emberbox.machine.connections import Connector
 from emberbox.machine.guests import GuestHost
+from emberbox.machine.pool import WarmPool
 from emberbox.model.access import Credential
 from emberbox.model.arns import endpoint_host
 from emberbox.model.causes import Actor, caused_by
@@ -275,6 +276,7 @@ class _Server:
         connector_service = ConnectorService(
             connector_finder, connectors, tokens, quotas, pages, settings.region, home, microvms.renew_egress
         )
+        pool = WarmPool(guests, home, settings.warm_pool, builder.load_snapshot, images.is_launchable)
         timers = Timers()
         self._running.callback(timers.close)
         context = RunnerContext(
@@ -288,9 +290,12 @@ class _Server:
             microvms.forget,
             egress.policy,
             self._drain,
+            pool,
         )
         await microvms.open(context, recovery)
         self._running.push_async_callback(microvms.close)
+        pool.start()
+        self._running.push_async_callback(pool.close)
         microvms.serve_at(await self._start_gateway(_Directory(microvms, settings), keys))
         builder.resume_unfinished()
         self._running.push_async_callback(builder.close)
@@ -311,7 +316,7 @@ class _Server:
             EMBERBOX: ServerInfo(settings.region, self._accelerator, self._network_kind()).handlers()
             | ForkService(microvms, images, tokens, builder, quotas, home).handlers()
             | events.handlers()
-            | HostInfo(microvms, home).handlers()
+            | HostInfo(microvms, images, pool, home).handlers()
             | access.handlers(),
         }
         await self._start_api(handlers, access)

@@ -127,6 +127,7 @@ class Settings:
     concurrent_builds: int = _row(2, _positive, "builds that run at the same time; more wait")
     build_timeout_s: int = _row(3600, _positive, "seconds after which a container build is stopped")
     terminated_retention_s: int = _row(86400, _positive, "seconds that a terminated microVM stays in lists")
+    warm_pool: int = _row(1, _not_negative, "microVMs kept prepared for each image version launched lately; 0: none")
     event_retention_s: int = _row(604_800, _positive, "seconds that events of microVMs are kept")
     strict_roles: bool = _row(False, _truth, "a role that is not defined is refused (docs/access.md)")
     rate_limits: str = _row("aws", _one_of("aws", "off"), "request rates per account; AWS's values, or none")

@@ -37,6 +37,7 @@ from emberbox.images.managed import ManagedImages
 from emberbox.images.pipeline import Limits, Pipeline
 from emberbox.machine.connections import Connector
 from emberbox.machine.guests import GuestHost
+from emberbox.machine.pool import WarmPool
 from emberbox.model.access import Credential
 from emberbox.model.arns import image_arn, managed_connector_arn, managed_image_arn, new_microvm_id
 from emberbox.model.caller import Handler
@@ -141,6 +142,7 @@ class ControlPlane:
             store=self.microvms, guests=guests, log_writer=self._log_writer, home=directory, timers=self.timers,
             load_snapshot=self._builder.load_snapshot, image_tags=self.images.tags_of,
             on_ended=self.microvm_service.forget, find_egress=egress.policy, drain=_no_requests,
+            pool=WarmPool(guests, directory, 0, self._builder.load_snapshot, self.images.is_launchable),
         )  # fmt: skip
         self._context = context
         self._tags = TagService(images, self.images, connectors, self.connectors)

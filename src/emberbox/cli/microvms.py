@@ -145,6 +145,9 @@ def _picture(server: Server, before: dict[str, float], interval: float) -> Table
         before[row["microvmId"]] = row["cpuSeconds"]
         sizes = [format_bytes(row[name]) for name in ("memoryInBytes", "changedMemoryInBytes", "diskInBytes")]
         table.add_row(row["microvmId"], item["state"], cpu, *sizes, _image(item))
+    for row in host["pooledMicrovms"]:
+        sizes = [format_bytes(row[name]) for name in ("memoryInBytes", "changedMemoryInBytes", "diskInBytes")]
+        table.add_row("(warm pool)", "prepared", "-", *sizes, _image(row))
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -12,9 +13,11 @@ from typing import Any
 from emberbox.control.microvms import MicrovmService
 from emberbox.control.runner import MicrovmRunner
 from emberbox.host.usage import machine_memory
+from emberbox.machine.pool import WarmPool
 from emberbox.machine.usage import Usage
 from emberbox.model.caller import Caller, Handler
 from emberbox.model.errors import VmmError
+from emberbox.store.images import ImageStore
 
 
 class HostInfo:
@@ -22,11 +25,15 @@ class HostInfo:
 
     Args:
         microvms: keeps the microVMs.
+        images: asked what pooled microVMs are of.
+        pool: those that are prepared.
         home: the state directory.
     """
 
-    def __init__(self, microvms: MicrovmService, home: Path) -> None:
+    def __init__(self, microvms: MicrovmService, images: ImageStore, pool: WarmPool, home: Path) -> None:
         self._microvms = microvms
+        self._images = images
+        self._pool = pool
         self._home = home
 
     def handlers(self) -> dict[str, Handler]:
@@ -37,6 +44,7 @@ class HostInfo:
         """DescribeHost: the machine, and each of the caller's microVMs that has not ended."""
         runners = [runner for runner in self._microvms.runners() if runner.microvm.account_id == caller.account_id]
         measured = await asyncio.to_thread(lambda: [shown for runner in runners if (shown := _measure(runner))])
+        pooled = await asyncio.to_thread(self._measure_pool, caller.account_id)
         memory = machine_memory()
         return {
             "cpuCount": os.cpu_count() or 1,
@@ -45,7 +53,18 @@ class HostInfo:
             "memoryAvailableInBytes": memory.available,
             "diskFreeInBytes": shutil.disk_usage(self._home).free,
             "microvms": measured,
+            "pooledMicrovms": pooled,
         }
+
+    def _measure_pool(self, account_id: str) -> list[dict[str, Any]]:
+        shown = []
+        for (image_id, version), pooled in self._pool.pooled():
+            image = self._images.find_by_id(image_id)
+            if image is not None and image.account_id == account_id:
+                with contextlib.suppress(OSError, VmmError):  # it is just being taken or ended
+                    names = {"imageArn": image.arn, "imageVersion": version}
+                    shown.append(names | show_usage(pooled.guest.measure()))
+        return shown
 
 
 def _measure(runner: MicrovmRunner) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from emberbox.control.quotas import Quotas
 from emberbox.control.recovery import Fate, Recovery
 from emberbox.control.runner import ENDED_BY_CALLER, LOST, MicrovmRunner, RunnerContext
 from emberbox.control.tokens import PortGrant, TokenKeys
+from emberbox.machine.guests import Guest
 from emberbox.model.arns import (
     INGRESS_CONNECTORS,
     check_image_arn,
@@ -189,8 +190,11 @@ class MicrovmService:
         image, version = self._find_launchable(caller, parameters)
         request = self._check_run(caller, parameters, version)
         self.check_memory(caller, version)
+        assert self._context is not None
+        pool = self._context.pool
+        pooled = pool.take(image.id, version.version)
         microvm = Microvm(
-            id=new_microvm_id(),
+            id=new_microvm_id() if pooled is None else pooled.microvm_id,
             account_id=caller.account_id,
             endpoint_label=str(uuid.uuid4()),
             image_id=image.id,
@@ -204,11 +208,22 @@ class MicrovmService:
             terminated_at=None,
             started=Instant.now(),
         )
-        self.add([microvm], new_token(caller, "RunMicrovm", parameters, microvm.id))
+        token = new_token(caller, "RunMicrovm", parameters, microvm.id)
+        try:
+            self.add([microvm], token, None if pooled is None else pooled.guest)
+        except BaseException:
+            if pooled is not None:
+                await pool.end(pooled)
+            raise
         return self.show(microvm)
 
-    def add(self, microvms: list[Microvm], token: ClientToken | None) -> None:
+    def add(self, microvms: list[Microvm], token: ClientToken | None, prepared: Guest | None = None) -> None:
         """Store new microVMs and launch them in the background.
+
+        Args:
+            microvms: the rows.
+            token: what asked for them.
+            prepared: a guest from the warm pool for the only one.
 
         Raises:
             ConflictError: the client token was used meanwhile; none was stored.
@@ -219,7 +234,7 @@ class MicrovmService:
             runner = self._make_runner(microvm)
             assert runner is not None
             runner.arm_lifetime_timer()
-            runner.in_background(runner.launch())
+            runner.in_background(runner.launch(prepared))
 
     def check_memory(self, caller: Caller, version: ImageVersion, count: int = 1) -> None:
         """Refuse microVMs that would go beyond the account's memory; suspended ones count (dossier, section 11).

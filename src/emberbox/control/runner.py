@@ -23,13 +23,14 @@ from emberbox.control.image_rules import find_hook, survives_failed_suspend
 from emberbox.control.log_writer import LogWriter
 from emberbox.control.timers import Timers
 from emberbox.guest.agent import fresh_identity
-from emberbox.guest.protocol import Command
+from emberbox.guest.protocol import Command, Identity
 from emberbox.guest.streams import GuestCommand
 from emberbox.images.lines import LineSplitter
 from emberbox.images.pipeline import log_stream
 from emberbox.machine import checkpoint
 from emberbox.machine.guests import Guest, GuestHost
 from emberbox.machine.hooks import HookFailedError, call_hook
+from emberbox.machine.pool import WarmPool
 from emberbox.machine.snapshot import (
     ImageSnapshot,
     SuspendedState,
@@ -76,6 +77,7 @@ class RunnerContext:
         on_ended: called with the microVM's id when it is TERMINATED.
         find_egress: returns what egress connectors allow, by account and ARNs.
         drain: waits, for a second at most, until the requests that have just begun on a microVM have ended.
+        pool: microVMs that are prepared.
     """
 
     store: MicrovmStore
@@ -88,6 +90,7 @@ class RunnerContext:
     on_ended: Callable[[str], None]
     find_egress: Callable[[str, Sequence[str]], EgressPolicy | None]
     drain: Callable[[str], Awaitable[None]]
+    pool: WarmPool
 
 
 @dataclass
@@ -148,12 +151,16 @@ class MicrovmRunner:
 
     # --- launch
 
-    async def launch(self) -> None:
-        """Start it from its image's snapshot and call /run; what fails ends it with a reason."""
+    async def launch(self, prepared: Guest | None = None) -> None:
+        """Start it from its image's snapshot and call /run; what fails ends it with a reason.
+
+        Args:
+            prepared: a guest from the warm pool in this microVM's directory; where it fails, another is started.
+        """
         async with self._lock:
             started = time.monotonic()
             try:
-                await self._start_guest(await self._launch_guest())
+                await self._start_guest(await self._begin(prepared) or await self._launch_guest())
                 await self._call_run_hook()
             except (EmberboxError, OSError) as error:
                 await self._end(str(error) or type(error).__name__)
@@ -163,11 +170,26 @@ class MicrovmRunner:
             self._idle.start()
             log.info("%s runs after %.0f ms", self.id, (time.monotonic() - started) * 1000)
 
+    async def _begin(self, prepared: Guest | None) -> Guest | None:
+        if prepared is None:
+            return None
+        try:
+            await prepared.begin(self._new_identity(), self._take_output, self._egress())
+        except (GuestError, VmmError) as error:
+            log.warning("%s is started anew, its prepared VMM failed: %s", self.id, error)
+            await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
+            return None
+        return prepared
+
+    def _new_identity(self) -> Identity:
+        return fresh_identity(self.id, uuid.uuid4().hex)
+
     async def _launch_guest(self) -> Guest:
         snapshot = self._snapshot()
         self.directory.mkdir(parents=True, exist_ok=True)  # a fork's holds its base already
-        identity = fresh_identity(self.id, uuid.uuid4().hex)
-        return await self.context.guests.launch(snapshot, self.directory, identity, self._take_output, self._egress())
+        return await self.context.guests.launch(
+            snapshot, self.directory, self._new_identity(), self._take_output, self._egress()
+        )
 
     def _egress(self) -> EgressPolicy | None:
         return self.context.find_egress(self.microvm.account_id, self.microvm.request["egressNetworkConnectors"])

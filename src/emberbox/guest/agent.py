@@ -196,6 +196,14 @@ class Agent:
         self._streams.clear()
         self._accepted.clear()
 
+    def listen(self, on_output: OutputListener) -> None:
+        """Pass on to another listener what the application writes from now on."""
+        self._on_output = on_output
+
+    def is_connected(self) -> bool:
+        """Say whether the connection has not ended."""
+        return self._failure is None
+
     def send(self, frame: Frame) -> None:
         """Queue a frame; `drain` waits until there is room again."""
         if self._failure is None:

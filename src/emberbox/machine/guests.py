@@ -61,13 +61,14 @@ class Guest:
 
     def __init__(
         self, directory: Path, shape: MachineShape, vm: Vm, agent: Agent, connection: Connection,
-        resources: contextlib.AsyncExitStack,
+        uid: int | None, resources: contextlib.AsyncExitStack,
     ) -> None:  # fmt: skip
         self.directory = directory
         self.shape = shape
         self.agent = agent
         self._vm = vm
         self._connection = connection
+        self._uid = uid
         self._resources = resources
 
     @property
@@ -98,6 +99,46 @@ class Guest:
     async def wait_exited(self) -> str:
         """Wait until the VMM's process has ended; return in words how."""
         return await self._vm.wait_exited()
+
+    async def pause(self) -> None:
+        """Stop it as it is; it costs memory and no processor time.
+
+        Raises:
+            VmmError: the VMM has ended.
+        """
+        await self._vm.pause()
+
+    def is_alive(self) -> bool:
+        """Say whether its agent can be spoken to; a VMM that has ended takes it along."""
+        return self.agent.is_connected()
+
+    async def wake(self, identity: Identity) -> None:
+        """Give it its identity and let the application run; from now on the next server can take it over.
+
+        Raises:
+            GuestError: the agent did not answer.
+        """
+        note_vmm(self.directory, self.pid, self._uid, self._connection.slot_number)
+        forget_suspended(self.directory)
+        await self.agent.thaw(identity)
+
+    async def begin(self, identity: Identity, on_output: OutputListener, egress: EgressPolicy | None) -> None:
+        """Start a prepared guest as a new microVM.
+
+        Args:
+            identity: who it is.
+            on_output: gets what the application writes.
+            egress: what it may reach; None for public addresses.
+
+        Raises:
+            VmmError, GuestError, HostError: it could not be started; it has been ended.
+        """
+        async with _ended_on_error(self):
+            if egress is not None:
+                await self.restrict(egress)
+            self.agent.listen(on_output)
+            await self._vm.unpause()
+            await self.wake(identity)
 
     async def take_snapshot(self) -> None:
         """Freeze the application, stop the guest and write its devices; it is not started again.
@@ -221,7 +262,7 @@ class GuestHost:
             plan = BootPlan(shape, files, cage, network, kernel.image, kernel.initramfs, memory_path, console)
             return self._driver.boot(plan)
 
-        guest = await self._start(directory, shape, start, on_output, BOOT_TIMEOUT_S, egress, thaw=None)
+        guest = await self._start(directory, shape, start, on_output, BOOT_TIMEOUT_S, egress)
         async with _ended_on_error(guest):
             await guest.agent.start(application)
         return guest
@@ -242,9 +283,29 @@ class GuestHost:
         Raises:
             VmmError, GuestError, HostError: it could not be started; nothing is left running.
         """
-        await asyncio.to_thread(disk.copy_sparse, snapshot.disk, directory / "disk")
-        (directory / "disk").chmod(0o600)
-        return await self._restore(snapshot, directory, snapshot.devices, (), identity, on_output, egress)
+        await asyncio.to_thread(_copy_disk, snapshot, directory)
+        guest = await self._restore(snapshot, directory, snapshot.devices, (), on_output, egress)
+        async with _ended_on_error(guest):
+            await guest.wake(identity)
+        return guest
+
+    async def prepare(self, snapshot: ImageSnapshot, directory: Path) -> Guest:
+        """Start a new microVM up to where only its identity is missing, and pause it; `Guest.begin` starts it.
+
+        Its application is frozen, as it is in the snapshot.
+
+        Args:
+            snapshot: the image version's.
+            directory: an empty one, for the microVM's own files.
+
+        Raises:
+            VmmError, GuestError, HostError: it could not be started; nothing is left running.
+        """
+        await asyncio.to_thread(_copy_disk, snapshot, directory)
+        guest = await self._restore(snapshot, directory, snapshot.devices, (), _drop_output, None)
+        async with _ended_on_error(guest):
+            await guest.pause()
+        return guest
 
     async def resume(
         self, snapshot: ImageSnapshot, state: SuspendedState, on_output: OutputListener,
@@ -255,8 +316,10 @@ class GuestHost:
         Raises:
             VmmError, GuestError, HostError: it could not be started; its saved state is untouched.
         """
-        identity = fresh_identity()
-        return await self._restore(snapshot, state.directory, state.devices, state.layers, identity, on_output, egress)
+        guest = await self._restore(snapshot, state.directory, state.devices, state.layers, on_output, egress)
+        async with _ended_on_error(guest):
+            await guest.wake(fresh_identity())
+        return guest
 
     async def adopt(
         self, snapshot: ImageSnapshot, directory: Path, survivor: Survivor, on_output: OutputListener
@@ -286,13 +349,14 @@ class GuestHost:
             agent = await Agent.connect(vm.agent_socket, on_output, ADOPT_TIMEOUT_S)
             acquired.push_async_callback(agent.close)
             await agent.thaw(fresh_identity())
-            return Guest(directory, snapshot.shape, vm, agent, connection, acquired.pop_all())
+            return Guest(directory, snapshot.shape, vm, agent, connection, survivor.uid, acquired.pop_all())
         raise AssertionError("an exit stack swallows nothing")
 
     async def _restore(
         self, snapshot: ImageSnapshot, directory: Path, devices: Path, layers: tuple[MemoryLayer, ...],
-        identity: Identity, on_output: OutputListener, egress: EgressPolicy | None,
+        on_output: OutputListener, egress: EgressPolicy | None,
     ) -> Guest:  # fmt: skip
+        """Start a guest from saved state; it runs, its application does not yet."""
         files = VmFiles(directory, snapshot.root, directory / "disk", directory / "devices")
 
         async def start(cage: Cage, network: Tap | UserNetwork) -> Vm:
@@ -302,11 +366,11 @@ class GuestHost:
             await vm.unpause()
             return vm
 
-        return await self._start(directory, snapshot.shape, start, on_output, WAKE_TIMEOUT_S, egress, thaw=identity)
+        return await self._start(directory, snapshot.shape, start, on_output, WAKE_TIMEOUT_S, egress)
 
     async def _start(
         self, directory: Path, shape: MachineShape, start: StartVm, on_output: OutputListener,
-        timeout_s: float, egress: EgressPolicy | None, *, thaw: Identity | None,
+        timeout_s: float, egress: EgressPolicy | None,
     ) -> Guest:  # fmt: skip
         """Acquire everything a guest needs; what fails lets go of all that came before."""
         async with contextlib.AsyncExitStack() as acquired:
@@ -323,11 +387,7 @@ class GuestHost:
             except GuestError as error:
                 raise GuestError(f"{error}{_console_tail(directory)}") from error
             acquired.push_async_callback(agent.close)
-            if thaw is not None:
-                note_vmm(directory, vm.pid, uid, connection.slot_number)
-                forget_suspended(directory)
-                await agent.thaw(thaw)
-            return Guest(directory, shape, vm, agent, connection, acquired.pop_all())
+            return Guest(directory, shape, vm, agent, connection, uid, acquired.pop_all())
         raise AssertionError("an exit stack swallows nothing")
 
     def _take_user(self, acquired: contextlib.AsyncExitStack) -> int | None:
@@ -345,6 +405,15 @@ async def _ended_on_error(guest: Guest) -> AsyncIterator[None]:
     except BaseException:
         await guest.end()
         raise
+
+
+def _copy_disk(snapshot: ImageSnapshot, directory: Path) -> None:
+    disk.copy_sparse(snapshot.disk, directory / "disk")
+    (directory / "disk").chmod(0o600)
+
+
+def _drop_output(_which: int, _data: bytes) -> None:
+    """A prepared microVM's application is frozen and says nothing."""
 
 
 def _console_tail(directory: Path) -> str:

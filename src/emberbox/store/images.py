@@ -13,6 +13,7 @@ from emberbox.model.records import Build, Image, ImageVersion
 from emberbox.model.states import (
     BUILD_TRANSITIONS,
     IMAGE_TRANSITIONS,
+    LAUNCHABLE_IMAGE_STATES,
     VERSION_TRANSITIONS,
     BuildState,
     ImageState,
@@ -166,6 +167,13 @@ class ImageStore:
         with self._database.transaction() as connection:
             row = connection.execute(query).first()
         return None if row is None else _version(row)
+
+    def is_launchable(self, image_id: str, version: str) -> bool:
+        """Say whether a version may be launched now."""
+        image, found = self.find_by_id(image_id), self.find_version(image_id, version)
+        if image is None or found is None or image.state not in LAUNCHABLE_IMAGE_STATES:
+            return False
+        return found.state is VersionState.SUCCESSFUL and found.status is VersionStatus.ACTIVE
 
     def list_versions(self, image_id: str) -> list[ImageVersion]:
         """Return all versions, newest first."""

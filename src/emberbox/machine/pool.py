@@ -1,0 +1,175 @@
+"""The warm pool: microVMs that are started but for their identity, and paused, so that a launch need not wait for them.
+
+A pooled microVM has an id, a directory, a user, a network and a VMM of its own, but no row: it is nobody's yet. It
+uses memory and no processor time. For each image version that was launched lately some are kept; they are made one at
+a time when no launch has come for a moment, and given up when memory is short. After the server was killed they are
+processes that nobody knows, and the next server ends them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from emberbox.host.usage import machine_memory
+from emberbox.machine.guests import Guest, GuestHost
+from emberbox.machine.snapshot import ImageSnapshot
+from emberbox.model.arns import new_microvm_id
+from emberbox.model.errors import EmberboxError
+
+log = logging.getLogger(__name__)
+
+WARM_FOR_S = 600.0
+"""How long after its last launch a version is kept warm."""
+
+QUIET_S = 1.0
+"""How long no launch has come before one is prepared: launches that callers wait for go first."""
+
+MEMORY_RESERVE = 8
+"""One part in so many of the machine's memory stays available; the pool makes room before that."""
+
+_INTERVAL_S = 0.25
+
+Key = tuple[str, str]
+"""Image id and version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """A prepared microVM: the id that it will have, and its guest, paused."""
+
+    microvm_id: str
+    guest: Guest
+
+
+class WarmPool:
+    """Keeps prepared microVMs.
+
+    Args:
+        guests: starts guests.
+        home: the state directory; microVMs live under `microvms`.
+        size: how many to keep for each version; 0 keeps none.
+        load_snapshot: returns the snapshot of an image version, by image id and version.
+        is_launchable: says whether an image version may be launched, by image id and version.
+    """
+
+    def __init__(
+        self,
+        guests: GuestHost,
+        home: Path,
+        size: int,
+        load_snapshot: Callable[[str, str], ImageSnapshot],
+        is_launchable: Callable[[str, str], bool],
+    ) -> None:
+        self._guests = guests
+        self._home = home
+        self._size = size
+        self._load_snapshot = load_snapshot
+        self._is_launchable = is_launchable
+        self._warm_until: dict[Key, float] = {}
+        self._quiet_from = 0.0
+        self._ready: dict[Key, list[Pooled]] = {}
+        self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to keep what is launched from now on."""
+        if self._size:
+            self._task = asyncio.create_task(self._keep())
+
+    def take(self, image_id: str, version: str) -> Pooled | None:
+        """Return a prepared microVM, which is the caller's from then on, and keep the version warm.
+
+        Returns:
+            None when there is none: a launch that does not come from the pool.
+        """
+        if self._task is None:
+            return None
+        key, now = (image_id, version), _now()
+        self._warm_until[key], self._quiet_from = now + WARM_FOR_S, now + QUIET_S
+        self._wanted.set()
+        ready = self._ready.get(key, [])
+        while ready:
+            pooled = ready.pop()
+            if pooled.guest.is_alive():
+                return pooled
+            asyncio.create_task(self.end(pooled))  # noqa: RUF006 - it ends a process that has ended
+        return None
+
+    def pooled(self) -> list[tuple[Key, Pooled]]:
+        """Return all that is ready, with what it is of."""
+        return [(key, pooled) for key, ready in self._ready.items() for pooled in ready]
+
+    async def close(self) -> None:
+        """End everything that is ready."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        for key in list(self._ready):
+            await self._give_up(key)
+
+    async def _keep(self) -> None:
+        while True:
+            if not self._warm_until:
+                self._wanted.clear()
+                await self._wanted.wait()
+            await asyncio.sleep(_INTERVAL_S)
+            for key in [key for key in self._warm_until if not self._is_warm(key)]:
+                del self._warm_until[key]
+                await self._give_up(key)
+            if not has_room():
+                for key in list(self._ready):
+                    await self._give_up(key)
+            elif _now() >= self._quiet_from:
+                await self._prepare_one()
+
+    def _is_warm(self, key: Key) -> bool:
+        return _now() < self._warm_until[key] and self._is_launchable(*key)
+
+    async def _prepare_one(self) -> None:
+        """Prepare a microVM of the first version that lacks one; what fails is not tried again before a launch."""
+        for key in self._warm_until:
+            if len(self._ready.get(key, ())) < self._size:
+                break
+        else:
+            return
+        microvm_id = new_microvm_id()
+        directory = self._home / "microvms" / microvm_id
+        directory.mkdir()
+        try:
+            guest = await self._guests.prepare(self._load_snapshot(*key), directory)
+        except (EmberboxError, OSError) as error:
+            log.warning("no microVM of image version %s %s could be prepared: %s", *key, error)
+            shutil.rmtree(directory, ignore_errors=True)
+            self._warm_until.pop(key, None)
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        else:
+            self._ready.setdefault(key, []).append(Pooled(microvm_id, guest))
+
+    async def _give_up(self, key: Key) -> None:
+        for pooled in self._ready.pop(key, []):
+            await self.end(pooled)
+
+    async def end(self, pooled: Pooled) -> None:
+        """End one that was taken and is not used, and remove its files."""
+        await pooled.guest.end()
+        await asyncio.to_thread(shutil.rmtree, pooled.guest.directory, ignore_errors=True)
+
+
+def has_room() -> bool:
+    """Say whether there is memory for something that nobody waits for."""
+    memory = machine_memory()
+    return memory.available > memory.total // MEMORY_RESERVE
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
