@@ -289,6 +289,7 @@ class _Server:
             images.tags_of,
             microvms.forget,
             egress.policy,
+            access.roles.credentials,
             self._drain,
             pool,
         )

@@ -141,7 +141,8 @@ class ControlPlane:
         context = RunnerContext(
             store=self.microvms, guests=guests, log_writer=self._log_writer, home=directory, timers=self.timers,
             load_snapshot=self._builder.load_snapshot, image_tags=self.images.tags_of,
-            on_ended=self.microvm_service.forget, find_egress=egress.policy, drain=_no_requests,
+            on_ended=self.microvm_service.forget, find_egress=egress.policy,
+            issue_credentials=self.access.roles.credentials, drain=_no_requests,
             pool=WarmPool(guests, directory, 0, self._builder.load_snapshot, self.images.is_launchable),
         )  # fmt: skip
         self._context = context

@@ -11,13 +11,14 @@ from typing import cast
 import h11
 import pytest
 
-from emberbox.guest.metadata import MetadataService, RoleCredentials
+from emberbox.guest.metadata import MetadataService
 from emberbox.guest.streams import GuestStream
+from emberbox.model.access import TemporaryCredentials
 from emberbox.model.errors import GuestError
 
 ROLES = "/latest/meta-data/iam/security-credentials/"
 ISSUED = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
-CREDENTIALS = RoleCredentials("ASIAX", "secret", "token", ISSUED, ISSUED + timedelta(minutes=55))
+CREDENTIALS = TemporaryCredentials("ASIAX", "secret", "token", ISSUED, ISSUED + timedelta(minutes=55))
 TTL = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
 
 
@@ -76,7 +77,7 @@ async def guest() -> AsyncIterator[Guest]:
         yield one
 
 
-async def serve(credentials: RoleCredentials | None) -> AsyncIterator[Guest]:
+async def serve(credentials: TemporaryCredentials | None) -> AsyncIterator[Guest]:
     guest = Guest()
     task = asyncio.create_task(MetadataService(lambda: credentials).serve(cast("GuestStream", guest)))
     yield guest

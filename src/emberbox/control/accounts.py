@@ -7,8 +7,16 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from emberbox.control.identities import Identities, TemporaryCredentials
-from emberbox.model.access import ADMIN_USER, AccessKey, Account, AttachedPolicy, KeyStatus, PrincipalKind
+from emberbox.control.identities import Identities
+from emberbox.model.access import (
+    ADMIN_USER,
+    AccessKey,
+    Account,
+    AttachedPolicy,
+    KeyStatus,
+    PrincipalKind,
+    TemporaryCredentials,
+)
 from emberbox.model.caller import Caller, Handler
 from emberbox.model.errors import ConflictError, NotFoundError, ValidationError
 from emberbox.model.policies import FULL_ACCESS_DOCUMENT

@@ -12,7 +12,9 @@ from typing import Final
 from emberbox.control.egress import EgressRules
 from emberbox.control.image_rules import build_log_group, find_hook, size_of
 from emberbox.control.log_writer import LogWriter
+from emberbox.control.role_sessions import RoleSession
 from emberbox.control.roles import Roles
+from emberbox.guest.metadata import MetadataService
 from emberbox.images.pipeline import BuildPlan, Pipeline
 from emberbox.machine.snapshot import ImageSnapshot, load_image_snapshot
 from emberbox.model.errors import BuildError, HostError
@@ -147,4 +149,9 @@ class Builder:
             destination=self.snapshot_directory(image.id, version.version),
             scratch=self._home / "builds" / build.id,
             egress=egress,
+            metadata=self._metadata(image, version),
         )
+
+    def _metadata(self, image: Image, version: ImageVersion) -> MetadataService:
+        role = version.request["buildRoleArn"]
+        return RoleSession(self._roles.credentials, image.account_id, role, f"build-{image.name}").metadata()

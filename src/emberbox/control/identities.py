@@ -7,7 +7,6 @@ credentials have no row: their session token is their record, sealed.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,6 +19,7 @@ from emberbox.model.access import (
     KeyStatus,
     PrincipalKind,
     Role,
+    TemporaryCredentials,
     new_key_id,
     new_secret,
 )
@@ -28,16 +28,6 @@ from emberbox.model.policies import FULL_ACCESS, Policy, parse_policy
 from emberbox.store.access import AccessStore
 
 _Owner = tuple[str, PrincipalKind, str]
-
-
-@dataclass(frozen=True, slots=True)
-class TemporaryCredentials:
-    """What a session signs with."""
-
-    access_key_id: str
-    secret_access_key: str
-    session_token: str
-    expires_at: datetime
 
 
 class Identities:
@@ -129,10 +119,11 @@ class Identities:
             duration_s: seconds that they live.
             by: the access key that asked; they end with it.
         """
-        expires = datetime.now(UTC) + timedelta(seconds=duration_s)
+        issued = datetime.now(UTC)
+        expires = issued + timedelta(seconds=duration_s)
         key_id, secret = new_key_id("ASIA"), new_secret()
         content = [key_id, secret, account_id, kind, name, session_name, expires.timestamp(), by]
-        return TemporaryCredentials(key_id, secret, self._vault.seal(content), expires)
+        return TemporaryCredentials(key_id, secret, self._vault.seal(content), issued, expires)
 
     def _open_session(self, access_key_id: str, token: str) -> Credential | None:
         content: list[Any] | None = self._vault.try_open(token)

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from emberbox.control.identities import Identities, TemporaryCredentials
+from emberbox.control.identities import Identities
 from emberbox.control.vault import Vault
-from emberbox.model.access import AttachedPolicy, PrincipalKind, Role, iam_arn
+from emberbox.model.access import AttachedPolicy, PrincipalKind, Role, TemporaryCredentials, iam_arn
 from emberbox.model.caller import Caller, Handler
 from emberbox.model.errors import NotFoundError, ValidationError
 from emberbox.model.policies import parse_policy
@@ -83,7 +83,7 @@ class Roles:
             return made
         own = self._vault.open(role.credentials)
         return TemporaryCredentials(
-            own["accessKeyId"], own["secretAccessKey"], own.get("sessionToken", ""), made.expires_at
+            own["accessKeyId"], own["secretAccessKey"], own.get("sessionToken", ""), made.issued_at, made.expires_at
         )
 
     def _find(self, account_id: str, arn: str) -> Role | None:

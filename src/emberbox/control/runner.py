@@ -21,8 +21,10 @@ from typing import Any
 from emberbox.control.idle import IdleTimer
 from emberbox.control.image_rules import find_hook, survives_failed_suspend
 from emberbox.control.log_writer import LogWriter
+from emberbox.control.role_sessions import IssueCredentials, RoleSession
 from emberbox.control.timers import Timers
 from emberbox.guest.agent import fresh_identity
+from emberbox.guest.metadata import MetadataService
 from emberbox.guest.protocol import Command, Identity
 from emberbox.guest.streams import GuestCommand
 from emberbox.images.lines import LineSplitter
@@ -76,6 +78,7 @@ class RunnerContext:
         image_tags: returns the tags that an image has now, by its id.
         on_ended: called with the microVM's id when it is TERMINATED.
         find_egress: returns what egress connectors allow, by account and ARNs.
+        issue_credentials: makes the credentials of an execution role.
         drain: waits, for a second at most, until the requests that have just begun on a microVM have ended.
         pool: microVMs that are prepared.
     """
@@ -89,6 +92,7 @@ class RunnerContext:
     image_tags: Callable[[str], Mapping[str, str]]
     on_ended: Callable[[str], None]
     find_egress: Callable[[str, Sequence[str]], EgressPolicy | None]
+    issue_credentials: IssueCredentials
     drain: Callable[[str], Awaitable[None]]
     pool: WarmPool
 
@@ -117,6 +121,7 @@ class MicrovmRunner:
     _saved_runs: tuple[tuple[int, int], ...] = ()
     _splitters: list[LineSplitter] = field(default_factory=list)
     _idle: IdleTimer = field(init=False)
+    _metadata: MetadataService = field(init=False)
     _waking: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
@@ -125,6 +130,8 @@ class MicrovmRunner:
         stream = self.log_stream_name or log_stream(self.version.version, self.id)
         self._splitters = [LineSplitter(lambda line: self._write_line(stream, line)) for _ in range(2)]
         policy = self.microvm.request.get("idlePolicy")
+        role = self.microvm.request.get("executionRoleArn")
+        self._metadata = RoleSession(self.context.issue_credentials, self.microvm.account_id, role, self.id).metadata()
         self._idle = IdleTimer(self.context.timers, self.id, policy, lambda: self.in_background(self._end_idleness()))
 
     @property
@@ -216,6 +223,7 @@ class MicrovmRunner:
 
     async def _start_guest(self, guest: Guest) -> None:
         self._guest = guest
+        guest.agent.serve(self._metadata.serve)
         self._incarnation += 1
         self.in_background(self._watch(guest))
 

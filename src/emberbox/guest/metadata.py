@@ -16,7 +16,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
@@ -24,6 +24,7 @@ from typing import Final
 import h11
 
 from emberbox.guest.streams import GuestStream
+from emberbox.model.access import TemporaryCredentials
 from emberbox.model.errors import GuestError
 
 REQUEST_TIMEOUT_S: Final = 10.0
@@ -36,17 +37,6 @@ _ROLE: Final = "execution_role"
 _HEAD_MAX: Final = 16 * 1024
 _TTL: Final = b"x-aws-ec2-metadata-token-ttl-seconds"
 _TOKEN: Final = b"x-aws-ec2-metadata-token"
-
-
-@dataclass(frozen=True, slots=True)
-class RoleCredentials:
-    """What a microVM's role signs with; `issued_at` and `expires_at` are aware of their time zone."""
-
-    access_key_id: str
-    secret_access_key: str = field(repr=False)
-    session_token: str = field(repr=False)
-    issued_at: datetime
-    expires_at: datetime
 
 
 class _Refusal(Exception):  # noqa: N818 - an answer, not an error of ours
@@ -70,7 +60,7 @@ class MetadataService:
         credentials: returns the role's credentials, or None where the microVM has none.
     """
 
-    def __init__(self, credentials: Callable[[], RoleCredentials | None]) -> None:
+    def __init__(self, credentials: Callable[[], TemporaryCredentials | None]) -> None:
         self._credentials = credentials
         self._tokens: dict[str, float] = {}
 

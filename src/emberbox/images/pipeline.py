@@ -10,11 +10,12 @@ import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from emberbox.guest.agent import fresh_identity
+from emberbox.guest.metadata import MetadataService
 from emberbox.guest.protocol import Application
 from emberbox.host import disk
 from emberbox.host.kernel import Kernel
@@ -66,6 +67,7 @@ class BuildPlan:
         destination: where the snapshot is published; must not exist.
         scratch: a directory of this build's own; removed at the end.
         egress: what RUN steps and the build's microVMs may reach; None for public addresses.
+        metadata: answers the metadata address of the build's microVMs, with the build role's credentials.
     """
 
     build_id: str
@@ -83,6 +85,7 @@ class BuildPlan:
     destination: Path
     scratch: Path
     egress: EgressPolicy | None = None
+    metadata: MetadataService = field(default_factory=lambda: MetadataService(lambda: None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +189,7 @@ class Pipeline:
             guest = await self._guests.boot(
                 plan.scratch, plan.scratch / "root.erofs", shape, kernel, application, on_output, plan.egress
             )
+            guest.agent.serve(plan.metadata.serve)
             try:
                 say(f"The application was started after {time.monotonic() - started:.1f} s")
                 await self._wait_ready(guest, plan.ready, config.ports, say)
@@ -215,6 +219,7 @@ class Pipeline:
         async with self._output(plan, write_log) as on_output:
             identity = fresh_identity("trial", uuid.uuid4().hex)
             guest = await self._guests.launch(snapshot, trial, identity, on_output, plan.egress)
+            guest.agent.serve(plan.metadata.serve)
             try:
                 await while_it_runs(guest, call_build_hook(guest.agent, plan.validate))
             finally:

@@ -134,3 +134,14 @@ def new_key_id(prefix: str) -> str:
 def new_secret() -> str:
     """Return a new secret access key."""
     return "".join(secrets.choice(_SECRET_CHARACTERS) for _ in range(40))
+
+
+@dataclass(frozen=True, slots=True)
+class TemporaryCredentials:
+    """What a session signs with; the moments are aware of their time zone."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(repr=False)
+    issued_at: datetime
+    expires_at: datetime
