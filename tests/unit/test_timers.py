@@ -19,7 +19,7 @@ async def until(fired: list[str], count: int) -> None:
 
 async def test_deadlines_come_in_their_order_and_once() -> None:
     timers, fired = Timers(), list[str]()
-    for name, delay_s in (("c", 0.03), ("a", 0.01), ("b", 0.02), ("at once", -5.0)):
+    for name, delay_s in (("c", 0.9), ("a", 0.3), ("b", 0.6), ("at once", -5.0)):
         timers.set(name, delay_s, lambda name=name: fired.append(name))
     assert fired == []
     await until(fired, 4)
@@ -29,10 +29,10 @@ async def test_deadlines_come_in_their_order_and_once() -> None:
 
 async def test_a_deadline_can_be_moved_in_both_directions() -> None:
     timers, fired = Timers(), list[str]()
-    timers.set("later", 0.01, lambda: fired.append("too early"))
-    timers.set("later", 0.05, lambda: fired.append("later"))
+    timers.set("later", 0.3, lambda: fired.append("too early"))
+    timers.set("later", 0.9, lambda: fired.append("later"))
     timers.set("sooner", LONG_S, lambda: fired.append("too late"))
-    timers.set("sooner", 0.02, lambda: fired.append("sooner"))
+    timers.set("sooner", 0.5, lambda: fired.append("sooner"))
     await until(fired, 2)
     assert fired == ["sooner", "later"]
     assert len(timers) == 0
