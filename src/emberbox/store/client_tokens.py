@@ -44,6 +44,6 @@ class ClientTokenStore:
             client_tokens.c.operation == operation,
             client_tokens.c.token == token,
         )
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(query).first()
         return None if row is None else ClientToken(**row._mapping)

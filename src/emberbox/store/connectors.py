@@ -81,13 +81,13 @@ class ConnectorStore:
         query = select(connectors).where(
             connectors.c.account_id == account_id, or_(connectors.c.id == key, connectors.c.name == key)
         )
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(query).first()
         return None if row is None else _connector(row)
 
     def find_by_arn(self, arn: str) -> Connector | None:
         """Return the connector of an ARN without a version."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(select(connectors).where(connectors.c.arn == arn)).first()
         return None if row is None else _connector(row)
 
@@ -103,7 +103,7 @@ class ConnectorStore:
             same = and_(connectors.c.created_at == moment, connectors.c.id < last)
             query = query.where(or_(connectors.c.created_at < moment, same))
         query = query.order_by(connectors.c.created_at.desc(), connectors.c.id.desc()).limit(limit)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return [_connector(row) for row in connection.execute(query)]
 
     def list_unsettled(self) -> list[Connector]:
@@ -114,7 +114,7 @@ class ConnectorStore:
                 connectors.c.last_update_status == UpdateStatus.IN_PROGRESS,
             )
         )
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return [_connector(row) for row in connection.execute(query)]
 
     def find_version(self, connector_id: str, version: int) -> ConnectorVersion | None:
@@ -124,7 +124,7 @@ class ConnectorStore:
     def list_versions(self, connector_id: str) -> list[ConnectorVersion]:
         """Return all versions, newest first."""
         query = select(connector_versions).where(connector_versions.c.connector_id == connector_id)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return [_version(row) for row in connection.execute(query.order_by(connector_versions.c.version.desc()))]
 
     def settle(self, connector_id: str, problem: Problem | None, now: datetime) -> None:

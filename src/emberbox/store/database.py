@@ -24,8 +24,10 @@ class Database:
 
     def __init__(self, url: str, metadata: MetaData, *, durable: bool = True) -> None:
         self._engine: Engine = create_engine(url)
+        self._reader: Engine = create_engine(url, isolation_level="AUTOCOMMIT", pool_reset_on_return=None)
         if self._engine.dialect.name == "sqlite":
-            event.listen(self._engine, "connect", partial(_configure_sqlite, "FULL" if durable else "NORMAL"))
+            for engine in (self._engine, self._reader):
+                event.listen(engine, "connect", partial(_configure_sqlite, "FULL" if durable else "NORMAL"))
             event.listen(self._engine, "begin", _begin_immediately)
         metadata.create_all(self._engine)
         _check_columns(self._engine, metadata)
@@ -46,9 +48,23 @@ class Database:
         except DBAPIError as error:
             raise HostError(f"the database cannot be used: {error.orig}") from error
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Run queries that change nothing: each sees the rows of its own moment, and waits for no writer.
+
+        Raises:
+            HostError: the database cannot be read.
+        """
+        try:
+            with self._reader.connect() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise HostError(f"the database cannot be used: {error.orig}") from error
+
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+        self._reader.dispose()
 
 
 def _check_columns(engine: Engine, metadata: MetaData) -> None:

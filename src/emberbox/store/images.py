@@ -103,13 +103,13 @@ class ImageStore:
 
     def find(self, arn: str) -> Image | None:
         """Return the image of an ARN."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(select(images).where(images.c.arn == arn)).first()
         return None if row is None else _image(row)
 
     def find_by_id(self, image_id: str) -> Image | None:
         """Return the image of an id."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(select(images).where(images.c.id == image_id)).first()
         return None if row is None else _image(row)
 
@@ -141,7 +141,7 @@ class ImageStore:
             older = images.c.created_at < moment
             query = query.where(or_(older, and_(images.c.created_at == moment, images.c.id < last)))
         query = query.order_by(images.c.created_at.desc(), images.c.id.desc()).limit(limit)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return [_image(row) for row in connection.execute(query)]
 
     def change_state(self, image_id: str, state: ImageState, now: datetime) -> bool:
@@ -158,13 +158,13 @@ class ImageStore:
 
     def list_in_state(self, *states: ImageState) -> list[Image]:
         """Return all images in one of the states."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return [_image(row) for row in connection.execute(select(images).where(images.c.state.in_(states)))]
 
     def find_version(self, image_id: str, version: str) -> ImageVersion | None:
         """Return one version."""
         query = select(versions).where(versions.c.image_id == image_id, versions.c.version == version)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(query).first()
         return None if row is None else _version(row)
 
@@ -178,7 +178,7 @@ class ImageStore:
     def list_versions(self, image_id: str) -> list[ImageVersion]:
         """Return all versions, newest first."""
         query = select(versions).where(versions.c.image_id == image_id)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             found = [_version(row) for row in connection.execute(query)]
         return sorted(found, key=lambda version: float(version.version), reverse=True)
 
@@ -256,7 +256,7 @@ class ImageStore:
     def list_builds(self, image_id: str, version: str) -> list[Build]:
         """Return the builds of a version."""
         query = select(builds).where(builds.c.image_id == image_id, builds.c.version == version)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return [_build(row) for row in connection.execute(query.order_by(builds.c.created_at, builds.c.id))]
 
     def begin_build(self, build: Build, now: datetime) -> None:

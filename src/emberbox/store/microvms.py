@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Row, and_, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from emberbox.model.clock import Instant
@@ -17,6 +17,10 @@ from emberbox.store.database import Database
 from emberbox.store.events import insert_event
 from emberbox.store.images import Place
 from emberbox.store.schema import microvms
+
+# Made once: building a query takes longer than running it, and these two are asked for every request.
+_BY_ID: Final = select(microvms).where(microvms.c.id == bindparam("key"))
+_BY_LABEL: Final = select(microvms).where(microvms.c.endpoint_label == bindparam("key"))
 
 
 def _microvm(row: Row[Any]) -> Microvm:
@@ -47,14 +51,14 @@ class MicrovmStore:
 
     def find(self, microvm_id: str) -> Microvm | None:
         """Return one microVM."""
-        with self._database.transaction() as connection:
-            row = connection.execute(select(microvms).where(microvms.c.id == microvm_id)).first()
+        with self._database.reading() as connection:
+            row = connection.execute(_BY_ID, {"key": microvm_id}).first()
         return None if row is None else _microvm(row)
 
     def find_by_label(self, label: str) -> Microvm | None:
         """Return the microVM of an endpoint's first label."""
-        with self._database.transaction() as connection:
-            row = connection.execute(select(microvms).where(microvms.c.endpoint_label == label)).first()
+        with self._database.reading() as connection:
+            row = connection.execute(_BY_LABEL, {"key": label}).first()
         return None if row is None else _microvm(row)
 
     def list_page(
@@ -76,13 +80,13 @@ class MicrovmStore:
             older = microvms.c.started_at < moment
             query = query.where(or_(older, and_(microvms.c.started_at == moment, microvms.c.id < last)))
         query = query.order_by(microvms.c.started_at.desc(), microvms.c.id.desc()).limit(limit)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return [_microvm(row) for row in connection.execute(query)]
 
     def list_live(self) -> list[Microvm]:
         """Return all microVMs that are not TERMINATED."""
         query = select(microvms).where(microvms.c.state != MicrovmState.TERMINATED)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return [_microvm(row) for row in connection.execute(query)]
 
     def count_live(self, image_id: str, image_version: str | None = None) -> int:
@@ -91,7 +95,7 @@ class MicrovmStore:
         query = query.where(microvms.c.image_id == image_id, microvms.c.state != MicrovmState.TERMINATED)
         if image_version is not None:
             query = query.where(microvms.c.image_version == image_version)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return int(connection.execute(query).scalar_one())
 
     def change_state(
