@@ -17,12 +17,12 @@ from collections import Counter
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
-sys.path[:0] = [str(TESTS), str(TESTS / "unit")]
-
-from api.fuzz import run_fuzzer
 
 
 def main() -> None:
+    sys.path[:0] = [str(TESTS), str(TESTS / "unit")]
+    from api.fuzz import run_fuzzer
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=20_000)
     arguments = parser.parse_args()

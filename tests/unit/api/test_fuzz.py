@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .fuzz import run_fuzzer
+
 EXAMPLES = 400
 
 
