@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from emberbox.api.errors import UnknownOperationError
 from emberbox.api.http import Answer
 from emberbox.api.routing import Router
+from emberbox.model.records import LogGroup
 from emberbox.model.states import BuildState, ConnectorState, ImageState, MicrovmState, VersionState
-from emberbox.spec.models import SERVICES, load_operation, load_service
+from emberbox.spec.models import CORE, LOGS, MICROVMS, SERVICES, load_operation, load_service
 from support.aws import WIRE_CODES
 from support.control_plane import ROLE, ControlPlane
 
@@ -79,12 +80,15 @@ class Fuzzer:
         self._router = Router(SERVICES)
         self._complaints = _Complaints()
         logging.getLogger("emberbox").addHandler(self._complaints)
-        self.operations = [(service, name) for service, made in plane.handlers().items() for name in made]
+        handlers = plane.handlers()
+        self.operations = [(service, name) for service in (MICROVMS, CORE, LOGS) for name in handlers[service]]
         self.operations += [("lambda-core", "ListRuntimes"), ("logs", "TagLogGroup")]
         self.answered: dict[tuple[str, int], int] = {}
         image = plane.add_image("good", versions=3)
         microvms = [plane.add_microvm(image, state) for state in (MicrovmState.TERMINATED, MicrovmState.SUSPENDED)]
-        plane.logs.append("/aws/lambda-microvms/good", "stream", [(1, "one"), (2, "two")])
+        plane.logs.append(
+            LogGroup(plane.credential.account_id, "/aws/lambda-microvms/good"), "stream", [(1, "one"), (2, "two")]
+        )
         self._pools: dict[str, list[str]] = {
             "imageIdentifier": [image.arn, image.arn, image.arn.replace(":good", ":made"), f"{image.arn}-missing"],
             "imageVersion": ["1.0", "2.0", "3.0", "4.0", "1"],
