@@ -14,7 +14,7 @@ import time
 import uuid
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -94,19 +94,23 @@ class Client:
         self._region = endpoints["region"]
 
     def upload_example(self) -> None:
+        self.upload({path.name: path.read_bytes() for path in EXAMPLE.iterdir()})
+
+    def upload(self, files: Mapping[str, bytes]) -> None:
+        """Store the artifact that `build` makes an image of."""
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w") as writer:
-            for path in EXAMPLE.iterdir():
-                writer.write(path, path.name)
+            for name, content in files.items():
+                writer.writestr(name, content)
         self._s3.create_bucket(Bucket=self._name)
-        self._s3.put_object(Bucket=self._name, Key="flask.zip", Body=archive.getvalue())
+        self._s3.put_object(Bucket=self._name, Key="code.zip", Body=archive.getvalue())
 
     def build(self, size: int) -> str:
         answer = self.api.create_microvm_image(
             name=f"{self._name}-{size}",
             baseImageArn=f"arn:aws:lambda:{self._region}:aws:microvm-image:debian12-1",
             buildRoleArn="arn:aws:iam::000000000000:role/build",
-            codeArtifact={"uri": f"s3://{self._name}/flask.zip"},
+            codeArtifact={"uri": f"s3://{self._name}/code.zip"},
             resources=[{"minimumMemoryInMiB": size}],
         )
         arn: str = answer["imageArn"]

@@ -91,7 +91,7 @@ class EnvoySettings:
     reports_path: Path
     authorise_timeout_s: float = 120.0
     connect_timeout_s: float = 2.0
-    max_connections: int = 10_000
+    max_connections: int = 20_000
     max_heap_mib: int = 1024
 
 
@@ -167,6 +167,7 @@ def _listener(settings: EnvoySettings) -> Config:
         "address": {"socket_address": {"address": settings.address, "port_value": settings.port}},
         # With SO_REUSEPORT an Envoy left over from before would silently take a share of the connections.
         "enable_reuse_port": False,
+        "tcp_backlog_size": 4096,
         "per_connection_buffer_limit_bytes": 256 << 10,
         # A client that vanished leaves no stream behind for ever, although streams have no time limit.
         "socket_options": [
@@ -260,7 +261,7 @@ def _limits() -> Config:
         "request_timeout": _NEVER,
         "stream_idle_timeout": _NEVER,
         "delayed_close_timeout": "0.2s",
-        "common_http_protocol_options": {"idle_timeout": "600s", "max_headers_count": 100},
+        "common_http_protocol_options": {"idle_timeout": "120s", "max_headers_count": 100},
     }
 
 

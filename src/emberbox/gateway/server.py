@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -97,6 +98,7 @@ async def start_gateway(
         HostError: Envoy is missing, refuses its configuration, or does not listen within 30 s (the port is
             taken).
     """
+    _allow_many_files()
     settings.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.directory.chmod(0o700)  # who reaches the authoriser's socket could ask about tokens
     names = endpoint_names(settings.region, settings.domain)
@@ -166,6 +168,12 @@ def _envoy_settings(settings: GatewaySettings, certificates: Certificates, port:
         reports_path=paths.reports,
         authorise_timeout_s=settings.authorise_timeout_s,
     )
+
+
+def _allow_many_files() -> None:
+    """Use all of the descriptors that we may have: Envoy inherits the limit, and each connection takes one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextlib.contextmanager

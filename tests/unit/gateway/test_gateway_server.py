@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 import stat
@@ -44,6 +45,16 @@ async def test_nothing_is_left_when_the_block_ends(tmp_path: Path) -> None:
         await asyncio.open_connection("127.0.0.1", port)
     await asyncio.sleep(0)
     assert {task.get_name() for task in asyncio.all_tasks()} - before == set()
+
+
+async def test_envoy_may_hold_as_many_connections_as_this_process_may_open_files(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
+    try:
+        async with start_world(tmp_path) as world:
+            assert resource.prlimit(world.envoy_pid(), resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_a_killed_envoy_is_back_within_a_second(tmp_path: Path) -> None:
