@@ -24,7 +24,7 @@ from support.images import (
     probe_files,
     protocols_files,
 )
-from support.server import Server, make_home
+from support.server import DOMAIN, Server, make_home
 from support.shell import ingress
 
 # No test asserts how long something takes; neither does Hypothesis, whose own deadline is 200 ms an example.
@@ -36,8 +36,8 @@ Launch = Callable[..., Microvm]
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """The server that all tests share; when it stops, nothing of it may be left."""
-    server = Server(make_home())
+    """The server that all tests share, with a domain of its own; when it stops, nothing of it may be left."""
+    server = Server(make_home(), domain=DOMAIN)
     try:
         server.start()
         yield server

@@ -79,6 +79,7 @@ log = logging.getLogger(__name__)
 
 API_KEEP_ALIVE_S = 75
 _HOUSEKEEPING_S = 60.0
+_ENVOY_THREADS_MAX = 4  # one thread serves some thousand requests a second, and the authoriser is one itself
 
 _T = TypeVar("_T")
 
@@ -438,6 +439,7 @@ class _Server:
                     settings.domain,
                     settings.gateway_host,
                     settings.gateway_port,
+                    concurrency=min(os.cpu_count() or 1, _ENVOY_THREADS_MAX),
                     own_certificate=_own_certificate(settings),
                 ),
                 directory,

@@ -13,7 +13,7 @@ import pytest
 
 from support.guests import Microvm
 from support.images import BUILD_ROLE, Image, make_zip, probe_files, unique
-from support.server import Server
+from support.server import DOMAIN, Server
 
 pytestmark = [pytest.mark.conformance, pytest.mark.vm]
 
@@ -139,5 +139,5 @@ def test_the_endpoint_name_works_in_a_url(shell: Shell, probe: Microvm) -> None:
         f'curl -sS --cacert "$EMBERBOX_CA_BUNDLE" --resolve {probe.endpoint}:127.0.0.1 '
         f'-H "X-aws-proxy-auth: {probe.mint()}" https://{probe.endpoint}/'
     )
-    assert address.endswith(".lambda-microvm.us-east-1.localhost")
+    assert address.endswith(f".lambda-microvm.us-east-1.{DOMAIN}")
     assert json.loads(answer.stdout)["hostname"] == probe.id, answer.stderr

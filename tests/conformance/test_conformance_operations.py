@@ -13,7 +13,7 @@ from botocore.session import get_session
 from support.aws import Clients, refusal
 from support.guests import Microvm
 from support.images import Image, ImageMaker, probe_files
-from support.server import Server
+from support.server import DOMAIN, Server
 from support.waiting import wait_for
 
 pytestmark = [pytest.mark.conformance, pytest.mark.vm]
@@ -134,7 +134,7 @@ def test_the_whole_life_of_an_image_and_a_microvm(
     connector = "arn:aws:lambda:us-east-1:aws:network-connector:aws-network-connector"
     assert described["ingressNetworkConnectors"] == [f"{connector}:HTTP_INGRESS"]
     assert described["egressNetworkConnectors"] == [f"{connector}:INTERNET_EGRESS"]
-    assert ".lambda-microvm.us-east-1.localhost:" in described["endpoint"]
+    assert f".lambda-microvm.us-east-1.{DOMAIN}:" in described["endpoint"]
     items = client.list_microvms(imageIdentifier=probe_image.arn, imageVersion="1.0", maxResults=50)["items"]
     assert microvm.id in [item["microvmId"] for item in items]
     assert microvm.mint().count(".") == 4

@@ -21,6 +21,7 @@ from support.waiting import wait_for
 SOURCES = Path(__file__).resolve().parents[2] / "src/emberbox"
 START_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 120.0
+DOMAIN = "ember.test"
 ANY_FREE_PORT = {f"EMBERBOX_{name}_PORT": "0" for name in ("API", "GATEWAY", "S3")}
 NO_HURRY = {"EMBERBOX_RATE_LIMITS": "off"}  # many tests ask one server for more than five launches a second
 

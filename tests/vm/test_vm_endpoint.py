@@ -6,20 +6,22 @@ import hashlib
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from conftest import Launch
 from support.guests import PORT_HEADER, TOKEN_HEADER, Gateway, Microvm
 from support.images import Image
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.vm
+
+Launch = Callable[..., Microvm]
 
 TLS_PORT, GRPC_PORT = 8443, 50051
 MIB = 1 << 20
@@ -198,3 +200,5 @@ def test_only_bytes_on_the_endpoint_keep_a_microvm_from_being_suspended(launch: 
         assert ends_at_once.wait_ended() == "MicroVM exceeded maximum suspended duration"
         socket.send("still there")
         assert socket.recv(60) == "still there"
+        with pytest.raises(ConnectionClosed):  # whoever has a stream to a suspended microVM learns it in the end
+            silent_socket.recv(60)
