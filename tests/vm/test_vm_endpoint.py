@@ -179,6 +179,16 @@ def test_many_requests_to_a_suspended_microvm_wake_it_once_and_all_are_served(
     assert microvm.state() == "RUNNING"
 
 
+def test_ingress_connectors_decide_what_the_endpoint_serves(launch: Launch, flask_image: Image) -> None:
+    """The application is served with HTTP_INGRESS and ALL_INGRESS alone; otherwise the answer is an empty 502."""
+    prefix = "arn:aws:lambda:us-east-1:aws:network-connector:aws-network-connector"
+    for names, status in ((["NO_INGRESS"], 502), (["SHELL_INGRESS"], 502), (["ALL_INGRESS"], 200)):
+        microvm = launch(flask_image, ingressNetworkConnectors=[f"{prefix}:{name}" for name in names])
+        answer = microvm.request()
+        assert answer.status_code == status, names
+        assert status == 200 or answer.text == ""
+
+
 def test_only_bytes_on_the_endpoint_keep_a_microvm_from_being_suspended(launch: Launch, protocols_image: Image) -> None:
     """After a minute without traffic, or with a silent stream alone, it is suspended; with a word now and then not."""
     policy = {"maxIdleDurationSeconds": 60, "suspendedDurationSeconds": 600, "autoResumeEnabled": False}

@@ -20,6 +20,7 @@ from typing import Any
 
 from emberbox.control.idle import IdleTimer
 from emberbox.control.image_rules import find_hook, survives_failed_suspend
+from emberbox.control.ingress import lets_in
 from emberbox.control.log_writer import LogWriter
 from emberbox.control.role_sessions import IssueCredentials, RoleSession
 from emberbox.control.timers import Timers
@@ -55,7 +56,6 @@ log = logging.getLogger(__name__)
 
 RETRY_INTERVAL_S = 1.0
 WAKE_RETRIES_S = (0.5, 1.5)
-APPLICATION_INGRESS = frozenset({"HTTP_INGRESS", "ALL_INGRESS"})
 ENDED_BY_CALLER = "Success."
 LIFETIME_OVER = "MicroVM exceeded maximum lifetime"
 SUSPENDED_TOO_LONG = "MicroVM exceeded maximum suspended duration"
@@ -294,14 +294,11 @@ class MicrovmRunner:
 
     def serves_applications(self) -> bool:
         """Say whether its ingress connectors let requests for the application in."""
-        return bool(self._ingress() & APPLICATION_INGRESS)
+        return lets_in(self.microvm.request["ingressNetworkConnectors"], "application")
 
     def serves_shells(self) -> bool:
         """Say whether they let shells, commands and file copies in."""
-        return "SHELL_INGRESS" in self._ingress()
-
-    def _ingress(self) -> set[str]:
-        return {arn.rpartition(":")[2] for arn in self.microvm.request["ingressNetworkConnectors"]}
+        return lets_in(self.microvm.request["ingressNetworkConnectors"], "shell")
 
     def vcpu_count(self) -> int:
         """Return how many processors its guest has."""
