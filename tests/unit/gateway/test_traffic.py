@@ -241,3 +241,22 @@ async def test_counting_goes_on_after_envoy_was_killed(tmp_path: Path) -> None:
         async with world.connect() as client:
             assert (await world.request(client=client)).status_code == 200
             assert (await world.request(client=client)).status_code == 200
+
+
+async def test_envoy_serves_on_while_nobody_reads_its_reports_and_goes_on_reporting(tmp_path: Path) -> None:
+    """As when the server was killed: its end of the FIFO is gone until the next server opens it."""
+    async with start_world(tmp_path) as world:
+        reports = tmp_path / "gateway/reports"
+        links = {int(link.name): str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
+        reader = next(number for number, target in links.items() if target == str(reports))
+        asyncio.get_running_loop().remove_reader(reader)
+        with Path(os.devnull).open("rb") as nothing:  # noqa: ASYNC230 - it never blocks
+            os.dup2(nothing.fileno(), reader)
+        for _ in range(5):
+            assert (await world.request()).status_code == 200
+        lines: list[str] = []
+        with read_reports(reports, lines.append):
+            assert (await world.request()).status_code == 200
+            await wait_for_async(
+                "a report", lambda: any(line.startswith("stream DownstreamEnd mvm-a") for line in lines)
+            )
