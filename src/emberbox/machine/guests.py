@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,9 @@ ADOPT_TIMEOUT_S = 60.0
 """Longer: servers start on busy machines, and a guest that does not answer in time is ended."""
 
 BYTES_PER_MIB = 1 << 20
+
+LAUNCHES_PER_CPU = 2
+"""More launches wait: at a time they would only slow each other down, until one runs into a time limit."""
 
 StartVm = Callable[[Cage, Tap | UserNetwork], Awaitable[Vm]]
 
@@ -236,6 +240,7 @@ class GuestHost:
         self._connector = connector
         self._users = users
         self._void = void
+        self._launches = asyncio.Semaphore(LAUNCHES_PER_CPU * (os.cpu_count() or 1))
 
     async def boot(
         self, directory: Path, root: Path, shape: MachineShape, kernel: Kernel, application: Application,
@@ -283,10 +288,11 @@ class GuestHost:
         Raises:
             VmmError, GuestError, HostError: it could not be started; nothing is left running.
         """
-        await asyncio.to_thread(_copy_disk, snapshot, directory)
-        guest = await self._restore(snapshot, directory, snapshot.devices, (), on_output, egress)
-        async with _ended_on_error(guest):
-            await guest.wake(identity)
+        async with self._launches:
+            await asyncio.to_thread(_copy_disk, snapshot, directory)
+            guest = await self._restore(snapshot, directory, snapshot.devices, (), on_output, egress)
+            async with _ended_on_error(guest):
+                await guest.wake(identity)
         return guest
 
     async def prepare(self, snapshot: ImageSnapshot, directory: Path) -> Guest:
