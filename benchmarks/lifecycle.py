@@ -167,12 +167,12 @@ def main() -> None:
                 asyncio.run(measure_cold_boots(home, endpoints["accelerator"], size, options.runs, figures))
             for arn in arns.values():
                 client.api.delete_microvm_image(imageIdentifier=arn)
-        figures.print()
         if "launch" in parts:
             name = "{} MiB: of which own part, call to guest running (s)"
             ratio = figures.median(name.format(sizes[-1])) / figures.median(name.format(sizes[0]))
             print(f"\nlaunch, {sizes[-1]} MiB against {sizes[0]} MiB (ratio of medians): {ratio:.2f}")
     finally:
+        figures.print()  # also what was measured before something failed
         if options.home is None:
             shutil.rmtree(home, ignore_errors=True)
 
