@@ -43,7 +43,7 @@ def store(tmp_path: Path) -> Iterator[ImageStore]:
 
 def resume(store: ImageStore, home: Path) -> tuple[VersionState, str | None]:
     """Begin as a server does, and return what became of the snapshot."""
-    Builder(store, None, None, None, home, "us-east-1", 1).resume_unfinished()  # type: ignore[arg-type]
+    Builder(store, None, None, None, None, home, "us-east-1", 1).resume_unfinished()  # type: ignore[arg-type]
     version, (build,) = store.find_version("i", "2.0"), store.list_builds("i", "2.0")
     assert version is not None
     return version.state, build.state_reason
