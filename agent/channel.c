@@ -7,6 +7,7 @@
 
 /* Room for one frame more than what makes us stop reading from the application. */
 #define OUT_BYTES (4 * (FRAME_PAYLOAD_MAX + FRAME_HEADER_BYTES))
+#define READS_MAX 32
 
 static int port = -1;
 static bool connected = true;
@@ -94,17 +95,24 @@ static void take_frames(void) {
     in_used -= at;
 }
 
-void channel_ready(short events) {
-    if (events & (POLLIN | POLLHUP)) {
+/* The kernel hands out one page at a time: take many in a round, but let others have their turn. */
+static void read_in(void) {
+    for (int reads = 0; reads < READS_MAX; reads++) {
         ssize_t got = read(port, in + in_used, sizeof in - in_used);
-        if (got > 0) {
-            connected = true;
-            in_used += (size_t)got;
-            take_frames();
-        } else if (connected && (got == 0 || (errno != EAGAIN && errno != EINTR))) {
-            disconnected(); /* the kernel answers 0 when no host is behind the port */
+        if (got <= 0) {
+            if (connected && (got == 0 || (errno != EAGAIN && errno != EINTR)))
+                disconnected(); /* the kernel answers 0 when no host is behind the port */
+            return;
         }
+        connected = true;
+        in_used += (size_t)got;
+        take_frames();
     }
+}
+
+void channel_ready(short events) {
+    if (events & (POLLIN | POLLHUP))
+        read_in();
     if (connected && out_used)
         flush_out();
 }

@@ -146,6 +146,9 @@ void pack(const char *path, bool follow) {
     const char *slash = strrchr(full, '/');
     const char *name = slash ? slash + 1 : full;
     bool unnamed = !*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+    struct stat status;
+    if (fstatat(AT_FDCWD, path, &status, follow ? 0 : AT_SYMLINK_NOFOLLOW))
+        archive_fails(errno, path);
     strcpy(entry.path, unnamed ? "." : name);
     pack_one(AT_FDCWD, path, follow);
     static const char end[2 * BLOCK_BYTES];
