@@ -115,7 +115,7 @@ def test_what_cannot_be_executed_says_why(
 
 
 def test_input_reaches_the_command_whole(emberbox: Command, shell_microvm: Microvm) -> None:
-    data = os.urandom(8 * MIB)
+    data = os.urandom(4 * MIB)
     done = emberbox.run("exec", "-i", shell_microvm.id, "--", "sha256sum", input=data)
     assert done.stdout.split()[0].decode() == hashlib.sha256(data).hexdigest()
     assert emberbox.run("exec", shell_microvm.id, "--", "cat", input=b"not passed").stdout == b""
@@ -123,14 +123,14 @@ def test_input_reaches_the_command_whole(emberbox: Command, shell_microvm: Micro
 
 def test_a_slow_reader_holds_the_command_and_loses_nothing(emberbox: Command, shell_microvm: Microvm) -> None:
     """Nothing between piles the output up: the command stands still until it is read."""
-    script = "rm -f /data/done; head -c 32M /dev/zero | tr '\\0' x; echo > /data/done"
+    script = "rm -f /data/done; head -c 16M /dev/zero | tr '\\0' x; echo > /data/done"
     with emberbox.start("exec", shell_microvm.id, "--", "sh", "-c", script) as process:
         assert process.stdout is not None
         first = process.stdout.read(1)
         assert shell.run(shell_microvm, "ls /data/done 2>/dev/null || echo waits") == "waits\n"
         rest = process.stdout.read()
         assert process.wait(TIMEOUT_S) == 0
-    assert first + rest == b"x" * (32 * MIB)
+    assert first + rest == b"x" * (16 * MIB)
     assert shell.run(shell_microvm, "ls /data/done") == "/data/done\n"
 
 
