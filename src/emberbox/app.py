@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -308,6 +309,7 @@ class _Server:
         self._running.push_async_callback(connector_service.close)
         events = EventService(EventStore(database), settings.event_retention_s)
         self._start_task(self._housekeeping(microvms, events, keys))
+        self._start_task(self._trim_logs(log_store))
         handlers = {
             MICROVMS: image_service.handlers()
             | version_service.handlers()
@@ -477,6 +479,17 @@ class _Server:
                 keys.rotate_when_older(self._settings.token_key_age_s, datetime.now(UTC))
             microvms.forget_terminated(self._settings.terminated_retention_s)
             events.forget_old()
+            await asyncio.sleep(_HOUSEKEEPING_S)
+
+    async def _trim_logs(self, logs: LogStore) -> None:
+        """Keep log events no longer, and no more of them, than the settings say."""
+        while True:
+            try:
+                now_ms = time.time_ns() // 1_000_000
+                await asyncio.to_thread(logs.forget_old, now_ms, self._settings.log_retention_days)
+                await asyncio.to_thread(logs.forget_beyond, self._settings.log_max_bytes)
+            except HostError as error:
+                log.error("old log events cannot be removed now: %s", error)
             await asyncio.sleep(_HOUSEKEEPING_S)
 
     def _start_task(self, work: Any) -> None:

@@ -128,6 +128,8 @@ class Settings:
     build_timeout_s: int = _row(3600, _positive, "seconds after which a container build is stopped")
     terminated_retention_s: int = _row(86400, _positive, "seconds that a terminated microVM stays in lists")
     warm_pool: int = _row(1, _not_negative, "microVMs kept prepared for each image version launched lately; 0: none")
+    log_retention_days: int = _row(30, _positive, "days that log events are kept, where their group does not say")
+    log_max_bytes: int = _row(2 * _GIB, _positive, "size of all log events; the oldest go when it is passed")
     event_retention_s: int = _row(604_800, _positive, "seconds that events of microVMs are kept")
     strict_roles: bool = _row(False, _truth, "a role that is not defined is refused (docs/access.md)")
     rate_limits: str = _row("aws", _one_of("aws", "off"), "request rates per account; AWS's values, or none")

@@ -67,9 +67,9 @@ def test_every_operation_of_the_model_has_a_case() -> None:
 
 def test_an_operation_that_is_missing_says_so(clients: Clients) -> None:
     """The answer is an error in AWS's form that names the operation, and not a 404 or 500."""
-    status, code, text = refusal(clients.logs.create_log_group, logGroupName="mine")
+    status, code, text = refusal(clients.logs.create_log_stream, logGroupName="mine", logStreamName="s")
     assert (status, code) == (501, "NotImplementedException")
-    assert text == "CreateLogGroup is not supported yet by Emberbox"
+    assert text == "CreateLogStream is not supported yet by Emberbox"
 
 
 @pytest.mark.rule(

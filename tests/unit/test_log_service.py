@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 
 from emberbox.control import log_writer
+from emberbox.control.log_patterns import compile_log_pattern
 from emberbox.control.log_writer import LogWriter
 from emberbox.control.logs import LogService
 from emberbox.control.paging import PageTokens
 from emberbox.model.caller import Caller
-from emberbox.model.errors import NotFoundError, ValidationError
+from emberbox.model.errors import AlreadyExistsError, NotFoundError, ValidationError
 from emberbox.model.records import LogGroup
 from emberbox.store.database import Database
-from emberbox.store.logs import LogStore
+from emberbox.store.logs import DAY_MS, LogStore
 from emberbox.store.schema import log_metadata
 
 CALLER = Caller("000000000000", "KEY", "us-east-1", "request", "")
@@ -90,7 +91,8 @@ async def test_event_ids_are_unique_and_name_their_stream(service: LogService) -
 
 async def test_groups_and_streams_are_described(service: LogService) -> None:
     (group,) = (await service.describe_groups(CALLER, {"logGroupNamePrefix": "/aws"}))["logGroups"]
-    assert group["arn"] == f"arn:aws:logs:us-east-1:000000000000:log-group:{GROUP}"
+    arn = f"arn:aws:logs:us-east-1:000000000000:log-group:{GROUP}"
+    assert (group["arn"], group["logGroupArn"]) == (f"{arn}:*", arn)
     by_time = {"logGroupName": GROUP, "orderBy": "LastEventTime", "descending": True}
     streams = (await service.describe_streams(CALLER, by_time))["logStreams"]
     assert [stream["logStreamName"] for stream in streams] == ["vm", "build"]
@@ -152,3 +154,104 @@ async def test_what_comes_too_fast_is_dropped_and_said(store: LogStore, monkeypa
         *["0", "1", "2"],
         "[7 lines came too fast and were dropped]",
     ]
+
+
+async def test_a_stream_is_read_backwards_from_its_end(service: LogService) -> None:
+    asked = {"logGroupName": GROUP, "logStreamName": "build", "limit": 2}
+    newest = await service.get_events(CALLER, asked)
+    assert texts(newest) == ["line 3", "line 4"]
+    before = await service.get_events(CALLER, {**asked, "nextToken": newest["nextBackwardToken"]})
+    assert texts(before) == ["line 1", "line 2"]
+    first = await service.get_events(CALLER, {**asked, "nextToken": before["nextBackwardToken"]})
+    assert texts(first) == ["line 0"]
+    end = await service.get_events(CALLER, {**asked, "nextToken": first["nextBackwardToken"]})
+    assert (texts(end), end["nextBackwardToken"]) == ([], first["nextBackwardToken"])
+    turned = await service.get_events(CALLER, {**asked, "nextToken": end["nextForwardToken"]})
+    assert texts(turned) == ["line 0", "line 1"]
+    with pytest.raises(NotFoundError, match="The specified log stream does not exist"):
+        await service.get_events(CALLER, {**asked, "logStreamName": "missing"})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("", ["ERROR disk full", "WARN disk slow", "all well"]),
+        ("disk", ["ERROR disk full", "WARN disk slow"]),
+        ("disk full", ["ERROR disk full"]),
+        ('"disk slow"', ["WARN disk slow"]),
+        ('"slow disk"', []),
+        ("disk -WARN", ["ERROR disk full"]),
+        ('-"disk full"', ["WARN disk slow", "all well"]),
+        ("?ERROR ?well", ["ERROR disk full", "all well"]),
+        ("error", []),
+    ],
+)
+def test_patterns_are_terms_phrases_exclusions_and_alternatives(pattern: str, found: list[str]) -> None:
+    matches = compile_log_pattern(pattern)
+    assert [text for text in ("ERROR disk full", "WARN disk slow", "all well") if matches(text)] == found
+
+
+@pytest.mark.parametrize("pattern", ["{ $.x = 1 }", "[a, b]", "%[0-9]+%", 'one "two', '"'])
+def test_other_patterns_are_refused(pattern: str) -> None:
+    with pytest.raises(ValidationError, match=r"filter pattern"):
+        compile_log_pattern(pattern)
+
+
+async def test_groups_are_made_kept_and_deleted(service: LogService) -> None:
+    mine = {"logGroupName": "mine"}
+    assert await service.create_group(CALLER, mine) == {}
+    for taken in ("mine", GROUP):
+        with pytest.raises(AlreadyExistsError):
+            await service.create_group(CALLER, {"logGroupName": taken})
+    await service.put_retention(CALLER, {**mine, "retentionInDays": 7})
+    await service.put_retention(CALLER, {"logGroupName": GROUP, "retentionInDays": 3})
+    shown = {row["logGroupName"]: row for row in (await service.describe_groups(CALLER, {}))["logGroups"]}
+    assert (shown["mine"]["retentionInDays"], shown[GROUP]["retentionInDays"]) == (7, 3)
+    await service.delete_retention(CALLER, mine)
+    with pytest.raises(ValidationError, match="Invalid retention value 2"):
+        await service.put_retention(CALLER, {**mine, "retentionInDays": 2})
+    await service.delete_stream(CALLER, {"logGroupName": GROUP, "logStreamName": "vm"})
+    streams = (await service.describe_streams(CALLER, {"logGroupName": GROUP}))["logStreams"]
+    assert [stream["logStreamName"] for stream in streams] == ["build"]
+    for name in ("mine", GROUP):
+        await service.delete_group(CALLER, {"logGroupName": name})
+        with pytest.raises(NotFoundError):
+            await service.delete_group(CALLER, {"logGroupName": name})
+    assert (await service.describe_groups(CALLER, {}))["logGroups"] == []
+
+
+def test_old_events_go_by_their_groups_retention_or_the_default(store: LogStore) -> None:
+    short, plain = LogGroup(CALLER.account_id, "short"), LogGroup(CALLER.account_id, "plain")
+    now = 100 * DAY_MS
+    for group in (short, plain):
+        store.append(group, "s", [(now - days * DAY_MS - 1, str(days)) for days in (40, 10, 1)])
+    store.make_group(short, now)
+    store.set_retention(short, 3)
+    assert store.forget_old(now, 30) == 3
+    assert [event.message for event in store.events(short, None, 0, 9)] == ["1"]
+    assert [event.message for event in store.events(plain, None, 0, 9)] == ["10", "1"]
+
+
+def test_the_oldest_events_go_when_all_take_too_much(store: LogStore) -> None:
+    group = LogGroup(CALLER.account_id, "many")
+    for start in range(0, 60_000, 5_000):
+        store.append(group, "s", [(number, f"{number} {'x' * 100}") for number in range(start, start + 5_000)])
+    full = store.stored_bytes()
+    removed = store.forget_beyond(full // 2)
+    assert store.stored_bytes() <= full // 2
+    assert 0 < removed < 60_000
+    assert store.events(group, None, 0, 1, newest=True)[0].message.startswith("59999 ")
+
+
+async def test_a_guest_that_prints_without_end_fills_no_disk_and_slows_nobody(store: LogStore) -> None:
+    """Half a gigabyte in long lines: what is stored stays small, what was dropped is said, the caller never waits."""
+    writer, group = LogWriter(store), LogGroup(CALLER.account_id, "loud")
+    writer.start()
+    line = "x" * 16_384
+    for number in range(32_000):
+        writer.write(group, "s", line)
+        if number % 1000 == 0:
+            await asyncio.sleep(0.01)  # others have their turn
+    await writer.close()
+    assert store.stored_bytes() < 128 << 20
+    assert any("came too fast and were dropped" in event.message for event in store.events(group, None, 0, 10_000))

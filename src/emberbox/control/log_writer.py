@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 FLUSH_INTERVAL_S = 0.2
 PENDING_LINES_MAX = 5000
+PENDING_BYTES_MAX = 1 << 20
 _TRIM_EVERY_LINES = 10_000
 
 
@@ -33,6 +34,7 @@ class LogWriter:
         self._pending: dict[tuple[LogGroup, str], list[tuple[int, str]]] = defaultdict(list)
         self._dropped: dict[tuple[LogGroup, str], int] = defaultdict(int)
         self._written: dict[tuple[LogGroup, str], int] = defaultdict(int)
+        self._bytes: dict[tuple[LogGroup, str], int] = defaultdict(int)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -43,9 +45,10 @@ class LogWriter:
     def write(self, group: LogGroup, stream: str, line: str) -> None:
         """Add a line."""
         key = group, stream
-        if len(self._pending[key]) >= PENDING_LINES_MAX:
+        if len(self._pending[key]) >= PENDING_LINES_MAX or self._bytes[key] >= PENDING_BYTES_MAX:
             self._dropped[key] += 1
             return
+        self._bytes[key] += len(line)
         self._pending[key].append((time.time_ns() // 1_000_000, line or " "))  # no event is empty (Logs API model)
         self._wake.set()
 
@@ -65,7 +68,7 @@ class LogWriter:
             await asyncio.sleep(FLUSH_INTERVAL_S)
 
     async def _flush(self) -> None:
-        pending, self._pending = self._pending, defaultdict(list)
+        pending, self._pending, self._bytes = self._pending, defaultdict(list), defaultdict(int)
         dropped, self._dropped = self._dropped, defaultdict(int)
         for key, count in dropped.items():
             pending[key].append((time.time_ns() // 1_000_000, f"[{count} lines came too fast and were dropped]"))

@@ -6,6 +6,7 @@
     │   ├── AccessDeniedError      403 AccessDeniedException
     │   ├── NotFoundError          404 ResourceNotFoundException
     │   ├── ConflictError          409 ConflictException
+    │   ├── AlreadyExistsError     400 ResourceAlreadyExistsException
     │   ├── QuotaExceededError     402 ServiceQuotaExceededException
     │   ├── ThrottlingError        429 ThrottlingException
     │   ├── CapacityError          500 InsufficientCapacityException
@@ -66,6 +67,12 @@ class ConflictError(ServiceError):
     """The resource is in a state that does not allow this."""
 
     code = "ConflictException"
+
+
+class AlreadyExistsError(ServiceError):
+    """There is one of this name already; only CloudWatch Logs has a code of its own for that."""
+
+    code = "ResourceAlreadyExistsException"
 
 
 class QuotaExceededError(ServiceError):

@@ -6,14 +6,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, func, insert, select
+from sqlalchemy import ColumnElement, Select, delete, func, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
 
 from emberbox.model.records import LogEvent, LogGroup
 from emberbox.store.database import Database
-from emberbox.store.schema import log_events
+from emberbox.store.schema import log_events, log_groups
 
 STREAM_EVENTS_MAX = 100_000
 """Older events of a stream are dropped: a guest that prints without end fills no disk."""
+DAY_MS = 24 * 3600 * 1000
+_FORGET_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,15 @@ class StreamSummary:
     name: str
     first: int
     last: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSummary:
+    """A log group: when it began, in milliseconds since 1970, and the days that its events are kept, if limited."""
+
+    name: str
+    created: int
+    retention_days: int | None
 
 
 def _in(group: LogGroup) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
@@ -80,18 +92,21 @@ class LogStore:
         limit: int,
         start_ms: int | None = None,
         end_ms: int | None = None,
-        containing: str | None = None,
+        before_id: int | None = None,
+        *,
+        newest: bool = False,
     ) -> list[LogEvent]:
-        """Return events in the order they came, after an id.
+        """Return events in the order they came.
 
         Args:
             group: the log group.
             streams: only these streams; None for all.
-            after_id: 0, or the id of the last event that was seen.
+            after_id: 0, or the id of an event: only later ones.
             limit: at most so many.
             start_ms: only events at or after this time.
             end_ms: only events before this time.
-            containing: only events with this text.
+            before_id: only events before the one with this id.
+            newest: of too many take the last ones, not the first.
         """
         query = select(log_events).where(*_in(group), log_events.c.id > after_id)
         if streams is not None:
@@ -100,8 +115,10 @@ class LogStore:
             query = query.where(log_events.c.timestamp >= start_ms)
         if end_ms is not None:
             query = query.where(log_events.c.timestamp < end_ms)
-        if containing:
-            query = query.where(log_events.c.message.contains(containing, autoescape=True))
+        if before_id is not None:
+            query = query.where(log_events.c.id < before_id)
+        if newest:
+            return self._fetch(query.order_by(log_events.c.id.desc()).limit(limit))[::-1]
         return self._fetch(query.order_by(log_events.c.id).limit(limit))
 
     def _fetch(self, query: Select[Any]) -> list[LogEvent]:
@@ -111,17 +128,104 @@ class LogStore:
                 for row in connection.execute(query)
             ]
 
-    def groups(self, account_id: str, prefix: str) -> list[tuple[str, int]]:
-        """Return an account's groups whose name begins with `prefix`, with the time of their first event."""
-        query = (
+    def groups(self, account_id: str, prefix: str) -> list[GroupSummary]:
+        """Return an account's groups whose name begins with `prefix`, by name; an event makes its group."""
+        told = (
             select(log_events.c.log_group, func.min(log_events.c.timestamp))
             .where(log_events.c.account_id == account_id)
             .where(log_events.c.log_group.startswith(prefix, autoescape=True))
             .group_by(log_events.c.log_group)
-            .order_by(log_events.c.log_group)
+        )
+        made = select(log_groups).where(
+            log_groups.c.account_id == account_id, log_groups.c.name.startswith(prefix, autoescape=True)
+        )
+        with self._database.reading() as connection:
+            found = {name: GroupSummary(name, first, None) for name, first in connection.execute(told)}
+            for row in connection.execute(made):
+                found[row.name] = GroupSummary(row.name, row.created_at, row.retention_days)
+        return [found[name] for name in sorted(found)]
+
+    def has_group(self, group: LogGroup) -> bool:
+        """Say whether a group was made or has an event."""
+        made = select(log_groups.c.name).where(
+            log_groups.c.account_id == group.account_id, log_groups.c.name == group.name
+        )
+        told = select(log_events.c.id).where(*_in(group)).limit(1)
+        with self._database.reading() as connection:
+            return bool(connection.execute(made).first() or connection.execute(told).first())
+
+    def make_group(self, group: LogGroup, now_ms: int) -> bool:
+        """Make a group without events; False when it is there."""
+        values = {"account_id": group.account_id, "name": group.name, "created_at": now_ms}
+        try:
+            with self._database.transaction() as connection:
+                connection.execute(insert(log_groups).values(**values))
+        except IntegrityError:
+            return False
+        return True
+
+    def set_retention(self, group: LogGroup, days: int | None) -> None:
+        """Say how many days the events of a made group are kept; None for as long as the server's setting says."""
+        statement = update(log_groups).where(
+            log_groups.c.account_id == group.account_id, log_groups.c.name == group.name
         )
         with self._database.transaction() as connection:
-            return [(name, first) for name, first in connection.execute(query)]
+            connection.execute(statement.values(retention_days=days))
+
+    def remove(self, group: LogGroup, stream: str | None = None) -> None:
+        """Remove a stream with its events, or a whole group."""
+        events = delete(log_events).where(*_in(group))
+        with self._database.transaction() as connection:
+            if stream is not None:
+                connection.execute(events.where(log_events.c.log_stream == stream))
+                return
+            connection.execute(events)
+            connection.execute(
+                delete(log_groups).where(log_groups.c.account_id == group.account_id, log_groups.c.name == group.name)
+            )
+
+    def forget_old(self, now_ms: int, default_days: int) -> int:
+        """Remove events older than their group's retention, or than the default; return how many."""
+        own = select(log_groups).where(log_groups.c.retention_days.is_not(None))
+        removed = 0
+        with self._database.transaction() as connection:
+            for row in connection.execute(own).all():
+                before = log_events.c.timestamp < now_ms - row.retention_days * DAY_MS
+                group = LogGroup(row.account_id, row.name)
+                removed += connection.execute(delete(log_events).where(*_in(group), before)).rowcount
+            longest = select(log_groups.c.name).where(
+                log_groups.c.account_id == log_events.c.account_id,
+                log_groups.c.name == log_events.c.log_group,
+                log_groups.c.retention_days.is_not(None),
+            )
+            old = log_events.c.timestamp < now_ms - default_days * DAY_MS
+            removed += connection.execute(delete(log_events).where(old, ~longest.exists())).rowcount
+        return removed
+
+    def forget_beyond(self, max_bytes: int) -> int:
+        """Remove the oldest events until what is stored takes no more than so many bytes; return how many."""
+        removed = 0
+        while self.stored_bytes() > max_bytes:
+            oldest = select(log_events.c.id).order_by(log_events.c.id).offset(_FORGET_AT_ONCE).limit(1)
+            with self._database.transaction() as connection:
+                last = connection.execute(oldest).scalar()
+                statement = delete(log_events)
+                done = connection.execute(statement if last is None else statement.where(log_events.c.id < last))
+            if not done.rowcount:
+                break
+            removed += done.rowcount
+        return removed
+
+    def stored_bytes(self) -> int:
+        """Return what the events take: of SQLite's file what is used, so that it costs no look at every row."""
+        with self._database.reading() as connection:
+            if connection.dialect.name != "sqlite":
+                return int(connection.execute(select(func.sum(func.length(log_events.c.message)))).scalar() or 0)
+            pages, free, size = (
+                int(connection.execute(text(f"PRAGMA {name}")).scalar_one())
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+        return (pages - free) * size
 
     def streams(self, group: LogGroup, prefix: str) -> list[StreamSummary]:
         """Return the streams of a group whose name begins with `prefix`, by name."""

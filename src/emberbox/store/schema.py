@@ -231,6 +231,15 @@ quotas = Table(
     Column("value", BigInteger, nullable=False),
 )
 
+log_groups = Table(
+    "log_groups",
+    log_metadata,
+    Column("account_id", String(12), primary_key=True),
+    Column("name", String(512), primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("retention_days", Integer),
+)
+
 log_events = Table(
     "log_events",
     log_metadata,
