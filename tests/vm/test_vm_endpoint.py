@@ -25,6 +25,7 @@ Launch = Callable[..., Microvm]
 
 TLS_PORT, GRPC_PORT = 8443, 50051
 MIB = 1 << 20
+BODY_MIB = 16
 MARKER = "lambda-microvms"
 
 
@@ -56,8 +57,7 @@ def open_websocket(microvm: Microvm, *more: str, port: int = 8080) -> ClientConn
     own = [MARKER, f"{MARKER}.authentication.{microvm.mint()}", f"{MARKER}.port.{port}"]
     return connect(
         f"wss://{microvm.endpoint}/ws",
-        host=host,
-        port=int(gateway_port),
+        address=(host, int(gateway_port)),
         ssl=ssl.create_default_context(cafile=microvm.gateway.server.endpoints["ca_bundle"]),
         subprotocols=[*own, *more],  # type: ignore[list-item]
         proxy=None,
@@ -82,16 +82,16 @@ def test_clients_of_both_kinds_reach_servers_of_both_kinds(
 
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
 def test_a_large_body_streams_in_and_out_whole(guest: Microvm, http2: bool) -> None:
-    """48 MiB in pieces of unknown total length up, then 48 MiB down."""
+    """Megabytes in pieces of unknown total length up, then as many down."""
     piece = bytes(range(256)) * 4096
     with client_of(guest, http2=http2) as client:
-        answer = client.post("/count", headers=headers_for(guest), content=(piece for _ in range(48)))
+        answer = client.post("/count", headers=headers_for(guest), content=(piece for _ in range(BODY_MIB)))
         digest = hashlib.sha256()
-        for _ in range(48):
+        for _ in range(BODY_MIB):
             digest.update(piece)
-        assert answer.text == f"{48 * MIB} {digest.hexdigest()}"
-        with client.stream("GET", "/produce?48", headers=headers_for(guest)) as down:
-            assert sum(len(part) for part in down.iter_raw()) == 48 * MIB
+        assert answer.text == f"{BODY_MIB * MIB} {digest.hexdigest()}"
+        with client.stream("GET", f"/produce?{BODY_MIB}", headers=headers_for(guest)) as down:
+            assert sum(len(part) for part in down.iter_raw()) == BODY_MIB * MIB
 
 
 def test_events_arrive_while_the_application_is_still_sending(guest: Microvm) -> None:
