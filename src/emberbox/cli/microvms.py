@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from emberbox.cli.context import Server, get_server
 from emberbox.settings import load
@@ -125,7 +126,7 @@ def format_bytes(count: int | None) -> str:
     return f"{count / (1 << 30):.1f} GiB" if count >= 1 << 30 else f"{count / (1 << 20):.1f} MiB"
 
 
-def _picture(server: Server, before: dict[str, float], interval: float) -> Table:
+def _picture(server: Server, before: dict[str, float], interval: float) -> Group:
     """Return one picture of `top`; `before` keeps each microVM's processor time for the next one."""
     host = server.client("emberbox").describe_host()
     states = {item["microvmId"]: item for item in list_microvms(server, ended=False)}
@@ -135,7 +136,6 @@ def _picture(server: Server, before: dict[str, float], interval: float) -> Table
         f"{format_bytes(host['memoryTotalInBytes'])}; disk {format_bytes(host['diskFreeInBytes'])} free"
     )
     table = _table("microVM", "state", ">cpu", ">memory", ">changed", ">disk", "image")
-    table.title = title
     for row in sorted(host["microvms"], key=lambda row: -row["memoryInBytes"]):
         item = states.get(row["microvmId"])
         if item is None:
@@ -148,7 +148,7 @@ def _picture(server: Server, before: dict[str, float], interval: float) -> Table
     for row in host["pooledMicrovms"]:
         sizes = [format_bytes(row[name]) for name in ("memoryInBytes", "changedMemoryInBytes", "diskInBytes")]
         table.add_row("(warm pool)", "prepared", "-", *sizes, _image(row))
-    return table
+    return Group(Text(title), table)
 
 
 def _image(item: dict[str, Any]) -> str:
@@ -156,7 +156,7 @@ def _image(item: dict[str, Any]) -> str:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, title_justify="left")
+    table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
     return table
