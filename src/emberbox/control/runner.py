@@ -289,8 +289,13 @@ class MicrovmRunner:
         Raises:
             GuestError: the command cannot be started.
         """
-        guest = await self._find_running()
-        return None if guest is None else await guest.agent.open_command(command)
+        while (guest := await self._find_running()) is not None:
+            try:
+                return await guest.agent.open_command(command)
+            except GuestError:
+                if guest is self._guest and not self._lock.locked():
+                    raise  # it was not a suspend that came between
+        return None
 
     def serves_applications(self) -> bool:
         """Say whether its ingress connectors let requests for the application in."""
