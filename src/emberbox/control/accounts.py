@@ -108,9 +108,9 @@ class AccountService:
         return {}
 
     def _find_key(self, caller: Caller, parameters: dict[str, Any]) -> AccessKey:
-        key = self._identities.find_key(parameters["accessKeyId"])
-        if key is None or caller.account_id not in (key.account_id, self._identities.operator_account):
-            name = parameters["accessKeyId"]
+        name = parameters["accessKeyId"]
+        key = self._identities.find_key(caller.account_id, name)
+        if key is None:
             raise NotFoundError(f"Access key not found: {name}", resourceId=name, resourceType="AccessKey")
         return key
 
@@ -145,7 +145,7 @@ class AccountService:
         return {"credentials": show_credentials(session)}
 
     def _own_key(self, caller: Caller, operation: str) -> AccessKey:
-        key = self._identities.find_key(caller.access_key_id)
+        key = self._identities.find_key(caller.account_id, caller.access_key_id)
         if key is None:
             raise ValidationError(f"{operation} cannot be called with temporary credentials; use an access key.")
         return key

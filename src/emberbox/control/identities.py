@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from emberbox.control.vault import Vault
@@ -27,6 +28,7 @@ from emberbox.model.errors import NotFoundError
 from emberbox.model.policies import FULL_ACCESS, Policy, parse_policy
 from emberbox.store.access import AccessStore
 
+_read_policy = lru_cache(maxsize=4096)(parse_policy)  # most are as they were at the last reload
 _Owner = tuple[str, PrincipalKind, str]
 
 
@@ -52,7 +54,7 @@ class Identities:
         self._roles = {(role.account_id, role.name): role for role in self._store.list_roles()}
         policies: dict[_Owner, list[Policy]] = defaultdict(list)
         for row in self._store.list_policies():
-            policies[row.account_id, row.kind, row.principal].append(parse_policy(row.document))
+            policies[row.account_id, row.kind, row.principal].append(_read_policy(row.document))
         self._policies = {owner: tuple(found) for owner, found in policies.items()}
         self._credentials: dict[str, Credential] = {}
 
@@ -167,9 +169,10 @@ class Identities:
         """Return the keys of an account, oldest first."""
         return [key for key in self._keys.values() if key.account_id == account_id]
 
-    def find_key(self, access_key_id: str) -> AccessKey | None:
-        """Return a key."""
-        return self._keys.get(access_key_id)
+    def find_key(self, account_id: str, access_key_id: str) -> AccessKey | None:
+        """Return a key of an account; to the operator, of any account."""
+        key = self._keys.get(access_key_id)
+        return key if key and account_id in (key.account_id, self.operator_account) else None
 
     def roles(self, account_id: str) -> list[Role]:
         """Return the roles of an account, by name."""

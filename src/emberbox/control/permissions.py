@@ -108,8 +108,8 @@ class Resources(Protocol):
         """Return the tags of a resource; none when it does not exist."""
         ...
 
-    def find_key(self, access_key_id: str) -> AccessKey | None:
-        """Return an access key."""
+    def find_key(self, account_id: str, access_key_id: str) -> AccessKey | None:
+        """Return an access key that the account may know of."""
         ...
 
 
@@ -191,7 +191,7 @@ class Permissions:
         return iam_arn(parameters.get("accountId", account_id), PrincipalKind.USER, parameters["userName"])
 
     def _user_of_key(self, account_id: str, parameters: dict[str, Any]) -> str:
-        key = self._resources.find_key(parameters["accessKeyId"])
+        key = self._resources.find_key(account_id, parameters["accessKeyId"])
         if key is None:
             return iam_arn(account_id, PrincipalKind.USER, ANYTHING)
         return iam_arn(key.account_id, PrincipalKind.USER, key.user_name)

@@ -62,6 +62,6 @@ class ResourceIndex:
         found = self._images.find(arn) or self._connectors.find_by_arn(arn)
         return {} if found is None else found.tags
 
-    def find_key(self, access_key_id: str) -> AccessKey | None:
-        """Return an access key."""
-        return self._identities.find_key(access_key_id)
+    def find_key(self, account_id: str, access_key_id: str) -> AccessKey | None:
+        """Return an access key that the account may know of."""
+        return self._identities.find_key(account_id, access_key_id)

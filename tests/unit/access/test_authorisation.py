@@ -84,7 +84,7 @@ class Known:
     def tags_of(self, arn: str) -> Mapping[str, str]:
         return {}
 
-    def find_key(self, access_key_id: str) -> AccessKey | None:
+    def find_key(self, account_id: str, access_key_id: str) -> AccessKey | None:
         known = AccessKey("AKIA1", FIRST, "ann", "", KeyStatus.ACTIVE, None)  # type: ignore[arg-type]
         return known if access_key_id == "AKIA1" else None
 
@@ -421,8 +421,6 @@ async def test_an_account_administers_itself_and_no_other(world: World, first: A
     foreign: list[tuple[str, dict[str, Any]]] = [
         ("CreateAccessKey", {"userName": "x", "accountId": SECOND}),
         ("ListAccessKeys", {"accountId": SECOND}),
-        ("UpdateAccessKey", {"accessKeyId": ann.access_key_id, "status": "Inactive"}),
-        ("DeleteAccessKey", {"accessKeyId": ann.access_key_id}),
         ("PutPolicy", {"policyName": "x", "userName": "ann", "accountId": SECOND, "policyDocument": "{}"}),
         ("ListPolicies", {"accountId": SECOND}),
         ("DeletePolicy", {"policyName": "x", "userName": "ann", "accountId": SECOND}),
@@ -433,6 +431,9 @@ async def test_an_account_administers_itself_and_no_other(world: World, first: A
         with pytest.raises(RefusedError) as refused:
             await world.own(first, operation, **parameters)
         assert (refused.value.status, refused.value.code) == (403, "AccessDeniedException"), operation
+    for operation, more in (("UpdateAccessKey", {"status": "Inactive"}), ("DeleteAccessKey", {})):
+        with pytest.raises(RefusedError, match=f"Access key not found: {ann.access_key_id}"):
+            await world.own(first, operation, accessKeyId=ann.access_key_id, **more)
     for operation, parameters in foreign[:2]:
         assert await world.own(world.admin, operation, **parameters)
 

@@ -9,12 +9,13 @@ import pytest
 
 from emberbox.control.quotas import Quotas, RateLimiter
 from emberbox.model.errors import QuotaExceededError, ThrottlingError
-from emberbox.model.quotas import BUILDS, IMAGES, MEMORY, default_quotas
+from emberbox.model.quotas import BUILDS, CONNECTORS, IMAGES, MEMORY, VERSIONS, default_quotas
+from emberbox.spec.models import CORE
 from emberbox.store.access import AccessStore
 from emberbox.store.database import Database
 from emberbox.store.schema import metadata
 
-from .access_world import REGION, RefusedError, World, start_world
+from .access_world import OPERATOR, REGION, RefusedError, World, start_world
 
 FIRST, SECOND = "111111111111", "222222222222"
 
@@ -125,6 +126,52 @@ async def test_too_many_requests_are_told_to_wait(tmp_path: Path) -> None:
         assert codes == [404, 404, 429]
         assert (refused.value.code, refused.value.text) == ("ThrottlingException", "Rate exceeded")
         assert refused.value.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("quota", "limit", "operation"),
+    [
+        (BUILDS, 0, "CreateMicrovmImage"),
+        (BUILDS, 0, "UpdateMicrovmImage"),
+        (IMAGES, 1, "CreateMicrovmImage"),
+        (VERSIONS, 1, "UpdateMicrovmImage"),
+    ],
+)
+async def test_what_would_go_beyond_a_quota_is_refused(world: World, quota: str, limit: int, operation: str) -> None:
+    image = world.add_image(OPERATOR, "web")
+    await world.own(world.admin, "PutQuota", quotaCode=quota, value=limit)
+    request = {
+        "baseImageArn": f"arn:aws:lambda:{REGION}:aws:microvm-image:debian12-1",
+        "buildRoleArn": f"arn:aws:iam::{OPERATOR}:role/build",
+        "codeArtifact": {"uri": "s3://code/key"},
+        **({"name": "other"} if operation == "CreateMicrovmImage" else {"imageIdentifier": image.arn}),
+    }
+    with pytest.raises(RefusedError, match=rf"maximum number of .*\({limit}\)") as refused:
+        await world.call(world.admin, operation, **request)
+    assert (refused.value.status, refused.value.code) == (402, "ServiceQuotaExceededException")
+    assert len((await world.call(world.admin, "ListMicrovmImages"))["items"]) == 1
+    assert len(world.images.list_versions(image.id)) == 1
+
+
+async def test_connectors_have_a_quota_with_a_code_of_their_own(world: World) -> None:
+    await world.own(world.admin, "PutQuota", quotaCode=CONNECTORS, value=0)
+    egress = {
+        "SubnetIds": ["subnet-lab"],
+        "SecurityGroupIds": ["sg-none"],
+        "NetworkProtocol": "IPv4",
+        "AssociatedComputeResourceTypes": ["MicroVm"],
+    }
+    with pytest.raises(RefusedError, match=r"maximum number of network connectors \(0\)") as refused:
+        await world.call(
+            world.admin,
+            "CreateNetworkConnector",
+            CORE,
+            Name="x",
+            Configuration={"VpcEgressConfiguration": egress},
+            OperatorRole=f"arn:aws:iam::{OPERATOR}:role/operator",
+            ClientToken="x",
+        )
+    assert (refused.value.status, refused.value.code) == (400, "NetworkConnectorLimitExceededException")
 
 
 async def test_a_launch_beyond_the_memory_quota_is_refused(world: World) -> None:
