@@ -12,6 +12,7 @@ import pytest
 from emberbox.machine import pool as pool_module
 from emberbox.machine.pool import WarmPool
 from emberbox.model.errors import VmmError
+from support.waiting import wait_for_async
 
 
 class StandInGuest:
@@ -89,7 +90,7 @@ async def test_what_died_is_not_handed_out(world: World) -> None:
     world.host.prepared[0].alive = False
     assert world.pool.take("image", "1.0") is None
     await world.until(1)
-    assert world.host.prepared[0].ended
+    await wait_for_async("it is ended", lambda: world.host.prepared[0].ended)
 
 
 async def test_memory_that_others_need_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +98,7 @@ async def test_memory_that_others_need_is_given_up(world: World, monkeypatch: py
     await world.until(1)
     monkeypatch.setattr(pool_module, "has_room", lambda: False)
     await world.until(0)
-    assert world.host.prepared[0].ended
+    await wait_for_async("it is ended", lambda: world.host.prepared[0].ended)
 
 
 async def test_a_version_is_forgotten_when_it_may_not_be_launched_or_was_not_for_long(

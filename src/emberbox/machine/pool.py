@@ -76,6 +76,7 @@ class WarmPool:
         self._ready: dict[Key, list[Pooled]] = {}
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._endings: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Begin to keep what is launched from now on."""
@@ -98,7 +99,7 @@ class WarmPool:
             pooled = ready.pop()
             if pooled.guest.is_alive():
                 return pooled
-            asyncio.create_task(self.end(pooled))  # noqa: RUF006 - it ends a process that has ended
+            self._begin_to_end(pooled)
         return None
 
     def pooled(self) -> list[tuple[Key, Pooled]]:
@@ -114,6 +115,7 @@ class WarmPool:
             self._task = None
         for key in list(self._ready):
             await self._give_up(key)
+        await asyncio.gather(*self._endings)
 
     async def _keep(self) -> None:
         while True:
@@ -136,7 +138,7 @@ class WarmPool:
     async def _prepare_one(self) -> None:
         """Prepare a microVM of the first version that lacks one; what fails is not tried again before a launch."""
         for key in self._warm_until:
-            if len(self._ready.get(key, ())) < self._size:
+            if self._is_warm(key) and len(self._ready.get(key, ())) < self._size:
                 break
         else:
             return
@@ -156,11 +158,21 @@ class WarmPool:
             self._ready.setdefault(key, []).append(Pooled(microvm_id, guest))
 
     async def _give_up(self, key: Key) -> None:
-        for pooled in self._ready.pop(key, []):
-            await self.end(pooled)
+        endings = [self._begin_to_end(pooled) for pooled in self._ready.pop(key, [])]
+        for ending in endings:
+            await asyncio.shield(ending)
 
     async def end(self, pooled: Pooled) -> None:
-        """End one that was taken and is not used, and remove its files."""
+        """End one that was taken and is not used, and remove its files; whoever waits for that may be cancelled."""
+        await asyncio.shield(self._begin_to_end(pooled))
+
+    def _begin_to_end(self, pooled: Pooled) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._end(pooled))
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+        return task
+
+    async def _end(self, pooled: Pooled) -> None:
         await pooled.guest.end()
         await asyncio.to_thread(shutil.rmtree, pooled.guest.directory, ignore_errors=True)
 
