@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from support.aws import Clients
 from support.guests import Gateway, Microvm
 from support.images import Image
 from support.server import Server
+from support.waiting import wait_for
 
 pytestmark = pytest.mark.vm
 
@@ -81,6 +83,26 @@ def test_forks_go_on_from_the_instant_each_by_itself(probe: Microvm, fork: Fork)
         write(microvm, str(number))
     assert [read(microvm) for microvm in family] == [["0", "0"], ["1", "1"], ["2", "2"]]
     assert [microvm.shell("grep -c run /data/hooks").strip() for microvm in family] == ["1", "2", "2"]
+
+
+def test_a_request_under_way_is_answered_by_the_source(
+    probe: Microvm, fork: Fork, clients: Clients, probe_image: Image
+) -> None:
+    """Its connection stays open while it is forked; what the fork was doing for it goes on there, too."""
+    begun = f"begun {probe.id}"
+    command = f"echo early > /dev/shm/memory; echo {begun} > /proc/1/fd/1; sleep 6; echo late | tee /data/disk"
+    group = f"/aws/lambda-microvms/{probe_image.name}"
+
+    def has_begun() -> bool:
+        found = clients.logs.filter_log_events(logGroupName=group, filterPattern=f'"{begun}"')["events"]
+        return bool(found)
+
+    with ThreadPoolExecutor(1) as caller:
+        answer = caller.submit(probe.shell, command)
+        wait_for("the request is under way", has_begun, 30)
+        (child,) = fork(probe)
+        assert answer.result(60).strip() == "late"
+    assert read(probe) == read(child) == ["early", "late"]
 
 
 def test_a_fork_needs_nothing_of_its_source(probe: Microvm, fork: Fork, server: Server) -> None:
