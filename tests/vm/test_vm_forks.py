@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -187,3 +188,33 @@ def test_a_microvm_goes_back_to_its_own_snapshots_and_to_no_other(
     probe.wait_ended()
     with pytest.raises(ClientError, match="has been terminated"):
         restore(clients, probe, version)
+
+
+def test_the_command_line_snapshots_forks_restores_and_shows(
+    probe: Microvm, gateway: Gateway, server: Server, clients: Clients, probe_image: Image
+) -> None:
+    def emberbox(*arguments: str) -> str:
+        done = subprocess.run(server.command(*arguments), env=server.environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    write(probe, "good")
+    version = emberbox("snapshot", probe.id, "--inactive").split(" version ")[1].split()[0]
+    write(probe, "bad")
+    assert f"runs from {version}" in emberbox("restore", probe.id, "--to", version)
+    assert read(probe) == ["good", "good"]
+    child, endpoint = emberbox("fork", probe.id, "--count", "1").split()
+    fork = Microvm(child, endpoint, gateway)
+    try:
+        assert read(fork) == ["good", "good"]
+        shown = emberbox("ps")
+        assert all(f"{microvm_id} RUNNING" in shown for microvm_id in (probe.id, child))
+        assert f"{probe_image.name} 1.0" in shown
+        assert probe.id in emberbox("top", "--once")
+        told = emberbox("events", probe.id)
+        assert "SUSPENDED → RUNNING" in told
+        assert "RestoreMicrovm" in told
+    finally:
+        fork.terminate()
+        fork.wait_ended()
+        clients.microvms.delete_microvm_image_version(imageIdentifier=probe_image.arn, imageVersion=version)
