@@ -11,7 +11,7 @@ import pytest
 
 from emberbox.machine import pool as pool_module
 from emberbox.machine.pool import WarmPool
-from emberbox.model.errors import VmmError
+from emberbox.model.errors import HostError, VmmError
 from support.waiting import wait_for_async
 
 
@@ -44,9 +44,14 @@ class StandInHost:
 class World:
     def __init__(self, home: Path, size: int = 1) -> None:
         (home / "microvms").mkdir()
-        self.home, self.host, self.launchable = home, StandInHost(), True
-        self.pool = WarmPool(self.host, home, size, lambda *_: None, lambda *_: self.launchable)  # type: ignore[arg-type, return-value]
+        self.home, self.host, self.launchable, self.broken = home, StandInHost(), True, False
+        self.pool = WarmPool(self.host, home, size, lambda *_: None, self.is_launchable)  # type: ignore[arg-type, return-value]
         self.pool.start()
+
+    def is_launchable(self, _image_id: str, _version: str) -> bool:
+        if self.broken:
+            raise HostError("the database cannot be used")
+        return self.launchable
 
     async def until(self, ready: int) -> None:
         async with asyncio.timeout(20):
@@ -122,6 +127,16 @@ async def test_what_cannot_be_prepared_leaves_nothing_and_is_tried_after_the_nex
     assert world.directories() == 0
     world.host.fails = False
     world.pool.take("image", "1.0")
+    await world.until(1)
+
+
+async def test_a_database_that_cannot_be_read_for_a_moment_does_not_end_the_pool(world: World) -> None:
+    world.pool.take("image", "1.0")
+    await world.until(1)
+    world.broken = True
+    await asyncio.sleep(0.1)
+    world.broken = False
+    await world.pool.end(world.pool.take("image", "1.0"))  # type: ignore[arg-type]
     await world.until(1)
 
 

@@ -123,14 +123,21 @@ class WarmPool:
                 self._wanted.clear()
                 await self._wanted.wait()
             await asyncio.sleep(_INTERVAL_S)
-            for key in [key for key in self._warm_until if not self._is_warm(key)]:
-                del self._warm_until[key]
+            try:
+                await self._tend()
+            except (EmberboxError, OSError) as error:  # such as a database that cannot be read for a moment
+                log.warning("the warm pool could not be tended: %s", error)
+
+    async def _tend(self) -> None:
+        """Give up what is not wanted or takes memory that others need, and prepare what is missing."""
+        for key in [key for key in self._warm_until if not self._is_warm(key)]:
+            del self._warm_until[key]
+            await self._give_up(key)
+        if not has_room():
+            for key in list(self._ready):
                 await self._give_up(key)
-            if not has_room():
-                for key in list(self._ready):
-                    await self._give_up(key)
-            elif _now() >= self._quiet_from:
-                await self._prepare_one()
+        elif _now() >= self._quiet_from:
+            await self._prepare_one()
 
     def _is_warm(self, key: Key) -> bool:
         return _now() < self._warm_until[key] and self._is_launchable(*key)
