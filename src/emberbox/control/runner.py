@@ -37,6 +37,7 @@ from emberbox.machine.pool import WarmPool
 from emberbox.machine.snapshot import (
     ImageSnapshot,
     SuspendedState,
+    is_suspended,
     load_image_snapshot,
     load_resumed,
     load_suspended,
@@ -446,6 +447,9 @@ class MicrovmRunner:
             guest = await self.context.guests.resume(self._snapshot(), state, self._take_output, self._egress())
         except (GuestError, VmmError, HostError, OSError) as error:
             log.warning("%s could not be resumed: %s", self.id, error)
+            if not is_suspended(self.directory):
+                await self._end(f"The MicroVM ended while it was resumed: {error}")
+                raise InternalError(f"The MicroVM {self.id} ended while it was resumed: {error}") from error
             self.arm_suspended_timer()
             raise InternalError(
                 f"The MicroVM {self.id} could not be resumed and is still suspended: {error}"

@@ -20,7 +20,13 @@ from emberbox.host.users import UserPool
 from emberbox.machine import checkpoint
 from emberbox.machine.checkpoint import Capture
 from emberbox.machine.connections import Connection, Connector
-from emberbox.machine.snapshot import ImageSnapshot, SuspendedState, forget_suspended
+from emberbox.machine.snapshot import (
+    ImageSnapshot,
+    SuspendedState,
+    forget_suspended,
+    is_suspended,
+    remember_suspended,
+)
 from emberbox.machine.survivors import Survivor, note_vmm
 from emberbox.machine.usage import Usage, measure_running
 from emberbox.model.egress import EgressPolicy
@@ -119,12 +125,21 @@ class Guest:
     async def wake(self, identity: Identity) -> None:
         """Give it its identity and let the application run; from now on the next server can take it over.
 
+        Where it could not, its saved state counts again, unless the guest has written to its disk.
+
         Raises:
             GuestError: the agent did not answer.
         """
+        written = (self.directory / "disk").stat().st_mtime_ns
+        resumes = is_suspended(self.directory)
         note_vmm(self.directory, self.pid, self._uid, self._connection.slot_number)
         forget_suspended(self.directory)
-        await self.agent.thaw(identity)
+        try:
+            await self.agent.thaw(identity)
+        except GuestError:
+            if resumes and (self.directory / "disk").stat().st_mtime_ns == written:
+                remember_suspended(self.directory)
+            raise
 
     async def begin(self, identity: Identity, on_output: OutputListener, egress: EgressPolicy | None) -> None:
         """Start a prepared guest as a new microVM.
@@ -320,7 +335,8 @@ class GuestHost:
         """Start a suspended microVM where it was; it may reach what `egress` says.
 
         Raises:
-            VmmError, GuestError, HostError: it could not be started; its saved state is untouched.
+            VmmError, GuestError, HostError: it could not be started; `is_suspended` says whether its saved state is
+                untouched, as it is unless the guest stopped answering after it had begun to run.
         """
         guest = await self._restore(snapshot, state.directory, state.devices, state.layers, on_output, egress)
         async with _ended_on_error(guest):

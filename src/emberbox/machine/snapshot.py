@@ -183,6 +183,12 @@ def forget_suspended(directory: Path) -> None:
         disk.sync(directory)
 
 
+def remember_suspended(directory: Path) -> None:
+    """Take `forget_suspended` back: the microVM has not run after all."""
+    (directory / "resumed.json").replace(directory / "suspended.json")
+    disk.sync(directory)
+
+
 def _write_last(path: Path, content: dict[str, object]) -> None:
     scratch = path.with_suffix(".new")
     scratch.write_text(json.dumps(content))
