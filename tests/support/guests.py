@@ -92,6 +92,15 @@ class Microvm:
 
         return wait_for(f"{self.id} is {' or '.join(states)}", reached, timeout_s)
 
+    def wait_settled(self) -> dict[str, Any]:
+        """Wait until it is in a state in which it may stay."""
+
+        def settled() -> dict[str, Any] | None:
+            described = self.describe()
+            return described if described["state"] in ("RUNNING", "SUSPENDED", "TERMINATED") else None
+
+        return wait_for(f"{self.id} has settled", settled)
+
     def wait_ended(self, timeout_s: float = 60.0) -> str:
         """Wait until it is TERMINATED and return why."""
         described = self.wait_state("TERMINATED", timeout_s=timeout_s)

@@ -163,6 +163,22 @@ async def test_a_request_without_an_answer_ends_in_time(tmp_path: Path) -> None:
             await agent.freeze(0.1)
 
 
+async def test_an_answer_that_comes_too_late_is_not_taken_for_another(tmp_path: Path) -> None:
+    late = asyncio.Event()
+
+    async def hesitate(fake: FakeAgent, frame: Frame) -> None:
+        if frame.type is FrameType.FREEZE:
+            await late.wait()
+        await accept_all(fake, frame)
+
+    async with connected(tmp_path, hesitate) as (agent, _):
+        with pytest.raises(GuestError, match="did not answer FREEZE"):
+            await agent.freeze(0.1)
+        late.set()
+        await agent.thaw(fresh_identity())
+        await agent.freeze()
+
+
 async def test_a_wrong_answer_is_an_error(tmp_path: Path) -> None:
     async def confuse(fake: FakeAgent, frame: Frame) -> None:
         fake.send(Frame(FrameType.STARTED))

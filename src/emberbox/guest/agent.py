@@ -72,6 +72,7 @@ class Agent:
         self._writer = writer
         self._on_output = on_output
         self._replies: asyncio.Queue[Frame] = asyncio.Queue()
+        self._unanswered = 0
         self._streams: dict[int, StreamState] = {}
         self._next_stream = 1
         self._task: asyncio.Task[None] | None = None
@@ -140,6 +141,12 @@ class Agent:
         finally:
             self._fail(failure)
 
+    def _take_reply(self, frame: Frame) -> None:
+        if self._unanswered:
+            self._unanswered -= 1  # it comes too late: nobody waits for it any more
+        else:
+            self._replies.put_nowait(frame)
+
     def _fail(self, failure: GuestError) -> None:
         self._failure = failure
         self._replies.put_nowait(Frame(FrameType.FAILED, 0, str(failure).encode()))
@@ -157,7 +164,7 @@ class Agent:
             case FrameType.HELLO:
                 pass  # the answer to a repeated greeting
             case FrameType.STARTED | FrameType.FAILED | FrameType.FROZEN | FrameType.THAWED:
-                self._replies.put_nowait(frame)
+                self._take_reply(frame)
             case _:
                 self._take_for_stream(frame)
 
@@ -227,6 +234,7 @@ class Agent:
             async with asyncio.timeout(timeout_s):
                 reply = await self._replies.get()
         except TimeoutError:
+            self._unanswered += 1
             raise GuestError(f"the guest did not answer {frame.type.name} within {timeout_s:g} s") from None
         if reply.type is FrameType.FAILED:
             raise GuestError(reply.payload.decode(errors="replace")[:500])

@@ -53,6 +53,8 @@ ADOPT_TIMEOUT_S = 60.0
 
 BYTES_PER_MIB = 1 << 20
 
+LATE_THAW_TIMEOUT_S = 1.0
+
 LAUNCHES_PER_CPU = 2
 """More launches wait: at a time they would only slow each other down, until one runs into a time limit."""
 
@@ -185,7 +187,7 @@ class Guest:
         Raises:
             GuestError, VmmError, OSError: it could not be saved; it still runs.
         """
-        await self.agent.freeze()
+        await self._freeze()
         try:
             await self._vm.pause()
             await self._vm.save_devices()
@@ -221,7 +223,7 @@ class Guest:
         Raises:
             GuestError, VmmError, OSError: it could not be captured; the guest runs on.
         """
-        await self.agent.freeze()
+        await self._freeze()
         try:
             await self._vm.pause()
             await self._vm.save_devices()
@@ -229,6 +231,14 @@ class Guest:
             return await asyncio.to_thread(checkpoint.capture, draft, self._vm.pid, address, self.directory)
         finally:
             await self._run_on()
+
+    async def _freeze(self) -> None:
+        try:
+            await self.agent.freeze()
+        except GuestError:
+            with contextlib.suppress(GuestError):  # a guest that freezes late must not stay so
+                await self.agent.thaw(fresh_identity(), LATE_THAW_TIMEOUT_S)
+            raise
 
     async def _run_on(self) -> None:
         forget_suspended(self.directory)

@@ -101,6 +101,8 @@ class QemuVm:
     async def wait_exited(self) -> str:
         """Wait until QEMU has ended; return in words how."""
         returncode = await self._child.wait()
+        if returncode == 0:  # nobody asked it to end, and a guest's reset is its end (-no-reboot)
+            return "the guest's kernel panicked, or something in the guest restarted the machine"
         return f"QEMU {process.describe_exit(returncode)}: {last_error(self._log_path)}"
 
 
