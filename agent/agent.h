@@ -84,6 +84,9 @@ void metadata_listen(void);
 int metadata_fd(void);
 void metadata_ready(void);
 
+/* sever.c: ends TCP connections that cannot have survived. */
+void sever_connections(void);
+
 /* stream.c: what a stream of the host's leads to: a TCP port on the guest's loopback, or a command. */
 #define STREAMS_MAX 256
 #define STREAM_POLLS_MAX (3 * STREAMS_MAX)

@@ -356,6 +356,9 @@ static void take_identity(const struct field *field) {
     case THAW_ENTROPY:
         add_entropy(field);
         break;
+    case THAW_NEW_NETWORK:
+        sever_connections();
+        break;
     case THAW_HOSTNAME:
         if ((text = field_text(field)))
             set_hostname(text);

@@ -80,6 +80,7 @@ enum thaw_field {
     THAW_ENTROPY = 2,       /* bytes for the kernel's random number generator */
     THAW_HOSTNAME = 3,
     THAW_MACHINE_ID = 4,
+    THAW_NEW_NETWORK = 5,   /* u32: 1 says that connections from before lead nowhere any more */
 };
 
 #endif

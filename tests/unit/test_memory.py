@@ -14,7 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emberbox.host import memory
-from emberbox.host.memory import PAGE_BYTES, copy_runs, count_pages, merge_runs, read_pages, runs_of, write_pages
+from emberbox.host.memory import (
+    PAGE_BYTES,
+    copy_runs,
+    count_pages,
+    merge_runs,
+    read_pages,
+    runs_of,
+    subtract_runs,
+    write_pages,
+)
 
 runs = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 20)), max_size=60)
 
@@ -42,6 +51,15 @@ def test_a_limit_on_runs_loses_no_page(some: list[tuple[int, int]], limit: int) 
     merged = merge_runs(some, limit)
     assert len(merged) <= limit
     assert pages_of(merged) >= pages_of(some)
+
+
+@given(runs, runs)
+def test_runs_less_others_are_the_difference_in_order_and_apart(
+    some: list[tuple[int, int]], others: list[tuple[int, int]]
+) -> None:
+    left = subtract_runs(merge_runs(some), others)
+    assert pages_of(left) == pages_of(some) - pages_of(others)
+    assert all(first + count <= after for (first, count), (after, _) in itertools.pairwise(left))
 
 
 def test_pages_are_counted() -> None:

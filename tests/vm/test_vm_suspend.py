@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -62,6 +65,60 @@ def test_the_clock_is_right_after_a_resume(probe: Microvm) -> None:
     probe.suspend()
     probe.resume()
     assert abs(int(probe.shell("date +%s")) - time.time()) < 3
+
+
+def test_the_monotonic_clock_goes_on_while_suspended(probe: Microvm) -> None:
+    """What passed outside has passed inside, by every clock; a timer that came due meanwhile fires right away."""
+    clock_gettime = "perl -e '$b = pack q(qq), 0, 0; syscall(228, 1, $b); print join q(.), unpack q(qq), $b'"
+    probe.shell("(sleep 5; touch /data/rang) >/dev/null 2>&1 &")
+    inside, outside = (float(probe.shell(clock_gettime)), time.monotonic())
+    probe.suspend()
+    time.sleep(6)
+    probe.resume()
+    wait_for("the timer fires", lambda: probe.shell_code("test -e /data/rang") == 0, 20)
+    passed_inside, passed_outside = float(probe.shell(clock_gettime)) - inside, time.monotonic() - outside
+    assert passed_inside > 6
+    assert abs(passed_inside - passed_outside) < 5
+
+
+PEERS = r"""
+use IO::Socket::INET;
+my $outer = IO::Socket::INET->new(LocalPort => 9999, Listen => 1, ReuseAddr => 1)->accept;
+my $inner = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => 9998, Listen => 1, ReuseAddr => 1);
+my $one = IO::Socket::INET->new("127.0.0.1:9998");
+my $other = $inner->accept;
+open my $ready, ">", "/data/ready"; close $ready;
+my $got = sysread $outer, my $byte, 1;
+my $error = $! + 0;
+syswrite $one, "alive";
+sysread $other, my $word, 5;
+open my $said, ">", "/data/said.new";
+print $said defined $got ? "read $got" : "error $error", " $word";
+close $said;
+rename "/data/said.new", "/data/said";
+"""
+
+
+def test_connections_to_elsewhere_end_at_a_resume_and_those_inside_live(probe: Microvm, server: Server) -> None:
+    """A process that waits for a peer outside the guest gets an error at once; loopback connections go on."""
+    if server.instance is None:
+        pytest.skip("without networks of its own a guest cannot be reached past the gateway")
+    slot = host.find_slot(server.instance, probe.id)
+    assert slot is not None
+    probe.shell(f"cat > /data/peers.pl <<'END'{PEERS}END\nperl /data/peers.pl >/dev/null 2>&1 &")
+    outer = wait_for("it listens", lambda: connect(slot.address, 9999), 20)
+    wait_for("it waits", lambda: probe.shell_code("test -e /data/ready") == 0, 20)
+    probe.suspend()
+    probe.resume()
+    said = wait_for("it has noticed", lambda: probe.shell("cat /data/said 2>/dev/null"), 20)
+    assert said == f"error {errno.ECONNABORTED} alive"
+    outer.close()
+
+
+def connect(address: str, port: int) -> socket.socket | None:
+    with contextlib.suppress(OSError):
+        return socket.create_connection((address, port), 5)
+    return None
 
 
 @pytest.mark.parametrize("mib", [5, 50])

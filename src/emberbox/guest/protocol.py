@@ -96,6 +96,7 @@ class ThawField(IntEnum):
     ENTROPY = 2
     HOSTNAME = 3
     MACHINE_ID = 4
+    NEW_NETWORK = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +169,14 @@ class Identity:
         entropy: bytes for the kernel's random number generator.
         hostname: a new host name; None keeps the one it has.
         machine_id: a new /etc/machine-id, 32 hexadecimal digits; None keeps the one it has.
+        new_network: its connections to elsewhere lead nowhere any more, and are ended.
     """
 
     clock_ns: int
     entropy: bytes
     hostname: str | None = None
     machine_id: str | None = None
+    new_network: bool = False
 
 
 def encode(frame: Frame) -> bytes:
@@ -267,5 +270,7 @@ def encode_identity(identity: Identity) -> bytes:
         fields.append(_field(ThawField.HOSTNAME, identity.hostname.encode()))
     if identity.machine_id is not None:
         fields.append(_field(ThawField.MACHINE_ID, f"{identity.machine_id}\n".encode()))
+    if identity.new_network:
+        fields.append(_field(ThawField.NEW_NETWORK, encode_u32(1)))
     fields.append(_field(ThawField.CLOCK, _U64.pack(identity.clock_ns)))
     return b"".join(fields)

@@ -27,6 +27,7 @@ MODULES = (
     "erofs",
     "overlay",
     "fuse",
+    "tcp_diag",
 )
 """What a guest needs besides what the kernel has built in; `virtio_mmio` first, the rest by dependency."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -46,6 +47,26 @@ def merge_runs(runs: Iterable[Run], limit: int = RUNS_MAX) -> list[Run]:
         if len(merged) <= limit:
             return merged
         gap = gap * 2 + 1
+
+
+def subtract_runs(runs: Iterable[Run], others: Iterable[Run]) -> list[Run]:
+    """Return the pages of `runs`, in order and apart, that no other run has."""
+    left: list[Run] = []
+    taken = merge_runs(others, sys.maxsize)
+    index = 0
+    for first, count in runs:
+        position, end = first, first + count
+        while index < len(taken) and taken[index][0] < end:
+            start, length = taken[index]
+            if start > position:
+                left.append((position, start - position))
+            position = max(position, start + length)
+            if start + length > end:
+                break  # it reaches into the next run
+            index += 1
+        if position < end:
+            left.append((position, end - position))
+    return left
 
 
 def count_pages(runs: Iterable[Run]) -> int:

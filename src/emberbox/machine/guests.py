@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emberbox import process
@@ -29,6 +29,7 @@ from emberbox.machine.snapshot import (
 )
 from emberbox.machine.survivors import Survivor, note_vmm
 from emberbox.machine.usage import Usage, measure_running
+from emberbox.model.clock import Instant
 from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import GuestError, VmmError
 from emberbox.vmm.base import (
@@ -137,7 +138,7 @@ class Guest:
         note_vmm(self.directory, self.pid, self._uid, self._connection.slot_number)
         forget_suspended(self.directory)
         try:
-            await self.agent.thaw(identity)
+            await self.agent.thaw(replace(identity, new_network=True))
         except GuestError:
             if resumes and (self.directory / "disk").stat().st_mtime_ns == written:
                 remember_suspended(self.directory)
@@ -190,8 +191,9 @@ class Guest:
         await self._freeze()
         try:
             await self._vm.pause()
+            stopped = Instant.now()
             await self._vm.save_devices()
-            figures = await asyncio.to_thread(self._write_changes, earlier)
+            figures = await asyncio.to_thread(self._write_changes, earlier, stopped)
         except (GuestError, VmmError, OSError):
             if not earlier:  # else pages of it are mapped: they are this guest's memory
                 (self.directory / "memory.layer").unlink(missing_ok=True)
@@ -200,14 +202,16 @@ class Guest:
         await self.end()
         return figures
 
-    def _write_changes(self, earlier: tuple[memory.Run, ...]) -> SuspendFigures:
+    def _write_changes(self, earlier: tuple[memory.Run, ...], stopped: Instant) -> SuspendFigures:
         length = self.shape.mem_size_mib * BYTES_PER_MIB
         address = self._vm.memory_address()
         changed = memory.merge_runs(find_changed_runs(self._vm.pid, address, length))
         runs = tuple(memory.merge_runs([*earlier, *changed]))
-        state = SuspendedState(self.directory, runs)
+        state = SuspendedState(self.directory, runs, stopped)
         disk.unshare(state.memory_layer)
-        memory.write_pages(memory.read_pages(self._vm.pid, address, changed), state.memory_layer, length)
+        missing = memory.subtract_runs(runs, [*earlier, *changed])  # gaps that were filled: the layer lacks them
+        pages = memory.read_pages(self._vm.pid, address, [*changed, *missing])
+        memory.write_pages(pages, state.memory_layer, length)
         (self.directory / "devices").replace(state.devices)
         state.publish()
         return SuspendFigures(memory.count_pages(changed) * memory.PAGE_BYTES)
@@ -248,6 +252,15 @@ class Guest:
     async def end(self) -> None:
         """End the VMM and give back everything; repeats are harmless."""
         await self._resources.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """What a guest goes on from, over its snapshot's memory; its clocks have stood still for so many seconds."""
+
+    devices: Path
+    layers: tuple[MemoryLayer, ...] = ()
+    stood_still_s: float = 0.0
 
 
 class GuestHost:
@@ -315,7 +328,7 @@ class GuestHost:
         """
         async with self._launches:
             await asyncio.to_thread(_copy_disk, snapshot, directory)
-            guest = await self._restore(snapshot, directory, snapshot.devices, (), on_output, egress)
+            guest = await self._restore(snapshot, directory, _Saved(snapshot.devices), on_output, egress)
             async with _ended_on_error(guest):
                 await guest.wake(identity)
         return guest
@@ -333,7 +346,7 @@ class GuestHost:
             VmmError, GuestError, HostError: it could not be started; nothing is left running.
         """
         await asyncio.to_thread(_copy_disk, snapshot, directory)
-        guest = await self._restore(snapshot, directory, snapshot.devices, (), _drop_output, None)
+        guest = await self._restore(snapshot, directory, _Saved(snapshot.devices), _drop_output, None)
         async with _ended_on_error(guest):
             await guest.pause()
         return guest
@@ -348,7 +361,9 @@ class GuestHost:
             VmmError, GuestError, HostError: it could not be started; `is_suspended` says whether its saved state is
                 untouched, as it is unless the guest stopped answering after it had begun to run.
         """
-        guest = await self._restore(snapshot, state.directory, state.devices, state.layers, on_output, egress)
+        stood_still_s = 0.0 if state.stopped is None else state.stopped.elapsed_s()
+        saved = _Saved(state.devices, state.layers, stood_still_s)
+        guest = await self._restore(snapshot, state.directory, saved, on_output, egress)
         async with _ended_on_error(guest):
             await guest.wake(fresh_identity())
         return guest
@@ -385,15 +400,17 @@ class GuestHost:
         raise AssertionError("an exit stack swallows nothing")
 
     async def _restore(
-        self, snapshot: ImageSnapshot, directory: Path, devices: Path, layers: tuple[MemoryLayer, ...],
+        self, snapshot: ImageSnapshot, directory: Path, saved: _Saved,
         on_output: OutputListener, egress: EgressPolicy | None,
     ) -> Guest:  # fmt: skip
         """Start a guest from saved state; it runs, its application does not yet."""
         files = VmFiles(directory, snapshot.root, directory / "disk", directory / "devices")
 
         async def start(cage: Cage, network: Tap | UserNetwork) -> Vm:
-            stack = (*snapshot.layers, *layers)
-            plan = RestorePlan(snapshot.shape, files, cage, network, devices, snapshot.memory, stack)
+            stack = (*snapshot.layers, *saved.layers)
+            plan = RestorePlan(
+                snapshot.shape, files, cage, network, saved.devices, snapshot.memory, stack, saved.stood_still_s
+            )
             vm = await self._driver.restore(plan)
             await vm.unpause()
             return vm

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from emberbox.host import disk
+from emberbox.model.clock import Instant
 from emberbox.model.errors import HostError
 from emberbox.vmm.base import MachineShape, MemoryLayer
 
@@ -116,10 +117,14 @@ def load_image_snapshot(directory: Path) -> ImageSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class SuspendedState:
-    """What a suspended microVM adds to its image's snapshot; `runs` are the pages of its memory layer."""
+    """What a suspended microVM adds to its image's snapshot; `runs` are the pages of its memory layer.
+
+    `stopped` is when its clocks stopped; None where that is not to be seen, as after a rollback.
+    """
 
     directory: Path
     runs: tuple[tuple[int, int], ...]
+    stopped: Instant | None = None
 
     @property
     def devices(self) -> Path:
@@ -140,7 +145,8 @@ class SuspendedState:
         """Make the state complete, and sure to survive a power cut."""
         for path in (self.devices, self.directory / "disk", *(layer.path for layer in self.layers)):
             disk.sync(path)
-        _write_last(self.directory / "suspended.json", {"format": FORMAT, "runs": self.runs})
+        stopped = None if self.stopped is None else self.stopped.to_json()
+        _write_last(self.directory / "suspended.json", {"format": FORMAT, "runs": self.runs, "stopped": stopped})
 
 
 def is_suspended(directory: Path) -> bool:
@@ -170,7 +176,9 @@ def load_resumed(directory: Path) -> SuspendedState:
 
 def _load_state(directory: Path, name: str) -> SuspendedState:
     content = _read(directory / name)
-    return SuspendedState(directory, tuple((first, count) for first, count in content["runs"]))
+    runs = tuple((first, count) for first, count in content["runs"])
+    stopped = content.get("stopped")
+    return SuspendedState(directory, runs, None if stopped is None else Instant.from_json(stopped))
 
 
 def forget_suspended(directory: Path) -> None:

@@ -98,7 +98,11 @@ class MemoryLayer:
 
 @dataclass(frozen=True, slots=True)
 class RestorePlan:
-    """A copy-on-write start from saved memory and devices. None of the saved files can be written by the VMM."""
+    """A copy-on-write start from saved memory and devices. None of the saved files can be written by the VMM.
+
+    Args:
+        stood_still_s: seconds by which the guest's monotonic clock is to be moved on.
+    """
 
     shape: MachineShape
     files: VmFiles
@@ -107,6 +111,7 @@ class RestorePlan:
     saved_devices: Path
     memory_base: Path
     memory_layers: tuple[MemoryLayer, ...] = ()
+    stood_still_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from emberbox.model.errors import HostError, VmmError
 from emberbox.vmm.base import BootPlan, Cage, MemoryLayer, Probe, RestorePlan, Tap, UserNetwork, VmFiles
 from emberbox.vmm.qemu import arguments
 from emberbox.vmm.qemu.arguments import Descriptors, descriptor_path
+from emberbox.vmm.qemu.clock import advance_clock
 from emberbox.vmm.qemu.monitor import Monitor
 from emberbox.vmm.qemu.probe import probe_accelerator
 from emberbox.vmm.qemu.vm import QemuVm, last_error
@@ -78,7 +79,7 @@ class QemuDriver:
             fds = Descriptors(
                 **_common(opened, plan.files, plan.cage, plan.network),
                 memory=_open(opened, plan.memory_base, os.O_RDONLY),
-                saved_devices=_open(opened, plan.saved_devices, os.O_RDONLY),
+                saved_devices=self._open_devices(opened, plan),
             )
             layers, layer_fds = _open_layers(opened, plan.memory_layers)
             environment = {
@@ -100,6 +101,16 @@ class QemuDriver:
             await vm.kill()
             raise
         return vm
+
+    def _open_devices(self, opened: contextlib.ExitStack, plan: RestorePlan) -> int:
+        """Return the saved devices; those of an emulated guest with its clock moved on. KVM's clocks stay behind."""
+        saved = _open(opened, plan.saved_devices, os.O_RDONLY)
+        if self._tsc_khz is None or not plan.stood_still_s:
+            return saved
+        with tempfile.TemporaryFile() as moved:
+            moved.write(advance_clock(plan.saved_devices.read_bytes(), plan.stood_still_s, self._tsc_khz))
+            moved.flush()
+            return _keep_open(opened, moved.fileno())
 
     async def adopt(self, vmm: AdoptedProcess, files: VmFiles, memory_base: Path) -> QemuVm:
         """Take over a VM that another server started: its monitor accepts a new connection.
@@ -153,6 +164,14 @@ def _open(opened: contextlib.ExitStack, path: Path, flags: int, owner: Cage | No
     return fd
 
 
+def _keep_open(opened: contextlib.ExitStack, fd: int) -> int:
+    """Return a descriptor of the same file, at its beginning, that outlives the given one."""
+    kept = os.dup(fd)
+    opened.callback(os.close, kept)
+    os.lseek(kept, 0, os.SEEK_SET)
+    return kept
+
+
 def _listen(opened: contextlib.ExitStack, path: Path) -> int:
     """Return a listening socket; with it ready before QEMU starts, a client never has to poll for it."""
     path.unlink(missing_ok=True)
@@ -200,7 +219,5 @@ def _open_layers(opened: contextlib.ExitStack, layers: tuple[MemoryLayer, ...]) 
     with tempfile.TemporaryFile() as description:
         description.write("\n".join(lines).encode() + b"\n")
         description.flush()
-        fd = os.dup(description.fileno())
-    opened.callback(os.close, fd)
-    os.lseek(fd, 0, os.SEEK_SET)
+        fd = _keep_open(opened, description.fileno())
     return fd, (*fds, fd)
