@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,11 @@ from emberbox.machine.snapshot import (
     ImageSnapshot,
     SuspendedState,
     forget_suspended,
+    is_suspended,
     load_image_snapshot,
+    load_resumed,
     load_suspended,
+    remember_suspended,
 )
 from emberbox.model.errors import HostError
 from emberbox.vmm.base import MachineShape
@@ -89,3 +93,47 @@ def test_publishing_leaves_no_scratch_file(suspended: SuspendedState) -> None:
     suspended.publish()
     suspended.publish()
     assert not list(suspended.directory.glob("*.new"))
+
+
+@pytest.mark.parametrize("name", ["root.erofs", "disk", "memory", "devices"])
+def test_a_file_that_was_changed_after_it_was_published_is_told(directory: Path, name: str) -> None:
+    ImageSnapshot(directory, SHAPE).publish()
+    (directory / name).chmod(0o600)
+    with (directory / name).open("r+b") as file:
+        file.write(b"y")
+    with pytest.raises(HostError, match=f"damaged: {name} was changed"):
+        load_image_snapshot(directory)
+
+
+def test_a_byte_is_missed_in_no_small_file_whatever_its_time_says(suspended: SuspendedState) -> None:
+    suspended.publish()
+    before = suspended.devices.stat()
+    suspended.devices.write_bytes(b"y")
+    os.utime(suspended.devices, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(HostError, match=r"damaged: devices\.saved was changed"):
+        load_suspended(suspended.directory)
+
+
+def test_a_missing_file_is_told(suspended: SuspendedState) -> None:
+    suspended.publish()
+    suspended.memory_layer.unlink()
+    with pytest.raises(HostError, match=r"damaged: memory\.layer: No such file"):
+        load_suspended(suspended.directory)
+
+
+def test_a_list_of_pages_that_was_changed_is_refused(suspended: SuspendedState) -> None:
+    suspended.publish()
+    state = suspended.directory / "suspended.json"
+    state.write_text(state.read_text().replace("[10, 1]", "[11, 1]"))
+    with pytest.raises(HostError, match=r"suspended\.json is not as it was written"):
+        load_suspended(suspended.directory)
+
+
+def test_what_a_microvm_was_resumed_from_is_remembered_while_it_runs(suspended: SuspendedState) -> None:
+    assert load_resumed(suspended.directory).runs == ()
+    suspended.publish()
+    forget_suspended(suspended.directory)
+    assert not is_suspended(suspended.directory)
+    assert load_resumed(suspended.directory).runs == suspended.runs
+    remember_suspended(suspended.directory)
+    assert load_suspended(suspended.directory) == suspended

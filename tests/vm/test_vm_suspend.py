@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 import threading
 import time
@@ -198,15 +199,24 @@ def test_a_suspended_microvm_can_be_terminated(suspended_microvm: Microvm, serve
 
 
 def test_memory_of_a_damaged_suspend_is_never_run(suspended_microvm: Microvm, server: Server) -> None:
-    """A microVM whose saved state is unreadable is not resumed; the error says so and it stays SUSPENDED."""
-    state = server.microvm_directory(suspended_microvm.id) / "suspended.json"
-    saved = state.read_text()
-    state.write_text(saved[: len(saved) // 2])
-    with pytest.raises(suspended_microvm.api.exceptions.InternalServerException, match="is still suspended"):
-        suspended_microvm.resume()
-    assert suspended_microvm.state() == "SUSPENDED"
-    state.write_text(saved)
+    """One byte of its saved state is wrong: it is not resumed, the row says why, and it stays SUSPENDED."""
+    for name in ("suspended.json", "devices.saved", "memory.layer", "disk"):
+        path = server.microvm_directory(suspended_microvm.id) / name
+        status = path.stat()
+        with path.open("r+b") as file:
+            byte = file.read(1)
+            file.seek(0)
+            file.write(bytes((byte[0] ^ 1,)))
+        with pytest.raises(suspended_microvm.api.exceptions.InternalServerException, match="is still suspended"):
+            suspended_microvm.resume()
+        described = suspended_microvm.describe()
+        assert described["state"] == "SUSPENDED"
+        assert "damaged" in described["stateReason"]
+        with path.open("r+b") as file:
+            file.write(byte)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     suspended_microvm.resume()
+    assert "stateReason" not in suspended_microvm.describe()
     assert suspended_microvm.get()["count"] == 2
 
 

@@ -119,6 +119,7 @@ class MicrovmRunner:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _incarnation: int = 0
+    _explanation: str | None = None
     _saved_runs: tuple[tuple[int, int], ...] = ()
     _splitters: list[LineSplitter] = field(default_factory=list)
     _idle: IdleTimer = field(init=False)
@@ -451,6 +452,7 @@ class MicrovmRunner:
                 await self._end(f"The MicroVM ended while it was resumed: {error}")
                 raise InternalError(f"The MicroVM {self.id} ended while it was resumed: {error}") from error
             self.arm_suspended_timer()
+            self._explain(f"The MicroVM could not be resumed: {error}")
             raise InternalError(
                 f"The MicroVM {self.id} could not be resumed and is still suspended: {error}"
             ) from error
@@ -459,8 +461,16 @@ class MicrovmRunner:
         await self._call_resume_hook(guest)
         duration_s = time.monotonic() - started
         self._move_surely(MicrovmState.RUNNING, new_incarnation=True, duration_s=duration_s)
+        self._explain(None)
         self._idle.start()
         log.info("%s was resumed in %.0f ms", self.id, duration_s * 1000)
+
+    def _explain(self, reason: str | None) -> None:
+        """Say in its row why it stays suspended, or that this is over."""
+        if reason != self._explanation:
+            with contextlib.suppress(HostError):  # the caller is told all the same
+                self.context.store.explain(self.id, reason)
+                self._explanation = reason
 
     async def _call_resume_hook(self, guest: Guest) -> None:
         """A failing /resume ends nothing: the application runs, and ending it would lose what it holds."""
@@ -602,6 +612,11 @@ class MicrovmRunner:
             self.microvm = replace(self.microvm, suspended=Instant.now())
             self._move(MicrovmState.SUSPENDING)
             self._move_surely(MicrovmState.SUSPENDED, suspended=self.microvm.suspended)
+        self._explanation = self.microvm.state_reason
+        try:
+            load_suspended(self.directory)
+        except HostError as error:
+            self._explain(f"The MicroVM cannot be resumed: {error}")
         self.arm_suspended_timer()
 
     async def finish_termination(self, reason: str) -> None:

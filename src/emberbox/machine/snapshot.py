@@ -12,10 +12,14 @@ A snapshot that was taken of a microVM (checkpoint.py) shares files with the one
 directory is complete by itself and any other may be deleted. A file with several names is never written again.
 
 A directory without its last file is half-made and is removed. Everything is on stable storage before that file is.
+The last file has a digest of itself and says how the others were when it was written: of each its size and the time
+of its last change, of the small ones a digest too. That is held against the files before every use; it costs some
+microseconds, however large they are.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -27,7 +31,8 @@ from emberbox.model.clock import Instant
 from emberbox.model.errors import HostError
 from emberbox.vmm.base import MachineShape, MemoryLayer
 
-FORMAT = 1
+FORMAT = 2
+_DIGEST_BYTES_MAX = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,8 @@ class ImageSnapshot:
             path.chmod(0o400)
             disk.sync(path)
         layers = [{"file": layer.path.name, "runs": layer.runs} for layer in self.layers]
-        content = {"format": FORMAT, "shape": asdict(self.shape), "layers": layers}
+        files = {path.name: _describe(path) for path in self._files()}
+        content = {"shape": asdict(self.shape), "layers": layers, "files": files}
         _write_last(self.directory / "snapshot.json", content)
 
     def link_to(self, directory: Path) -> ImageSnapshot:
@@ -105,9 +111,10 @@ def load_image_snapshot(directory: Path) -> ImageSnapshot:
     """Return a published snapshot.
 
     Raises:
-        HostError: it is missing, half-made, or of a format that this release does not know.
+        HostError: it is missing, half-made, damaged, or of a format that this release does not know.
     """
     content = _read(directory / "snapshot.json")
+    _check_files(directory, content["files"])
     layers = tuple(
         MemoryLayer(directory / layer["file"], tuple((first, count) for first, count in layer["runs"]))
         for layer in content.get("layers", ())
@@ -143,10 +150,12 @@ class SuspendedState:
 
     def publish(self) -> None:
         """Make the state complete, and sure to survive a power cut."""
-        for path in (self.devices, self.directory / "disk", *(layer.path for layer in self.layers)):
+        paths = (self.devices, self.directory / "disk", *(layer.path for layer in self.layers))
+        for path in paths:
             disk.sync(path)
         stopped = None if self.stopped is None else self.stopped.to_json()
-        _write_last(self.directory / "suspended.json", {"format": FORMAT, "runs": self.runs, "stopped": stopped})
+        files = {path.name: _describe(path) for path in paths}
+        _write_last(self.directory / "suspended.json", {"runs": self.runs, "stopped": stopped, "files": files})
 
 
 def is_suspended(directory: Path) -> bool:
@@ -158,9 +167,11 @@ def load_suspended(directory: Path) -> SuspendedState:
     """Return the state of a suspended microVM.
 
     Raises:
-        HostError: it is missing, half-made, or of a format that this release does not know.
+        HostError: it is missing, half-made, damaged, or of a format that this release does not know.
     """
-    return _load_state(directory, "suspended.json")
+    content = _read(directory / "suspended.json")
+    _check_files(directory, content["files"])
+    return _state(directory, content)
 
 
 def load_resumed(directory: Path) -> SuspendedState:
@@ -171,11 +182,10 @@ def load_resumed(directory: Path) -> SuspendedState:
     """
     if not (directory / "resumed.json").exists():
         return SuspendedState(directory, ())
-    return _load_state(directory, "resumed.json")
+    return _state(directory, _read(directory / "resumed.json"))
 
 
-def _load_state(directory: Path, name: str) -> SuspendedState:
-    content = _read(directory / name)
+def _state(directory: Path, content: dict[str, Any]) -> SuspendedState:
     runs = tuple((first, count) for first, count in content["runs"])
     stopped = content.get("stopped")
     return SuspendedState(directory, runs, None if stopped is None else Instant.from_json(stopped))
@@ -197,9 +207,41 @@ def remember_suspended(directory: Path) -> None:
     disk.sync(directory)
 
 
-def _write_last(path: Path, content: dict[str, object]) -> None:
+def _describe(path: Path) -> dict[str, Any]:
+    """Say how a file is that nobody changes any more."""
+    status = path.stat()
+    told: dict[str, Any] = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    if status.st_size <= _DIGEST_BYTES_MAX:
+        told["blake2b"] = _digest(path.read_bytes())
+    return told
+
+
+def _check_files(directory: Path, files: dict[str, dict[str, Any]]) -> None:
+    """Hold the files against what was said of them when they were saved.
+
+    Raises:
+        HostError: one is missing, or was changed: running it could give a guest with wrong memory.
+    """
+    for name, told in files.items():
+        try:
+            is_same = _describe(directory / name) == told
+        except OSError as error:
+            raise HostError(f"the snapshot in {directory.name} is damaged: {name}: {error.strerror}") from error
+        if not is_same:
+            raise HostError(
+                f"the snapshot in {directory.name} is damaged: {name} was changed after it was saved; "
+                "put back a copy of the directory that keeps the times of the files"
+            )
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _write_last(path: Path, content: dict[str, Any]) -> None:
+    text = json.dumps({"format": FORMAT, **content})
     scratch = path.with_suffix(".new")
-    scratch.write_text(json.dumps(content))
+    scratch.write_text(f"{text}\n{_digest(text.encode())}\n")
     disk.sync(scratch)
     scratch.replace(path)
     disk.sync(path.parent)
@@ -207,10 +249,13 @@ def _write_last(path: Path, content: dict[str, object]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
+        text, _, digest = path.read_text().partition("\n")
+        content = json.loads(text)
     except (OSError, ValueError) as error:
         raise HostError(f"the snapshot in {path.parent.name} is missing or damaged: {error}") from error
     if content.get("format") != FORMAT:
         raise HostError(f"the snapshot in {path.parent.name} has the unknown format {content.get('format')}")
+    if digest.strip() != _digest(text.encode()):
+        raise HostError(f"the snapshot in {path.parent.name} is damaged: {path.name} is not as it was written")
     found: dict[str, Any] = content
     return found

@@ -139,6 +139,11 @@ class MicrovmStore:
             insert_event(connection, row.account_id, microvm_id, before, state, now, reason, duration_s)
         return True
 
+    def explain(self, microvm_id: str, reason: str | None) -> None:
+        """Say in a microVM's `stateReason` why it is as it is; None takes that back."""
+        with self._database.transaction() as connection:
+            connection.execute(update(microvms).where(microvms.c.id == microvm_id).values(state_reason=reason))
+
     def forget_terminated(self, before: datetime) -> int:
         """Remove microVMs that were terminated before a moment; return how many."""
         statement = delete(microvms).where(
