@@ -6,11 +6,12 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from support import host
+from support import host, shell
 from support.guests import Microvm
 from support.images import Image, ImageMaker
 from support.server import Server
@@ -133,10 +134,37 @@ def test_two_microvms_of_one_image_share_nothing(launch: Launch, flask_image: Im
     assert first["hostname"] != seen["hostname"]
 
 
-def test_the_kernels_random_numbers_differ_between_microvms(launch: Launch, probe_image: Image) -> None:
-    """Every launch mixes fresh entropy into the kernel's generator before the application runs."""
-    drawn = [launch(probe_image).shell("od -An -tx1 -N16 /dev/urandom") for _ in range(3)]
-    assert len(set(drawn)) == 3
+DRAWS = {
+    "flask": """python3 -c '
+import os, secrets, ssl, uuid
+print(os.urandom(8).hex(), secrets.token_hex(8), uuid.uuid4(), ssl.RAND_bytes(8).hex())'
+""",
+    "express": """node -e '
+const { randomBytes, randomUUID } = require("crypto");
+console.log(require("fs").readFileSync("/proc/sys/kernel/random/uuid", "utf8").trim(), randomUUID(),
+  randomBytes(8).toString("hex"))'
+""",
+}
+
+
+@pytest.mark.parametrize("example", ["flask", "express"])
+def test_ten_microvms_of_one_image_draw_ten_different_numbers(
+    launch: Launch, started_images: dict[str, Image], images: ImageMaker, server: Server, example: str
+) -> None:
+    """The kernel's, Python's, Node's and OpenSSL's: of ten clones, no two processes draw the same."""
+    image = images.wait_created(started_images[example])
+    connectors = shell.ingress(server.endpoints["region"], "SHELL_INGRESS", "HTTP_INGRESS")
+    microvms = [launch(image, wait=False, ingressNetworkConnectors=connectors) for _ in range(10)]
+    with ThreadPoolExecutor(4) as threads:
+        drawn = list(threads.map(lambda microvm: draw(microvm, DRAWS[example]), microvms))
+    for column in zip(*drawn, strict=True):
+        assert len(set(column)) == len(microvms), column
+
+
+def draw(microvm: Microvm, script: str) -> list[str]:
+    """Return what the running application and a new process draw."""
+    microvm.wait_state("RUNNING", timeout_s=120)
+    return [microvm.get()["random"], *shell.run(microvm, script).split()]
 
 
 def test_a_microvm_changes_nothing_of_its_images_snapshot(launch: Launch, probe_image: Image, server: Server) -> None:
