@@ -321,14 +321,14 @@ def _verdict(name: str) -> str:
 
 
 def _wait_for_authoriser(timeout: str) -> Config:
-    """Hold requests for about a minute while no server is there: Envoy outlives one that is killed.
+    """Hold requests for as long as they may be held while no server is there: Envoy outlives one that is killed.
 
     Envoy takes the longest back-off also as the time that one try may take, so that must be the whole timeout; the
     pauses, random and up to twice as long each time, begin at a tenth of a second.
     """
     return {
         "retry_on": "connect-failure,reset",
-        "num_retries": 10,
+        "num_retries": 20,
         "retry_back_off": {"base_interval": "0.1s", "max_interval": timeout},
     }
 
