@@ -72,7 +72,7 @@ async def test_a_helper_is_ready_inside_the_block_and_gone_after_it(tmp_path: Pa
     helper = listener(tmp_path / "run", free_port())
     async with supervise(helper) as supervised:
         assert await helper.is_ready()
-        assert helper.log_path.read_text() == "up\n"
+        await wait_until(lambda: helper.log_path.read_text() == "up\n")
         pid = supervised.pid
     assert not is_running(pid)
     assert not helper.pid_path.exists()
