@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from support.server import DOMAIN, Server
 
 pytestmark = [pytest.mark.conformance, pytest.mark.vm]
 
+BIN = Path(sys.executable).parent
+
 
 class Shell:
     """A user's shell after `eval "$(emberbox env)"`."""
@@ -24,7 +27,8 @@ class Shell:
     def __init__(self, server: Server, directory: Path) -> None:
         self._server = server
         self._directory = directory
-        self._environment = {**server.environment, "AWS_PAGER": "", "HOME": str(directory)}
+        path = f"{BIN}{os.pathsep}{server.environment['PATH']}"
+        self._environment = {**server.environment, "PATH": path, "AWS_PAGER": "", "HOME": str(directory)}
         command = server.command("env")
         script = subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=60)
         assert script.returncode == 0, script.stderr
@@ -50,7 +54,7 @@ class Shell:
 
 @pytest.fixture(scope="module")
 def shell(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    assert shutil.which("aws"), "the AWS CLI is a test dependency (PyPI awscli)"
+    assert (BIN / "aws").exists(), "the AWS CLI is a test dependency (PyPI awscli)"
     return Shell(server, tmp_path_factory.mktemp("cli"))
 
 
