@@ -65,7 +65,7 @@ def store_microvms(server: Server, count: int) -> list[str]:
             state_reason="Success.", request=request, incarnation=1, started_at=started, terminated_at=now,
             started=Instant.now(),
         )  # fmt: skip
-        assert store.add(microvm, None)
+        assert store.add([microvm], None)
     ids = [microvm.id for microvm in store.list_page(ACCOUNT, count, None)]
     database.close()
     return ids[:: max(1, count // 100)]
