@@ -207,9 +207,9 @@ def test_the_command_line_snapshots_forks_restores_and_shows(
     fork = Microvm(child, endpoint, gateway)
     try:
         assert read(fork) == ["good", "good"]
-        shown = emberbox("ps")
-        assert all(f"{microvm_id} RUNNING" in shown for microvm_id in (probe.id, child))
-        assert f"{probe_image.name} 1.0" in shown
+        rows = [line.split() for line in emberbox("ps").splitlines()]
+        shown = {row[0]: (row[1], row[-2], row[-1]) for row in rows}
+        assert shown[probe.id] == shown[child] == ("RUNNING", probe_image.name, "1.0")
         assert probe.id in emberbox("top", "--once")
         told = emberbox("events", probe.id)
         assert "SUSPENDED → RUNNING" in told
