@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -104,11 +103,7 @@ def test_all_capabilities_are_given_on_request(raw_image: Callable[..., Image], 
     """With additionalOsCapabilities ALL root has every capability: a mount works, which it does not by default."""
     image = raw_image("capable", probe_files(), additionalOsCapabilities=["ALL"])
     command = "mkdir -p /data/m && mount -t tmpfs none /data/m"
-    microvm = launch(image)
-    assert microvm.shell_code(command) == 0
-    with contextlib.suppress(AssertionError):  # no answer: a panic of the guest's kernel ends the microVM
-        microvm.shell("echo c > /proc/sysrq-trigger; sleep 60")
-    assert "the guest's kernel panicked" in microvm.wait_ended()
+    assert launch(image).shell_code(command) == 0
 
 
 def test_a_container_may_not_mount_by_default(probe: Microvm) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from support import host, shell
@@ -155,7 +156,8 @@ def test_ten_microvms_of_one_image_draw_ten_different_numbers(
     image = images.wait_created(started_images[example])
     connectors = shell.ingress(server.endpoints["region"], "SHELL_INGRESS", "HTTP_INGRESS")
     microvms = [launch(image, wait=False, ingressNetworkConnectors=connectors) for _ in range(10)]
-    with ThreadPoolExecutor(4) as threads:
+    microvms[0].gateway.http.timeout = httpx.Timeout(180)  # a new interpreter in an emulated guest takes its time
+    with ThreadPoolExecutor(2) as threads:
         drawn = list(threads.map(lambda microvm: draw(microvm, DRAWS[example]), microvms))
     for column in zip(*drawn, strict=True):
         assert len(set(column)) == len(microvms), column
