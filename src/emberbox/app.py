@@ -222,6 +222,7 @@ class _Server:
         """Return what `runtime/endpoints.json` holds."""
         return {
             "pid": os.getpid(),
+            "home": str(self._settings.home),
             "region": self._settings.region,
             "account_id": self._settings.account_id,
             "api_url": self._api_url,

@@ -17,6 +17,9 @@ from support.waiting import wait_for
 
 pytestmark = [pytest.mark.conformance, pytest.mark.vm]
 
+AWS_CLI_2 = "/usr/bin/aws"
+"""Debian's: PyPI has version 1 alone, which has no `logs tail`."""
+
 
 @pytest.mark.rule("GetLogEvents", "FilterLogEvents", "DescribeLogStreams")
 def test_events_are_read_from_either_end_and_by_patterns(clients: Clients, probe_image: Image) -> None:
@@ -87,7 +90,7 @@ def test_logs_tail_follows_what_a_microvm_prints(
     }
     group = f"/aws/lambda-microvms/{probe_image.name}"
     url = server.endpoints["api_url"]
-    command = ["aws", "--endpoint-url", url, "logs", "tail", group, "--follow", "--since", "1h"]
+    command = [AWS_CLI_2, "--endpoint-url", url, "logs", "tail", group, "--follow", "--since", "1h"]
     output = server.home.parent / "tail.txt"
     with output.open("wb") as file:
         tail = subprocess.Popen(command, env=environment, stdout=file, stderr=file)

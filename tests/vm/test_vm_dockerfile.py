@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
+import httpx
 import pytest
 
 from support.guests import Gateway, Microvm
@@ -104,6 +106,17 @@ def test_all_capabilities_are_given_on_request(raw_image: Callable[..., Image], 
     image = raw_image("capable", probe_files(), additionalOsCapabilities=["ALL"])
     command = "mkdir -p /data/m && mount -t tmpfs none /data/m"
     assert launch(image).shell_code(command) == 0
+
+
+def test_a_panic_of_the_guests_kernel_ends_the_microvm(
+    raw_image: Callable[..., Image], launch: Callable[..., Microvm]
+) -> None:
+    """A guest that crashes its own kernel harms itself: TERMINATED, with a reason that says what happened."""
+    image = raw_image("panic", probe_files(), additionalOsCapabilities=["ALL"])
+    microvm = launch(image)
+    with contextlib.suppress(AssertionError, httpx.HTTPError):  # no answer comes any more
+        microvm.shell("echo c > /proc/sysrq-trigger")
+    assert "the guest's kernel panicked" in microvm.wait_ended()
 
 
 def test_a_container_may_not_mount_by_default(probe: Microvm) -> None:

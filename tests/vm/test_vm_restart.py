@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -296,3 +297,50 @@ def test_two_servers_run_side_by_side(own: Server, own_image: Image, server: Ser
     assert foreign.status_code == 403
     microvm.terminate()
     microvm.wait_ended()
+
+
+def test_after_a_power_cut_the_suspended_are_whole_and_the_rest_is_told(own: Server, own_image: Image) -> None:
+    """A server on a copy of the home, taken at a random instant of a suspend, beside the server that goes on."""
+    running, suspending, suspended = (launch(connect(own), own_image) for _ in range(3))
+    for microvm in (suspending, suspended):
+        microvm.shell(f"echo {microvm.id} > /data/file")
+    suspended.suspend()
+    call = threading.Thread(target=interrupted, args=(suspending.suspend,))
+    call.start()
+    time.sleep(random.uniform(0, 1))
+    copy = Server(make_home())
+    try:
+        copy_home(own, copy.home)
+        call.join(60)
+        copy.start()
+        kept, cut, lost = (again(microvm, connect(copy)) for microvm in (suspended, suspending, running))
+        kept.resume()
+        assert kept.shell("cat /data/file") == f"{kept.id}\n"
+        if cut.wait_settled()["state"] == "SUSPENDED":
+            cut.resume()
+            assert cut.shell("cat /data/file") == f"{cut.id}\n"
+        else:
+            assert "ended while no Emberbox server was running" in cut.wait_ended()
+        assert "ended while no Emberbox server was running" in lost.wait_ended()
+    finally:
+        copy.remove()
+    suspending.resume()
+    for microvm in (running, suspending, suspended):
+        assert microvm.request().status_code in (200, 502)
+        microvm.terminate()
+        assert microvm.wait_ended() == "Success."
+
+
+def copy_home(server: Server, destination: Path) -> None:
+    """Copy a home as it is at one instant: everything that could change it stands still meanwhile."""
+    assert server.process is not None
+    pids = {server.process.pid, *(int(row.split()[0]) for row in host.processes_of(server.home))}
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        destination.mkdir(parents=True)
+        parts = [str(path) for path in server.home.iterdir() if path.name != "containers"]
+        host.run("cp", "--archive", "--sparse=always", "--reflink=auto", *parts, str(destination))
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)

@@ -98,7 +98,7 @@ def get_server(home: Path) -> Server:
 
 
 def read_server(home: Path) -> Server | None:
-    """Return what the files in the home say, without looking whether the server still runs.
+    """Return what the files in the home say, without looking whether the server still runs; None when they say nothing.
 
     Raises:
         HostError: they are there but cannot be read.
@@ -106,6 +106,8 @@ def read_server(home: Path) -> Server | None:
     path = home / "runtime" / "endpoints.json"
     try:
         content = json.loads(path.read_text())
+        if content["home"] != str(home):  # this home is a copy of another, whose server may run
+            return None
         access_key_id, secret_access_key = _read_credentials(home / "credentials")
         return Server(
             home=home,

@@ -17,6 +17,7 @@ SECRET = "s3cr3t+/value=with'quote"
 def write_home(home: Path, pid: int, port: int, **changes: Any) -> None:
     content = {
         "pid": pid,
+        "home": str(home),
         "region": "eu-west-1",
         "account_id": "123456789012",
         "api_url": f"http://127.0.0.1:{port}",

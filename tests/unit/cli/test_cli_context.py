@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -100,3 +101,12 @@ def test_a_setting_that_is_not_allowed_is_one_line(home: Path, monkeypatch: pyte
     result = CliRunner().invoke(app, ["status"])
     assert result.exit_code == 1
     assert re.fullmatch(r"error: .* cannot be 'many': .*\n", result.stderr)
+
+
+def test_a_copy_of_a_home_is_not_the_home_of_the_server_that_runs(
+    home: Path, logs_api: LogsApi, tmp_path: Path
+) -> None:
+    assert find_server(home) is not None
+    copy = tmp_path / "copy"
+    shutil.copytree(home, copy)
+    assert find_server(copy) is None

@@ -9,7 +9,7 @@ from emberbox.vmm.base import Cage, MachineShape, Tap, UserNetwork
 BINARY = "qemu-system-x86_64"
 GUEST_MAC = "02:eb:00:00:00:01"
 AGENT_PORT_NAME = "emberbox.agent"
-BOOT_ARGS = "console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on"
+BOOT_ARGS = "console=ttyS0 quiet loglevel=4 panic=-1 reboot=t random.trust_cpu=on"
 
 SET_ROOT, SET_DISK, SET_DEVICES, SET_CONSOLE = 1, 2, 3, 4
 
