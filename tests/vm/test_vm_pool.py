@@ -71,8 +71,8 @@ def test_a_prepared_microvm_that_died_is_not_handed_out(
     for pid, path in error_logs():
         if any(path.startswith(f"{server.home.resolve()}/microvms/{name}/") for name in dead):
             os.kill(pid, signal.SIGKILL)
+    wait_for("its files are gone", lambda: not dead & nobodys(server, clients), 60)
     assert launch(probe_image).id not in dead
-    wait_for("its files are gone", lambda: not dead & nobodys(server, clients), 30)
 
 
 def test_a_version_that_may_not_be_launched_is_not_kept_warm(

@@ -25,6 +25,7 @@ import logging
 import os
 import struct
 import tempfile
+from collections import deque
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -277,7 +278,9 @@ class TapNetwork:
         self._free: list[Slot] = []
         self._stale: list[Slot] = []
         self._kept: set[int] = set()
-        self._unused = list(range(SLOTS_PER_INSTANCE - 1, -1, -1))
+        # First out is what was given back longest ago: a connection that is still being tried, for a microVM that has
+        # gone, must not reach another one at the same address.
+        self._unused = deque(range(SLOTS_PER_INSTANCE))
         self._threads = ThreadPoolExecutor(1, "netns")
         self._making = asyncio.Lock()
         self._refill: asyncio.Task[None] | None = None
@@ -427,7 +430,7 @@ class TapNetwork:
         async with self._making:
             if not self._unused:
                 raise HostError(f"all {SLOTS_PER_INSTANCE} networks for microVMs are taken")
-            slot = plan_slot(self._network, self._instance, self._unused.pop())
+            slot = plan_slot(self._network, self._instance, self._unused.popleft())
             try:
                 await self._build(slot)
             except BaseException:

@@ -129,7 +129,8 @@ class WarmPool:
                 log.warning("the warm pool could not be tended: %s", error)
 
     async def _tend(self) -> None:
-        """Give up what is not wanted or takes memory that others need, and prepare what is missing."""
+        """Give up what is not wanted, has died or takes memory that others need, and prepare what is missing."""
+        self._drop_dead()
         for key in [key for key in self._warm_until if not self._is_warm(key)]:
             del self._warm_until[key]
             await self._give_up(key)
@@ -138,6 +139,12 @@ class WarmPool:
                 await self._give_up(key)
         elif _now() >= self._quiet_from:
             await self._prepare_one()
+
+    def _drop_dead(self) -> None:
+        for ready in self._ready.values():
+            for pooled in [pooled for pooled in ready if not pooled.guest.is_alive()]:
+                ready.remove(pooled)
+                self._begin_to_end(pooled)
 
     def _is_warm(self, key: Key) -> bool:
         return _now() < self._warm_until[key] and self._is_launchable(*key)

@@ -85,7 +85,7 @@ def test_following_goes_on_until_interrupted(home: Path, logs_api: LogsApi) -> N
             logs_api.add(GROUP, f"e{number}", NOON + number, f"line {number}")
             assert child.stdout.readline().endswith(f" line {number}\n")
         child.send_signal(signal.SIGINT)
-        out, err = child.communicate(timeout=20)
+        out, err = child.communicate(timeout=120)
     finally:
         child.kill()
         child.wait()
