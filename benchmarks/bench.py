@@ -102,7 +102,9 @@ class Client:
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w") as writer:
             for name, content in files.items():
-                writer.writestr(name, content)
+                entry = zipfile.ZipInfo(name)
+                entry.create_system, entry.external_attr = 3, 0o100644 << 16  # else only its owner could read it
+                writer.writestr(entry, content)
         self._s3.create_bucket(Bucket=self._name)
         self._s3.put_object(Bucket=self._name, Key="code.zip", Body=archive.getvalue())
 
