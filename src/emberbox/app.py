@@ -460,7 +460,9 @@ class _Server:
 
     async def _start_api(self, handlers: dict[str, Any], access: Access) -> None:
         settings = self._settings
-        listener = socket.socket(socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET)
+        family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+        # asyncio sets TCP_NODELAY only where the protocol is named; without it every answer waits for a delayed ACK
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((settings.api_host, settings.api_port))
