@@ -13,7 +13,7 @@ from pathlib import Path
 from emberbox import process
 from emberbox.guest.agent import Agent, OutputListener, fresh_identity
 from emberbox.guest.protocol import Application, Identity
-from emberbox.host import disk, memory
+from emberbox.host import disk, memory, usage
 from emberbox.host.kernel import Kernel
 from emberbox.host.pagemap import find_changed_runs
 from emberbox.host.users import UserPool
@@ -108,6 +108,17 @@ class Guest:
             OSError, VmmError: its VMM has ended.
         """
         return measure_running(self._vm, self.shape, self.directory)
+
+    def cpu_seconds(self) -> float:
+        """Return how much processor time the VMM has used.
+
+        Raises:
+            VmmError: it has ended.
+        """
+        try:
+            return usage.cpu_seconds(self.pid)
+        except OSError as error:
+            raise VmmError("the VMM has ended") from error
 
     async def wait_exited(self) -> str:
         """Wait until the VMM's process has ended; return in words how."""
