@@ -6,7 +6,8 @@
  * top, kept in a second file, which QEMU has no option for. So, for the one path in EMBERBOX_MEMORY_PATH:
  *
  *   open   gives a copy of the descriptor EMBERBOX_MEMORY_FD, which the parent opened for reading;
- *   mmap   of it maps, over the private mapping, each run of pages that EMBERBOX_MEMORY_LAYERS_FD describes.
+ *   mmap   of it maps, over the private mapping, each run of pages that EMBERBOX_MEMORY_LAYERS_FD describes;
+ *   fallocate of it does nothing: see there.
  *
  * That descriptor is a file of text: for each layer a line `file FD`, then for each run of its pages a line
  * `FIRST COUNT` (page numbers of 4096 bytes, the same offset in guest memory and in the file). Later lines lie over
@@ -24,6 +25,7 @@
 #define PAGE 4096ul
 
 static int memory_fd = -1;
+static int mapped_fd = -1;
 
 static _Noreturn void refuse(const char *what) {
     fprintf(stderr, "emberbox memory shim: %s\n", what);
@@ -120,6 +122,7 @@ static void *mmap_next(const char *name, void *where, size_t length, int prot, i
         return memory;
     if ((flags & MAP_TYPE) != MAP_PRIVATE || offset != 0)
         refuse("the memory must be mapped privately and whole");
+    mapped_fd = memory_fd;
     memory_fd = -1; /* map_run's own calls come this way too */
     map_layers(memory, length, prot);
     return memory;
@@ -131,4 +134,21 @@ void *mmap(void *where, size_t length, int prot, int flags, int fd, off_t offset
 
 void *mmap64(void *where, size_t length, int prot, int flags, int fd, off64_t offset) {
     return mmap_next("mmap64", where, length, prot, flags, fd, offset);
+}
+
+/* For pages that the guest reports as free QEMU punches a hole into the file, which is not ours to change, and goes on
+ * only when that succeeds: to madvise(MADV_DONTNEED), which gives back the guest's own copies of the pages. They then
+ * read as the file's, and Linux expects nothing of the contents of a page that it has reported. */
+static int fallocate_next(const char *name, int fd, int mode, off_t offset, off_t length) {
+    if (fd >= 0 && fd == mapped_fd)
+        return 0;
+    return ((int (*)(int, int, off_t, off_t))dlsym(RTLD_NEXT, name))(fd, mode, offset, length);
+}
+
+int fallocate(int fd, int mode, off_t offset, off_t length) {
+    return fallocate_next("fallocate", fd, mode, offset, length);
+}
+
+int fallocate64(int fd, int mode, off64_t offset, off64_t length) {
+    return fallocate_next("fallocate64", fd, mode, offset, length);
 }

@@ -97,7 +97,7 @@ def device_args(network: Tap | UserNetwork, fds: Descriptors) -> list[str]:
         *["-device", f"virtserialport,chardev=agent,name={AGENT_PORT_NAME}"],
         *["-object", "rng-random,id=random,filename=/dev/urandom"],
         *["-device", "virtio-rng-device,rng=random"],
-        *["-device", "virtio-balloon-device"],
+        *["-device", "virtio-balloon-device,free-page-reporting=on"],
         *["-chardev", f"socket,id=qmp,fd={fds.qmp},server=on,wait=off", "-mon", "chardev=qmp,mode=control"],
     ]
 
