@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -102,7 +103,7 @@ def run_foreground(settings: Settings) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await serve(settings, on_ready)
 
-    asyncio.run(run())
+    uvloop.run(run())
 
 
 def start_detached(settings: Settings, on_line: Callable[[str], None]) -> tuple[subprocess.Popen[bytes], Server]:
