@@ -35,7 +35,8 @@ from emberbox.control.logs import LogService
 from emberbox.control.microvms import MicrovmService
 from emberbox.control.paging import PageTokens
 from emberbox.control.recovery import Recovery
-from emberbox.control.runner import MicrovmRunner, RunnerContext
+from emberbox.control.runner import MicrovmRunner
+from emberbox.control.runner_context import RunnerContext
 from emberbox.control.server_info import ServerInfo
 from emberbox.control.tags import TagService
 from emberbox.control.timers import Timers

@@ -72,32 +72,7 @@ def test_an_operation_that_is_missing_says_so(clients: Clients) -> None:
     assert text == "CreateLogStream is not supported yet by Emberbox"
 
 
-@pytest.mark.rule(
-    "CreateMicrovmAuthToken",
-    "CreateMicrovmImage",
-    "CreateMicrovmShellAuthToken",
-    "DeleteMicrovmImage",
-    "DeleteMicrovmImageVersion",
-    "GetMicrovm",
-    "GetMicrovmImage",
-    "GetMicrovmImageBuild",
-    "GetMicrovmImageVersion",
-    "ListManagedMicrovmImageVersions",
-    "ListManagedMicrovmImages",
-    "ListMicrovmImageBuilds",
-    "ListMicrovmImageVersions",
-    "ListMicrovmImages",
-    "ListMicrovms",
-    "ListTags",
-    "ResumeMicrovm",
-    "RunMicrovm",
-    "SuspendMicrovm",
-    "TagResource",
-    "TerminateMicrovm",
-    "UntagResource",
-    "UpdateMicrovmImage",
-    "UpdateMicrovmImageVersion",
-)
+@pytest.mark.rule(*sorted(SUPPORTED))
 def test_the_whole_life_of_an_image_and_a_microvm(
     clients: Clients, images: ImageMaker, probe_image: Image, gateway: Any, called: set[str]
 ) -> None:

@@ -27,7 +27,7 @@ from emberbox.control.logs import LogService
 from emberbox.control.microvms import MicrovmService
 from emberbox.control.paging import PageTokens
 from emberbox.control.recovery import Recovery
-from emberbox.control.runner import RunnerContext
+from emberbox.control.runner_context import RunnerContext
 from emberbox.control.tags import TagService
 from emberbox.control.timers import Timers
 from emberbox.control.tokens import TokenKeys

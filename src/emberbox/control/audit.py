@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 from collections import Counter
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from emberbox.control.batches import Batches
 from emberbox.control.identities import Identities
 from emberbox.control.paging import PageTokens
 from emberbox.model.caller import Caller, Handler
@@ -50,12 +50,11 @@ class AuditTrail:
         self._strangers = 0
         self._is_failing = False
         self._writing = asyncio.Lock()
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._batches = Batches(self.flush, FLUSH_INTERVAL_S)
 
     def start(self) -> None:
         """Begin to write."""
-        self._task = asyncio.create_task(self._run())
+        self._batches.start()
 
     def add(self, record: Record) -> None:
         """Take a record; it must not change any more."""
@@ -65,15 +64,11 @@ class AuditTrail:
             self._lost[TOO_MANY_STRANGERS] += 1
         else:
             self._pending.append(record)
-        self._wake.set()
+        self._batches.ask()
 
     async def close(self) -> None:
         """Write what is left and stop."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        await self.flush()
+        await self._batches.close()
 
     async def flush(self) -> None:
         """Write what is there now; what the disk does not take waits for the next time."""
@@ -97,6 +92,7 @@ class AuditTrail:
         self._pending = records[-PENDING_MAX:]
         self._lost += lost
         self._lost[DISK_FULL] += len(records) - len(self._pending)
+        self._batches.ask()
 
     def _write(self, records: list[Record], lost: Counter[str]) -> None:
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
@@ -106,15 +102,6 @@ class AuditTrail:
             if count
         ]
         self._files.append([_encode(record) for record in (*gaps, *records)])
-
-    async def _run(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            await self.flush()
-            await asyncio.sleep(FLUSH_INTERVAL_S)
-            if self._is_failing:
-                self._wake.set()
 
 
 class AuditService:

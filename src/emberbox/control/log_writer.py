@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import defaultdict
 
+from emberbox.control.batches import Batches
 from emberbox.model.errors import HostError
 from emberbox.model.records import LogGroup
 from emberbox.store.logs import LogStore
@@ -35,12 +35,11 @@ class LogWriter:
         self._dropped: dict[tuple[LogGroup, str], int] = defaultdict(int)
         self._written: dict[tuple[LogGroup, str], int] = defaultdict(int)
         self._bytes: dict[tuple[LogGroup, str], int] = defaultdict(int)
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._batches = Batches(self._flush, FLUSH_INTERVAL_S)
 
     def start(self) -> None:
         """Begin to write."""
-        self._task = asyncio.create_task(self._run())
+        self._batches.start()
 
     def write(self, group: LogGroup, stream: str, line: str) -> None:
         """Add a line."""
@@ -50,22 +49,11 @@ class LogWriter:
             return
         self._bytes[key] += len(line)
         self._pending[key].append((time.time_ns() // 1_000_000, line or " "))  # no event is empty (Logs API model)
-        self._wake.set()
+        self._batches.ask()
 
     async def close(self) -> None:
         """Write what is left and stop."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        await self._flush()
-
-    async def _run(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            await self._flush()
-            await asyncio.sleep(FLUSH_INTERVAL_S)
+        await self._batches.close()
 
     async def _flush(self) -> None:
         pending, self._pending, self._bytes = self._pending, defaultdict(list), defaultdict(int)
@@ -78,7 +66,7 @@ class LogWriter:
             except HostError as error:
                 log.error("log lines of %s cannot be stored yet: %s", group.name, error)
                 self._pending[group, stream] = (lines + self._pending[group, stream])[-PENDING_LINES_MAX:]
-                self._wake.set()
+                self._batches.ask()
 
     def _store_lines(self, group: LogGroup, stream: str, lines: list[tuple[int, str]]) -> None:
         self._store.append(group, stream, lines)

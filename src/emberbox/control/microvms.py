@@ -15,7 +15,8 @@ from emberbox.control.image_rules import build_log_group, find_hook, refuse_kms_
 from emberbox.control.paging import DEFAULT_PAGE, PageTokens
 from emberbox.control.quotas import Quotas
 from emberbox.control.recovery import Fate, Recovery
-from emberbox.control.runner import ENDED_BY_CALLER, LOST, MicrovmRunner, RunnerContext
+from emberbox.control.runner import ENDED_BY_CALLER, LOST, MicrovmRunner
+from emberbox.control.runner_context import RunnerContext
 from emberbox.control.tokens import PortGrant, TokenKeys
 from emberbox.machine.guests import Guest
 from emberbox.model.arns import (
@@ -130,7 +131,7 @@ class MicrovmService:
             case Fate.LOSE:
                 runner.in_background(runner.finish_termination(LOST))
                 return
-        runner.arm_lifetime_timer()
+        runner.start_lifetime()
 
     async def close(self) -> None:
         """Stop: suspend every microVM that runs, so that nothing is lost."""
@@ -233,7 +234,7 @@ class MicrovmService:
         for microvm in microvms:
             runner = self._make_runner(microvm)
             assert runner is not None
-            runner.arm_lifetime_timer()
+            runner.start_lifetime()
             runner.in_background(runner.launch(prepared))
 
     def check_memory(self, caller: Caller, version: ImageVersion, count: int = 1) -> None:

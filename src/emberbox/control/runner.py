@@ -12,18 +12,19 @@ import logging
 import shutil
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from emberbox.control.deadlines import LIFETIME_OVER, SUSPENDED_TOO_LONG, Deadlines
 from emberbox.control.idle import IdleTimer
-from emberbox.control.image_rules import find_hook, survives_failed_suspend
+from emberbox.control.image_rules import survives_failed_suspend
 from emberbox.control.ingress import lets_in
-from emberbox.control.log_writer import LogWriter
-from emberbox.control.role_sessions import IssueCredentials, RoleSession
-from emberbox.control.timers import Timers
+from emberbox.control.role_sessions import RoleSession
+from emberbox.control.runner_context import RunnerContext
+from emberbox.control.runtime_hooks import RuntimeHooks
 from emberbox.guest.agent import fresh_identity
 from emberbox.guest.metadata import MetadataService
 from emberbox.guest.protocol import Command, Identity
@@ -31,9 +32,7 @@ from emberbox.guest.streams import GuestCommand
 from emberbox.images.lines import LineSplitter
 from emberbox.images.pipeline import log_stream
 from emberbox.machine import checkpoint
-from emberbox.machine.guests import Guest, GuestHost
-from emberbox.machine.hooks import HookFailedError, call_hook
-from emberbox.machine.pool import WarmPool
+from emberbox.machine.guests import Guest
 from emberbox.machine.snapshot import (
     ImageSnapshot,
     SuspendedState,
@@ -51,51 +50,15 @@ from emberbox.model.errors import ConflictError, EmberboxError, GuestError, Host
 from emberbox.model.records import ImageVersion, LogGroup, Microvm
 from emberbox.model.sizes import SIZES
 from emberbox.model.states import MicrovmState
-from emberbox.store.microvms import MicrovmStore
 
 log = logging.getLogger(__name__)
 
 RETRY_INTERVAL_S = 1.0
 WAKE_RETRIES_S = (0.5, 1.5)
 ENDED_BY_CALLER = "Success."
-LIFETIME_OVER = "MicroVM exceeded maximum lifetime"
-SUSPENDED_TOO_LONG = "MicroVM exceeded maximum suspended duration"
 LOST = "The MicroVM's VMM ended while no Emberbox server was running."
 NOT_TAKEN_OVER = "The MicroVM could not be taken over from a server that was killed:"
 TERMINATING_ACTORS = {LIFETIME_OVER: Actor.TIMER, SUSPENDED_TOO_LONG: Actor.TIMER}
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerContext:
-    """What every runner needs.
-
-    Args:
-        store: the rows.
-        guests: starts guests.
-        log_writer: takes the applications' output.
-        home: the state directory; microVMs live under `microvms`.
-        timers: the deadlines of all microVMs.
-        load_snapshot: returns the snapshot of an image version, by image id and version.
-        image_tags: returns the tags that an image has now, by its id.
-        on_ended: called with the microVM's id when it is TERMINATED.
-        find_egress: returns what egress connectors allow, by account and ARNs.
-        issue_credentials: makes the credentials of an execution role.
-        drain: waits, for a second at most, until the requests that have just begun on a microVM have ended.
-        pool: microVMs that are prepared.
-    """
-
-    store: MicrovmStore
-    guests: GuestHost
-    log_writer: LogWriter
-    home: Path
-    timers: Timers
-    load_snapshot: Callable[[str, str], ImageSnapshot]
-    image_tags: Callable[[str], Mapping[str, str]]
-    on_ended: Callable[[str], None]
-    find_egress: Callable[[str, Sequence[str]], EgressPolicy | None]
-    issue_credentials: IssueCredentials
-    drain: Callable[[str], Awaitable[None]]
-    pool: WarmPool
 
 
 @dataclass
@@ -122,6 +85,8 @@ class MicrovmRunner:
     _explanation: str | None = None
     _saved_runs: tuple[tuple[int, int], ...] = ()
     _splitters: list[LineSplitter] = field(default_factory=list)
+    _hooks: RuntimeHooks = field(init=False)
+    _deadlines: Deadlines = field(init=False)
     _idle: IdleTimer = field(init=False)
     _metadata: MetadataService = field(init=False)
     _waking: asyncio.Task[None] | None = None
@@ -134,6 +99,8 @@ class MicrovmRunner:
         policy = self.microvm.request.get("idlePolicy")
         role = self.microvm.request.get("executionRoleArn")
         self._metadata = RoleSession(self.context.issue_credentials, self.microvm.account_id, role, self.id).metadata()
+        self._hooks = RuntimeHooks(self.id, self.version.request)
+        self._deadlines = Deadlines(self.context.timers, self.id, self._end_by_policy)
         self._idle = IdleTimer(self.context.timers, self.id, policy, lambda: self.in_background(self._end_idleness()))
 
     @property
@@ -169,8 +136,9 @@ class MicrovmRunner:
         async with self._lock:
             started = time.monotonic()
             try:
-                await self._start_guest(await self._begin(prepared) or await self._launch_guest())
-                await self._call_run_hook()
+                guest = await self._begin(prepared) or await self._launch_guest()
+                await self._start_guest(guest)
+                await self._hooks.run(guest.agent, self.microvm.request.get("runHookPayload") or "")
             except (EmberboxError, OSError) as error:
                 await self._end(str(error) or type(error).__name__)
                 return
@@ -228,13 +196,6 @@ class MicrovmRunner:
         guest.agent.serve(self._metadata.serve)
         self._incarnation += 1
         self.in_background(self._watch(guest))
-
-    async def _call_run_hook(self) -> None:
-        hook = find_hook(self.version.request, "run")
-        if hook is not None:
-            assert self._guest is not None
-            payload = self.microvm.request.get("runHookPayload") or ""
-            await call_hook(self._guest.agent, hook, {"microvmId": self.id, "runHookPayload": payload})
 
     # --- while it runs
 
@@ -383,7 +344,7 @@ class MicrovmRunner:
             if self._guest is None or not self._move(MicrovmState.SUSPENDING):
                 return
             await self.context.drain(self.id)
-            failure = await self._call_suspend_hook(self._guest)
+            failure = await self._hooks.suspend(self._guest.agent)
             survives = failure is None or survives_failed_suspend(self.context.image_tags(self.version.image_id))
             if not survives:
                 await self._end(str(failure))
@@ -395,15 +356,6 @@ class MicrovmRunner:
                 self._idle.restart()
                 log.warning("%s was not suspended and runs on: %s", self.id, failure)
                 raise ConflictError(f"The MicroVM {self.id} was not suspended and is still running: {failure}")
-
-    async def _call_suspend_hook(self, guest: Guest) -> HookFailedError | None:
-        hook = find_hook(self.version.request, "suspend")
-        if hook is not None:
-            try:
-                await call_hook(guest.agent, hook)
-            except HookFailedError as error:
-                return error
-        return None
 
     async def _save(self, guest: Guest) -> None:
         started = time.monotonic()
@@ -427,7 +379,7 @@ class MicrovmRunner:
     def _become_suspended(self) -> None:
         self.microvm = replace(self.microvm, suspended=Instant.now())
         self._move_surely(MicrovmState.SUSPENDED, suspended=self.microvm.suspended)
-        self.arm_suspended_timer()
+        self._deadlines.start_suspended(self.microvm)
 
     async def resume(self) -> None:
         """Start it where it was, and call /resume.
@@ -442,7 +394,7 @@ class MicrovmRunner:
 
     async def _resume(self) -> None:
         started = time.monotonic()
-        self.context.timers.cancel(self._deadline("suspended"))  # it is in use: nothing may end it under way
+        self._deadlines.stop_suspended()
         try:
             state = load_suspended(self.directory)
             guest = await self.context.guests.resume(self._snapshot(), state, self._take_output, self._egress())
@@ -451,14 +403,14 @@ class MicrovmRunner:
             if not is_suspended(self.directory):
                 await self._end(f"The MicroVM ended while it was resumed: {error}")
                 raise InternalError(f"The MicroVM {self.id} ended while it was resumed: {error}") from error
-            self.arm_suspended_timer()
+            self._deadlines.start_suspended(self.microvm)
             self._explain(f"The MicroVM could not be resumed: {error}")
             raise InternalError(
                 f"The MicroVM {self.id} could not be resumed and is still suspended: {error}"
             ) from error
         self._saved_runs = state.runs
         await self._start_guest(guest)
-        await self._call_resume_hook(guest)
+        await self._hooks.resume(guest.agent)
         duration_s = time.monotonic() - started
         self._move_surely(MicrovmState.RUNNING, new_incarnation=True, duration_s=duration_s)
         self._explain(None)
@@ -471,16 +423,6 @@ class MicrovmRunner:
             with contextlib.suppress(HostError):  # the caller is told all the same
                 self.context.store.explain(self.id, reason)
                 self._explanation = reason
-
-    async def _call_resume_hook(self, guest: Guest) -> None:
-        """A failing /resume ends nothing: the application runs, and ending it would lose what it holds."""
-        hook = find_hook(self.version.request, "resume")
-        if hook is None:
-            return
-        try:
-            await call_hook(guest.agent, hook)
-        except HookFailedError as error:
-            log.warning("%s: %s", self.id, error)
 
     # --- checkpoints
 
@@ -541,6 +483,14 @@ class MicrovmRunner:
 
     # --- end
 
+    def start_lifetime(self) -> None:
+        """Let its maximum duration count."""
+        self._deadlines.start_lifetime(self.microvm)
+
+    def _end_by_policy(self, reason: str) -> None:
+        if reason == LIFETIME_OVER or self._guest is None:  # else it has just been resumed
+            self.begin_to_terminate(reason)
+
     def begin_to_terminate(self, reason: str) -> bool:
         """Move it to TERMINATING at once, and end it in the background; False when that was done before."""
         with caused_by(TERMINATING_ACTORS.get(reason, present_cause().actor), reason):
@@ -551,16 +501,15 @@ class MicrovmRunner:
 
     async def _terminate(self, reason: str) -> None:
         async with self._lock:
-            hook = find_hook(self.version.request, "terminate")
-            if hook is not None and self._guest is not None:
-                with contextlib.suppress(HookFailedError):
-                    await call_hook(self._guest.agent, hook)
+            if self._guest is not None:
+                await self._hooks.terminate(self._guest.agent)
             await self._end(reason)
 
     async def _end(self, reason: str) -> None:
         """Free everything it has, then say so."""
         guest, self._guest = self._guest, None
-        self._cancel_deadlines()
+        self._idle.stop()
+        self._deadlines.stop()
         if guest is not None:
             await guest.end()
         for splitter in self._splitters:
@@ -573,7 +522,8 @@ class MicrovmRunner:
 
     async def close(self) -> None:
         """Let go of it: the server stops. A guest that still runs could not be suspended, and ends here."""
-        self._cancel_deadlines()
+        self._idle.stop()
+        self._deadlines.stop()
         async with self._lock:
             guest, self._guest = self._guest, None
             if guest is not None:
@@ -600,7 +550,7 @@ class MicrovmRunner:
                 return
             await self._start_guest(guest)
             if resuming:
-                await self._call_resume_hook(guest)
+                await self._hooks.resume(guest.agent)
             self._move_surely(MicrovmState.RUNNING, new_incarnation=resuming)
             self._idle.start()
             log.info("%s was taken over in %.0f ms", self.id, (time.monotonic() - started) * 1000)
@@ -617,7 +567,7 @@ class MicrovmRunner:
             load_suspended(self.directory)
         except HostError as error:
             self._explain(f"The MicroVM cannot be resumed: {error}")
-        self.arm_suspended_timer()
+        self._deadlines.start_suspended(self.microvm)
 
     async def finish_termination(self, reason: str) -> None:
         """End what was being terminated, or what has no VMM any more."""
@@ -641,31 +591,3 @@ class MicrovmRunner:
             with contextlib.suppress(HostError):
                 self.context.store.change_state(self.id, state, **columns)
                 return
-
-    # --- deadlines
-
-    def arm_lifetime_timer(self) -> None:
-        """End it at its maximum duration, counted from its launch, suspended time included."""
-        left = self.microvm.request["maximumDurationInSeconds"] - self.microvm.started.elapsed_s()
-        self.context.timers.set(self._deadline("lifetime"), left, lambda: self.begin_to_terminate(LIFETIME_OVER))
-
-    def arm_suspended_timer(self) -> None:
-        """End it when it has been suspended for as long as its policy allows."""
-        policy, suspended = self.microvm.request.get("idlePolicy"), self.microvm.suspended
-        if policy is None or suspended is None:
-            return
-
-        def over() -> None:
-            if self._guest is None:
-                self.begin_to_terminate(SUSPENDED_TOO_LONG)
-
-        left = policy["suspendedDurationSeconds"] - suspended.elapsed_s()
-        self.context.timers.set(self._deadline("suspended"), left, over)
-
-    def _cancel_deadlines(self) -> None:
-        self._idle.stop()
-        for kind in ("lifetime", "suspended"):
-            self.context.timers.cancel(self._deadline(kind))
-
-    def _deadline(self, kind: str) -> tuple[str, str]:
-        return self.id, kind

@@ -94,13 +94,9 @@ class WarmPool:
         key, now = (image_id, version), _now()
         self._warm_until[key], self._quiet_from = now + WARM_FOR_S, now + QUIET_S
         self._wanted.set()
-        ready = self._ready.get(key, [])
-        while ready:
-            pooled = ready.pop()
-            if pooled.guest.is_alive():
-                return pooled
-            self._begin_to_end(pooled)
-        return None
+        self._drop_dead()
+        ready = self._ready.get(key)
+        return ready.pop() if ready else None
 
     def pooled(self) -> list[tuple[Key, Pooled]]:
         """Return all that is ready, with what it is of."""
