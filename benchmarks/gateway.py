@@ -1,10 +1,11 @@
 """What the gateway costs: requests, WebSocket messages and bulk, straight to a server and through the endpoint.
 
-    .venv/bin/python benchmarks/gateway.py [--seconds 5] [--mib 1024] [--skip-guest]
+    .venv/bin/python benchmarks/gateway.py [--seconds 5] [--mib 1024] [--guest-mib 128] [--skip-guest]
 
-First in front of native servers, so that the gateway is what is measured: a second Envoy that answers by itself, and
-plain_server.py for WebSockets and bulk. Then with that server in a real guest, which is what users have.
-Everything runs on this machine and shares its processors: the load, the gateway and the servers.
+First in front of native servers, so that the gateway is what is measured: nginx for requests, plain_server.py for
+WebSockets and bulk. Then with that server in a real guest, which is what users have.
+Everything runs on this machine and shares its processors: the load, the gateway and the servers. Requests are sent by
+wrk: it and nginx cost little beside what they measure (Debian's packages wrk and nginx-light).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import asyncio
 import contextlib
 import ipaddress
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -31,8 +33,8 @@ import uvloop
 from bench import MIB, Client, running_server
 
 from emberbox.control.tokens import PortGrant, TokenKeys
+from emberbox.gateway.admissions import Admissions
 from emberbox.gateway.authoriser import Upstream
-from emberbox.gateway.envoy import envoy_args
 from emberbox.gateway.limits import EndpointLimits
 from emberbox.gateway.server import Gateway, GatewaySettings, start_gateway
 from emberbox.host.ports import keep_port
@@ -42,8 +44,9 @@ PORTS = PortGrant.from_allowed_ports([{"allPorts": {}}])
 CONNECTIONS = (1, 32)
 FAST, BULK = 8080, 8081
 PLAIN_SERVER = Path(__file__).resolve().parent / "plain_server.py"
+WRK_REPORT = Path(__file__).resolve().parent / "report.lua"
 FOUR_PROCESSORS_MIB = 2048
-GUEST_MIB = 128
+SETTLE_S = 5
 DOCKERFILE = """\
 FROM emberbox/debian:12
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3
@@ -78,20 +81,43 @@ class OneMicrovm:
         """Nobody is suspended here."""
 
 
-# --- the load, in a process of its own: `gateway.py load JSON`
+# --- the load
+
+
+@dataclass(frozen=True)
+class RequestLoad:
+    """Requests of some connections for some seconds, each sent when the answer to the last is whole, by wrk(1)."""
+
+    url: str
+    headers: tuple[str, ...]
+    connections: int
+    seconds: float
+
+    def run(self) -> dict[str, float]:
+        """Send it."""
+        command = ["wrk", "--threads", "1", "--connections", str(self.connections), "--duration", f"{self.seconds:g}s"]
+        for header in self.headers:
+            command += ["--header", header]
+        done = subprocess.run(
+            [*command, "--script", str(WRK_REPORT), self.url], capture_output=True, text=True, check=True
+        )
+        figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        if figures.pop("failed"):
+            sys.exit(f"some requests failed: {done.stdout}")
+        return figures
 
 
 @dataclass
-class Load:
-    """What to send: requests (`message` empty) or messages on upgraded connections, for some seconds."""
+class WebSocketLoad:
+    """Messages on upgraded connections for some seconds, from a process of its own: `gateway.py load JSON`."""
 
     host: str
     port: int
     head: str
     connections: int
     seconds: float
+    message: str
     authority: str = ""
-    message: str = ""
 
     def run(self) -> dict[str, float]:
         """Send it from a child, so that the gateway's process is not held up by the load."""
@@ -104,9 +130,9 @@ class Load:
 
 
 class LoadConnection(asyncio.Protocol):
-    """One connection that sends the next request when the answer to the last is whole."""
+    """One upgraded connection that sends the next message when the last has come back."""
 
-    def __init__(self, load: Load, samples: list[float], ends_at: float) -> None:
+    def __init__(self, load: WebSocketLoad, samples: list[float], ends_at: float) -> None:
         self.load, self.samples, self.ends_at = load, samples, ends_at
         self.done = asyncio.get_running_loop().create_future()
         self.received = b""
@@ -127,18 +153,14 @@ class LoadConnection(asyncio.Protocol):
                 self.received = self.received[len(self.load.message) :]
                 self.take_sample()
             return
-        head, end, body = self.received.partition(b"\r\n\r\n")
+        head, end, _ = self.received.partition(b"\r\n\r\n")
         if not end:
             return
-        status = head.split(b" ")[1]
-        if status == b"101":
-            self.upgraded, self.received = True, b""
-            self.send(self.load.message.encode())
-        elif status != b"200":
+        if head.split(b" ")[1] != b"101":
             self.done.set_exception(RuntimeError(self.received[:200]))
-        elif len(body) >= int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]):
-            self.received = b""
-            self.take_sample()
+            return
+        self.upgraded, self.received = True, b""
+        self.send(self.load.message.encode())
 
     def take_sample(self) -> None:
         now = time.perf_counter()
@@ -146,14 +168,14 @@ class LoadConnection(asyncio.Protocol):
         if now > self.ends_at:
             self.transport.close()
         else:
-            self.send((self.load.message or self.load.head).encode())
+            self.send(self.load.message.encode())
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
         if not self.done.done():
             self.done.set_result(None)
 
 
-async def run_load(load: Load) -> None:
+async def run_load(load: WebSocketLoad) -> None:
     tls = ssl.create_default_context(cafile=load.authority) if load.authority else None
     samples: list[float] = []
     started = time.perf_counter()
@@ -176,40 +198,34 @@ async def run_load(load: Load) -> None:
 # --- native servers, in processes of their own
 
 
-def fast_config(port: int) -> dict[str, Any]:
-    """Return the configuration of an Envoy that answers every request by itself."""
-    extensions = "type.googleapis.com/envoy.extensions.filters"
-    answer = {"status": 200, "body": {"inline_string": "hello"}}
-    manager = {
-        "@type": f"{extensions}.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "fast",
-        "route_config": {
-            "virtual_hosts": [
-                {"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "direct_response": answer}]}
-            ]
-        },
-        "http_filters": [
-            {"name": "router", "typed_config": {"@type": f"{extensions}.http.router.v3.Router"}},
-        ],
-    }
-    chain = {"filters": [{"name": "manager", "typed_config": manager}]}
-    address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-    return {"static_resources": {"listeners": [{"address": address, "filter_chains": [chain]}]}}
+FAST_CONFIG = """\
+daemon off;
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log /dev/null;
+events {{}}
+http {{
+    access_log off;
+    keepalive_requests 1000000000;
+    server {{ listen 127.0.0.1:{port}; location / {{ return 200 hello; }} }}
+}}
+"""
 
 
 @contextlib.contextmanager
 def native_servers(directory: Path) -> Iterator[dict[int, int]]:
     """Run both native servers; yield where the ports of the microVM lead to."""
     fast, bulk = (keep_port(directory / f"port-{name}", "127.0.0.1", held=False) for name in ("fast", "bulk"))
-    (directory / "fast.json").write_text(json.dumps(fast_config(fast)))
-    commands = [envoy_args(directory / "fast.json", 1), [sys.executable, str(PLAIN_SERVER), str(bulk)]]
+    config = directory / "nginx.conf"
+    config.write_text(FAST_CONFIG.format(directory=directory, port=fast))
+    commands = [["nginx", "-p", str(directory), "-c", str(config)], [sys.executable, str(PLAIN_SERVER), str(bulk)]]
     children = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for command in commands]
     try:
         time.sleep(2)
         yield {FAST: fast, BULK: bulk}
     finally:
         for child in children:
-            child.kill()
+            child.terminate()
             child.wait()
 
 
@@ -220,7 +236,7 @@ def show(what: str, figures: dict[str, float]) -> None:
     print(f"{what:<58}{figures['rate']:>9.0f}/s{figures['median']:>9.3f} ms{figures['p99']:>9.3f} ms", flush=True)
 
 
-def compare(what: str, direct: Load, through: Load) -> None:
+def compare(what: str, direct: RequestLoad | WebSocketLoad, through: RequestLoad | WebSocketLoad) -> None:
     """Measure straight and through the endpoint, in turn, and show both and what was added."""
     first, second = direct.run(), through.run()
     show(f"{what}, straight", first)
@@ -272,26 +288,35 @@ class Ways:
     port: int
     envoy_pid: int
 
-    def loads(self, count: int, seconds: float, *lines: str, message: str = "") -> tuple[Load, Load]:
-        head = [
-            "GET / HTTP/1.1",
-            "Host: localhost",
-            f"X-aws-proxy-auth: {self.token}",
-            f"X-aws-proxy-port: {self.port}",
-        ]
-        text = "\r\n".join([*head, *lines]) + "\r\n\r\n"
-        direct = Load(*self.straight, text, count, seconds, message=message)
-        return direct, Load("127.0.0.1", self.gateway_port, text, count, seconds, self.authority, message)
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """What the endpoint wants to be told."""
+        return f"X-aws-proxy-auth: {self.token}", f"X-aws-proxy-port: {self.port}"
+
+    def request_loads(self, count: int, seconds: float) -> tuple[RequestLoad, RequestLoad]:
+        straight, endpoint = "http://{}:{}/".format(*self.straight), f"https://localhost:{self.gateway_port}/"
+        return (
+            RequestLoad(straight, self.headers, count, seconds),
+            RequestLoad(endpoint, self.headers, count, seconds),
+        )
+
+    def websocket_loads(self, count: int, seconds: float) -> tuple[WebSocketLoad, WebSocketLoad]:
+        head = "\r\n".join(["GET / HTTP/1.1", "Host: localhost", *self.headers, *UPGRADE]) + "\r\n\r\n"
+        message = "m" * 125
+        return (
+            WebSocketLoad(*self.straight, head, count, seconds, message),
+            WebSocketLoad("127.0.0.1", self.gateway_port, head, count, seconds, message, self.authority),
+        )
 
 
 def measure_requests(name: str, ways: Ways, seconds: float) -> None:
     for count in CONNECTIONS:
-        compare(f"requests to {name}, {count} connections", *ways.loads(count, seconds))
+        compare(f"requests to {name}, {count} connections", *ways.request_loads(count, seconds))
 
 
 def measure_websockets(name: str, ways: Ways, seconds: float) -> None:
     for count in CONNECTIONS:
-        compare(f"WebSockets to {name}, {count} connections", *ways.loads(count, seconds, *UPGRADE, message="m" * 125))
+        compare(f"WebSockets to {name}, {count} connections", *ways.websocket_loads(count, seconds))
 
 
 def measure_bulk(name: str, ways: Ways, directory: Path, mib: int) -> None:
@@ -338,9 +363,11 @@ def measure_bulk(name: str, ways: Ways, directory: Path, mib: int) -> None:
 async def start(directory: Path, upstreams: dict[int, int]) -> AsyncIterator[tuple[Gateway, str]]:
     keys = TokenKeys(directory / "keys.json")
     token = keys.mint(MICROVM, PORTS, datetime.now(UTC) + timedelta(minutes=55))
-    settings = GatewaySettings(directory / "gateway", "us-east-1", "localhost")
-    async with start_gateway(settings, OneMicrovm(upstreams), keys) as gateway:
-        yield gateway, token
+    settings = GatewaySettings(directory / "gateway", "us-east-1", "localhost", concurrency=os.cpu_count() or 1)
+    settings.directory.mkdir()
+    with contextlib.closing(Admissions(settings.directory / "admissions")) as admissions:
+        async with start_gateway(settings, OneMicrovm(upstreams), keys, admissions) as gateway:
+            yield gateway, token
 
 
 async def measure_native(directory: Path, seconds: float, mib: int) -> None:
@@ -359,7 +386,7 @@ async def measure_native(directory: Path, seconds: float, mib: int) -> None:
 # --- a real guest
 
 
-def measure_guest(home: Path, seconds: float) -> None:
+def measure_guest(home: Path, seconds: float, mib: int) -> None:
     home.mkdir()
     with running_server(home) as endpoints:
         client = Client(home, endpoints)
@@ -367,12 +394,13 @@ def measure_guest(home: Path, seconds: float) -> None:
         image = client.build(FOUR_PROCESSORS_MIB)
         microvm_id = client.api.run_microvm(imageIdentifier=image)["microvmId"]
         client.wait_all([microvm_id], "RUNNING")
+        time.sleep(SETTLE_S)  # meanwhile another one is prepared for the next launch
         gateway_port = int(endpoints["gateway"].rpartition(":")[2])
         pid = json.loads((home / "runtime/gateway/envoy.pid").read_text())["pid"]
         ways = Ways((guest_address(), FAST), gateway_port, endpoints["ca_bundle"], client.token(microvm_id), FAST, pid)
         measure_requests("a guest", ways, seconds)
         measure_websockets("a guest", ways, seconds)
-        measure_bulk("guest", ways, home, GUEST_MIB)
+        measure_bulk("guest", ways, home, mib)
 
 
 def guest_address() -> str:
@@ -389,17 +417,18 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--mib", type=int, default=1024)
+    parser.add_argument("--guest-mib", type=int, default=128, help="an emulated guest is slow: 1 GiB takes minutes")
     parser.add_argument("--skip-guest", action="store_true")
     options = parser.parse_args()
     print(f"{'':<58}{'rate':>11}{'median':>12}{'p99':>12}")
     with tempfile.TemporaryDirectory(prefix="ebg-") as scratch:
         await measure_native(Path(scratch), options.seconds, options.mib)
         if not options.skip_guest:
-            await asyncio.to_thread(measure_guest, Path(scratch) / "h", options.seconds)
+            await asyncio.to_thread(measure_guest, Path(scratch) / "h", options.seconds, options.guest_mib)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["load"]:
-        uvloop.run(run_load(Load(**json.loads(sys.argv[2]))))
+        uvloop.run(run_load(WebSocketLoad(**json.loads(sys.argv[2]))))
     else:
         uvloop.run(main())

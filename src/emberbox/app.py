@@ -41,6 +41,7 @@ from emberbox.control.server_info import ServerInfo
 from emberbox.control.tags import TagService
 from emberbox.control.timers import Timers
 from emberbox.control.tokens import TokenKeys
+from emberbox.gateway.admissions import THREADS, Admissions
 from emberbox.gateway.authoriser import Unreachable, Upstream
 from emberbox.gateway.certificates import Certificates
 from emberbox.gateway.limits import EndpointLimits
@@ -81,7 +82,6 @@ log = logging.getLogger(__name__)
 
 API_KEEP_ALIVE_S = 75
 _HOUSEKEEPING_S = 60.0
-_ENVOY_THREADS_MAX = 4  # one thread serves some thousand requests a second, and the authoriser is one itself
 
 _T = TypeVar("_T")
 
@@ -243,6 +243,7 @@ class _Server:
         log_database = Database(self._database_url("logs.db"), log_metadata, durable=False)
         self._running.callback(database.close)
         self._running.callback(log_database.close)
+        admissions = self._open_admissions()  # revoked before a microVM of an earlier server can be replaced by another
         recovery = Recovery(self._settings.home, MicrovmStore(database).list_live())
         await asyncio.to_thread(recovery.clear)
         guests = GuestHost(await self._make_driver(), *await self._start_network(recovery))
@@ -251,11 +252,11 @@ class _Server:
         log_writer = LogWriter(log_store)
         log_writer.start()
         self._running.push_async_callback(log_writer.close)
-        await self._start_service(guests, s3, database, log_store, log_writer, recovery)
+        await self._start_service(guests, s3, database, log_store, log_writer, recovery, admissions)
 
     async def _start_service(
         self, guests: GuestHost, s3: Any, database: Database, log_store: LogStore, log_writer: LogWriter,
-        recovery: Recovery,
+        recovery: Recovery, admissions: Admissions,
     ) -> None:  # fmt: skip
         settings, home = self._settings, self._settings.home
         images, rows, tokens = ImageStore(database), MicrovmStore(database), ClientTokenStore(database)
@@ -294,6 +295,7 @@ class _Server:
             microvms.forget,
             egress.policy,
             access.roles.credentials,
+            admissions.revoke,
             self._drain,
             pool,
         )
@@ -301,7 +303,7 @@ class _Server:
         self._running.push_async_callback(microvms.close)
         pool.start()
         self._running.push_async_callback(pool.close)
-        microvms.serve_at(await self._start_gateway(_Directory(microvms, settings), keys))
+        microvms.serve_at(await self._start_gateway(_Directory(microvms, settings), keys, admissions))
         builder.resume_unfinished()
         self._running.push_async_callback(builder.close)
         for service in (image_service, version_service):
@@ -433,21 +435,32 @@ class _Server:
         finally:
             await self._network.give_back(slot)
 
-    async def _start_gateway(self, directory: _Directory, keys: TokenKeys) -> int:
+    def _open_admissions(self) -> Admissions:
+        directory = self._gateway_directory()
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        admissions = Admissions(directory / "admissions")
+        self._running.callback(admissions.close)
+        return admissions
+
+    def _gateway_directory(self) -> Path:
+        return self._settings.home / "runtime" / "gateway"
+
+    async def _start_gateway(self, directory: _Directory, keys: TokenKeys, admissions: Admissions) -> int:
         settings = self._settings
         gateway = await self._running.enter_async_context(
             start_gateway(
                 GatewaySettings(
-                    settings.home / "runtime" / "gateway",
+                    self._gateway_directory(),
                     settings.region,
                     settings.domain,
                     settings.gateway_host,
                     settings.gateway_port,
-                    concurrency=min(os.cpu_count() or 1, _ENVOY_THREADS_MAX),
+                    concurrency=min(os.cpu_count() or 1, THREADS),
                     own_certificate=_own_certificate(settings),
                 ),
                 directory,
                 keys,
+                admissions,
             )
         )
         self._gateway = f"{settings.gateway_host}:{gateway.port}"

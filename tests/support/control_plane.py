@@ -79,6 +79,10 @@ class EmptyS3:
         return get
 
 
+def _nothing_to_revoke(_microvm_id: str) -> None:
+    pass
+
+
 async def _no_requests(microvm_id: str) -> None:
     """There is no gateway, and so no request to wait for."""
 
@@ -142,7 +146,7 @@ class ControlPlane:
             store=self.microvms, guests=guests, log_writer=self._log_writer, home=directory, timers=self.timers,
             load_snapshot=self._builder.load_snapshot, image_tags=self.images.tags_of,
             on_ended=self.microvm_service.forget, find_egress=egress.policy,
-            issue_credentials=self.access.roles.credentials, drain=_no_requests,
+            issue_credentials=self.access.roles.credentials, revoke=_nothing_to_revoke, drain=_no_requests,
             pool=WarmPool(guests, directory, 0, self._builder.load_snapshot, self.images.is_launchable),
         )  # fmt: skip
         self._context = context

@@ -475,6 +475,7 @@ class MicrovmRunner:
                 if not self._move(MicrovmState.SUSPENDING):
                     checkpoint.settle_rollback(self.directory, runs=True)
                     raise ConflictError(f"The MicroVM {self.id} is being terminated.")
+                self.context.revoke(self.id)
                 self._guest = None
                 await guest.end()
             await asyncio.to_thread(checkpoint.roll_back, self.directory)
@@ -501,12 +502,14 @@ class MicrovmRunner:
 
     async def _terminate(self, reason: str) -> None:
         async with self._lock:
+            self.context.revoke(self.id)
             if self._guest is not None:
                 await self._hooks.terminate(self._guest.agent)
             await self._end(reason)
 
     async def _end(self, reason: str) -> None:
         """Free everything it has, then say so."""
+        self.context.revoke(self.id)
         guest, self._guest = self._guest, None
         self._idle.stop()
         self._deadlines.stop()

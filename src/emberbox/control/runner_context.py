@@ -31,7 +31,8 @@ class RunnerContext:
         on_ended: called with the microVM's id when it is TERMINATED.
         find_egress: returns what egress connectors allow, by account and ARNs.
         issue_credentials: makes the credentials of an execution role.
-        drain: waits, for a second at most, until the requests that have just begun on a microVM have ended.
+        revoke: takes back that requests for a microVM may reach it without being asked about.
+        drain: does so, and waits for a second at most until the requests that have just begun on it have ended.
         pool: microVMs that are prepared.
     """
 
@@ -45,5 +46,6 @@ class RunnerContext:
     on_ended: Callable[[str], None]
     find_egress: Callable[[str, Sequence[str]], EgressPolicy | None]
     issue_credentials: IssueCredentials
+    revoke: Callable[[str], None]
     drain: Callable[[str], Awaitable[None]]
     pool: WarmPool

@@ -14,7 +14,6 @@ import base64
 import logging
 import os
 import time
-import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,9 +22,11 @@ from typing import Any, Final, Protocol, TypeVar
 
 from emberbox.control.microvms import SHELL_PORT
 from emberbox.control.tokens import Grant, InvalidToken, TokenKeys, is_token_shaped
+from emberbox.gateway.admissions import LIFE_S, Admissions
 from emberbox.gateway.limits import EndpointLimits, RequestRates
 from emberbox.gateway.request import (
     MARKER,
+    REQUEST_ID_HEADER,
     SUBPROTOCOLS_HEADER,
     WEBSOCKET_KEY_HEADER,
     BadRequest,
@@ -51,7 +52,7 @@ UPSTREAM_HEADER: Final = "x-emberbox-upstream"
 INCARNATION_HEADER: Final = "x-emberbox-incarnation"
 CLUSTER_HEADER: Final = "x-emberbox-cluster"
 SUBPROTOCOL_HEADER: Final = "x-emberbox-subprotocol"
-REQUEST_ID_HEADER: Final = "x-amzn-requestid"
+ADMISSION_HEADER: Final = "x-emberbox-admission"
 REMOVE_HEADER: Final = "x-envoy-auth-headers-to-remove"
 # What the data plane behind a shell token is told; a client's own header of this name has been removed before.
 MICROVM_HEADER: Final = "x-emberbox-microvm"
@@ -161,19 +162,21 @@ class Authoriser:
         keys: open the tokens.
         traffic: told of every request that passes.
         tls_ports: knows which ports of guests speak TLS.
+        admissions: let requests pass that are like one which has passed.
         region: the region in endpoint names.
         domain: what they end with, after `<uuid>.lambda-microvm.<region>.`.
         hold_s: how long a request is held while its microVM is woken.
     """
 
     def __init__(
-        self, directory: Directory, keys: TokenKeys, traffic: Traffic, tls_ports: TlsPorts,
+        self, directory: Directory, keys: TokenKeys, traffic: Traffic, tls_ports: TlsPorts, admissions: Admissions,
         *, region: str, domain: str, hold_s: float,
     ) -> None:  # fmt: skip
         self._directory = directory
         self._keys = keys
         self._traffic = traffic
         self._tls_ports = tls_ports
+        self._admissions = admissions
         self._rates = RequestRates(time.monotonic)
         self._suffix = f".{region}.{domain}".lower()
         self._hold_s = hold_s
@@ -206,16 +209,28 @@ class Authoriser:
             raise _Refusal(403, "Access to port denied")
         await self._limit(request, grant.microvm_id)
         upstream = await self._hold(self._directory.connect(grant.microvm_id, port))
-        request_id = self._begin(grant.microvm_id)
+        admission = self._admit(grant)  # before anything else is waited for: it may be revoked meanwhile
+        self._traffic.begin(grant.microvm_id, request.id)
         is_tls = await self._tls_ports.speaks_tls(grant.microvm_id, port, (upstream.address, upstream.port))
         return [
             (TARGET_HEADER, f"{grant.microvm_id}:{port}"),
             (UPSTREAM_HEADER, upstream.authority()),
             (INCARNATION_HEADER, upstream.incarnation),
             (CLUSTER_HEADER, _choose_cluster(request, is_tls)),
-            (REQUEST_ID_HEADER, request_id),
+            (REQUEST_ID_HEADER, request.id),
+            *admission,
             *_websocket_headers(request),
         ]
+
+    def _admit(self, grant: Grant) -> list[tuple[str, str]]:
+        """Let Envoy answer for requests like this one, where their number is not limited."""
+        if self._directory.find_limits(grant.microvm_id).requests_per_s:
+            return []
+        admission = self._admissions.admit(grant.microvm_id)
+        if admission is None:
+            return []
+        expires = min(int(grant.expires_at.timestamp()), int(time.time()) + LIFE_S)
+        return [(ADMISSION_HEADER, f"{admission}:{expires}")]
 
     async def _limit(self, request: Request, microvm_id: str) -> None:
         """Refuse what is too much for one microVM, before it is woken."""
@@ -228,20 +243,15 @@ class Authoriser:
     async def _admit_to_data_plane(self, microvm_id: str, request: Request) -> list[tuple[str, str]]:
         """Wake the microVM, so that a refusal is the endpoint's own. The port plays no part, as on AWS."""
         incarnation = await self._hold(self._directory.wake(microvm_id))
+        self._traffic.begin(microvm_id, request.id)
         return [
             (TARGET_HEADER, f"{microvm_id}:{SHELL_PORT}"),
             (MICROVM_HEADER, microvm_id),
             (INCARNATION_HEADER, incarnation),
             (CLUSTER_HEADER, Cluster.DATA_PLANE),
-            (REQUEST_ID_HEADER, self._begin(microvm_id)),
+            (REQUEST_ID_HEADER, request.id),
             *_websocket_headers(request),
         ]
-
-    def _begin(self, microvm_id: str) -> str:
-        """Take note of a request that passes, and return its id."""
-        request_id = str(uuid.uuid4())
-        self._traffic.begin(microvm_id, request_id)
-        return request_id
 
     async def _hold(self, waking: Awaitable[_T]) -> _T:
         """Wait for a microVM to run, within bounds."""

@@ -1,9 +1,9 @@
 """Envoy's configuration: typed values in, one bootstrap file out.
 
-    client ──TLS──► scrub ──► ext_authz ──► pool key ──► router ──► scrub ──► guest (HTTP/1.1 or h2c)
-                                │   ▲
-                   Unix socket  ▼   │ 200 and where to, or the refusal
-                              authoriser
+    client ──TLS──► scrub ──► admissions ──► ext_authz ──► pool key ──► router ──► scrub ──► guest (HTTP/1.1 or h2c)
+                                  │             │   ▲
+                 like one before? ┘ Unix socket ▼   │ 200 and where to, or the refusal
+                                              authoriser
 
 Where a request goes is told by the authoriser alone, in Envoy's dynamic metadata. A header would have to be
 guarded against clients and hidden from guests; metadata can be neither sent nor seen from outside.
@@ -20,22 +20,30 @@ Facts about Envoy 1.40 that this page rests on, all of them tested:
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from emberbox import process
+from emberbox.gateway.admissions import SLOTS, THREADS
 from emberbox.gateway.authoriser import (
+    ADMISSION_HEADER,
     CLUSTER_HEADER,
     INCARNATION_HEADER,
     MICROVM_HEADER,
-    REQUEST_ID_HEADER,
     SUBPROTOCOL_HEADER,
     TARGET_HEADER,
     UPSTREAM_HEADER,
     Cluster,
 )
-from emberbox.gateway.request import CONNECTION_HEADER, JUDGED_HEADERS, SUBPROTOCOLS_HEADER, WEBSOCKET_KEY_HEADER
+from emberbox.gateway.request import (
+    CONNECTION_HEADER,
+    JUDGED_HEADERS,
+    REQUEST_ID_HEADER,
+    SUBPROTOCOLS_HEADER,
+    WEBSOCKET_KEY_HEADER,
+)
 from emberbox.host.supervisor import find_program
 from emberbox.model.errors import HostError
 from emberbox.process import CommandError
@@ -52,12 +60,21 @@ _ENVOYS: Final = "x[-_](envoy|emberbox)[-_].*"
 _NOT_FOR_GUESTS: Final = "x[-_](aws[-_]proxy|envoy|emberbox|forwarded)[-_].*|x[-_]amzn_.*|x_amzn[-_].*|forwarded"
 # What the authoriser says of a request that passes.
 _VERDICT: Final = (TARGET_HEADER, UPSTREAM_HEADER, INCARNATION_HEADER, CLUSTER_HEADER, SUBPROTOCOL_HEADER)
+# What the authoriser judges by; requests are alike when all of it is. WebSockets are few, and always asked about.
+_NEVER_ALIKE: Final = (SUBPROTOCOLS_HEADER, "sec-websocket-version", WEBSOCKET_KEY_HEADER)
+_ALIKE: Final = (":authority", *(name for name in JUDGED_HEADERS if name not in (*_NEVER_ALIKE, REQUEST_ID_HEADER)))
+_OWN_METADATA: Final = "emberbox"
+_ADMITTED: Final = "admitted"
 _STREAM_REPORT: Final = (
     f"stream %ACCESS_LOG_TYPE% %DYNAMIC_METADATA({_AUTHZ_METADATA}:{TARGET_HEADER})% %REQ({REQUEST_ID_HEADER})% "
-    "%DOWNSTREAM_WIRE_BYTES_RECEIVED% %DOWNSTREAM_WIRE_BYTES_SENT% %RESPONSE_FLAGS%"
+    "%DOWNSTREAM_WIRE_BYTES_RECEIVED% %DOWNSTREAM_WIRE_BYTES_SENT% %RESPONSE_FLAGS% "
+    f"%DYNAMIC_METADATA({_OWN_METADATA}:{_ADMITTED})%"
 )
-# What the authoriser says to the guest, and of which microVM it speaks to our own data plane.
+# What the authoriser says to the guest, and of which microVM it speaks to our own data plane. The id is the request's
+# already; it is said again because Envoy looks for another route only when the authoriser has set some header.
 _TOLD_GUESTS: Final = (REQUEST_ID_HEADER, SUBPROTOCOLS_HEADER, WEBSOCKET_KEY_HEADER, MICROVM_HEADER)
+_REPORT_INTERVAL_MS: Final = 10
+_LUA: Final = Path(__file__).with_name("admissions.lua")
 _NEVER: Final = "0s"  # Envoy's way of saying that a timeout is off
 _UPSTREAM_FAILED: Final = ["UF", "UC", "UH", "UR", "UO", "UPE", "LR", "URX"]
 _SOL_SOCKET, _SO_KEEPALIVE = 1, 9
@@ -75,6 +92,8 @@ class EnvoySettings:
         key_path: its key, PEM.
         authoriser_path: the Unix socket of the authoriser, at most 107 bytes.
         data_plane_path: the Unix socket of the data plane, at most 107 bytes.
+        admissions_path: the file that it shares with the server (admissions.py).
+        admissions_inode: that file's number: where it is another file, Envoy must start anew.
         reports_path: the FIFO that takes reports of what crosses (traffic.py has their form).
         authorise_timeout_s: how long a request may be held while its microVM resumes.
         connect_timeout_s: how long a guest's port may take to accept.
@@ -88,6 +107,8 @@ class EnvoySettings:
     key_path: Path
     authoriser_path: Path
     data_plane_path: Path
+    admissions_path: Path
+    admissions_inode: int
     reports_path: Path
     authorise_timeout_s: float = 120.0
     connect_timeout_s: float = 2.0
@@ -113,6 +134,7 @@ def render_bootstrap(settings: EnvoySettings) -> Config:
             ],
         },
         "overload_manager": _overload_manager(settings),
+        "stats_config": {"stats_matcher": {"reject_all": True}},  # there is no way to read them
     }
 
 
@@ -144,8 +166,8 @@ def envoy_args(config_path: Path, concurrency: int) -> list[str]:
         "--disable-hot-restart",  # no shared memory, so that several Envoys on a machine need no base ids
         "--log-level",
         "warning",
-        "--file-flush-min-size-kb",  # reports are written at once
-        "0",
+        "--file-flush-interval-msec",  # reports are written together, and soon
+        str(_REPORT_INTERVAL_MS),
     ]
 
 
@@ -167,6 +189,7 @@ def _listener(settings: EnvoySettings) -> Config:
         "address": {"socket_address": {"address": settings.address, "port_value": settings.port}},
         # With SO_REUSEPORT an Envoy left over from before would silently take a share of the connections.
         "enable_reuse_port": False,
+        "connection_balance_config": {"exact_balance": {}},  # else one thread may get them all
         "tcp_backlog_size": 4096,
         "per_connection_buffer_limit_bytes": 256 << 10,
         # A client that vanished leaves no stream behind for ever, although streams have no time limit.
@@ -222,13 +245,49 @@ def _connection_manager(settings: EnvoySettings) -> Config:
         "local_reply_config": _local_replies(),
         "route_config": {"name": "endpoint", "virtual_hosts": [_virtual_host()]},
         "http_filters": [
-            _mutate("scrub_client", request=[_remove(_ENVOYS), _set(CONNECTION_HEADER, "%CONNECTION_ID%")]),
-            _mutate("answer_subprotocol", response=[_answer_subprotocol()]),
+            _mutate("scrub_client", request=_scrub_client(), response=[_answer_subprotocol()]),
+            _admissions(settings),
             _typed(_AUTHZ_METADATA, _ext_authz(settings)),
             _pool_key(),
             _typed("envoy.filters.http.router", _router()),
         ],
     }
+
+
+def _scrub_client() -> list[Config]:
+    """Take away what only we may say, and say which connection and request it is."""
+    return [
+        _remove(_ENVOYS),
+        _set(CONNECTION_HEADER, "%CONNECTION_ID%"),
+        _set(REQUEST_ID_HEADER, "%UNIQUE_ID%"),
+    ]
+
+
+def _admissions(settings: EnvoySettings) -> Config:
+    """Let requests pass without asking that are like one which has passed."""
+    values = {
+        "path": json.dumps(str(settings.admissions_path)),
+        "slots": str(SLOTS),
+        "threads": str(THREADS),
+        "alike": _lua_list(_ALIKE),
+        "never_alike": _lua_list(_NEVER_ALIKE),
+        "verdict": _lua_list(_VERDICT),
+        "admission": json.dumps(ADMISSION_HEADER),
+    }
+    source = f"-- file {settings.admissions_inode}\n{_LUA.read_text()}"
+    for name, value in values.items():
+        source = source.replace(f"@{name}@", value)
+    return _typed(
+        "envoy.filters.http.lua",
+        {
+            "@type": f"{_HTTP_FILTERS}.lua.v3.Lua",
+            "default_source_code": {"inline_string": f"-- file {settings.admissions_inode}\n{source}"},
+        },
+    )
+
+
+def _lua_list(names: Iterable[str]) -> str:
+    return "{" + ", ".join(json.dumps(name) for name in names) + "}"
 
 
 def _report(settings: EnvoySettings, line: str) -> Config:
@@ -289,7 +348,7 @@ def _route(cluster: Cluster) -> Config:
 
 
 def _router() -> Config:
-    return {"@type": f"{_HTTP_FILTERS}.router.v3.Router", "suppress_envoy_headers": True}
+    return {"@type": f"{_HTTP_FILTERS}.router.v3.Router", "suppress_envoy_headers": True, "dynamic_stats": False}
 
 
 def _ext_authz(settings: EnvoySettings) -> Config:
@@ -300,6 +359,12 @@ def _ext_authz(settings: EnvoySettings) -> Config:
         "@type": f"{_HTTP_FILTERS}.ext_authz.v3.ExtAuthz",
         "transport_api_version": "V3",
         "failure_mode_allow": False,
+        "filter_enabled_metadata": {
+            "filter": _OWN_METADATA,
+            "path": [{"key": _ADMITTED}],
+            "value": {"present_match": True},
+            "invert": True,
+        },
         "status_on_error": {"code": "BadGateway"},
         "allowed_headers": {"patterns": judged},
         "clear_route_cache": True,  # its answer decides the route
@@ -309,7 +374,9 @@ def _ext_authz(settings: EnvoySettings) -> Config:
             "authorization_response": {
                 "allowed_upstream_headers": {"patterns": [{"exact": name} for name in _TOLD_GUESTS]},
                 "allowed_client_headers": {"patterns": [{"exact": "content-type"}]},
-                "dynamic_metadata_from_headers": {"patterns": [{"exact": name} for name in _VERDICT]},
+                "dynamic_metadata_from_headers": {
+                    "patterns": [{"exact": name} for name in (*_VERDICT, ADMISSION_HEADER)]
+                },
             },
         },
     }

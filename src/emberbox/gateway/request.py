@@ -22,6 +22,7 @@ MARKER: Final = "lambda-microvms"
 SUBPROTOCOLS_HEADER: Final = "sec-websocket-protocol"
 WEBSOCKET_KEY_HEADER: Final = "sec-websocket-key"
 CONNECTION_HEADER: Final = "x-emberbox-connection"
+REQUEST_ID_HEADER: Final = "x-amzn-requestid"
 # What Envoy tells of a request beside its method, path and Host.
 JUDGED_HEADERS: Final = (
     "x-aws-proxy-auth",
@@ -32,8 +33,10 @@ JUDGED_HEADERS: Final = (
     WEBSOCKET_KEY_HEADER,
     "content-type",
     CONNECTION_HEADER,
+    REQUEST_ID_HEADER,
 )
 
+_ENVOYS_WORDS: Final = {CONNECTION_HEADER.encode(): "connection", REQUEST_ID_HEADER.encode(): "id"}
 _TOKEN_PREFIX: Final = f"{MARKER}.authentication."
 _PORT_PREFIX: Final = f"{MARKER}.port."
 _PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
@@ -61,6 +64,7 @@ class Request:
         has_websocket_key: whether it does so in the way of HTTP/1.1.
         wants_http2: whether the guest is to be spoken to in HTTP/2: forced, or because it is gRPC.
         connection: Envoy's number of the client's connection.
+        id: Envoy's name for it.
     """
 
     hosts: list[str] = field(default_factory=list)
@@ -73,6 +77,7 @@ class Request:
     has_websocket_key: bool = False
     wants_http2: bool = False
     connection: str = ""
+    id: str = ""
 
     def port(self) -> int:
         """Return the guest's port.
@@ -112,8 +117,8 @@ def read_request(headers: Headers) -> Request:
                 request.is_websocket = True
             case b"sec-websocket-key":
                 request.has_websocket_key = True
-            case b"x-emberbox-connection":
-                request.connection = text
+            case b"x-emberbox-connection" | b"x-amzn-requestid":
+                setattr(request, _ENVOYS_WORDS[name], text)
     if offered:
         _read_subprotocols(request, [subprotocol.strip() for subprotocol in offered])
     return request

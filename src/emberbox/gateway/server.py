@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from emberbox.asgi import serve
 from emberbox.control.tokens import TokenKeys
+from emberbox.gateway.admissions import Admissions
 from emberbox.gateway.authoriser import Authoriser, Directory
 from emberbox.gateway.certificates import Certificates, endpoint_names, ensure_certificates
 from emberbox.gateway.commands import Commands
@@ -85,7 +86,7 @@ class GatewayDirectory(Directory, Commands, Protocol):
 
 @contextlib.asynccontextmanager
 async def start_gateway(
-    settings: GatewaySettings, directory: GatewayDirectory, keys: TokenKeys
+    settings: GatewaySettings, directory: GatewayDirectory, keys: TokenKeys, admissions: Admissions
 ) -> AsyncIterator[Gateway]:
     """Serve endpoints for as long as the block lasts.
 
@@ -93,6 +94,7 @@ async def start_gateway(
         settings: see there.
         directory: knows the microVMs, and runs commands in them.
         keys: open the tokens.
+        admissions: let requests pass that are like one which has passed; the caller revokes them.
 
     Raises:
         HostError: Envoy is missing, refuses its configuration, or does not listen within 30 s (the port is
@@ -107,11 +109,16 @@ async def start_gateway(
         settings.directory / "port", settings.address, held=find_running("envoy", settings.directory) is not None
     )
     paths = _Paths.below(settings.directory)
-    write_bootstrap(_envoy_settings(settings, certificates, port, paths), paths.config)
+    write_bootstrap(_envoy_settings(settings, certificates, port, paths, admissions), paths.config)
     tls_ports = TlsPorts()
-    traffic = Traffic(directory.note_bytes, tls_ports.forget)
+
+    def look_again(microvm_id: str, port: int) -> None:
+        tls_ports.forget(microvm_id, port)
+        admissions.revoke(microvm_id)
+
+    traffic = Traffic(directory.note_bytes, look_again, admissions)
     app = Authoriser(
-        directory, keys, traffic, tls_ports,
+        directory, keys, traffic, tls_ports, admissions,
         region=settings.region, domain=settings.domain, hold_s=settings.authorise_timeout_s,
     )  # fmt: skip
     helper = Helper(
@@ -157,7 +164,9 @@ class _Paths:
         )
 
 
-def _envoy_settings(settings: GatewaySettings, certificates: Certificates, port: int, paths: _Paths) -> EnvoySettings:
+def _envoy_settings(
+    settings: GatewaySettings, certificates: Certificates, port: int, paths: _Paths, admissions: Admissions
+) -> EnvoySettings:
     return EnvoySettings(
         address=settings.address,
         port=port,
@@ -165,6 +174,8 @@ def _envoy_settings(settings: GatewaySettings, certificates: Certificates, port:
         key_path=certificates.key_path,
         authoriser_path=paths.authoriser,
         data_plane_path=paths.data_plane,
+        admissions_path=admissions.path,
+        admissions_inode=admissions.inode,
         reports_path=paths.reports,
         authorise_timeout_s=settings.authorise_timeout_s,
     )

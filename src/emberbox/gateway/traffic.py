@@ -5,7 +5,7 @@
 
 Envoy writes a line when a request ends, every second while it lasts, and when a connection closes:
 
-    stream <kind of report> <microVM:port> <request id> <bytes in> <bytes out> <response flags>
+    stream <kind of report> <microVM:port> <request id> <bytes in> <bytes out> <response flags> <admission or ->
     closed <connection>
 
 Lines may be lost when this process is killed. So nothing is counted that could not be forgotten: a connection that
@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from emberbox.gateway.admissions import Admissions
 from emberbox.model.errors import HostError
 
 log = logging.getLogger(__name__)
@@ -42,10 +43,14 @@ class Traffic:
     Args:
         on_bytes: called with a microVM's id when bytes have crossed its endpoint, in either direction.
         on_failure: called with a microVM's id and port when a connection to it has failed.
+        admissions: know of the requests that nobody was asked about.
     """
 
-    def __init__(self, on_bytes: Callable[[str], None], on_failure: Callable[[str, int], None]) -> None:
+    def __init__(
+        self, on_bytes: Callable[[str], None], on_failure: Callable[[str, int], None], admissions: Admissions
+    ) -> None:
         self._on_bytes = on_bytes
+        self._admissions = admissions
         self._on_failure = on_failure
         self._moved: dict[str, tuple[str, str]] = {}
         self._young: defaultdict[str, dict[str, float]] = defaultdict(dict)
@@ -98,10 +103,17 @@ class Traffic:
     # --- what others ask
 
     async def drain(self, microvm_id: str) -> None:
-        """Wait until no request that has begun less than a second ago is under way. Takes a second at most."""
+        """Wait until no request that has begun less than a second ago is under way. Takes a second at most.
+
+        Whatever is held back meanwhile, such as by the runner's lock, stays so: Envoy asks about every request again.
+        """
         loop = asyncio.get_running_loop()
-        while young := self._young.get(microvm_id):
-            left = max(young.values()) + YOUNG_REQUEST_S - loop.time()
+        began = loop.time()
+        unasked = await self._admissions.settle(microvm_id)
+        while True:
+            asked = self._young.get(microvm_id)
+            youngest = began if unasked.young() > 0 else max(asked.values()) if asked else -YOUNG_REQUEST_S
+            left = youngest + YOUNG_REQUEST_S - loop.time()
             if left <= 0:
                 return
             self._finished.clear()
@@ -112,6 +124,7 @@ class Traffic:
         """Start from nothing: Envoy has ended, and with it every connection and stream."""
         for counted in (self._moved, self._young, self._connections, self._users, self._closed):
             counted.clear()
+        self._admissions.forget()
         self._finished.set()
         self._closing.set()
 
@@ -120,8 +133,13 @@ class Traffic:
     def read_line(self, line: str) -> None:
         """Take in one line of Envoy's; one that says nothing to us changes nothing."""
         match line.split(" "):
-            case ["stream", kind, target, request_id, received, sent, flags] if ":" in target:
+            case ["stream", kind, target, request_id, received, sent, flags, admission] if ":" in target:
                 self._read_stream(kind, target, request_id, (received, sent), flags)
+                if admission != "-":
+                    note = self._admissions.note_end if kind == _LAST_REPORT else self._admissions.note_lasting
+                    note(admission, request_id)
+                if kind == _LAST_REPORT:
+                    self._finished.set()
             case ["closed", connection]:
                 self._close(connection)
 
@@ -137,7 +155,6 @@ class Traffic:
             young.pop(request_id, None)
             if not young:
                 del self._young[microvm_id]
-            self._finished.set()
         if not _FAILURES.isdisjoint(flags.split(",")):
             self._on_failure(microvm_id, int(port))
 

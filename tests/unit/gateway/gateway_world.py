@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from emberbox.control.tokens import Kind, PortGrant, TokenKeys
+from emberbox.gateway.admissions import Admissions
 from emberbox.gateway.authoriser import Unreachable, Upstream
 from emberbox.gateway.limits import EndpointLimits
 from emberbox.gateway.server import Gateway, GatewaySettings, start_gateway
@@ -154,6 +155,7 @@ class World:
     directory: FakeDirectory
     keys: TokenKeys
     guests: dict[str, Guest]
+    admissions: Admissions
     client: httpx.AsyncClient = field(init=False)
 
     def token(
@@ -226,6 +228,7 @@ class World:
 
     def reset(self) -> None:
         """Forget what earlier tests did."""
+        self.admissions.forget()
         self.directory.delay_s = 0.0
         self.directory.connects.clear()
         self.directory.upstreams.clear()
@@ -240,6 +243,17 @@ class World:
 
 
 @contextlib.asynccontextmanager
+async def start_own(
+    settings: GatewaySettings, directory: FakeDirectory, keys: TokenKeys
+) -> AsyncIterator[tuple[Gateway, Admissions]]:
+    """Start a gateway with admissions of its own."""
+    settings.directory.mkdir(exist_ok=True)
+    with contextlib.closing(Admissions(settings.directory / "admissions")) as admissions:
+        async with start_gateway(settings, directory, keys, admissions) as gateway:
+            yield gateway, admissions
+
+
+@contextlib.asynccontextmanager
 async def start_world(root: Path) -> AsyncIterator[World]:
     async with contextlib.AsyncExitStack() as stack:
         directory = FakeDirectory()
@@ -248,8 +262,8 @@ async def start_world(root: Path) -> AsyncIterator[World]:
             guests[letter] = await stack.enter_async_context(start_guest(f"guest {letter}"))
         keys = TokenKeys(root / "keys.json")
         settings = GatewaySettings(root / "gateway", REGION, DOMAIN)
-        gateway = await stack.enter_async_context(start_gateway(settings, directory, keys))
-        world = World(gateway, directory, keys, guests)
+        gateway, admissions = await stack.enter_async_context(start_own(settings, directory, keys))
+        world = World(gateway, directory, keys, guests, admissions)
         world.client = await stack.enter_async_context(world.connect())
         world.reset()
         yield world

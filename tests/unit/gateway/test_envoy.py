@@ -24,6 +24,8 @@ def settings(tmp_path: Path) -> EnvoySettings:
         made.key_path,
         tmp_path / "a.sock",
         tmp_path / "d.sock",
+        tmp_path / "admissions",
+        1,
         tmp_path / "r",
     )
 

@@ -12,11 +12,11 @@ import stat
 from pathlib import Path
 
 import pytest
-from gateway_world import DOMAIN, REGION, FakeDirectory, World, start_world
+from gateway_world import DOMAIN, REGION, FakeDirectory, World, start_own, start_world
 
 from emberbox.control.tokens import TokenKeys
 from emberbox.gateway import server
-from emberbox.gateway.server import GatewaySettings, start_gateway
+from emberbox.gateway.server import GatewaySettings
 from emberbox.host.supervisor import supervise
 from emberbox.model.errors import HostError
 
@@ -75,10 +75,10 @@ async def test_a_killed_envoy_is_started_again(tmp_path: Path) -> None:
 
 async def test_the_same_directory_and_port_serve_again_with_the_same_authority(tmp_path: Path) -> None:
     keys, directory = TokenKeys(tmp_path / "keys.json"), FakeDirectory()
-    async with start_gateway(GatewaySettings(tmp_path / "g", REGION, DOMAIN), directory, keys) as gateway:
+    async with start_own(GatewaySettings(tmp_path / "g", REGION, DOMAIN), directory, keys) as (gateway, _):
         authority = gateway.authority_path.read_bytes()
     again = GatewaySettings(tmp_path / "g", REGION, DOMAIN, port=gateway.port)
-    async with start_gateway(again, directory, keys) as second:
+    async with start_own(again, directory, keys) as (second, _):
         assert (second.port, second.authority_path.read_bytes()) == (gateway.port, authority)
 
 
@@ -89,7 +89,7 @@ async def test_a_port_that_another_program_holds_is_reported(tmp_path: Path, mon
         taken.listen()
         settings = GatewaySettings(tmp_path / "g", REGION, DOMAIN, port=taken.getsockname()[1])
         with pytest.raises(HostError, match="Address already in use"):
-            async with start_gateway(settings, FakeDirectory(), TokenKeys(tmp_path / "keys.json")):
+            async with start_own(settings, FakeDirectory(), TokenKeys(tmp_path / "keys.json")):
                 pytest.fail("it cannot serve")
 
 
@@ -120,6 +120,6 @@ async def test_a_gateway_listens_on_ipv6_too(tmp_path: Path) -> None:
             probe.bind(("::1", 0))
     except OSError:
         pytest.skip("this machine has no IPv6")
-    async with start_gateway(settings, FakeDirectory(), TokenKeys(tmp_path / "keys.json")) as gateway:
+    async with start_own(settings, FakeDirectory(), TokenKeys(tmp_path / "keys.json")) as (gateway, _):
         _, writer = await asyncio.open_connection("::1", gateway.port)
         writer.close()

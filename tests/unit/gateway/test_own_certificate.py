@@ -8,12 +8,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from gateway_world import DOMAIN, REGION, FakeDirectory
+from gateway_world import DOMAIN, REGION, FakeDirectory, start_own
 
 from emberbox.control.tokens import TokenKeys
 from emberbox.gateway.certificates import Certificates, endpoint_names, ensure_certificates
 from emberbox.gateway.own_certificate import load_own_certificate
-from emberbox.gateway.server import GatewaySettings, start_gateway
+from emberbox.gateway.server import GatewaySettings
 from emberbox.model.errors import HostError
 
 NAME = f"*.lambda-microvm.{REGION}.{DOMAIN}"
@@ -27,7 +27,7 @@ def own(tmp_path: Path) -> Certificates:
 
 async def test_the_gateway_presents_it_for_every_endpoint_of_the_domain(own: Certificates, tmp_path: Path) -> None:
     settings = GatewaySettings(tmp_path / "g", REGION, DOMAIN, own_certificate=own)
-    async with start_gateway(settings, FakeDirectory(), TokenKeys(tmp_path / "keys.json")) as gateway:
+    async with start_own(settings, FakeDirectory(), TokenKeys(tmp_path / "keys.json")) as (gateway, _):
         assert gateway.authority_path == own.authority_path
         assert not (tmp_path / "g/tls").exists()
         name = f"aaaa.lambda-microvm.{REGION}.{DOMAIN}"

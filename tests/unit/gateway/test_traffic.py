@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from gateway_world import World, start_world
 
+from emberbox.gateway.admissions import Admissions
 from emberbox.gateway.authoriser import Upstream
 from emberbox.gateway.certificates import ensure_certificates
 from emberbox.gateway.limits import EndpointLimits, RequestRates
@@ -23,17 +24,26 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 class Told:
     """A Traffic, and what it has told."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
         self.moved: list[str] = []
         self.failed: list[tuple[str, int]] = []
-        self.traffic = Traffic(self.moved.append, lambda microvm_id, port: self.failed.append((microvm_id, port)))
+        self.admissions = Admissions(path / "admissions")
+        self.traffic = Traffic(
+            self.moved.append, lambda microvm_id, port: self.failed.append((microvm_id, port)), self.admissions
+        )
 
-    def report(self, kind: str, received: int, sent: int, flags: str = "-", request: str = "r1") -> None:
-        self.traffic.read_line(f"stream {kind} mvm-a:8080 {request} {received} {sent} {flags}")
+    def report(
+        self, kind: str, received: int, sent: int, flags: str = "-", request: str = "r1", admission: str = "-"
+    ) -> None:
+        self.traffic.read_line(f"stream {kind} mvm-a:8080 {request} {received} {sent} {flags} {admission}")
 
 
-async def test_bytes_are_told_once_and_silence_is_not() -> None:
-    told = Told()
+@pytest.fixture
+def told(tmp_path: Path) -> Told:
+    return Told(tmp_path)
+
+
+async def test_bytes_are_told_once_and_silence_is_not(told: Told) -> None:
     told.report("DownstreamPeriodic", 10, 0)
     told.report("DownstreamPeriodic", 10, 0)
     assert told.moved == ["mvm-a"]
@@ -46,24 +56,21 @@ async def test_bytes_are_told_once_and_silence_is_not() -> None:
     assert len(told.moved) == 4
 
 
-async def test_a_failed_connection_is_told_with_its_port() -> None:
-    told = Told()
+async def test_a_failed_connection_is_told_with_its_port(told: Told) -> None:
     told.report("DownstreamEnd", 1, 1, "UF,URX")
     told.report("DownstreamEnd", 1, 1, "DC")
     assert told.failed == [("mvm-a", 8080)]
 
 
 @pytest.mark.parametrize(
-    "line", ["", "x", "closed", "closed 7", "stream a - r 1 1 -", "stream", "stream a b c d e f g"]
+    "line", ["", "x", "closed", "closed 7", "stream a - r 1 1 - -", "stream", "stream a b c d e f g h", "stream a b"]
 )
-async def test_a_line_that_says_nothing_changes_nothing(line: str) -> None:
-    told = Told()
+async def test_a_line_that_says_nothing_changes_nothing(told: Told, line: str) -> None:
     told.traffic.read_line(line)
     assert told.moved == told.failed == []
 
 
-async def test_draining_waits_for_young_requests_alone() -> None:
-    told = Told()
+async def test_draining_waits_for_young_requests_alone(told: Told) -> None:
     await told.traffic.drain("mvm-a")
     told.traffic.begin("mvm-a", "r1")
     told.traffic.begin("mvm-a", "r2")
@@ -76,14 +83,13 @@ async def test_draining_waits_for_young_requests_alone() -> None:
     await asyncio.wait_for(waiting, 5)
 
 
-async def test_draining_does_not_wait_for_a_stream() -> None:
-    told = Told()
+async def test_draining_does_not_wait_for_a_stream(told: Told) -> None:
     told.traffic.begin("mvm-a", "websocket")
     await asyncio.wait_for(told.traffic.drain("mvm-a"), 5)
 
 
-async def test_a_connection_counts_once_for_each_microvm_until_it_closes() -> None:
-    traffic = Told().traffic
+async def test_a_connection_counts_once_for_each_microvm_until_it_closes(told: Told) -> None:
+    traffic = told.traffic
     assert await traffic.take_connection("mvm-a", "1", 2, 0)
     assert await traffic.take_connection("mvm-a", "1", 2, 0)
     assert await traffic.take_connection("mvm-a", "2", 2, 0)
@@ -94,8 +100,8 @@ async def test_a_connection_counts_once_for_each_microvm_until_it_closes() -> No
     assert await traffic.take_connection("mvm-a", "3", 2, 0)
 
 
-async def test_a_connection_waits_a_moment_for_another_to_be_closed() -> None:
-    traffic = Told().traffic
+async def test_a_connection_waits_a_moment_for_another_to_be_closed(told: Told) -> None:
+    traffic = told.traffic
     assert await traffic.take_connection("mvm-a", "1", 1, 0)
     waiting = asyncio.create_task(traffic.take_connection("mvm-a", "2", 1, 5))
     await asyncio.sleep(0.01)
@@ -103,15 +109,15 @@ async def test_a_connection_waits_a_moment_for_another_to_be_closed() -> None:
     assert await asyncio.wait_for(waiting, 5)
 
 
-async def test_a_connection_reported_as_closed_before_it_is_judged_does_not_count() -> None:
-    traffic = Told().traffic
+async def test_a_connection_reported_as_closed_before_it_is_judged_does_not_count(told: Told) -> None:
+    traffic = told.traffic
     traffic.read_line("closed 1")
     assert await traffic.take_connection("mvm-a", "1", 1, 0)
     assert await traffic.take_connection("mvm-a", "2", 1, 0)
 
 
-async def test_a_lost_envoy_takes_its_connections_with_it() -> None:
-    traffic = Told().traffic
+async def test_a_lost_envoy_takes_its_connections_with_it(told: Told) -> None:
+    traffic = told.traffic
     assert await traffic.take_connection("mvm-a", "1", 1, 0)
     traffic.forget_connections()
     assert await traffic.take_connection("mvm-a", "2", 1, 0)
