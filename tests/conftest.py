@@ -34,6 +34,17 @@ hypothesis.settings.load_profile("no-deadline")
 Launch = Callable[..., Microvm]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run in parallel what shares nothing: the tests of the shared server are one group, each other file is one.
+
+    The group of the server takes longest and comes first.
+    """
+    for item in items:
+        shares = "server" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("server" if shares else item.nodeid.partition("::")[0]))
+    items.sort(key=lambda item: "server" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """The server that all tests share, with a domain of its own; when it stops, nothing of it may be left."""

@@ -105,8 +105,9 @@ def test_a_restore_waits_to_be_started() -> None:
 
 
 def test_the_accelerators() -> None:
-    assert arguments.accelerator_args("kvm") == ["-accel", "kvm", "-cpu", "host"]
-    assert arguments.accelerator_args("tcg") == ["-accel", "tcg,thread=multi", "-cpu", "max"]
+    assert arguments.accelerator_args("kvm", boots=True) == ["-accel", "kvm", "-cpu", "host"]
+    assert arguments.accelerator_args("tcg", boots=True) == ["-accel", "tcg,thread=single", "-cpu", "max"]
+    assert arguments.accelerator_args("tcg", boots=False) == ["-accel", "tcg,thread=multi", "-cpu", "max"]
 
 
 def test_all_descriptors_are_handed_down() -> None:

@@ -40,11 +40,15 @@ def descriptor_path(fd: int) -> str:
     return f"/proc/self/fd/{fd}"
 
 
-def accelerator_args(accelerator: str) -> list[str]:
-    """Return the engine and the processor that the guest sees."""
+def accelerator_args(accelerator: str, *, boots: bool) -> list[str]:
+    """Return the engine and the processor that the guest sees.
+
+    An emulated guest boots on one thread (docs/decisions/0014): while a kernel boots it patches its own code, and QEMU
+    before 8.1 may keep an earlier state of what one processor patches while another executes it.
+    """
     if accelerator == "kvm":
         return ["-accel", "kvm", "-cpu", "host"]
-    return ["-accel", "tcg,thread=multi", "-cpu", "max"]
+    return ["-accel", f"tcg,thread={'single' if boots else 'multi'}", "-cpu", "max"]
 
 
 def machine_args(shape: MachineShape, fds: Descriptors, *, shared: bool) -> list[str]:

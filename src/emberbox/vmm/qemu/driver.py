@@ -62,6 +62,7 @@ class QemuDriver:
                 console=console,
             )
             command = [
+                *arguments.accelerator_args(self._accelerator, boots=True),
                 *arguments.machine_args(plan.shape, fds, shared=True),
                 *arguments.device_args(plan.network, fds),
                 *arguments.boot_args(fds, self._tsc_khz),
@@ -90,6 +91,7 @@ class QemuDriver:
             if layers is not None:
                 environment["EMBERBOX_MEMORY_LAYERS_FD"] = str(layers)
             command = [
+                *arguments.accelerator_args(self._accelerator, boots=False),
                 *arguments.machine_args(plan.shape, fds, shared=False),
                 *arguments.device_args(plan.network, fds),
                 *arguments.restore_args(fds),
@@ -137,7 +139,6 @@ class QemuDriver:
                 [
                     *arguments.cage_args(cage),
                     arguments.BINARY,
-                    *arguments.accelerator_args(self._accelerator),
                     *command,
                     *arguments.sandbox_args(),
                 ],
