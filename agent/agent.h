@@ -30,6 +30,7 @@ struct field {
 bool next_field(const uint8_t **cursor, const uint8_t *end, struct field *field);
 bool field_u32(const struct field *field, uint32_t *out);
 bool field_u64(const struct field *field, uint64_t *out);
+bool copy_text(const struct field *field, char *buffer, size_t size);
 char *field_text(const struct field *field);
 bool add_text(char **list, size_t *count, size_t max, const struct field *field);
 
@@ -63,7 +64,7 @@ struct app {
 extern struct app app;
 const char *app_put_into_cgroup(pid_t pid);
 const char *app_start(const uint8_t *payload, size_t length);
-const char *app_freeze(void);
+const char *app_freeze(bool for_launches);
 const char *app_thaw(const uint8_t *payload, size_t length);
 
 /* channel.c: frames over the virtio-serial port. */
@@ -85,6 +86,8 @@ int metadata_fd(void);
 void metadata_ready(void);
 
 /* sever.c: ends TCP connections that cannot have survived. */
+void sever_open(void); /* once the modules are loaded */
+void sever_look_ahead(void);
 void sever_connections(void);
 
 /* stream.c: what a stream of the host's leads to: a TCP port on the guest's loopback, or a command. */

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/random.h>
 #include <poll.h>
 #include <sched.h>
@@ -8,7 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
@@ -29,6 +32,8 @@ static const char *const identity_files[] = {"hostname", "hosts", "resolv.conf",
  * looking up a path is a lot of code. */
 enum kept { HOSTNAME, HOSTS, RESOLV_CONF, MACHINE_ID, IDENTITY_FILES, RANDOM = IDENTITY_FILES, FREEZE, EVENTS, KEPT };
 static int kept[KEPT];
+static char *identity[IDENTITY_FILES]; /* the files' memory */
+#define IDENTITY_BYTES_MAX 4096
 
 struct settings {
     char *arguments[ARGUMENTS_MAX + 1];
@@ -178,17 +183,37 @@ static int child_main(void *unused) {
 
 /* --- in the agent */
 
+/* A launch waits for this, and whatever the guest's kernel does for the first time is slow where it is emulated. So the
+ * files are written as memory, and the kernel has to do with it only when a file's length changes. */
 static void rewrite(enum kept file, const char *text) {
-    size_t length = strlen(text);
-    if (pwrite(kept[file], text, length, 0) != (ssize_t)length || ftruncate(kept[file], (off_t)length))
+    off_t length = (off_t)strnlen(text, IDENTITY_BYTES_MAX);
+    if (lseek(kept[file], 0, SEEK_END) != length && ftruncate(kept[file], length))
         note("cannot write the file %d of the identity: %s", file, strerror(errno));
+    else
+        memcpy(identity[file], text, (size_t)length);
 }
 
+/* An id for as long as the image is built; each launch gets its own. */
+static void write_machine_id(void) {
+    uint8_t bytes[16];
+    char text[2 * sizeof bytes + 2];
+    if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
+        note("no random bytes for the machine id: %s", strerror(errno));
+    for (size_t i = 0; i < sizeof bytes; i++)
+        snprintf(text + 2 * i, 3, "%02x", bytes[i]);
+    strcpy(text + 2 * sizeof bytes, "\n");
+    rewrite(MACHINE_ID, text);
+}
+
+/* Put together without printf, for the same reason. */
 static void write_hostname_files(const char *hostname) {
-    char text[512];
-    snprintf(text, sizeof text, "%s\n", hostname);
+    char text[256];
+    if (strlen(hostname) > HOST_NAME_MAX)
+        return; /* sethostname has refused it */
+    strcpy(stpcpy(text, hostname), "\n");
     rewrite(HOSTNAME, text);
-    snprintf(text, sizeof text, "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n10.0.2.15 %s\n", hostname);
+    char *end = stpcpy(text, "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n10.0.2.15 ");
+    strcpy(stpcpy(end, hostname), "\n");
     rewrite(HOSTS, text);
 }
 
@@ -202,6 +227,9 @@ static bool keep_files_open(void) {
         char path[64];
         snprintf(path, sizeof path, IDENTITY_DIRECTORY "/%s", identity_files[file]);
         if (!keep_open(file, path, O_RDWR | O_CREAT))
+            return false;
+        identity[file] = mmap(NULL, IDENTITY_BYTES_MAX, PROT_READ | PROT_WRITE, MAP_SHARED, kept[file], 0);
+        if (identity[file] == MAP_FAILED)
             return false;
     }
     return keep_open(RANDOM, "/dev/urandom", O_WRONLY) && keep_open(FREEZE, "/cgroup/app/cgroup.freeze", O_WRONLY) &&
@@ -292,6 +320,7 @@ const char *app_start(const uint8_t *payload, size_t length) {
     write_hostname_files(settings.hostname ? settings.hostname : "microvm");
     if (settings.hostname && sethostname(settings.hostname, strlen(settings.hostname)))
         return "the host name cannot be set";
+    write_machine_id();
     rewrite(RESOLV_CONF, settings.resolv_conf ? settings.resolv_conf : "");
     return spawn();
 }
@@ -303,7 +332,7 @@ static bool cgroup_says_frozen(void) {
     return strstr(text, "frozen 1");
 }
 
-const char *app_freeze(void) {
+const char *app_freeze(bool for_launches) {
     if (app.frozen || !app.pid)
         return NULL;
     if (pwrite(kept[FREEZE], "1", 1, 0) != 1)
@@ -318,6 +347,8 @@ const char *app_freeze(void) {
         return "the application's processes could not be stopped within 5 seconds";
     }
     app.frozen = true;
+    if (for_launches)
+        sever_look_ahead();
     return NULL;
 }
 
@@ -347,7 +378,7 @@ static void set_hostname(const char *hostname) {
 
 static void take_identity(const struct field *field) {
     uint64_t nanoseconds;
-    char *text;
+    char text[256];
     switch (field->kind) {
     case THAW_CLOCK:
         if (field_u64(field, &nanoseconds))
@@ -360,14 +391,12 @@ static void take_identity(const struct field *field) {
         sever_connections();
         break;
     case THAW_HOSTNAME:
-        if ((text = field_text(field)))
+        if (copy_text(field, text, sizeof text))
             set_hostname(text);
-        free(text);
         break;
     case THAW_MACHINE_ID:
-        if ((text = field_text(field)))
+        if (copy_text(field, text, sizeof text))
             rewrite(MACHINE_ID, text);
-        free(text);
         break;
     default:
         break;
@@ -377,12 +406,19 @@ static void take_identity(const struct field *field) {
 const char *app_thaw(const uint8_t *payload, size_t length) {
     const uint8_t *cursor = payload;
     struct field field;
+    uint32_t rehearsal = 0;
     while (next_field(&cursor, payload + length, &field))
-        take_identity(&field);
+        if (field.kind == THAW_REHEARSAL)
+            field_u32(&field, &rehearsal);
+        else
+            take_identity(&field);
     if (cursor != payload + length)
         return "the identity is malformed";
-    if (app.frozen && pwrite(kept[FREEZE], "0", 1, 0) != 1)
+    /* In a rehearsal the same is written as is there, by the same code of the kernel's. */
+    if (app.frozen && pwrite(kept[FREEZE], rehearsal ? "1" : "0", 1, 0) != 1)
         return "cannot thaw the application";
-    app.frozen = false;
+    app.frozen = app.frozen && rehearsal;
+    if (app.frozen)
+        sever_look_ahead();
     return NULL;
 }

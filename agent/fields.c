@@ -31,6 +31,15 @@ bool field_u64(const struct field *field, uint64_t *out) {
     return true;
 }
 
+/* Fills a buffer with the text and a zero byte; false when it holds one itself or is too long. */
+bool copy_text(const struct field *field, char *buffer, size_t size) {
+    if (field->length >= size || memchr(field->value, 0, field->length))
+        return false;
+    memcpy(buffer, field->value, field->length);
+    buffer[field->length] = 0;
+    return true;
+}
+
 /* A copy of its own, ended by a zero byte; NULL when it holds one itself or memory is short. */
 char *field_text(const struct field *field) {
     if (memchr(field->value, 0, field->length))

@@ -49,8 +49,8 @@ static void drain_output(void) {
             channel_flush_blocking();
 }
 
-static void freeze(void) {
-    const char *problem = app_freeze();
+static void freeze(bool for_launches) {
+    const char *problem = app_freeze(for_launches);
     if (!problem) {
         drain_output();
         streams_drop(); /* the snapshot's readers know nothing of them */
@@ -89,7 +89,7 @@ void on_frame(uint8_t type, uint32_t stream, const uint8_t *payload, size_t leng
         answer(app_start(payload, length), FRAME_STARTED);
         break;
     case FRAME_FREEZE:
-        freeze();
+        freeze(number == 1);
         break;
     case FRAME_THAW:
         answer(app_thaw(payload, length), FRAME_THAWED);
@@ -193,6 +193,7 @@ int main(void) {
     go_first();
     boot();
     metadata_listen();
+    sever_open();
     channel_open();
     for (;;)
         one_round(signals);

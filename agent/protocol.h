@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#define PROTOCOL_VERSION 2
+#define PROTOCOL_VERSION 3
 #define FRAME_HEADER_BYTES 12
 #define FRAME_PAYLOAD_MAX 65536
 #define STREAM_WINDOW_BYTES 262144
@@ -17,7 +17,7 @@ enum frame_type {
     /* host to guest */
     FRAME_HELLO = 1,    /* 16-byte nonce; answered with FRAME_HELLO: nonce, u32 version */
     FRAME_START = 2,    /* settings of the application (enum start_field); answered with STARTED or FAILED */
-    FRAME_FREEZE = 3,   /* stop the application's processes; answered with FROZEN */
+    FRAME_FREEZE = 3,   /* stop the application's processes (u32 1: and look for connections); answered with FROZEN */
     FRAME_THAW = 4,     /* identity (enum thaw_field), then let it run; answered with THAWED */
     FRAME_OPEN = 5,     /* connect `stream` to 127.0.0.1; payload: u16 port; answered with OPENED or CLOSE */
     FRAME_POWEROFF = 6, /* end the guest */
@@ -81,6 +81,7 @@ enum thaw_field {
     THAW_HOSTNAME = 3,
     THAW_MACHINE_ID = 4,
     THAW_NEW_NETWORK = 5,   /* u32: 1 says that connections from before lead nowhere any more */
+    THAW_REHEARSAL = 6,     /* u32: 1 leaves the application frozen; all else is done */
 };
 
 #endif

@@ -7,23 +7,36 @@
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "agent.h"
 
 /* TCP connections to elsewhere lead nowhere after a launch or resume: the guest has another network, and its peers
  * have gone on. The kernel is told to end them, so that the application notices at once and not after a time-out. */
 
-#define BATCH 1024  /* connections that are ended per look */
+#define BATCH 1024 /* connections that are ended per look */
 #define LOOKS_MAX 64
 
-struct request {
+/* The older form of the question (TCPDIAG_GETSOCK) lists both families in one go over the kernel's table. */
+struct list_request {
+    struct nlmsghdr header;
+    struct inet_diag_req body;
+};
+
+struct end_request {
     struct nlmsghdr header;
     struct inet_diag_req_v2 body;
 };
 
 static struct inet_diag_msg found[BATCH];
 static size_t found_count;
+static int diagnosis = -1;
+static bool looked_ahead;
+
+void sever_open(void) {
+    diagnosis = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+    if (diagnosis < 0)
+        note("connections from before a launch cannot be ended: %s", strerror(errno));
+}
 
 static bool is_loopback(const struct inet_diag_msg *connection) {
     const uint8_t *peer = (const uint8_t *)connection->id.idiag_dst;
@@ -33,34 +46,30 @@ static bool is_loopback(const struct inet_diag_msg *connection) {
     return memcmp(peer, own, sizeof own) == 0 || (memcmp(peer, mapped, sizeof mapped) == 0 && peer[12] == 127);
 }
 
-static bool ask(int netlink, uint16_t type, uint16_t flags, struct inet_diag_req_v2 body) {
-    struct request request = {
-        .header = {.nlmsg_len = sizeof request, .nlmsg_type = type, .nlmsg_flags = NLM_F_REQUEST | flags},
-        .body = body,
-    };
-    return send(netlink, &request, sizeof request, 0) == sizeof request;
-}
-
-/* Takes one message of the kernel's; false at the end of the list, or of what there is room for. */
+/* Takes one message of the kernel's; false when it is the last one. More than there is room for waits for a next look. */
 static bool take_message(const struct nlmsghdr *message) {
-    if (message->nlmsg_type != SOCK_DIAG_BY_FAMILY || found_count == BATCH)
+    if (message->nlmsg_type != TCPDIAG_GETSOCK)
         return false;
-    memcpy(&found[found_count], NLMSG_DATA(message), sizeof *found);
-    if (!is_loopback(&found[found_count]))
-        found_count++;
+    if (found_count < BATCH) {
+        memcpy(&found[found_count], NLMSG_DATA(message), sizeof *found);
+        if (!is_loopback(&found[found_count]))
+            found_count++;
+    }
     return true;
 }
 
-static void look(int netlink, uint8_t family) {
+static void look(void) {
     static char answer[32768] __attribute__((aligned(NLMSG_ALIGNTO)));
-    uint32_t states = 1u << TCP_ESTABLISHED | 1u << TCP_SYN_SENT | 1u << TCP_SYN_RECV | 1u << TCP_FIN_WAIT1 |
-                      1u << TCP_FIN_WAIT2 | 1u << TCP_CLOSE_WAIT | 1u << TCP_LAST_ACK | 1u << TCP_CLOSING;
-    struct inet_diag_req_v2 body = {.sdiag_family = family, .sdiag_protocol = IPPROTO_TCP, .idiag_states = states};
+    struct list_request request = {
+        .header = {.nlmsg_len = sizeof request, .nlmsg_type = TCPDIAG_GETSOCK, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
+        .body.idiag_states = 1u << TCP_ESTABLISHED | 1u << TCP_SYN_SENT | 1u << TCP_SYN_RECV | 1u << TCP_FIN_WAIT1 |
+                             1u << TCP_FIN_WAIT2 | 1u << TCP_CLOSE_WAIT | 1u << TCP_LAST_ACK | 1u << TCP_CLOSING,
+    };
     found_count = 0;
-    if (!ask(netlink, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, body))
+    if (send(diagnosis, &request, sizeof request, 0) != sizeof request)
         return;
     for (;;) {
-        ssize_t got = recv(netlink, answer, sizeof answer, 0);
+        ssize_t got = recv(diagnosis, answer, sizeof answer, 0);
         if (got <= 0)
             return;
         struct nlmsghdr *message = (struct nlmsghdr *)answer;
@@ -70,29 +79,37 @@ static void look(int netlink, uint8_t family) {
     }
 }
 
-static int open_diagnosis(void) { return socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG); }
+static void end_found(void) {
+    char refusal[512];
+    for (size_t i = 0; i < found_count; i++) {
+        struct end_request request = {
+            .header = {.nlmsg_len = sizeof request, .nlmsg_type = SOCK_DESTROY, .nlmsg_flags = NLM_F_REQUEST},
+            .body = {.sdiag_family = found[i].idiag_family, .sdiag_protocol = IPPROTO_TCP, .id = found[i].id},
+        };
+        send(diagnosis, &request, sizeof request, 0);
+        while (recv(diagnosis, refusal, sizeof refusal, MSG_DONTWAIT) > 0)
+            ; /* it has ended meanwhile */
+    }
+}
 
-static void end_connections(uint8_t family) {
-    for (int looks = 0; looks < LOOKS_MAX; looks++) {
-        int netlink = open_diagnosis(); /* a new one each time: the list may not have been read to its end */
-        if (netlink < 0) {
-            note("connections from before cannot be ended: %s", strerror(errno));
-            return;
-        }
-        look(netlink, family);
-        close(netlink);
-        if (!found_count)
-            return;
-        netlink = open_diagnosis();
-        for (size_t i = 0; i < found_count; i++)
-            ask(netlink, SOCK_DESTROY, 0,
-                (struct inet_diag_req_v2){
-                    .sdiag_family = family, .sdiag_protocol = IPPROTO_TCP, .id = found[i].id});
-        close(netlink);
+/* While the application stands still no connections are added: what is found now need not be looked for later. */
+void sever_look_ahead(void) {
+    if (diagnosis >= 0) {
+        look();
+        looked_ahead = found_count < BATCH;
     }
 }
 
 void sever_connections(void) {
-    end_connections(AF_INET);
-    end_connections(AF_INET6);
+    if (looked_ahead) {
+        looked_ahead = false;
+        end_found();
+        return;
+    }
+    for (int looks = 0; diagnosis >= 0 && looks < LOOKS_MAX; looks++) {
+        look();
+        if (!found_count)
+            return;
+        end_found();
+    }
 }

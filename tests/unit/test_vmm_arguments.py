@@ -47,7 +47,7 @@ def test_boot_and_restore_have_the_same_devices_in_the_same_order() -> None:
         "virtio-serial-device",
         "virtserialport",
         "virtio-rng-device",
-        "virtio-balloon-device,free-page-reporting=on",
+        "virtio-balloon-device",
     ]
 
 

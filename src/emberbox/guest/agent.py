@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 ENTROPY_BYTES = 64
 _SCAN_LIMIT = 1 << 22
 _COMMANDS_SINCE = 2
+_REHEARSALS_SINCE = 3
 _ACCEPTED_MAX = 64  # the guest's agent holds 32 at a time; those that it has closed may still be answered here
 _NO_COMMAND = {
     errno.EMFILE: "64 run already",
@@ -254,14 +255,30 @@ class Agent:
         except GuestError as error:
             raise StartError(str(error)) from error
 
-    async def freeze(self, timeout_s: float = 10) -> None:
-        """Stop every process of the application, pass on what it wrote, and close all streams."""
-        await self._request(Frame(FrameType.FREEZE), FrameType.FROZEN, timeout_s)
+    async def freeze(self, *, for_launches: bool = False, timeout_s: float = 10) -> None:
+        """Stop every process of the application, pass on what it wrote, and close all streams.
+
+        Args:
+            for_launches: look for connections to elsewhere now, so that the launches from here need not.
+            timeout_s: how long it may take, in seconds.
+        """
+        payload = encode_u32(1) if for_launches else b""
+        await self._request(Frame(FrameType.FREEZE, 0, payload), FrameType.FROZEN, timeout_s)
         self._end_streams(errno.ECONNRESET)  # the guest has forgotten them, also where it runs on
 
     async def thaw(self, identity: Identity, timeout_s: float = 10) -> None:
         """Set clock, entropy and identity, and then let the application run."""
         await self._request(Frame(FrameType.THAW, 0, encode_identity(identity)), FrameType.THAWED, timeout_s)
+
+    async def rehearse_thaw(self, identity: Identity, timeout_s: float = 10) -> None:
+        """Do all that `thaw` does, except letting the application run: the next time it is quicker.
+
+        An emulated guest's code is translated when it is executed first. Older agents cannot rehearse; then nothing
+        is done.
+        """
+        if self._version >= _REHEARSALS_SINCE:
+            payload = encode_identity(identity, rehearsal=True)
+            await self._request(Frame(FrameType.THAW, 0, payload), FrameType.THAWED, timeout_s)
 
     def power_off(self) -> None:
         """Ask the guest to end; there is no answer but its end."""

@@ -8,7 +8,7 @@ from enum import IntEnum
 
 from emberbox.model.errors import GuestError
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 FRAME_PAYLOAD_MAX = 65536
 STREAM_WINDOW_BYTES = 262144
 NONCE_BYTES = 16
@@ -97,6 +97,7 @@ class ThawField(IntEnum):
     HOSTNAME = 3
     MACHINE_ID = 4
     NEW_NETWORK = 5
+    REHEARSAL = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,9 +264,10 @@ def encode_command(command: Command) -> bytes:
     return b"".join(fields)
 
 
-def encode_identity(identity: Identity) -> bytes:
+def encode_identity(identity: Identity, *, rehearsal: bool = False) -> bytes:
     """Return the payload of THAW; the clock comes last, to be as fresh as can be."""
-    fields = [_field(ThawField.ENTROPY, identity.entropy)]
+    fields = [_field(ThawField.REHEARSAL, encode_u32(1))] if rehearsal else []
+    fields += [_field(ThawField.ENTROPY, identity.entropy)]
     if identity.hostname is not None:
         fields.append(_field(ThawField.HOSTNAME, identity.hostname.encode()))
     if identity.machine_id is not None:

@@ -27,6 +27,7 @@ from emberbox.machine.connections import RESOLV_CONF
 from emberbox.machine.guests import Guest, GuestHost
 from emberbox.machine.hooks import Hook, call_build_hook
 from emberbox.machine.snapshot import ImageSnapshot
+from emberbox.model.arns import new_microvm_id
 from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import BuildError, GuestError, HostError, StartError, VmmError
 from emberbox.model.sizes import Size
@@ -219,7 +220,7 @@ class Pipeline:
         trial.mkdir()
         say(f"Launching a trial microVM and calling /validate on port {plan.validate.port}")
         async with self._output(plan, write_log) as on_output:
-            identity = fresh_identity("trial", uuid.uuid4().hex)
+            identity = fresh_identity(new_microvm_id(), uuid.uuid4().hex)
             guest = await self._guests.launch(snapshot, trial, identity, on_output, plan.egress)
             guest.agent.serve(plan.metadata.serve)
             try:
@@ -268,7 +269,7 @@ def make_application(plan: BuildPlan, config: ImageConfig, user: User) -> Applic
         groups=user.groups,
         capabilities=ALL_CAPABILITIES if plan.all_capabilities else DEFAULT_CAPABILITIES,
         privileged=plan.all_capabilities,
-        hostname="build",
+        hostname=new_microvm_id(),  # as long as the one of a launch, so the guest's files keep their lengths
         resolv_conf=RESOLV_CONF,
     )
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from emberbox.machine.snapshot import (
 )
 from emberbox.machine.survivors import Survivor, note_vmm
 from emberbox.machine.usage import Usage, measure_running
+from emberbox.model.arns import new_microvm_id
 from emberbox.model.clock import Instant
 from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import GuestError, VmmError
@@ -182,7 +184,7 @@ class Guest:
             GuestError: the application could not be frozen.
             VmmError: the devices could not be written.
         """
-        await self.agent.freeze()
+        await self.agent.freeze(for_launches=True)
         await self._vm.pause()
         await self._vm.save_devices()
         await self.end()
@@ -359,6 +361,9 @@ class GuestHost:
         await asyncio.to_thread(_copy_disk, snapshot, directory)
         guest = await self._restore(snapshot, directory, _Saved(snapshot.devices), _drop_output, None)
         async with _ended_on_error(guest):
+            await guest.agent.rehearse_thaw(
+                replace(fresh_identity(new_microvm_id(), uuid.uuid4().hex), new_network=True)
+            )
             await guest.pause()
         return guest
 

@@ -9,7 +9,8 @@ from emberbox.vmm.base import Cage, MachineShape, Tap, UserNetwork
 BINARY = "qemu-system-x86_64"
 GUEST_MAC = "02:eb:00:00:00:01"
 AGENT_PORT_NAME = "emberbox.agent"
-BOOT_ARGS = "console=ttyS0 quiet loglevel=4 panic=-1 reboot=t random.trust_cpu=on"
+# The table of TCP connections is looked through at every launch (agent/sever.c); the kernel would size it by memory.
+BOOT_ARGS = "console=ttyS0 quiet loglevel=4 panic=-1 reboot=t random.trust_cpu=on thash_entries=4096"
 
 SET_ROOT, SET_DISK, SET_DEVICES, SET_CONSOLE = 1, 2, 3, 4
 
