@@ -167,7 +167,7 @@ class _Directory:
             raise Unreachable(str(error)) from error
         if reached is None:
             raise Unreachable(f"{microvm_id} does not run")
-        return Upstream(*reached)
+        return Upstream(*reached, runner.spoke_tls(port))
 
     async def wake(self, microvm_id: str) -> str:
         incarnation = await self._in_shell_runner(microvm_id, lambda runner: runner.wake())

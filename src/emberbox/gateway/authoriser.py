@@ -74,11 +74,13 @@ class Upstream:
         port: a TCP port at that address.
         incarnation: changes whenever the microVM is started or resumed, and is never the same for two
             microVMs; connections of one incarnation are never used for another. Visible ASCII without blanks.
+        spoke_tls: whether the port spoke TLS when the image was built; None where nothing listened there then.
     """
 
     address: str
     port: int
     incarnation: str
+    spoke_tls: bool | None = None
 
     def authority(self) -> str:
         """Write it as `address:port`, IPv6 in brackets."""
@@ -211,7 +213,9 @@ class Authoriser:
         upstream = await self._hold(self._directory.connect(grant.microvm_id, port))
         admission = self._admit(grant)  # before anything else is waited for: it may be revoked meanwhile
         self._traffic.begin(grant.microvm_id, request.id)
-        is_tls = await self._tls_ports.speaks_tls(grant.microvm_id, port, (upstream.address, upstream.port))
+        is_tls = await self._tls_ports.speaks_tls(
+            grant.microvm_id, port, (upstream.address, upstream.port), upstream.spoke_tls
+        )
         return [
             (TARGET_HEADER, f"{grant.microvm_id}:{port}"),
             (UPSTREAM_HEADER, upstream.authority()),

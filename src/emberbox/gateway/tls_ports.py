@@ -1,22 +1,17 @@
-"""Which ports of guests speak TLS: asked once with a ClientHello, as the AWS service asks.
+"""Which ports of guests speak TLS: known from the build of the image, or else asked once.
 
-    ClientHello ──► a TLS record comes back ──► TLS
-                └─► anything else, a hang-up, or silence ──► clear text
-
-A microVM that was resumed runs the same processes, so what was found lasts until it ends or a connection fails.
+A microVM that was resumed runs the same processes, as does one that was launched from a snapshot in which something
+listened at the port already. So what was found lasts until the microVM ends or a connection fails; then it is asked.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from typing import Final
 
-_PROBE_TIMEOUT_S: Final = 2.0
-_PATIENCE_S: Final = 0.5
-# The first byte of a server's answer to a ClientHello: a handshake message or an alert (RFC 8446, section 5.1).
-_TLS_RECORDS: Final = (b"\x16", b"\x15")
+from emberbox.guest.tls import PROBE_TIMEOUT_S, answers_in_tls, client_hello
+
 _KNOWN_PORTS: Final = 65_536
 
 
@@ -25,16 +20,22 @@ class TlsPorts:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, int], asyncio.Future[bool]] = {}
+        self._doubtful: dict[tuple[str, int], None] = {}
 
-    async def speaks_tls(self, microvm_id: str, port: int, address: tuple[str, int]) -> bool:
+    async def speaks_tls(
+        self, microvm_id: str, port: int, address: tuple[str, int], at_build: bool | None = None
+    ) -> bool:
         """Say whether a guest's port speaks TLS.
 
         Args:
             microvm_id: whose port it is.
             port: the guest's port.
             address: where that port is reached from here.
+            at_build: what was found when its image was built, if something listened there then.
         """
         key = (microvm_id, port)
+        if at_build is not None and key not in self._doubtful:
+            return at_build
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = asyncio.ensure_future(_probe(address))
@@ -45,38 +46,19 @@ class TlsPorts:
     def forget(self, microvm_id: str, port: int) -> None:
         """Ask again at the next request: a connection to this port has failed."""
         self._known.pop((microvm_id, port), None)
+        self._doubtful[microvm_id, port] = None
+        if len(self._doubtful) > _KNOWN_PORTS:
+            del self._doubtful[next(iter(self._doubtful))]
 
 
 async def _probe(address: tuple[str, int]) -> bool:
     """Send a ClientHello and look at the first byte of the answer; the handshake is not finished."""
-    first = b""
     with contextlib.suppress(OSError, TimeoutError):
-        async with asyncio.timeout(_PROBE_TIMEOUT_S):
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
             reader, writer = await asyncio.open_connection(*address)
             try:
-                writer.write(_client_hello())
-                first = await _read_first_byte(reader, writer)
+                writer.write(client_hello())
+                return await answers_in_tls(lambda: reader.read(1), writer.write_eof)
             finally:
                 writer.transport.abort()
-    return first in _TLS_RECORDS
-
-
-async def _read_first_byte(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-    """A server that waits for more than a ClientHello is told that nothing more comes."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_PATIENCE_S):
-            return await reader.read(1)
-    writer.write_eof()
-    return await reader.read(1)
-
-
-def _client_hello() -> bytes:
-    """Make the first message of a TLS client that trusts anybody and speaks both kinds of HTTP."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(["h2", "http/1.1"])
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    handshake = context.wrap_bio(incoming, outgoing)
-    with contextlib.suppress(ssl.SSLWantReadError):
-        handshake.do_handshake()
-    return outgoing.read()
+    return False

@@ -17,6 +17,7 @@ from typing import Any
 from emberbox.guest.agent import fresh_identity
 from emberbox.guest.metadata import MetadataService
 from emberbox.guest.protocol import Application
+from emberbox.guest.tls import find_tls
 from emberbox.host import disk
 from emberbox.host.kernel import Kernel
 from emberbox.images.artifact import S3Client, UnpackLimits, check_readable, fetch, unpack
@@ -41,6 +42,7 @@ DEFAULT_PORT = 8080
 FULL_DISK_BYTES = 32 << 20
 SETTLE_TIMEOUT_S = 20.0
 _SETTLE_POLL_S = 0.1
+_FORGET_TIMEOUT_S = 3.0
 _REST_S = 0.4
 _REST_SHARE = 0.2  # of one processor; an emulated guest that only keeps time uses a few hundredths
 
@@ -196,11 +198,12 @@ class Pipeline:
             try:
                 say(f"The application was started after {time.monotonic() - started:.1f} s")
                 await self._wait_ready(guest, plan.ready, config.ports, say)
+                found = await _find_ports(guest, config.ports or (DEFAULT_PORT,))
                 await guest.take_snapshot()
             finally:
                 await guest.end()
         say(f"The snapshot was taken after {time.monotonic() - started:.1f} s")
-        return ImageSnapshot(plan.scratch, shape)
+        return ImageSnapshot(plan.scratch, shape, ports=found)
 
     async def _wait_ready(
         self, guest: Guest, hook: Hook | None, ports: tuple[int, ...], say: Callable[[str], None]
@@ -234,7 +237,7 @@ class Pipeline:
         plan.destination.parent.mkdir(parents=True, exist_ok=True)
         plan.scratch.rename(plan.destination)
         disk.sync(plan.destination.parent)
-        published = ImageSnapshot(plan.destination, snapshot.shape)
+        published = snapshot.moved_to(plan.destination)
         sizes = {name: f"{size / 1e6:.1f} MB" for name, size in published.sizes().items()}
         say(f"SUCCESSFUL: {', '.join(f'{name} {size}' for name, size in sizes.items())}")
         return published
@@ -313,12 +316,26 @@ async def _wait_settled(guest: Guest, ports: tuple[int, ...], say: Callable[[str
             say(f"NOTE: after {SETTLE_TIMEOUT_S:g} s nothing listens on port {names}; the snapshot is taken anyway")
             return
         await asyncio.sleep(_SETTLE_POLL_S)
+    if not await _rests(guest, deadline):
+        say(f"NOTE: the application is still at work after {SETTLE_TIMEOUT_S:g} s; the snapshot is taken anyway")
+
+
+async def _rests(guest: Guest, deadline: float) -> bool:
+    """Wait until the guest needs little of a processor; False when it still does at the deadline."""
     while time.monotonic() < deadline:
         before = guest.cpu_seconds()
         await asyncio.sleep(_REST_S)
         if guest.cpu_seconds() - before < _REST_SHARE * _REST_S:
-            return
-    say(f"NOTE: the application is still at work after {SETTLE_TIMEOUT_S:g} s; the snapshot is taken anyway")
+            return True
+    return False
+
+
+async def _find_ports(guest: Guest, ports: tuple[int, ...]) -> tuple[tuple[int, bool], ...]:
+    """Find out now which ports speak TLS, so that no launch has to; then let the application forget the question."""
+    found = [(port, is_tls) for port in ports if (is_tls := await find_tls(guest.agent, port)) is not None]
+    if found:
+        await _rests(guest, time.monotonic() + _FORGET_TIMEOUT_S)
+    return tuple(found)
 
 
 async def _listens(guest: Guest, ports: tuple[int, ...]) -> bool:

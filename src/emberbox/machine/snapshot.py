@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,15 @@ _DIGEST_BYTES_MAX = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ImageSnapshot:
-    """The snapshot of an image version; `directory` holds its files, `layers` lie over its memory, lowest first."""
+    """The snapshot of an image version; `directory` holds its files, `layers` lie over its memory, lowest first.
+
+    `ports` are those where something listened when it was taken, each with whether TLS was spoken there.
+    """
 
     directory: Path
     shape: MachineShape
     layers: tuple[MemoryLayer, ...] = ()
+    ports: tuple[tuple[int, bool], ...] = ()
 
     @property
     def root(self) -> Path:
@@ -80,7 +84,7 @@ class ImageSnapshot:
             disk.sync(path)
         layers = [{"file": layer.path.name, "runs": layer.runs} for layer in self.layers]
         files = {path.name: _describe(path) for path in self._files()}
-        content = {"shape": asdict(self.shape), "layers": layers, "files": files}
+        content = {"shape": asdict(self.shape), "layers": layers, "ports": self.ports, "files": files}
         _write_last(self.directory / "snapshot.json", content)
 
     def link_to(self, directory: Path) -> ImageSnapshot:
@@ -98,7 +102,7 @@ class ImageSnapshot:
     def moved_to(self, directory: Path) -> ImageSnapshot:
         """Return the same snapshot where its files are now."""
         layers = tuple(MemoryLayer(directory / layer.path.name, layer.runs) for layer in self.layers)
-        return ImageSnapshot(directory, self.shape, layers)
+        return replace(self, directory=directory, layers=layers)
 
     def _memory_files(self) -> tuple[Path, ...]:
         return (self.memory, *(layer.path for layer in self.layers))
@@ -119,7 +123,8 @@ def load_image_snapshot(directory: Path) -> ImageSnapshot:
         MemoryLayer(directory / layer["file"], tuple((first, count) for first, count in layer["runs"]))
         for layer in content.get("layers", ())
     )
-    return ImageSnapshot(directory, MachineShape(**content["shape"]), layers)
+    ports = tuple((port, is_tls) for port, is_tls in content.get("ports", ()))
+    return ImageSnapshot(directory, MachineShape(**content["shape"]), layers, ports)
 
 
 @dataclass(frozen=True, slots=True)
