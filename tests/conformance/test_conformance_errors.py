@@ -172,6 +172,13 @@ RUN_CASES: dict[str, tuple[dict[str, Any], str]] = {
             "constraint: Member must have value greater than or equal to 60"
         ),
     ),
+    "idle time too long": (
+        {"idlePolicy": {"maxIdleDurationSeconds": 28801, "suspendedDurationSeconds": 1, "autoResumeEnabled": True}},
+        (
+            "1 validation error detected: Value '28801' at 'idlePolicy.maxIdleDurationSeconds' failed to satisfy "
+            "constraint: Member must have value less than or equal to 28800"
+        ),
+    ),
     "incomplete idle policy": (
         {"idlePolicy": {"maxIdleDurationSeconds": 60, "suspendedDurationSeconds": 1}},
         (
