@@ -7,6 +7,7 @@ fails, with the server's own words.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -35,14 +36,15 @@ Launch = Callable[..., Microvm]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run in parallel what shares nothing: the tests of the shared server are one group, each other file is one.
+    """Run in parallel what does not get in each other's way: all real microVMs in one process, the rest file by file.
 
-    The group of the server takes longest and comes first.
+    An emulated guest needs a processor for itself, or builds and boots would run into their time limits.
     """
+    unit = Path(__file__).parent / "unit"
     for item in items:
-        shares = "server" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("server" if shares else item.nodeid.partition("::")[0]))
-    items.sort(key=lambda item: "server" not in getattr(item, "fixturenames", ()))
+        alone = unit in item.path.parents
+        item.add_marker(pytest.mark.xdist_group(str(item.path) if alone else "microVMs"))
+    items.sort(key=lambda item: unit in item.path.parents)
 
 
 @pytest.fixture(scope="session")

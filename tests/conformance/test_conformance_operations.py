@@ -121,7 +121,7 @@ def test_the_whole_life_of_an_image_and_a_microvm(
     assert microvm.id in [item["microvmId"] for item in client.list_microvms(maxResults=50)["items"]]
 
     failed = images.start("conformance", {"x": ""}, tags={"team": "blue"}, description="to be deleted")
-    assert images.wait(failed, 60) == "CREATE_FAILED"
+    assert images.wait(failed) == "CREATE_FAILED"
     assert client.get_microvm_image(imageIdentifier=failed.arn)["tags"] == {"team": "blue"}
     tell_of_versions(client, images, failed)
     images.delete(failed)
@@ -183,7 +183,7 @@ def test_creating_an_image_echoes_the_request_with_defaults(clients: Clients, im
     assert answer["egressNetworkConnectors"][0].endswith(":INTERNET_EGRESS")
     assert {name: answer[name] for name in request if name != "clientToken"} == request
     image = Image(answer["name"], answer["imageArn"])
-    images.wait(image, 60)
+    images.wait(image)
     images.delete(image)
 
 
@@ -283,7 +283,7 @@ def test_the_same_client_token_makes_one_image(clients: Clients, images: ImageMa
     status, code, _ = refusal(clients.microvms.create_microvm_image, **request | {"description": "other"})
     assert (status, code) == (409, "ConflictException")
     image = Image(first["name"], first["imageArn"])
-    images.wait(image, 60)
+    images.wait(image)
     images.delete(image)
 
 
