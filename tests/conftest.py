@@ -7,11 +7,11 @@ fails, with the server's own words.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from support.aws import Clients
 from support.guests import Gateway, Microvm
@@ -35,17 +35,20 @@ hypothesis.settings.load_profile("no-deadline")
 Launch = Callable[..., Microvm]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run in parallel what does not get in each other's way: all real microVMs in one process, the rest file by file.
+class Scheduling(LoadScopeScheduling):
+    """Two at a time where they are not in each other's way: all real microVMs in one process, the rest file by file.
 
     An emulated guest needs a processor for itself, or builds and boots would run into their time limits.
     """
-    unit = Path(__file__).parent / "unit"
-    for item in items:
-        alone = unit in item.path.parents
-        item.add_marker(pytest.mark.xdist_group(str(item.path) if alone else "microVMs"))
-    items.sort(key=lambda item: unit in item.path.parents)
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file.startswith("tests/unit/") else "microVMs"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    """Let pytest-xdist hand out the tests in that way."""
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
