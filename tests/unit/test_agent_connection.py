@@ -160,7 +160,7 @@ async def test_a_request_without_an_answer_ends_in_time(tmp_path: Path) -> None:
 
     async with connected(tmp_path, ignore) as (agent, _):
         with pytest.raises(GuestError, match=r"did not answer FREEZE within 0\.1 s"):
-            await agent.freeze(0.1)
+            await agent.freeze(timeout_s=0.1)
 
 
 async def test_an_answer_that_comes_too_late_is_not_taken_for_another(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ async def test_an_answer_that_comes_too_late_is_not_taken_for_another(tmp_path: 
 
     async with connected(tmp_path, hesitate) as (agent, _):
         with pytest.raises(GuestError, match="did not answer FREEZE"):
-            await agent.freeze(0.1)
+            await agent.freeze(timeout_s=0.1)
         late.set()
         await agent.thaw(fresh_identity())
         await agent.freeze()
@@ -267,7 +267,7 @@ async def test_the_end_of_the_connection_reaches_everyone_who_waits(tmp_path: Pa
         stream = await agent.open_stream(80, 5)
         reading = asyncio.create_task(stream.read())
         with contextlib.suppress(GuestError):
-            await agent.freeze(5)
+            await agent.freeze(timeout_s=5)
         with pytest.raises(GuestError, match="broke"):
             await asyncio.wait_for(reading, 5)
         with pytest.raises(GuestError, match="ended"):

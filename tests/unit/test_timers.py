@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 import pytest
+import uvloop
 
 from emberbox.control.timers import Timers
 from support.waiting import wait_for_async
@@ -104,3 +105,21 @@ async def test_nothing_comes_after_the_end() -> None:
     timers.close()
     await asyncio.sleep(0.03)
     assert fired == []
+
+
+def test_deadlines_of_the_past_and_the_future_come_on_the_servers_event_loop() -> None:
+    """Uvloop's handles are not asyncio's."""
+    fired: list[str] = []
+
+    async def run() -> None:
+        timers = Timers()
+        for key, delay_s in (("later", 0.02), ("overdue", -5), ("now", 0)):
+            timers.set(key, delay_s, lambda key=key: fired.append(key))  # type: ignore[misc]
+        timers.set("moved", 0, lambda: fired.append("moved"))
+        async with asyncio.timeout(5):
+            while len(fired) < 4:
+                await asyncio.sleep(0.005)
+
+    uvloop.run(run())
+    assert sorted(fired) == ["later", "moved", "now", "overdue"]
+    assert fired[-1] == "later"

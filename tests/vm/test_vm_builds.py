@@ -24,6 +24,7 @@ pytestmark = pytest.mark.vm
 DEADLINE_S = 240.0
 """All of them together, on a slow machine; nobody waits for minutes where there is one."""
 
+BUILDS_AT_ONCE = 8
 BASE = "FROM emberbox/debian:12\n"
 
 
@@ -125,7 +126,12 @@ CASES = {
 @pytest.fixture(scope="module")
 def bad_builds(images: ImageMaker, probe_image: Image, flask_image: Image, express_image: Image) -> dict[str, Image]:
     """All failing builds, begun after the others: an account may have ten at a time."""
-    return {name: images.start(f"bad-{name}", case.artifact, **case.more) for name, case in CASES.items()}
+    begun: list[Image] = []
+    for name, case in CASES.items():
+        if len(begun) >= BUILDS_AT_ONCE:
+            images.wait(begun[-BUILDS_AT_ONCE], DEADLINE_S)
+        begun.append(images.start(f"bad-{name}", case.artifact, **case.more))
+    return dict(zip(CASES, begun, strict=True))
 
 
 @pytest.mark.parametrize("name", list(CASES))

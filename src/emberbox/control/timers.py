@@ -37,7 +37,8 @@ class Timers:
         self._deadlines: dict[Hashable, _Deadline] = {}
         self._heap: list[tuple[float, int, Hashable]] = []
         self._order = itertools.count()  # so that two entries of one moment are never compared by their keys
-        self._wake: asyncio.TimerHandle | None = None
+        self._wake: asyncio.Handle | None = None
+        self._wakes_at = 0.0
 
     def __len__(self) -> int:
         return len(self._deadlines)
@@ -86,12 +87,13 @@ class Timers:
     def _arm(self) -> None:
         """Let the loop wake us at the earliest moment of the heap."""
         if self._wake is not None:
-            if self._heap and self._wake.when() == self._heap[0][0]:
+            if self._heap and self._wakes_at == self._heap[0][0]:
                 return
             self._wake.cancel()
             self._wake = None
         if self._heap:
-            self._wake = asyncio.get_running_loop().call_at(self._heap[0][0], self._fire)
+            self._wakes_at = self._heap[0][0]
+            self._wake = asyncio.get_running_loop().call_at(self._wakes_at, self._fire)
 
     def _fire(self) -> None:
         self._wake = None
