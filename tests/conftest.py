@@ -35,15 +35,20 @@ hypothesis.settings.load_profile("no-deadline")
 Launch = Callable[..., Microvm]
 
 
-class Scheduling(LoadScopeScheduling):
-    """Two at a time where they are not in each other's way: all real microVMs in one process, the rest file by file.
+LONG_WITH_OWN_SERVERS = {"tests/vm/test_vm_chaos.py", "tests/vm/test_vm_restart.py"}
 
-    An emulated guest needs a processor for itself, or builds and boots would run into their time limits.
+
+class Scheduling(LoadScopeScheduling):
+    """Two at a time where they are not in each other's way.
+
+    Real microVMs in one process, for an emulated guest needs a processor, and shared images are built once; beside them
+    the unit tests file by file, and then the longest of those whose servers are their own.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return file if file.startswith("tests/unit/") else "microVMs"
+        apart = file.startswith("tests/unit/") or file in LONG_WITH_OWN_SERVERS
+        return file if apart else "microVMs"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
