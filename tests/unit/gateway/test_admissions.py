@@ -32,6 +32,12 @@ def let_pass(admissions: Admissions, name: str, thread: int = 0) -> None:
     admissions._numbers[SLOTS * (1 + thread) + slot] += 1
 
 
+def forge(token: str) -> str:
+    """Change the tag in its first character; not all bits of its last one count."""
+    head, _, tag = token.rpartition(".")
+    return f"{head}.{'B' if tag[0] == 'A' else 'A'}{tag[1:]}"
+
+
 # --- through the gateway
 
 
@@ -56,7 +62,7 @@ async def test_what_differs_in_anything_is_asked_about(world: World, http2: bool
         assert (await world.request(token=token, client=client)).text == "guest a"
         other_port = [("x-aws-proxy-port", "8081")]
         assert (await world.request(token=token, client=client, headers=other_port)).text == "guest b"
-        assert (await world.request(token=token[:-1] + "A", client=client)).status_code == 403
+        assert (await world.request(token=forge(token), client=client)).status_code == 403
         assert (await world.request(token=None, client=client)).status_code == 403
         assert (await world.request(token=token, client=client, host=f"bbbb.{SUFFIX}")).status_code == 403
         twice = [("x-aws-proxy-auth", token)]
