@@ -32,7 +32,7 @@ static const char *const identity_files[] = {"hostname", "hosts", "resolv.conf",
  * looking up a path is a lot of code. */
 enum kept { HOSTNAME, HOSTS, RESOLV_CONF, MACHINE_ID, IDENTITY_FILES, RANDOM = IDENTITY_FILES, FREEZE, EVENTS, KEPT };
 static int kept[KEPT];
-static char *identity[IDENTITY_FILES]; /* the files' memory */
+static char *contents[IDENTITY_FILES]; /* the files' memory */
 #define IDENTITY_BYTES_MAX 4096
 
 struct settings {
@@ -190,7 +190,7 @@ static void rewrite(enum kept file, const char *text) {
     if (lseek(kept[file], 0, SEEK_END) != length && ftruncate(kept[file], length))
         note("cannot write the file %d of the identity: %s", file, strerror(errno));
     else
-        memcpy(identity[file], text, (size_t)length);
+        memcpy(contents[file], text, (size_t)length);
 }
 
 /* An id for as long as the image is built; each launch gets its own. */
@@ -228,8 +228,8 @@ static bool keep_files_open(void) {
         snprintf(path, sizeof path, IDENTITY_DIRECTORY "/%s", identity_files[file]);
         if (!keep_open(file, path, O_RDWR | O_CREAT))
             return false;
-        identity[file] = mmap(NULL, IDENTITY_BYTES_MAX, PROT_READ | PROT_WRITE, MAP_SHARED, kept[file], 0);
-        if (identity[file] == MAP_FAILED)
+        contents[file] = mmap(NULL, IDENTITY_BYTES_MAX, PROT_READ | PROT_WRITE, MAP_SHARED, kept[file], 0);
+        if (contents[file] == MAP_FAILED)
             return false;
     }
     return keep_open(RANDOM, "/dev/urandom", O_WRONLY) && keep_open(FREEZE, "/cgroup/app/cgroup.freeze", O_WRONLY) &&

@@ -42,14 +42,12 @@ bool copy_text(const struct field *field, char *buffer, size_t size) {
 
 /* A copy of its own, ended by a zero byte; NULL when it holds one itself or memory is short. */
 char *field_text(const struct field *field) {
-    if (memchr(field->value, 0, field->length))
-        return NULL;
-    char *text = malloc(field->length + 1);
-    if (!text)
-        return NULL;
-    memcpy(text, field->value, field->length);
-    text[field->length] = 0;
-    return text;
+    size_t size = (size_t)field->length + 1;
+    char *text = malloc(size);
+    if (text && copy_text(field, text, size))
+        return text;
+    free(text);
+    return NULL;
 }
 
 bool add_text(char **list, size_t *count, size_t max, const struct field *field) {

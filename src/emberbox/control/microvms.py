@@ -264,7 +264,6 @@ class MicrovmService:
         refuse_kms_key(parameters)
         if (parameters.get("logging") or {}).get("cloudWatch") and "executionRoleArn" not in parameters:
             raise ValidationError("Logging cannot be enabled without providing executionRoleArn")
-        _check_idle_policy(parameters.get("idlePolicy"))
         duration = parameters.get("maximumDurationInSeconds") or MAXIMUM_DURATION_S
         ingress = parameters.get("ingressNetworkConnectors")
         return {
@@ -432,19 +431,6 @@ def show_brief(microvm: Microvm) -> dict[str, Any]:
         "imageVersion": microvm.image_version,
         "startedAt": microvm.started_at,
     }
-
-
-def _check_idle_policy(policy: Mapping[str, Any] | None) -> None:
-    """Refuse an idle time that no microVM could reach: a bound of AWS's documents (dossier, 4.2), not of the model.
-
-    Raises:
-        ValidationError: it is longer than a microVM lives.
-    """
-    if policy is not None and (limit := policy["maxIdleDurationSeconds"]) > MAXIMUM_DURATION_S:
-        raise ValidationError(
-            f"1 validation error detected: Value '{limit}' at 'idlePolicy.maxIdleDurationSeconds' failed to satisfy "
-            f"constraint: Member must have value less than or equal to {MAXIMUM_DURATION_S}"
-        )
 
 
 def _log_target(image: Image, version: ImageVersion, microvm: Microvm) -> tuple[LogGroup | None, str | None]:

@@ -83,7 +83,6 @@ class MicrovmRunner:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _incarnation: int = 0
     _explanation: str | None = None
-    _ports: dict[int, bool] = field(default_factory=dict)
     _saved_runs: tuple[tuple[int, int], ...] = ()
     _splitters: list[LineSplitter] = field(default_factory=list)
     _hooks: RuntimeHooks = field(init=False)
@@ -196,8 +195,6 @@ class MicrovmRunner:
         self._guest = guest
         guest.agent.serve(self._metadata.serve)
         self._incarnation += 1
-        with contextlib.suppress(HostError):  # the guest runs; what its snapshot knows of ports can be found out
-            self._ports = dict(self._snapshot().ports)
         self.in_background(self._watch(guest))
 
     # --- while it runs
@@ -265,7 +262,7 @@ class MicrovmRunner:
 
     def spoke_tls(self, port: int) -> bool | None:
         """Say whether a port spoke TLS when the image was built; None where nothing listened there then."""
-        return self._ports.get(port)
+        return None if self._guest is None else self._guest.ports.get(port)
 
     def serves_applications(self) -> bool:
         """Say whether its ingress connectors let requests for the application in."""

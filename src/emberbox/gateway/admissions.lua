@@ -58,22 +58,18 @@ local function kind_of(headers)
     return #kind <= KIND_BYTES and kind or nil
 end
 
-local function find(kind)
-    local admission = recent[kind]
-    if not admission then
-        admission = earlier[kind]
-        if admission then
-            recent[kind] = admission
-        end
-    end
-    return admission
-end
-
 local function remember(kind, admission)
     if count >= REMEMBERED then
         recent, earlier, count = {}, recent, 0
     end
     recent[kind], count = admission, count + 1
+end
+
+local function find(kind)
+    if not recent[kind] and earlier[kind] then
+        remember(kind, earlier[kind])
+    end
+    return recent[kind]
 end
 
 function envoy_on_request(handle)

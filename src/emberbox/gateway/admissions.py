@@ -81,8 +81,7 @@ class Admissions:
 
     def close(self) -> None:
         """Revoke everything and let go of the file."""
-        for microvm_id in list(self._of_microvm):
-            self.revoke(microvm_id)
+        self.forget()
         self._numbers.release()
         self._memory.close()
 

@@ -209,9 +209,10 @@ class Authoriser:
             raise _Refusal(400, str(error)) from None
         if not grant.ports.allows(port):
             raise _Refusal(403, "Access to port denied")
-        await self._limit(request, grant.microvm_id)
+        limits = self._directory.find_limits(grant.microvm_id)
+        await self._limit(request, grant.microvm_id, limits)
         upstream = await self._hold(self._directory.connect(grant.microvm_id, port))
-        admission = self._admit(grant)  # before anything else is waited for: it may be revoked meanwhile
+        admission = self._admit(grant, limits)  # before anything else is waited for: it may be revoked meanwhile
         self._traffic.begin(grant.microvm_id, request.id)
         is_tls = await self._tls_ports.speaks_tls(
             grant.microvm_id, port, (upstream.address, upstream.port), upstream.spoke_tls
@@ -226,9 +227,9 @@ class Authoriser:
             *_websocket_headers(request),
         ]
 
-    def _admit(self, grant: Grant) -> list[tuple[str, str]]:
+    def _admit(self, grant: Grant, limits: EndpointLimits) -> list[tuple[str, str]]:
         """Let Envoy answer for requests like this one, where their number is not limited."""
-        if self._directory.find_limits(grant.microvm_id).requests_per_s:
+        if limits.requests_per_s:
             return []
         admission = self._admissions.admit(grant.microvm_id)
         if admission is None:
@@ -236,9 +237,8 @@ class Authoriser:
         expires = min(int(grant.expires_at.timestamp()), int(time.time()) + LIFE_S)
         return [(ADMISSION_HEADER, f"{admission}:{expires}")]
 
-    async def _limit(self, request: Request, microvm_id: str) -> None:
+    async def _limit(self, request: Request, microvm_id: str, limits: EndpointLimits) -> None:
         """Refuse what is too much for one microVM, before it is woken."""
-        limits = self._directory.find_limits(microvm_id)
         if not self._rates.take(microvm_id, limits.requests_per_s):
             raise _Refusal(429, f"Too many requests: this MicroVM takes {limits.requests_per_s} in a second")
         if not await self._traffic.take_connection(microvm_id, request.connection, limits.connections, _PATIENCE_S):

@@ -281,7 +281,7 @@ def _admissions(settings: EnvoySettings) -> Config:
         "envoy.filters.http.lua",
         {
             "@type": f"{_HTTP_FILTERS}.lua.v3.Lua",
-            "default_source_code": {"inline_string": f"-- file {settings.admissions_inode}\n{source}"},
+            "default_source_code": {"inline_string": source},
         },
     )
 

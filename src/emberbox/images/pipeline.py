@@ -197,8 +197,9 @@ class Pipeline:
             guest.agent.serve(plan.metadata.serve)
             try:
                 say(f"The application was started after {time.monotonic() - started:.1f} s")
-                await self._wait_ready(guest, plan.ready, config.ports, say)
-                found = await _find_ports(guest, config.ports or (DEFAULT_PORT,))
+                ports = config.ports or (DEFAULT_PORT,)
+                await self._wait_ready(guest, plan.ready, ports, say)
+                found = await _find_ports(guest, ports)
                 await guest.take_snapshot()
             finally:
                 await guest.end()
@@ -210,7 +211,7 @@ class Pipeline:
     ) -> None:
         if hook is None:
             say("Waiting until the application listens and rests (no /ready hook is enabled)")
-            await while_it_runs(guest, _wait_settled(guest, ports or (DEFAULT_PORT,), say))
+            await while_it_runs(guest, _wait_settled(guest, ports, say))
         else:
             say(f"Calling /ready on port {hook.port}")
             await while_it_runs(guest, call_build_hook(guest.agent, hook))

@@ -72,14 +72,19 @@ class SuspendFigures:
 
 
 class Guest:
-    """A running guest; made by `GuestHost`. The owner ends it with `end`, once or more often."""
+    """A running guest; made by `GuestHost`. The owner ends it with `end`, once or more often.
+
+    Attributes:
+        ports: what its snapshot knows of ports: whether each spoke TLS.
+    """
 
     def __init__(
         self, directory: Path, shape: MachineShape, vm: Vm, agent: Agent, connection: Connection,
-        uid: int | None, resources: contextlib.AsyncExitStack,
+        uid: int | None, resources: contextlib.AsyncExitStack, ports: tuple[tuple[int, bool], ...] = (),
     ) -> None:  # fmt: skip
         self.directory = directory
         self.shape = shape
+        self.ports = dict(ports)
         self.agent = agent
         self._vm = vm
         self._connection = connection
@@ -412,7 +417,8 @@ class GuestHost:
             agent = await Agent.connect(vm.agent_socket, on_output, ADOPT_TIMEOUT_S)
             acquired.push_async_callback(agent.close)
             await agent.thaw(fresh_identity())
-            return Guest(directory, snapshot.shape, vm, agent, connection, survivor.uid, acquired.pop_all())
+            kept = acquired.pop_all()
+            return Guest(directory, snapshot.shape, vm, agent, connection, survivor.uid, kept, snapshot.ports)
         raise AssertionError("an exit stack swallows nothing")
 
     async def _restore(
@@ -431,11 +437,11 @@ class GuestHost:
             await vm.unpause()
             return vm
 
-        return await self._start(directory, snapshot.shape, start, on_output, WAKE_TIMEOUT_S, egress)
+        return await self._start(directory, snapshot.shape, start, on_output, WAKE_TIMEOUT_S, egress, snapshot.ports)
 
     async def _start(
         self, directory: Path, shape: MachineShape, start: StartVm, on_output: OutputListener,
-        timeout_s: float, egress: EgressPolicy | None,
+        timeout_s: float, egress: EgressPolicy | None, ports: tuple[tuple[int, bool], ...] = (),
     ) -> Guest:  # fmt: skip
         """Acquire everything a guest needs; what fails lets go of all that came before."""
         async with contextlib.AsyncExitStack() as acquired:
@@ -452,7 +458,7 @@ class GuestHost:
             except GuestError as error:
                 raise GuestError(f"{error}{_console_tail(directory)}") from error
             acquired.push_async_callback(agent.close)
-            return Guest(directory, shape, vm, agent, connection, uid, acquired.pop_all())
+            return Guest(directory, shape, vm, agent, connection, uid, acquired.pop_all(), ports)
         raise AssertionError("an exit stack swallows nothing")
 
     def _take_user(self, acquired: contextlib.AsyncExitStack) -> int | None:
