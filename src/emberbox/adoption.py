@@ -7,7 +7,6 @@ log beside its note: to that very file, whatever its path.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -19,52 +18,25 @@ from pathlib import Path
 from typing import Any
 
 from emberbox.model.errors import HostError
+from emberbox.watched import WatchedProcess
 
 ENDED_UNSEEN = 1 << 16
 """Stands for the exit code of a process that is not our child: only its end can be seen."""
 
 
-class AdoptedProcess:
-    """A process that an earlier server started; the part of `asyncio.subprocess.Process` that its owner needs."""
-
-    def __init__(self, pid: int, handle: int) -> None:
-        self.pid = pid
-        self._handle = handle
+class AdoptedProcess(WatchedProcess):
+    """A process that an earlier server started."""
 
     @property
     def returncode(self) -> int | None:
         """None while it runs, then `ENDED_UNSEEN`."""
-        return ENDED_UNSEEN if select.select([self._handle], [], [], 0)[0] else None
+        return ENDED_UNSEEN if self._has_ended() else None
 
-    async def wait(self) -> int:
-        """Wait until it has ended."""
-        loop, ended = asyncio.get_running_loop(), asyncio.Event()
-        handle = os.dup(self._handle)  # each waiter watches a descriptor of its own
-        loop.add_reader(handle, ended.set)
-        try:
-            await ended.wait()
-        finally:
-            loop.remove_reader(handle)
-            os.close(handle)
-        return ENDED_UNSEEN
-
-    def terminate(self) -> None:
-        """Ask it to end."""
-        self._send(signal.SIGTERM)
-
-    def kill_group(self) -> None:
-        """Kill it with its session, which it leads (`process.start`)."""
+    async def kill_group(self) -> None:
+        """Kill it with its session and wait until it has ended; repeats are harmless."""
         if self.returncode is None:  # only then is the id sure to mean this session
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
-
-    def _send(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._handle, number)
-
-    def __del__(self) -> None:
-        """Let go of it."""
-        os.close(self._handle)
+            self._kill_session()
+        await self.wait()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,22 +12,22 @@ import logging
 import os
 import shlex
 import signal
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from emberbox.adoption import ENDED_UNSEEN, AdoptedProcess
+from emberbox.adoption import ENDED_UNSEEN
 from emberbox.model.errors import HostError
+from emberbox.watched import Child, WatchedProcess
 
 log = logging.getLogger(__name__)
 
 Argument = str | os.PathLike[str]
-Process = asyncio.subprocess.Process | AdoptedProcess
-"""A child of ours, or of an earlier server's."""
+PIPE, DEVNULL, STDOUT = subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT
 
 _TAIL_BYTES = 4096
-_LINE_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +65,17 @@ async def start(
     arguments: Sequence[Argument],
     *,
     environment: Mapping[str, str] | None = None,
-    stdout: int | IO[bytes] = asyncio.subprocess.DEVNULL,
-    stderr: int | IO[bytes] = asyncio.subprocess.DEVNULL,
+    stdout: int | IO[bytes] = DEVNULL,
+    stderr: int | IO[bytes] = DEVNULL,
     directory: Path | None = None,
     pass_fds: Sequence[int] = (),
-) -> asyncio.subprocess.Process:
+) -> Child:
     """Start a child in a session of its own and return it; the caller owns it.
 
     Args:
         arguments: program and arguments; never a shell string.
         environment: the whole environment of the child; by default that of this process.
-        stdout: where its output goes (`asyncio.subprocess.PIPE`, `DEVNULL` or an open file).
+        stdout: where its output goes (`PIPE`, `DEVNULL` or an open file).
         stderr: the same for its errors.
         directory: its working directory.
         pass_fds: descriptors that it inherits under the same numbers.
@@ -86,17 +86,7 @@ async def start(
     line = [os.fspath(a) for a in arguments]
     log.debug("run: %s", shlex.join(line))
     try:
-        return await asyncio.create_subprocess_exec(
-            *line,
-            env=None if environment is None else dict(environment),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            cwd=directory,
-            pass_fds=pass_fds,
-            start_new_session=True,
-            limit=_LINE_LIMIT,
-        )
+        return await Child.start(line, environment, stdout, stderr, directory, pass_fds)
     except FileNotFoundError as error:
         raise CommandError(f"{line[0]} is not installed; `emberbox doctor` says how to get it", 127) from error
     except OSError as error:
@@ -131,21 +121,21 @@ async def run(
         arguments,
         environment=environment,
         directory=directory,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT if merged else asyncio.subprocess.PIPE,
+        stdout=PIPE,
+        stderr=STDOUT if merged else PIPE,
     )
     name = os.fspath(arguments[0])
     try:
         async with asyncio.timeout(timeout):
             if on_line is None:
-                out, err = await child.communicate()
+                out, err = await _read_all(child)
             else:
                 out, err = await _stream_lines(child, on_line), b""
                 await child.wait()
     except TimeoutError:
         raise CommandError(f"{name} did not finish within {timeout:g} s and was stopped", None) from None
     finally:
-        await kill_group(child)
+        await child.kill_group()
     assert child.returncode is not None
     done = Completed(child.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
     if check and done.returncode != 0:
@@ -154,7 +144,15 @@ async def run(
     return done
 
 
-async def _stream_lines(child: asyncio.subprocess.Process, on_line: Callable[[str], None]) -> bytes:
+async def _read_all(child: Child) -> tuple[bytes, bytes]:
+    """Read what a child prints until it has ended; return its output and its errors."""
+    assert child.stdout is not None
+    assert child.stderr is not None
+    out, err, _ = await asyncio.gather(child.stdout.read(), child.stderr.read(), child.wait())
+    return out, err
+
+
+async def _stream_lines(child: Child, on_line: Callable[[str], None]) -> bytes:
     """Feed each line to `on_line`; return the last few kilobytes."""
     assert child.stdout is not None
     tail = b""
@@ -169,24 +167,13 @@ async def _stream_lines(child: asyncio.subprocess.Process, on_line: Callable[[st
         on_line(line.decode(errors="replace").rstrip("\r\n"))
 
 
-async def kill_group(child: Process) -> None:
-    """Kill a process made by `start` with everything in its session, and reap it. Repeats are harmless."""
-    if isinstance(child, AdoptedProcess):
-        child.kill_group()
-    else:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-    await child.wait()
-
-
-async def stop(child: Process, grace_s: float = 5.0) -> int:
+async def stop(child: WatchedProcess, grace_s: float = 5.0) -> int:
     """Ask a process to end, kill it after `grace_s` seconds, and return its exit code."""
-    with contextlib.suppress(ProcessLookupError):
-        child.terminate()
+    child.terminate()
     try:
         async with asyncio.timeout(grace_s):
             await child.wait()
     except TimeoutError:
         log.warning("process %d did not end within %g s and is killed", child.pid, grace_s)
-    await kill_group(child)
+    await child.kill_group()
     return await child.wait()

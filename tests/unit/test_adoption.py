@@ -33,7 +33,7 @@ async def test_a_noted_process_is_found_and_its_end_is_seen(sleeper: subprocess.
     found = find_process(tmp_path / "note", tmp_path / "log")
     assert found is not None
     assert (found.pid, found.returncode) == (sleeper.pid, None)
-    found.kill_group()
+    await found.kill_group()
     assert await found.wait() == ENDED_UNSEEN == found.returncode
     assert sleeper.wait() == -signal.SIGKILL
     assert find_process(tmp_path / "note", tmp_path / "log") is None
@@ -46,7 +46,7 @@ async def test_a_polite_end(sleeper: subprocess.Popen[bytes], tmp_path: Path) ->
     await found.wait()
     assert sleeper.wait() == -signal.SIGTERM
     found.terminate()
-    found.kill_group()
+    await found.kill_group()
 
 
 def test_a_copy_of_the_directory_finds_nothing(sleeper: subprocess.Popen[bytes], tmp_path: Path) -> None:

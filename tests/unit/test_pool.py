@@ -82,6 +82,19 @@ async def test_what_was_launched_is_kept_ready(world: World) -> None:
     await world.pool.end(taken)
 
 
+async def test_nothing_is_prepared_while_something_was_just_started(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "QUIET_S", 3600.0)
+    world.pool.take("image", "1.0")
+    world.pool.postpone()
+    await asyncio.sleep(0.2)  # many times the interval
+    assert not world.host.prepared
+    monkeypatch.setattr(pool_module, "QUIET_S", 0.0)
+    world.pool.postpone()
+    await world.until(1)
+
+
 async def test_another_version_is_another_thing(world: World) -> None:
     world.pool.take("image", "1.0")
     await world.until(1)

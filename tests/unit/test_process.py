@@ -84,7 +84,7 @@ async def test_stop_asks_first_and_kills_then() -> None:
     polite = await process.start(["sleep", "600"])
     assert await process.stop(polite) == -15
     script = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
-    stubborn = await process.start(["sh", "-c", script], stdout=asyncio.subprocess.PIPE)
+    stubborn = await process.start(["sh", "-c", script], stdout=process.PIPE)
     assert stubborn.stdout is not None
     await stubborn.stdout.readline()
     assert await process.stop(stubborn, grace_s=0.2) == -9

@@ -137,7 +137,7 @@ async def killed_server(directory: Path, port: int) -> AsyncIterator[int]:
                 await asyncio.sleep(600)
         asyncio.run(main())
     """)
-    parent = await process.start([sys.executable, "-c", parent_code], stdout=asyncio.subprocess.PIPE)
+    parent = await process.start([sys.executable, "-c", parent_code], stdout=process.PIPE)
     assert parent.stdout is not None
     pid = 0
     try:
@@ -146,7 +146,7 @@ async def killed_server(directory: Path, port: int) -> AsyncIterator[int]:
         await parent.wait()
         yield pid
     finally:
-        await process.kill_group(parent)
+        await parent.kill_group()
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
@@ -193,7 +193,7 @@ async def test_a_helper_that_was_never_noted_is_ended_first(tmp_path: Path) -> N
             assert await old.wait() == -signal.SIGKILL
             assert is_running(supervised.pid)
     finally:
-        await process.kill_group(old)
+        await old.kill_group()
 
 
 async def test_a_stranger_with_a_reused_pid_is_left_alone(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ async def test_a_stranger_with_a_reused_pid_is_left_alone(tmp_path: Path) -> Non
             assert supervised.pid != stranger.pid
         assert is_running(stranger.pid)
     finally:
-        await process.kill_group(stranger)
+        await stranger.kill_group()
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"pid": "x", "started": 1}'])

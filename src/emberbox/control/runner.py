@@ -133,6 +133,7 @@ class MicrovmRunner:
         Args:
             prepared: a guest from the warm pool in this microVM's directory; where it fails, another is started.
         """
+        self.context.pool.postpone()
         async with self._lock:
             started = time.monotonic()
             try:
@@ -398,6 +399,7 @@ class MicrovmRunner:
 
     async def _resume(self) -> None:
         started = time.monotonic()
+        self.context.pool.postpone()
         self._deadlines.stop_suspended()
         try:
             state = load_suspended(self.directory)

@@ -26,7 +26,8 @@ from typing import Final
 from emberbox import process
 from emberbox.adoption import AdoptedProcess, end_process, error_logs, find_process, read_note, write_note
 from emberbox.model.errors import HostError
-from emberbox.process import Argument, Process
+from emberbox.process import Argument
+from emberbox.watched import WatchedProcess
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class Supervisor:
     def __init__(self, helper: Helper) -> None:
         self.restarts = 0
         self._helper = helper
-        self._child: Process | None = None
+        self._child: WatchedProcess | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -187,7 +188,7 @@ class Supervisor:
             assert self._child is not None
             started = time.monotonic()
             code = await self._child.wait()
-            await process.kill_group(self._child)  # what it started must not outlive it
+            await self._child.kill_group()  # what it started must not outlive it
             self._helper.on_end()
             if time.monotonic() - started > _STABLE_S:
                 delay_s = 0.0

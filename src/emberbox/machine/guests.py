@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from emberbox import process
 from emberbox.guest.agent import Agent, OutputListener, fresh_identity
 from emberbox.guest.protocol import Application, Identity
 from emberbox.host import disk, memory, usage
@@ -408,7 +407,7 @@ class GuestHost:
             if survivor.uid is not None and self._users is not None:
                 self._users.adopt(survivor.uid)
                 acquired.callback(self._users.give_back, survivor.uid)
-            acquired.push_async_callback(process.kill_group, survivor.process)
+            acquired.push_async_callback(survivor.process.kill_group)
             connection = self._connector.adopt(survivor.slot)
             acquired.push_async_callback(connection.release)
             vm = await self._driver.adopt(survivor.process, files, snapshot.memory)

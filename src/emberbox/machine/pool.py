@@ -2,8 +2,8 @@
 
 A pooled microVM has an id, a directory, a user, a network and a VMM of its own, but no row: it is nobody's yet. It
 uses memory and no processor time. For each image version that was launched lately some are kept; they are made one at
-a time when no launch has come for a moment, and given up when memory is short. After the server was killed they are
-processes that nobody knows, and the next server ends them.
+a time when nothing has been launched or resumed for a moment, and given up when memory is short. After the server was
+killed they are processes that nobody knows, and the next server ends them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WARM_FOR_S = 600.0
 """How long after its last launch a version is kept warm."""
 
 QUIET_S = 1.0
-"""How long no launch has come before one is prepared: launches that callers wait for go first."""
+"""How long nothing has been launched or resumed before one is prepared: what callers wait for goes first."""
 
 MEMORY_RESERVE = 8
 """One part in so many of the machine's memory stays available; the pool makes room before that."""
@@ -91,12 +91,17 @@ class WarmPool:
         """
         if self._task is None:
             return None
-        key, now = (image_id, version), _now()
-        self._warm_until[key], self._quiet_from = now + WARM_FOR_S, now + QUIET_S
+        key = (image_id, version)
+        self._warm_until[key] = _now() + WARM_FOR_S
         self._wanted.set()
+        self.postpone()
         self._drop_dead()
         ready = self._ready.get(key)
         return ready.pop() if ready else None
+
+    def postpone(self) -> None:
+        """Prepare nothing for a moment: a caller waits for something that needs the processors."""
+        self._quiet_from = _now() + QUIET_S
 
     def pooled(self) -> list[tuple[Key, Pooled]]:
         """Return all that is ready, with what it is of."""

@@ -149,7 +149,7 @@ class QemuDriver:
         try:
             monitor = await Monitor.connect(files.directory / "qmp.sock")
         except (VmmError, asyncio.CancelledError):
-            await process.kill_group(child)
+            await child.kill_group()
             raise VmmError(f"QEMU did not start: {last_error(log_path)}") from None
         return QemuVm(child, monitor, files, memory, log_path)
 

@@ -13,6 +13,7 @@ from emberbox.model.errors import VmmError
 from emberbox.vmm.base import VmFiles
 from emberbox.vmm.qemu.arguments import SET_DEVICES
 from emberbox.vmm.qemu.monitor import Monitor
+from emberbox.watched import WatchedProcess
 
 RESTORE_TIMEOUT_S = 60.0
 _POLL_S = 0.002
@@ -23,7 +24,7 @@ class QemuVm:
 
     def __init__(
         self,
-        child: process.Process,
+        child: WatchedProcess,
         monitor: Monitor,
         files: VmFiles,
         memory: Path,
@@ -92,7 +93,7 @@ class QemuVm:
 
     async def kill(self) -> None:
         """End QEMU at once."""
-        await process.kill_group(self._child)
+        await self._child.kill_group()
         await self._monitor.close()
         for name in ("qmp.sock", "agent.sock"):
             with contextlib.suppress(OSError):
