@@ -106,8 +106,8 @@ def test_a_restore_waits_to_be_started() -> None:
 
 def test_the_accelerators() -> None:
     assert arguments.accelerator_args("kvm", boots=True) == ["-accel", "kvm", "-cpu", "host"]
-    assert arguments.accelerator_args("tcg", boots=True) == ["-accel", "tcg,thread=single", "-cpu", "max"]
-    assert arguments.accelerator_args("tcg", boots=False) == ["-accel", "tcg,thread=multi", "-cpu", "max"]
+    assert arguments.accelerator_args("tcg", boots=True) == ["-accel", "tcg,thread=single", "-cpu", "max,-erms,-fsrm"]
+    assert arguments.accelerator_args("tcg", boots=False) == ["-accel", "tcg,thread=multi", "-cpu", "max,-erms,-fsrm"]
 
 
 def test_all_descriptors_are_handed_down() -> None:
