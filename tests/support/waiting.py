@@ -12,7 +12,7 @@ POLL_S = 0.1
 T = TypeVar("T")
 
 
-def wait_for(what: str, probe: Callable[[], T | None], timeout_s: float = 60.0) -> T:
+def wait_for(what: str, probe: Callable[[], T | None], timeout_s: float = 60.0, poll_s: float = POLL_S) -> T:
     """Return the first true answer of `probe`; fail, naming `what`, when none comes in time."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -21,7 +21,7 @@ def wait_for(what: str, probe: Callable[[], T | None], timeout_s: float = 60.0) 
             return found
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_s:g} s: {what} (last: {found!r})")
-        time.sleep(POLL_S)
+        time.sleep(poll_s)
 
 
 async def wait_for_async(what: str, probe: Callable[[], T | None], timeout_s: float = 10.0) -> T:

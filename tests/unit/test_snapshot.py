@@ -16,7 +16,7 @@ from emberbox.machine.snapshot import (
     load_image_snapshot,
     load_resumed,
     load_suspended,
-    remember_suspended,
+    take_back_resume,
 )
 from emberbox.model.errors import HostError
 from emberbox.vmm.base import MachineShape
@@ -135,5 +135,26 @@ def test_what_a_microvm_was_resumed_from_is_remembered_while_it_runs(suspended: 
     forget_suspended(suspended.directory)
     assert not is_suspended(suspended.directory)
     assert load_resumed(suspended.directory).runs == suspended.runs
-    remember_suspended(suspended.directory)
+
+
+def test_a_resume_is_taken_back_while_the_disk_is_as_it_was(suspended: SuspendedState) -> None:
+    suspended.publish()
+    take_back_resume(suspended.directory)
     assert load_suspended(suspended.directory) == suspended
+    forget_suspended(suspended.directory)
+    take_back_resume(suspended.directory)
+    assert load_suspended(suspended.directory) == suspended
+    assert not (suspended.directory / "resumed.json").exists()
+
+
+def test_a_resume_is_not_taken_back_once_the_guest_has_written(suspended: SuspendedState) -> None:
+    suspended.publish()
+    forget_suspended(suspended.directory)
+    (suspended.directory / "disk").write_bytes(b"later")
+    take_back_resume(suspended.directory)
+    assert not is_suspended(suspended.directory)
+
+
+def test_what_was_never_suspended_has_no_resume_to_take_back(tmp_path: Path) -> None:
+    take_back_resume(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,6 @@ from typing import Any
 
 import httpx
 import pytest
-from botocore.exceptions import ClientError, HTTPClientError
 
 from support import host
 from support.aws import Clients
@@ -183,9 +182,33 @@ def test_a_kill_at_any_instant_of_a_transition_loses_nothing(own: Server, own_im
         assert microvm.wait_ended() == "Success."
 
 
+@pytest.mark.parametrize("sign", ["vmm.json", "resumed.json"])
+def test_a_server_killed_when_a_guest_begins_to_come_back_leaves_it_whole(
+    own: Server, own_image: Image, sign: str
+) -> None:
+    """Its kernel may write to its disk from the first instant on, what was not synced before the suspend."""
+    microvm = launch(connect(own), own_image)
+    microvm.shell("for i in $(seq 50); do echo $i > /data/file$i; done")
+    counted = microvm.get()["count"]
+    microvm.suspend()
+    mark = own.microvm_directory(microvm.id) / sign
+    before = mark.stat().st_mtime_ns if mark.exists() else None
+    threading.Thread(target=interrupted, args=(microvm.resume,)).start()
+    wait_for("the guest comes back", lambda: mark.exists() and mark.stat().st_mtime_ns != before, poll_s=0.002)
+    own.kill()
+    own.start()
+    microvm = again(microvm, connect(own))
+    if microvm.wait_state("RUNNING", "SUSPENDED")["state"] == "SUSPENDED":
+        microvm.resume()
+    assert microvm.get()["count"] == counted + 1
+    assert microvm.shell("cat /data/file?* | wc -l") == "50\n"
+    microvm.terminate()
+    microvm.wait_ended()
+
+
 def interrupted(call: Callable[[], object]) -> None:
     """Make a call that the server's death may cut off, at whatever point."""
-    with contextlib.suppress(HTTPClientError, ClientError, AssertionError, OSError, ValueError):
+    with contextlib.suppress(Exception):
         call()
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from emberbox.host.leftovers import end_leftovers
 from emberbox.machine.checkpoint import settle_rollback
-from emberbox.machine.snapshot import is_suspended
+from emberbox.machine.snapshot import is_suspended, take_back_resume
 from emberbox.machine.survivors import Survivor, find_survivor
 from emberbox.model.records import Microvm
 from emberbox.model.states import MicrovmState
@@ -82,6 +82,8 @@ class Recovery:
         directory = self._home / "microvms" / microvm.id
         survivor = find_survivor(directory)
         settle_rollback(directory, runs=survivor is not None)
+        if microvm.state is MicrovmState.SUSPENDED and survivor is None:
+            take_back_resume(directory)
         fate = FATES[microvm.state, is_suspended(directory), survivor is not None]
         self._fates[microvm.id] = fate
         if fate is Fate.ADOPT and survivor is not None:

@@ -552,7 +552,9 @@ class MicrovmRunner:
                 self._incarnation += 1
             started = time.monotonic()
             try:
-                guest = await self.context.guests.adopt(self._snapshot(), self.directory, survivor, self._take_output)
+                guest = await self.context.guests.adopt(
+                    self._snapshot(), self.directory, survivor, self._take_output, resumes=resuming
+                )
                 self._saved_runs = load_resumed(self.directory).runs
             except (EmberboxError, OSError) as error:
                 await self._end(f"{NOT_TAKEN_OVER} {error}")

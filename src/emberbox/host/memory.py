@@ -95,7 +95,7 @@ def read_pages(pid: int, address: int, runs: Iterable[Run]) -> Iterator[Pages]:
                 yield page, data
 
 
-def write_pages(pages: Iterable[Pages], destination: Path, length: int) -> None:
+def write_pages(pages: Iterable[Pages], destination: Path, length: int) -> list[Run]:
     """Write pages into a sparse file, each to its own offset; what else it holds stays. The caller syncs it.
 
     Args:
@@ -103,13 +103,19 @@ def write_pages(pages: Iterable[Pages], destination: Path, length: int) -> None:
         destination: the file; made when missing.
         length: the size of the whole memory in bytes.
 
+    Returns:
+        What was written.
+
     Raises:
         OSError: the disk is full, or the pages cannot be read.
     """
+    written: list[Run] = []
     with destination.open("r+b" if destination.exists() else "w+b", buffering=0) as layer:
         os.ftruncate(layer.fileno(), length)
         for first, data in pages:
             _write_fully(layer.fileno(), data, first * PAGE_BYTES)
+            written.append((first, len(data) // PAGE_BYTES))
+    return written
 
 
 def copy_runs(source: Path, runs: Iterable[Run], destination: Path) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emberbox.host import disk, memory
+from emberbox.host.memory_stack import open_stack
 from emberbox.host.pagemap import find_changed_runs
 from emberbox.machine.snapshot import ImageSnapshot, SuspendedState, is_suspended
 from emberbox.vmm.base import MemoryLayer
@@ -35,7 +36,7 @@ _BYTES_PER_MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """A draft, and the pages that belong into its last layer and are still to be written."""
+    """A draft, and the pages that belong over it and are still to be written."""
 
     draft: ImageSnapshot
     pages: tuple[memory.Pages, ...]
@@ -78,13 +79,11 @@ def capture(draft: ImageSnapshot, pid: int, address: int, microvm: Path) -> Capt
     length = draft.shape.mem_size_mib * _BYTES_PER_MIB
     (microvm / "devices").replace(draft.devices)
     disk.copy_sparse(microvm / "disk", draft.disk)
-    runs = tuple(memory.merge_runs(find_changed_runs(pid, address, length), RUNS_MAX))
-    target = _next_layer(draft)
-    pages = memory.read_pages(pid, address, runs)
-    if memory.count_pages(runs) > HELD_PAGES_MAX:
-        memory.write_pages(pages, target, length)
-        pages = iter(())
-    return Capture(_with_layer(draft, target, runs), tuple(pages))
+    changed = find_changed_runs(pid, address, length)
+    pages = memory.read_pages(pid, address, changed)
+    if memory.count_pages(changed) > HELD_PAGES_MAX:
+        return Capture(_store(draft, pages), ())
+    return Capture(draft, tuple(pages))
 
 
 def store(captured: Capture) -> ImageSnapshot:
@@ -93,9 +92,17 @@ def store(captured: Capture) -> ImageSnapshot:
     Raises:
         OSError: the disk is full.
     """
-    draft = captured.draft
-    memory.write_pages(captured.pages, draft.layers[-1].path, draft.shape.mem_size_mib * _BYTES_PER_MIB)
-    return draft
+    return _store(captured.draft, captured.pages) if captured.pages else captured.draft
+
+
+def _store(draft: ImageSnapshot, pages: Iterable[memory.Pages]) -> ImageSnapshot:
+    target, length = _next_layer(draft), draft.shape.mem_size_mib * _BYTES_PER_MIB
+    with open_stack(draft.memory, [(layer.path, layer.runs) for layer in draft.layers]) as before:
+        written = memory.write_pages(before.differing(pages), target, length)
+        runs = memory.merge_runs(written, RUNS_MAX)
+        filling = memory.subtract_runs(runs, written)
+        memory.write_pages(before.pages(filling), target, length)
+    return _with_layer(draft, target, tuple(runs))
 
 
 def take_over(draft: ImageSnapshot, state: SuspendedState) -> ImageSnapshot:

@@ -15,6 +15,7 @@ from emberbox.guest.agent import Agent, OutputListener, fresh_identity
 from emberbox.guest.protocol import Application, Identity
 from emberbox.host import disk, memory, usage
 from emberbox.host.kernel import Kernel
+from emberbox.host.memory_stack import open_stack
 from emberbox.host.pagemap import find_changed_runs
 from emberbox.host.users import UserPool
 from emberbox.machine import checkpoint
@@ -24,8 +25,7 @@ from emberbox.machine.snapshot import (
     ImageSnapshot,
     SuspendedState,
     forget_suspended,
-    is_suspended,
-    remember_suspended,
+    take_back_resume,
 )
 from emberbox.machine.survivors import Survivor, note_vmm
 from emberbox.machine.usage import Usage, measure_running
@@ -78,16 +78,16 @@ class Guest:
     """
 
     def __init__(
-        self, directory: Path, shape: MachineShape, vm: Vm, agent: Agent, connection: Connection,
-        uid: int | None, resources: contextlib.AsyncExitStack, ports: tuple[tuple[int, bool], ...] = (),
+        self, directory: Path, shape: MachineShape, snapshot: ImageSnapshot | None, vm: Vm, agent: Agent,
+        connection: Connection, resources: contextlib.AsyncExitStack,
     ) -> None:  # fmt: skip
         self.directory = directory
         self.shape = shape
-        self.ports = dict(ports)
+        self.ports = {} if snapshot is None else dict(snapshot.ports)
         self.agent = agent
+        self._snapshot = snapshot
         self._vm = vm
         self._connection = connection
-        self._uid = uid
         self._resources = resources
 
     @property
@@ -143,23 +143,12 @@ class Guest:
         return self.agent.is_connected()
 
     async def wake(self, identity: Identity) -> None:
-        """Give it its identity and let the application run; from now on the next server can take it over.
-
-        Where it could not, its saved state counts again, unless the guest has written to its disk.
+        """Give it its identity and let the application run.
 
         Raises:
             GuestError: the agent did not answer.
         """
-        written = (self.directory / "disk").stat().st_mtime_ns
-        resumes = is_suspended(self.directory)
-        note_vmm(self.directory, self.pid, self._uid, self._connection.slot_number)
-        forget_suspended(self.directory)
-        try:
-            await self.agent.thaw(replace(identity, new_network=True))
-        except GuestError:
-            if resumes and (self.directory / "disk").stat().st_mtime_ns == written:
-                remember_suspended(self.directory)
-            raise
+        await self.agent.thaw(replace(identity, new_network=True))
 
     async def begin(self, identity: Identity, on_output: OutputListener, egress: EgressPolicy | None) -> None:
         """Start a prepared guest as a new microVM.
@@ -195,7 +184,7 @@ class Guest:
         await asyncio.to_thread(memory.punch_zero_pages, self.directory / "memory")
 
     async def suspend(self, earlier: tuple[memory.Run, ...]) -> SuspendFigures:
-        """Save the guest and end its VMM; only the pages changed since its last start are written.
+        """Save the guest and end its VMM; only pages that are not as they were at its last start are written.
 
         When saving fails the guest runs on as if nothing had happened.
 
@@ -220,18 +209,21 @@ class Guest:
         return figures
 
     def _write_changes(self, earlier: tuple[memory.Run, ...], stopped: Instant) -> SuspendFigures:
+        assert self._snapshot is not None
+        pid, address = self._vm.pid, self._vm.memory_address()
         length = self.shape.mem_size_mib * BYTES_PER_MIB
-        address = self._vm.memory_address()
-        changed = memory.merge_runs(find_changed_runs(self._vm.pid, address, length))
-        runs = tuple(memory.merge_runs([*earlier, *changed]))
-        state = SuspendedState(self.directory, runs, stopped)
-        disk.unshare(state.memory_layer)
-        missing = memory.subtract_runs(runs, [*earlier, *changed])  # gaps that were filled: the layer lacks them
-        pages = memory.read_pages(self._vm.pid, address, [*changed, *missing])
-        memory.write_pages(pages, state.memory_layer, length)
-        (self.directory / "devices").replace(state.devices)
-        state.publish()
-        return SuspendFigures(memory.count_pages(changed) * memory.PAGE_BYTES)
+        saved = SuspendedState(self.directory, earlier)
+        disk.unshare(saved.memory_layer)
+        layers = [(layer.path, layer.runs) for layer in (*self._snapshot.layers, *saved.layers)]
+        with open_stack(self._snapshot.memory, layers) as before:
+            changed = memory.read_pages(pid, address, find_changed_runs(pid, address, length))
+            written = memory.write_pages(before.differing(changed), saved.memory_layer, length)
+        runs = tuple(memory.merge_runs([*earlier, *written]))
+        filling = memory.subtract_runs(runs, [*earlier, *written])  # the layer lacks what is in gaps that were filled
+        memory.write_pages(memory.read_pages(pid, address, filling), saved.memory_layer, length)
+        (self.directory / "devices").replace(saved.devices)
+        replace(saved, runs=runs, stopped=stopped).publish()
+        return SuspendFigures(memory.count_pages(written) * memory.PAGE_BYTES)
 
     async def checkpoint(self, draft: ImageSnapshot) -> Capture:
         """Capture the guest's state at one instant and let it run on.
@@ -383,13 +375,17 @@ class GuestHost:
         """
         stood_still_s = 0.0 if state.stopped is None else state.stopped.elapsed_s()
         saved = _Saved(state.devices, state.layers, stood_still_s)
-        guest = await self._restore(snapshot, state.directory, saved, on_output, egress)
-        async with _ended_on_error(guest):
-            await guest.wake(fresh_identity())
+        try:
+            guest = await self._restore(snapshot, state.directory, saved, on_output, egress)
+            async with _ended_on_error(guest):
+                await guest.wake(fresh_identity())
+        except BaseException:
+            take_back_resume(state.directory)
+            raise
         return guest
 
     async def adopt(
-        self, snapshot: ImageSnapshot, directory: Path, survivor: Survivor, on_output: OutputListener
+        self, snapshot: ImageSnapshot, directory: Path, survivor: Survivor, on_output: OutputListener, *, resumes: bool
     ) -> Guest:
         """Take over a guest that an earlier server started. What that server had stopped it for is undone.
 
@@ -398,6 +394,7 @@ class GuestHost:
             directory: the microVM's own files.
             survivor: its VMM.
             on_output: gets what the application writes.
+            resumes: a resume was under way: its connections to elsewhere are those of before the suspend.
 
         Raises:
             VmmError, GuestError, HostError: it cannot be taken over; it is ended.
@@ -415,9 +412,8 @@ class GuestHost:
             await vm.unpause()
             agent = await Agent.connect(vm.agent_socket, on_output, ADOPT_TIMEOUT_S)
             acquired.push_async_callback(agent.close)
-            await agent.thaw(fresh_identity())
-            kept = acquired.pop_all()
-            return Guest(directory, snapshot.shape, vm, agent, connection, survivor.uid, kept, snapshot.ports)
+            await agent.thaw(replace(fresh_identity(), new_network=resumes))
+            return Guest(directory, snapshot.shape, snapshot, vm, agent, connection, acquired.pop_all())
         raise AssertionError("an exit stack swallows nothing")
 
     async def _restore(
@@ -427,22 +423,24 @@ class GuestHost:
         """Start a guest from saved state; it runs, its application does not yet."""
         files = VmFiles(directory, snapshot.root, directory / "disk", directory / "devices")
 
-        async def start(cage: Cage, network: Tap | UserNetwork) -> Vm:
+        def start(cage: Cage, network: Tap | UserNetwork) -> Awaitable[Vm]:
             stack = (*snapshot.layers, *saved.layers)
             plan = RestorePlan(
                 snapshot.shape, files, cage, network, saved.devices, snapshot.memory, stack, saved.stood_still_s
             )
-            vm = await self._driver.restore(plan)
-            await vm.unpause()
-            return vm
+            return self._driver.restore(plan)
 
-        return await self._start(directory, snapshot.shape, start, on_output, WAKE_TIMEOUT_S, egress, snapshot.ports)
+        return await self._start(directory, snapshot.shape, start, on_output, WAKE_TIMEOUT_S, egress, snapshot)
 
     async def _start(
         self, directory: Path, shape: MachineShape, start: StartVm, on_output: OutputListener,
-        timeout_s: float, egress: EgressPolicy | None, ports: tuple[tuple[int, bool], ...] = (),
+        timeout_s: float, egress: EgressPolicy | None, snapshot: ImageSnapshot | None = None,
     ) -> Guest:  # fmt: skip
-        """Acquire everything a guest needs; what fails lets go of all that came before."""
+        """Acquire everything a guest needs; what fails lets go of all that came before.
+
+        A guest that is restored stands still until it is noted: from then on the next server can take it over. What
+        it was suspended as does not count any more, as its kernel may write to its disk before anything else happens.
+        """
         async with contextlib.AsyncExitStack() as acquired:
             uid = self._take_user(acquired)
             connection = await self._connector.connect()
@@ -452,12 +450,16 @@ class GuestHost:
             with connection.attach() as network:
                 vm = await start(Cage(uid, self._void), network)
             acquired.push_async_callback(vm.kill)
+            if snapshot is not None:
+                note_vmm(directory, vm.pid, uid, connection.slot_number)
+                forget_suspended(directory)
+                await vm.unpause()
             try:
                 agent = await Agent.connect(vm.agent_socket, on_output, timeout_s)
             except GuestError as error:
                 raise GuestError(f"{error}{_console_tail(directory)}") from error
             acquired.push_async_callback(agent.close)
-            return Guest(directory, shape, vm, agent, connection, uid, acquired.pop_all(), ports)
+            return Guest(directory, shape, snapshot, vm, agent, connection, acquired.pop_all())
         raise AssertionError("an exit stack swallows nothing")
 
     def _take_user(self, acquired: contextlib.AsyncExitStack) -> int | None:

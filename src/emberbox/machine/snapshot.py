@@ -19,6 +19,7 @@ microseconds, however large they are.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -206,10 +207,19 @@ def forget_suspended(directory: Path) -> None:
         disk.sync(directory)
 
 
-def remember_suspended(directory: Path) -> None:
-    """Take `forget_suspended` back: the microVM has not run after all."""
-    (directory / "resumed.json").replace(directory / "suspended.json")
-    disk.sync(directory)
+def take_back_resume(directory: Path) -> None:
+    """Let the state count again that a microVM was resumed from, if its VMM is gone and has not written to its disk.
+
+    Raises:
+        OSError: the file system cannot do it.
+    """
+    path = directory / "resumed.json"
+    if is_suspended(directory) or not path.exists():
+        return
+    with contextlib.suppress(HostError):  # then it has run, and is not what it was
+        _check_files(directory, _read(path)["files"])
+        path.replace(directory / "suspended.json")
+        disk.sync(directory)
 
 
 def _describe(path: Path) -> dict[str, Any]:
