@@ -81,7 +81,8 @@ def hook(name: str):
 
 def warm_up() -> None:
     """Go once through the code that answers requests, so that the snapshot holds it ready."""
-    urllib.request.urlopen(f"http://127.0.0.1:{PORT}/env").read()
+    for _ in range(20):
+        urllib.request.urlopen(f"http://127.0.0.1:{PORT}/env").read()
     warm.set()
 
 

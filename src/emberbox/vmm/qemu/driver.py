@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
@@ -67,7 +66,7 @@ class QemuDriver:
                 *arguments.device_args(plan.network, fds),
                 *arguments.boot_args(fds, self._tsc_khz),
             ]
-            return await self._spawn(command, fds, plan.files, plan.cage, {}, plan.memory)
+            return await self._spawn(opened, command, fds, plan.files, plan.cage, {}, plan.memory)
 
     async def restore(self, plan: RestorePlan) -> QemuVm:
         """Start a VM from saved state, paused.
@@ -96,7 +95,9 @@ class QemuDriver:
                 *arguments.device_args(plan.network, fds),
                 *arguments.restore_args(fds),
             ]
-            vm = await self._spawn(command, fds, plan.files, plan.cage, environment, plan.memory_base, layer_fds)
+            vm = await self._spawn(
+                opened, command, fds, plan.files, plan.cage, environment, plan.memory_base, layer_fds
+            )
         try:
             await vm.wait_restored()
         except BaseException:
@@ -125,6 +126,7 @@ class QemuDriver:
 
     async def _spawn(
         self,
+        opened: contextlib.ExitStack,
         command: list[str],
         fds: Descriptors,
         files: VmFiles,
@@ -146,11 +148,15 @@ class QemuDriver:
                 stderr=log,
                 pass_fds=[*fds.numbers(), *more_fds],
             )
+        opened.close()  # QEMU alone has its sockets now: they end with it
         try:
             monitor = await Monitor.connect(files.directory / "qmp.sock")
-        except (VmmError, asyncio.CancelledError):
+        except VmmError:
             await child.kill_group()
             raise VmmError(f"QEMU did not start: {last_error(log_path)}") from None
+        except BaseException:
+            await child.kill_group()
+            raise
         return QemuVm(child, monitor, files, memory, log_path)
 
 
