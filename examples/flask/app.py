@@ -80,7 +80,7 @@ def hook(name: str):
 
 
 def warm_up() -> None:
-    """Go once through the code that answers requests, so that the snapshot holds it ready."""
+    """Answer some requests, so that the snapshot holds the code for it ready: CPython specialises what runs often."""
     for _ in range(20):
         urllib.request.urlopen(f"http://127.0.0.1:{PORT}/env").read()
     warm.set()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import os
 import shutil
 from pathlib import Path
 
@@ -84,6 +87,28 @@ def test_a_checkpoint_needs_no_other_directory(image: ImageSnapshot, tmp_path: P
     for directory in (image.directory, tmp_path / "microvm", made.directory):
         shutil.rmtree(directory)
     assert guest_memory(load_image_snapshot(linked.directory)) == pages(p0=1, p1=7, p2=1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's page map tells nothing of frames")
+@pytest.mark.parametrize("held", [checkpoint.HELD_PAGES_MAX, 0])
+def test_what_a_process_has_changed_is_captured_and_nothing_else(
+    image: ImageSnapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    monkeypatch.setattr(checkpoint, "HELD_PAGES_MAX", held)
+    state = suspend(tmp_path / "microvm", p1=7)
+    (tmp_path / "microvm" / "devices").write_bytes(b"now")
+    with image.memory.open("rb") as file:
+        mapping = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
+    for page, byte in ((1, 7), (2, 8), (2, 1), (40, 9), (200, 6)):  # page 2 is in the end as it was
+        mapping[page * PAGE_BYTES : (page + 1) * PAGE_BYTES] = bytes([byte]) * PAGE_BYTES
+    draft = checkpoint.begin(image, state.layers, tmp_path / "checkpoint")
+    captured = checkpoint.capture(draft, os.getpid(), address, tmp_path / "microvm")
+    mapping[40 * PAGE_BYTES] = 1  # it runs on
+    made = checkpoint.publish(checkpoint.store(captured))
+    assert guest_memory(made) == pages(p0=1, p1=7, p2=1, p40=9, p200=6)
+    assert made.layers[-1].runs == ((40, 1), (200, 1))
+    assert made.devices.read_bytes() == b"now"
 
 
 def test_a_checkpoint_shares_memory_with_its_image(image: ImageSnapshot, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from emberbox.host import memory
 from emberbox.host.memory import (
     PAGE_BYTES,
+    bridge_runs,
     copy_runs,
     count_pages,
     merge_runs,
@@ -53,6 +54,15 @@ def test_a_limit_on_runs_loses_no_page(some: list[tuple[int, int]], limit: int) 
     assert pages_of(merged) >= pages_of(some)
 
 
+@given(runs, st.integers(0, 8))
+def test_bridged_runs_hold_all_pages_and_no_gap_that_is_wider(some: list[tuple[int, int]], gap: int) -> None:
+    bridged = bridge_runs(sorted(some), gap)
+    assert all(after - (first + count) > gap for (first, count), (after, _) in itertools.pairwise(bridged))
+    added = merge_runs(subtract_runs(bridged, some))
+    assert pages_of(bridged) == pages_of(some) | pages_of(added)
+    assert all(count <= gap for _, count in added)
+
+
 @given(runs, runs)
 def test_runs_less_others_are_the_difference_in_order_and_apart(
     some: list[tuple[int, int]], others: list[tuple[int, int]]
@@ -85,7 +95,8 @@ def test_pages_are_written_to_their_own_offsets(base: Path, tmp_path: Path) -> N
     mapping, address = map_privately(base)
     mapping[3 * PAGE_BYTES : 4 * PAGE_BYTES] = b"\x22" * PAGE_BYTES
     layer = tmp_path / "layer"
-    write_pages(read_pages(os.getpid(), address, [(3, 1), (60, 4)]), layer, 64 * PAGE_BYTES)
+    written = write_pages(read_pages(os.getpid(), address, [(3, 1), (60, 4)]), layer, 64 * PAGE_BYTES)
+    assert written == [(3, 1), (60, 4)]
     content = layer.read_bytes()
     assert len(content) == 64 * PAGE_BYTES
     assert content[3 * PAGE_BYTES : 4 * PAGE_BYTES] == b"\x22" * PAGE_BYTES

@@ -6,11 +6,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from support import host
 
 from emberbox.model.errors import VmmError
 from emberbox.vmm.base import Cage, MachineShape, RestorePlan, UserNetwork, VmFiles
 from emberbox.vmm.qemu import QemuDriver, arguments
+from support import host
 
 
 @pytest.fixture

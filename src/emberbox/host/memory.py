@@ -36,17 +36,21 @@ def merge_runs(runs: Iterable[Run], limit: int = RUNS_MAX) -> list[Run]:
     """Return the union of runs as at most `limit` runs; small gaps are filled where there are more."""
     ordered = sorted(runs)
     gap = 0
-    while True:
-        merged: list[Run] = []
-        for first, count in ordered:
-            if merged and first <= merged[-1][0] + merged[-1][1] + gap:
-                start, length = merged[-1]
-                merged[-1] = (start, max(length, first + count - start))
-            else:
-                merged.append((first, count))
-        if len(merged) <= limit:
-            return merged
+    while len(merged := bridge_runs(ordered, gap)) > limit:
         gap = gap * 2 + 1
+    return merged
+
+
+def bridge_runs(ordered: Iterable[Run], gap: int) -> list[Run]:
+    """Return runs, given in order, with those made one that overlap or are at most `gap` pages apart."""
+    bridged: list[Run] = []
+    for first, count in ordered:
+        if bridged and first <= bridged[-1][0] + bridged[-1][1] + gap:
+            start, length = bridged[-1]
+            bridged[-1] = (start, max(length, first + count - start))
+        else:
+            bridged.append((first, count))
+    return bridged
 
 
 def subtract_runs(runs: Iterable[Run], others: Iterable[Run]) -> list[Run]:

@@ -52,9 +52,8 @@ class MemoryStack:
             OSError: the files cannot be read.
         """
         for first, data in pages:
-            now = np.frombuffer(data, np.uint64).reshape(-1, _PAGE_WORDS)
-            before = np.frombuffer(self.read(first, len(now)), np.uint64).reshape(-1, _PAGE_WORDS)
-            for start, count in runs_of((now != before).any(axis=1)):
+            before = self.read(first, len(data) // PAGE_BYTES)
+            for start, count in _runs_that_differ(data, before):
                 yield first + start, data[start * PAGE_BYTES : (start + count) * PAGE_BYTES]
 
 
@@ -73,6 +72,13 @@ def open_stack(memory: Path, layers: Iterable[tuple[Path, Sequence[Run]]]) -> It
         lowest = opened.enter_context(memory.open("rb")).fileno()
         over = [(opened.enter_context(path.open("rb")).fileno(), runs) for path, runs in layers]
         yield MemoryStack(lowest, over)
+
+
+def _runs_that_differ(some: bytes, others: bytes) -> list[Run]:
+    if some == others:
+        return []
+    pages, other_pages = (np.frombuffer(content, np.uint64).reshape(-1, _PAGE_WORDS) for content in (some, others))
+    return runs_of((pages != other_pages).any(axis=1))
 
 
 def _read_into(fd: int, view: memoryview, page: int) -> None:

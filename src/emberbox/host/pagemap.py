@@ -15,7 +15,7 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from emberbox.host.memory import PAGE_BYTES, Run, runs_of
+from emberbox.host.memory import PAGE_BYTES, Run, bridge_runs, runs_of
 
 _ENTRY_BYTES = 8
 _CHUNK_PAGES = 1 << 20
@@ -37,6 +37,15 @@ class _ScanArguments(ctypes.Structure):
             *("category_inverted", "category_mask", "category_anyof_mask", "return_mask"),
         )
     ]
+
+
+_GAP_PAGES = 16
+"""Reading so many pages more costs less than one more read."""
+
+
+def find_touched_runs(pid: int, address: int, length: int) -> list[Run]:
+    """Return runs that hold all pages that `find_changed_runs` finds, and some between them: fewer are read sooner."""
+    return bridge_runs(find_changed_runs(pid, address, length), _GAP_PAGES)
 
 
 def find_changed_runs(pid: int, address: int, length: int) -> list[Run]:

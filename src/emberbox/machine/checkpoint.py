@@ -20,7 +20,7 @@ from pathlib import Path
 
 from emberbox.host import disk, memory
 from emberbox.host.memory_stack import open_stack
-from emberbox.host.pagemap import find_changed_runs
+from emberbox.host.pagemap import find_touched_runs
 from emberbox.machine.snapshot import ImageSnapshot, SuspendedState, is_suspended
 from emberbox.vmm.base import MemoryLayer
 
@@ -79,9 +79,9 @@ def capture(draft: ImageSnapshot, pid: int, address: int, microvm: Path) -> Capt
     length = draft.shape.mem_size_mib * _BYTES_PER_MIB
     (microvm / "devices").replace(draft.devices)
     disk.copy_sparse(microvm / "disk", draft.disk)
-    changed = find_changed_runs(pid, address, length)
-    pages = memory.read_pages(pid, address, changed)
-    if memory.count_pages(changed) > HELD_PAGES_MAX:
+    touched = find_touched_runs(pid, address, length)
+    pages = memory.read_pages(pid, address, touched)
+    if memory.count_pages(touched) > HELD_PAGES_MAX:
         return Capture(_store(draft, pages), ())
     return Capture(draft, tuple(pages))
 

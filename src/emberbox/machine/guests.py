@@ -16,7 +16,7 @@ from emberbox.guest.protocol import Application, Identity
 from emberbox.host import disk, memory, usage
 from emberbox.host.kernel import Kernel
 from emberbox.host.memory_stack import open_stack
-from emberbox.host.pagemap import find_changed_runs
+from emberbox.host.pagemap import find_touched_runs
 from emberbox.host.users import UserPool
 from emberbox.machine import checkpoint
 from emberbox.machine.checkpoint import Capture
@@ -216,7 +216,7 @@ class Guest:
         disk.unshare(saved.memory_layer)
         layers = [(layer.path, layer.runs) for layer in (*self._snapshot.layers, *saved.layers)]
         with open_stack(self._snapshot.memory, layers) as before:
-            changed = memory.read_pages(pid, address, find_changed_runs(pid, address, length))
+            changed = memory.read_pages(pid, address, find_touched_runs(pid, address, length))
             written = memory.write_pages(before.differing(changed), saved.memory_layer, length)
         runs = tuple(memory.merge_runs([*earlier, *written]))
         filling = memory.subtract_runs(runs, [*earlier, *written])  # the layer lacks what is in gaps that were filled
