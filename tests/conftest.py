@@ -25,7 +25,7 @@ from support.images import (
     probe_files,
     protocols_files,
 )
-from support.server import DOMAIN, Server, make_home
+from support.server import DOMAIN, Server, make_home, save
 from support.shell import ingress
 
 # No test asserts how long something takes; neither does Hypothesis, whose own deadline is 200 ms an example.
@@ -35,20 +35,30 @@ hypothesis.settings.load_profile("no-deadline")
 Launch = Callable[..., Microvm]
 
 
-LONG_WITH_OWN_SERVERS = {"tests/vm/test_vm_chaos.py", "tests/vm/test_vm_restart.py"}
+LONG_WITH_OWN_SERVERS = (
+    "tests/vm/test_vm_restart.py",
+    "tests/vm/test_vm_chaos.py",
+    "tests/conformance/test_conformance_quickstart.py",
+    "tests/vm/test_vm_full_disk.py",
+)
 
 
 class Scheduling(LoadScopeScheduling):
-    """Two at a time where they are not in each other's way.
+    """Three at a time where they are not in each other's way.
 
-    Real microVMs in one process, for an emulated guest needs a processor, and shared images are built once; beside them
-    the unit tests file by file, and then the longest of those whose servers are their own.
+    Most microVMs in one process, so that shared images are built once; beside them the unit tests file by file, and
+    then the longest of those whose servers are their own.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         apart = file.startswith("tests/unit/") or file in LONG_WITH_OWN_SERVERS
         return file if apart else "microVMs"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put those last that want what others have made by then: a base image in the cache."""
+    items.sort(key=lambda item: item.nodeid.partition("::")[0] in LONG_WITH_OWN_SERVERS)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
@@ -98,8 +108,10 @@ def started_images(images: ImageMaker) -> dict[str, Image]:
 
 
 @pytest.fixture(scope="session")
-def probe_image(images: ImageMaker, started_images: dict[str, Image]) -> Image:
-    return images.wait_created(started_images["probe"])
+def probe_image(images: ImageMaker, started_images: dict[str, Image], server: Server) -> Image:
+    image = images.wait_created(started_images["probe"])
+    save(server.home)
+    return image
 
 
 @pytest.fixture(scope="session")

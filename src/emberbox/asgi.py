@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from emberbox.model.errors import HostError
 
@@ -22,6 +23,40 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave the signal handlers as they are."""
         yield
+
+
+class _Gathering:
+    """A transport that writes in one piece what is said in one turn of the event loop: an answer's head and body.
+
+    A server that is killed between the two would leave a client with a head alone, and botocore takes that for an
+    empty success.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._said: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._said:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._said.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        said, self._said = self._said, []
+        if said and not self._transport.is_closing():
+            self._transport.write(b"".join(said))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class _Protocol(HttpToolsProtocol):
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(_Gathering(transport))  # type: ignore[arg-type]
 
 
 @contextlib.asynccontextmanager
@@ -42,6 +77,7 @@ async def serve(
     config = uvicorn.Config(
         app,
         interface="asgi3",
+        http=_Protocol,
         lifespan="off",
         ws="none" if websocket_message_bytes is None else "websockets-sansio",
         ws_max_size=websocket_message_bytes or 0,

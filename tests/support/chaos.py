@@ -88,6 +88,7 @@ class Chaos:
         """
         self._server.start()
         self._connect()
+        self.clients.emberbox.put_quota(quotaCode="VersionsPerImage", value=10_000)  # each checkpoint is one
         self._image = ImageMaker(self.clients, self._server.endpoints["region"]).build(
             "chaos", probe_files(), hooks=READY_HOOK
         )
