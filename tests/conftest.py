@@ -46,19 +46,27 @@ LONG_WITH_OWN_SERVERS = (
 class Scheduling(LoadScopeScheduling):
     """Three at a time where they are not in each other's way.
 
-    Most microVMs in one process, so that shared images are built once; beside them the unit tests file by file, and
-    then the longest of those whose servers are their own.
+    Those of one folder that share a server and its images in one process: tests/vm, and beside it tests/conformance.
+    Then the unit tests file by file, and the longest of those whose servers are their own.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        apart = file.startswith("tests/unit/") or file in LONG_WITH_OWN_SERVERS
-        return file if apart else "microVMs"
+        return file if _is_apart(file) else file.rpartition("/")[0]
+
+
+def _is_apart(file: str) -> bool:
+    return file.startswith("tests/unit/") or file in LONG_WITH_OWN_SERVERS
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put those last that want what others have made by then: a base image in the cache."""
-    items.sort(key=lambda item: item.nodeid.partition("::")[0] in LONG_WITH_OWN_SERVERS)
+    """Begin with the folders, and put those last that want what others have made by then: a base image in the cache."""
+
+    def turn(item: pytest.Item) -> tuple[bool, bool]:
+        file = item.nodeid.partition("::")[0]
+        return file in LONG_WITH_OWN_SERVERS, _is_apart(file)
+
+    items.sort(key=turn)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
@@ -96,10 +104,17 @@ def gateway(server: Server, clients: Clients) -> Iterator[Gateway]:
 
 @pytest.fixture(scope="session")
 def started_images(images: ImageMaker) -> dict[str, Image]:
-    """The images that many tests use, their builds begun together."""
+    """The images that most tests use, their builds begun together."""
     return {
         "probe": images.start("probe", probe_files(), hooks=ALL_HOOKS),
         "flask": images.start("flask", example_files("flask"), hooks=READY_HOOK),
+    }
+
+
+@pytest.fixture(scope="session")
+def more_started_images(images: ImageMaker) -> dict[str, Image]:
+    """The images that fewer tests use."""
+    return {
         "express": images.start("express", example_files("express"), hooks=READY_HOOK),
         "protocols": images.start(
             "protocols", protocols_files(), hooks={**READY_HOOK, "port": 8080}, resources=FOUR_PROCESSORS
@@ -120,13 +135,13 @@ def flask_image(images: ImageMaker, started_images: dict[str, Image]) -> Image:
 
 
 @pytest.fixture(scope="session")
-def express_image(images: ImageMaker, started_images: dict[str, Image]) -> Image:
-    return images.wait_created(started_images["express"])
+def express_image(images: ImageMaker, more_started_images: dict[str, Image]) -> Image:
+    return images.wait_created(more_started_images["express"])
 
 
 @pytest.fixture(scope="session")
-def protocols_image(images: ImageMaker, started_images: dict[str, Image]) -> Image:
-    return images.wait_created(started_images["protocols"])
+def protocols_image(images: ImageMaker, more_started_images: dict[str, Image]) -> Image:
+    return images.wait_created(more_started_images["protocols"])
 
 
 @pytest.fixture

@@ -150,10 +150,10 @@ console.log(require("fs").readFileSync("/proc/sys/kernel/random/uuid", "utf8").t
 
 @pytest.mark.parametrize("example", ["flask", "express"])
 def test_ten_microvms_of_one_image_draw_ten_different_numbers(
-    launch: Launch, started_images: dict[str, Image], images: ImageMaker, server: Server, example: str
+    launch: Launch, request: pytest.FixtureRequest, server: Server, example: str
 ) -> None:
     """The kernel's, Python's, Node's and OpenSSL's: of ten clones, no two processes draw the same."""
-    image = images.wait_created(started_images[example])
+    image = request.getfixturevalue(f"{example}_image")
     connectors = shell.ingress(server.endpoints["region"], "SHELL_INGRESS", "HTTP_INGRESS")
     microvms = [launch(image, wait=False, ingressNetworkConnectors=connectors) for _ in range(10)]
     microvms[0].gateway.http.timeout = httpx.Timeout(180)  # a new interpreter in an emulated guest takes its time
