@@ -42,16 +42,21 @@ LONG_WITH_OWN_SERVERS = (
     "tests/vm/test_vm_full_disk.py",
 )
 
+WITH_CONFORMANCE = tuple(f"tests/vm/test_vm_{name}.py" for name in ("cage", "cp", "egress", "exec", "pool", "shell"))
+"""They need no image that tests/conformance does not need, and make the two groups last equally long."""
+
 
 class Scheduling(LoadScopeScheduling):
     """Three at a time where they are not in each other's way.
 
-    Those of one folder that share a server and its images in one process: tests/vm, and beside it tests/conformance.
-    Then the unit tests file by file, and the longest of those whose servers are their own.
+    Those that share a server and its images in one process: most of tests/vm, and beside them tests/conformance with
+    the rest. Then the unit tests file by file, and the longest of those whose servers are their own.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
+        if file in WITH_CONFORMANCE:
+            return "tests/conformance"
         return file if _is_apart(file) else file.rpartition("/")[0]
 
 
