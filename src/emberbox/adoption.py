@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from emberbox.model.errors import HostError
-from emberbox.watched import WatchedProcess
+from emberbox.watched import WatchedProcess, ends_within
 
 ENDED_UNSEEN = 1 << 16
 """Stands for the exit code of a process that is not our child: only its end can be seen."""
@@ -113,7 +112,7 @@ def end_process(pid: int, timeout_s: float = 30.0) -> None:
         return
     try:
         signal.pidfd_send_signal(handle, signal.SIGKILL)
-        if not select.select([handle], [], [], timeout_s)[0]:
+        if not ends_within(handle, timeout_s):
             raise HostError(f"process {pid} of an earlier server does not end; kill it by hand")
     except ProcessLookupError:
         return

@@ -21,6 +21,13 @@ from typing import IO
 _LINE_LIMIT = 1 << 20
 
 
+def ends_within(handle: int, timeout_s: float) -> bool:
+    """Say whether the process of a pidfd has ended, or does so within some seconds; blocks until then."""
+    poll = select.poll()  # select(2) takes no descriptor from 1024 on
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(timeout_s * 1000))
+
+
 class WatchedProcess(abc.ABC):
     """A process whose end can be waited for.
 
@@ -66,9 +73,7 @@ class WatchedProcess(abc.ABC):
         """Kill it with everything in its session and wait until it has ended; repeats are harmless."""
 
     def _has_ended(self) -> bool:
-        poll = select.poll()  # select(2) takes no descriptor from 1024 on
-        poll.register(self._handle, select.POLLIN)
-        return bool(poll.poll(0))
+        return ends_within(self._handle, 0)
 
     def _kill_session(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -109,9 +109,7 @@ def test_a_suspend_on_a_full_disk_loses_nothing(small: Server, maker: ImageMaker
     gateway = Gateway(small, Clients.of(small))
     microvm = Microvm.launch(gateway, maker.build("again", probe_files(), hooks=READY_HOOK))
     microvm.wait_state("RUNNING")
-    microvm.shell(
-        "head -c 16000000 /dev/urandom > /dev/shm/ballast"
-    )  # more than what is left, reserved for root or not
+    microvm.shell("head -c 16000000 /dev/urandom > /dev/shm/ballast")  # more than is left, reserved or not
     counted = microvm.get()["count"]
     fill(filler, 1)
     with pytest.raises(microvm.api.exceptions.InternalServerException, match="is still running"):
