@@ -1,4 +1,4 @@
-/* Loaded into QEMU with LD_PRELOAD: gives it a microVM's memory as layers of files that it cannot write.
+/* Loaded into QEMU with LD_PRELOAD: gives it a microVM's memory as layers of files that it cannot write, and KVM.
  *
  * QEMU (before 8.2 always, later by default) opens the file behind `memory-backend-file` for writing even when it
  * maps it privately. The file is the snapshot that every microVM of an image version shares, so a broken QEMU must
@@ -11,7 +11,10 @@
  *
  * That descriptor is a file of text: for each layer a line `file FD`, then for each run of its pages a line
  * `FIRST COUNT` (page numbers of 4096 bytes, the same offset in guest memory and in the file). Later lines lie over
- * earlier ones. Anything unexpected ends the process: a guest with wrong memory must never run. */
+ * earlier ones. Anything unexpected ends the process: a guest with wrong memory must never run.
+ *
+ * QEMU runs as a user that may not open /dev/kvm, and before 9.0 it has no option to be given it open. So open of that
+ * path gives a copy of the descriptor EMBERBOX_KVM_FD (docs/decisions/0017). */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -55,11 +58,27 @@ static int open_memory(const char *path) {
     return memory_fd;
 }
 
+/* A copy of the parent's descriptor of /dev/kvm, -1 for any other path or where the parent gave none. */
+static int open_kvm(const char *path) {
+    int parents = strcmp(path, "/dev/kvm") == 0 ? descriptor_from("EMBERBOX_KVM_FD") : -1;
+    if (parents < 0)
+        return -1;
+    int kvm = fcntl(parents, F_DUPFD_CLOEXEC, 0);
+    if (kvm < 0)
+        refuse("the descriptor of /dev/kvm is not open");
+    return kvm;
+}
+
+static int open_handed_over(const char *path) {
+    int kvm = open_kvm(path);
+    return kvm >= 0 ? kvm : open_memory(path);
+}
+
 #define DEFINE_OPEN(name)                                                                       \
     int name(const char *path, int flags, ...) {                                                \
-        int memory = open_memory(path);                                                         \
-        if (memory >= 0)                                                                        \
-            return memory;                                                                      \
+        int handed_over = open_handed_over(path);                                               \
+        if (handed_over >= 0)                                                                   \
+            return handed_over;                                                                 \
         va_list arguments;                                                                      \
         va_start(arguments, flags);                                                             \
         mode_t mode = va_arg(arguments, mode_t);                                                \
@@ -71,8 +90,10 @@ static int open_memory(const char *path) {
 #define DEFINE_FORTIFIED_OPEN(name)                                                             \
     int name(const char *path, int flags);                                                      \
     int name(const char *path, int flags) {                                                     \
-        int memory = open_memory(path);                                                         \
-        return memory >= 0 ? memory : ((int (*)(const char *, int))dlsym(RTLD_NEXT, #name))(path, flags); \
+        int handed_over = open_handed_over(path);                                               \
+        if (handed_over >= 0)                                                                   \
+            return handed_over;                                                                 \
+        return ((int (*)(const char *, int))dlsym(RTLD_NEXT, #name))(path, flags);              \
     }
 
 DEFINE_OPEN(open)

@@ -33,7 +33,9 @@ from emberbox.machine.connections import RESOLV_CONF, Connector
 from emberbox.machine.guests import GuestHost
 from emberbox.model.sizes import SIZES
 from emberbox.vmm.base import MachineShape
+from emberbox.vmm.engine import Engine
 from emberbox.vmm.qemu import QemuDriver
+from emberbox.vmm.qemu.probe import find_version
 
 DIRTY_MIB = (5, 50, 200)
 CROWD = (1, 10, 25, 50, 100)
@@ -93,7 +95,7 @@ async def measure_cold_boots(home: Path, accelerator: str, size: int, runs: int,
     """Boot the same root file system from its kernel, to the application's first answer."""
     root = next(path for path in home.glob("images/*/1.0/root.erofs"))
     kernel = await ensure_kernel(home / "kernel")
-    driver = QemuDriver(accelerator, native.memory_shim_path(), native.tsc_khz())
+    driver = QemuDriver(Engine("QEMU", await find_version(), accelerator), native.memory_shim_path(), native.tsc_khz())
     users = UserPool(1_900_000_000) if os.geteuid() == 0 else None
     guests = GuestHost(driver, Connector(None), users, None)
     shape = MachineShape(SIZES[size].vcpu_count, SIZES[size].mem_size_mib)

@@ -59,6 +59,7 @@ from emberbox.images.managed import ManagedImages
 from emberbox.images.pipeline import Limits, Pipeline
 from emberbox.keys import ensure_credential
 from emberbox.machine.connections import Connector
+from emberbox.machine.engines import choose_engine, count_saved
 from emberbox.machine.guests import GuestHost
 from emberbox.machine.pool import WarmPool
 from emberbox.model.access import Credential
@@ -76,7 +77,9 @@ from emberbox.store.images import ImageStore
 from emberbox.store.logs import LogStore
 from emberbox.store.microvms import MicrovmStore
 from emberbox.store.schema import log_metadata, metadata
+from emberbox.vmm.base import Cage
 from emberbox.vmm.qemu import QemuDriver
+from emberbox.vmm.qemu.probe import find_version, probe_kvm
 
 log = logging.getLogger(__name__)
 
@@ -246,7 +249,8 @@ class _Server:
         admissions = self._open_admissions()  # revoked before a microVM of an earlier server can be replaced by another
         recovery = Recovery(self._settings.home, MicrovmStore(database).list_live())
         await asyncio.to_thread(recovery.clear)
-        guests = GuestHost(await self._make_driver(), *await self._start_network(recovery))
+        connector, users, void = await self._start_network(recovery)
+        guests = GuestHost(await self._make_driver(users, void), connector, users, void)
         s3 = await self._start_s3()
         log_store = LogStore(log_database)
         log_writer = LogWriter(log_store)
@@ -348,18 +352,22 @@ class _Server:
     def _database_url(self, name: str) -> str:
         return self._settings.database_url or f"sqlite:///{self._settings.home / name}"
 
-    async def _make_driver(self) -> QemuDriver:
-        driver = QemuDriver(self._accelerator, native.memory_shim_path(), native.tsc_khz())
-        if self._accelerator == "auto":
-            probe = await driver.probe()
-            if not probe.usable:
-                raise HostError(probe.detail)
-            self._accelerator = probe.accelerator
-            log.info("guests run with %s (%s)", probe.accelerator, probe.detail)
-            driver = QemuDriver(self._accelerator, native.memory_shim_path(), native.tsc_khz())
+    async def _make_driver(self, users: UserPool | None, void: Path | None) -> QemuDriver:
+        wanted, shim, kvm = self._settings.accelerator, native.memory_shim_path(), None
+        version = await find_version()
+        if wanted != "tcg":
+            uid = None if users is None else users.take()
+            kvm = await probe_kvm(Cage(uid, void), shim)
+            if users is not None and uid is not None:
+                users.give_back(uid)
+            if kvm.problem:
+                log.warning("KVM does not work here: %s", kvm.problem)
+        engine = choose_engine(wanted, version, kvm, count_saved(self._settings.home))
+        self._accelerator = engine.accelerator
+        log.info("guests run with %s", engine)
         if self._accelerator == "tcg":
             log.warning("guests are emulated: good for development and CI, no security boundary (docs/security.md)")
-        return driver
+        return QemuDriver(engine, shim, native.tsc_khz())
 
     async def _start_network(self, recovery: Recovery) -> tuple[Connector, UserPool | None, Path | None]:
         settings = self._settings

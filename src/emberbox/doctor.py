@@ -19,9 +19,12 @@ from pathlib import Path
 from emberbox import process
 from emberbox.host import kernel, native, network
 from emberbox.host.supervisor import find_program
+from emberbox.host.users import UserPool
+from emberbox.machine.engines import count_saved
 from emberbox.model.errors import HostError
 from emberbox.settings import Settings
-from emberbox.vmm.qemu.probe import probe_accelerator
+from emberbox.vmm.base import Cage
+from emberbox.vmm.qemu.probe import probe_kvm
 
 PYTHON_MIN = (3, 11)
 QEMU_MIN = (7, 2)
@@ -144,16 +147,24 @@ async def check_qemu() -> Check:
 
 
 async def check_accelerator(settings: Settings) -> Check:
-    """KVM runs a tiny guest; without it guests are emulated, which must be said plainly."""
+    """KVM runs a tiny guest in the cage of a microVM; without it guests are emulated, which must be said plainly."""
     name = "KVM"
     if settings.accelerator == "tcg":
         detail = "not asked for: EMBERBOX_ACCELERATOR is tcg"
         return Check(name, ok=False, detail=detail, remedy=EMULATION, required=False)
-    probe = await probe_accelerator()
-    if probe.accelerator == "kvm":
-        detail = f"a tiny guest ran on it: microVMs are isolated by hardware ({probe.detail})"
-        return Check(name, ok=True, detail=detail, required=settings.accelerator == "kvm")
-    return Check(name, ok=False, detail=probe.detail, remedy=EMULATION, required=settings.accelerator == "kvm")
+    saved = count_saved(settings.home)
+    required = settings.accelerator == "kvm" or bool(saved["kvm"])
+    uid = UserPool(settings.uid_base).take() if os.geteuid() == 0 else None
+    try:
+        probe = await probe_kvm(Cage(uid, None), native.memory_shim_path())
+    except HostError as error:
+        return Check(name, ok=False, detail=str(error), remedy=EMULATION, required=required)
+    if probe.engine is not None:
+        owner = "you" if uid is None else "a user of its own"
+        detail = f"a tiny guest ran on it, as {owner}: microVMs are isolated by hardware ({probe.engine})"
+        return Check(name, ok=True, detail=detail, required=required)
+    made = f"; {saved['kvm']} snapshots and suspended microVMs here need it" if saved["kvm"] else ""
+    return Check(name, ok=False, detail=f"{probe.problem}{made}", remedy=EMULATION, required=required)
 
 
 EMULATION = (

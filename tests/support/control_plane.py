@@ -52,6 +52,7 @@ from emberbox.store.images import ImageStore
 from emberbox.store.logs import LogStore
 from emberbox.store.microvms import MicrovmStore
 from emberbox.store.schema import log_metadata, metadata
+from emberbox.vmm.engine import Engine
 from emberbox.vmm.qemu import QemuDriver
 
 ROLE = "arn:aws:iam::123456789012:role/any"
@@ -119,7 +120,9 @@ class ControlPlane:
         directory, region, quotas = self.directory, self.region, self.access.quotas
         tokens = ClientTokenStore(self.database)
         keys = TokenKeys(directory / "secrets/tokens.json")
-        guests = GuestHost(QemuDriver("tcg", native.memory_shim_path(), 1), Connector(None), None, None)
+        guests = GuestHost(
+            QemuDriver(Engine("QEMU", "7.2.22", "tcg"), native.memory_shim_path(), 1), Connector(None), None, None
+        )
         containers = Containers(directory / "containers")
         managed = ManagedImages(containers, directory / "base")
         pipeline = Pipeline(containers, managed, guests, None, EmptyS3(), None, Limits(1, 1, 1))  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import pytest
 
 from emberbox.model.errors import VmmError
 from emberbox.vmm.base import Cage, MachineShape, RestorePlan, UserNetwork, VmFiles
+from emberbox.vmm.engine import Engine
 from emberbox.vmm.qemu import QemuDriver, arguments
 from support import host
 
@@ -28,7 +29,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, directory: Path, script: str) -> Q
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
     monkeypatch.setattr(arguments, "BINARY", str(path))
-    return QemuDriver("tcg", Path("/nonexistent.so"), None)
+    return QemuDriver(Engine("QEMU", "7.2.22", "tcg"), Path("/nonexistent.so"), None)
 
 
 async def test_a_start_that_is_cancelled_is_cancelled_and_leaves_no_process(

@@ -575,8 +575,8 @@ class MicrovmRunner:
             self._move_surely(MicrovmState.SUSPENDED, suspended=self.microvm.suspended)
         self._explanation = self.microvm.state_reason
         try:
-            load_suspended(self.directory)
-        except HostError as error:
+            self.context.guests.check_engine(load_suspended(self.directory).engine)
+        except (HostError, VmmError) as error:
             self._explain(f"The MicroVM cannot be resumed: {error}")
         self._deadlines.start_suspended(self.microvm)
 

@@ -102,9 +102,17 @@ class Agent:
         try:
             async with asyncio.timeout(timeout_s):
                 await agent._shake_hands()
-        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError) as error:
+        except TimeoutError as error:
             writer.close()
             raise GuestError(f"the guest's agent did not answer within {timeout_s:g} s") from error
+        except (asyncio.IncompleteReadError, OSError) as error:
+            writer.close()
+            raise GuestError("the connection to the guest's agent ended before it answered") from error
+        except asyncio.LimitOverrunError as error:
+            writer.close()
+            raise GuestError(
+                "the guest's agent did not answer, but something in the guest wrote in its place"
+            ) from error
         except BaseException:
             writer.close()
             raise

@@ -204,7 +204,7 @@ class Pipeline:
             finally:
                 await guest.end()
         say(f"The snapshot was taken after {time.monotonic() - started:.1f} s")
-        return ImageSnapshot(plan.scratch, shape, ports=found)
+        return ImageSnapshot(plan.scratch, shape, ports=found, engine=guest.engine)
 
     async def _wait_ready(
         self, guest: Guest, hook: Hook | None, ports: tuple[int, ...], say: Callable[[str], None]

@@ -113,7 +113,7 @@ def take_over(draft: ImageSnapshot, state: SuspendedState) -> ImageSnapshot:
     """
     os.link(state.devices, draft.devices)
     disk.copy_sparse(state.directory / "disk", draft.disk)
-    return draft
+    return replace(draft, engine=state.engine)
 
 
 def publish(draft: ImageSnapshot) -> ImageSnapshot:
@@ -154,7 +154,7 @@ def prepare_rollback(snapshot: ImageSnapshot, microvm: Path) -> None:
         base = snapshot.link_to(directory / "base")
         disk.copy_sparse(base.disk, directory / "disk")
         (directory / "disk").chmod(0o600)
-        state = SuspendedState(directory, ())
+        state = SuspendedState(directory, (), engine=base.engine)
         os.link(base.devices, state.devices)
         state.publish()
     except OSError:

@@ -33,6 +33,7 @@ from emberbox.model.arns import new_microvm_id
 from emberbox.model.clock import Instant
 from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import GuestError, VmmError
+from emberbox.time_limits import limit_s
 from emberbox.vmm.base import (
     BootPlan,
     Cage,
@@ -45,17 +46,19 @@ from emberbox.vmm.base import (
     VmFiles,
     VmmDriver,
 )
+from emberbox.vmm.engine import Engine
 
 log = logging.getLogger(__name__)
 
-BOOT_TIMEOUT_S = 120.0
-WAKE_TIMEOUT_S = 30.0
-ADOPT_TIMEOUT_S = 60.0
+BOOT_TIMEOUT_S = limit_s(120.0)
+WAKE_TIMEOUT_S = limit_s(30.0)
+ADOPT_TIMEOUT_S = limit_s(60.0)
 """Longer: servers start on busy machines, and a guest that does not answer in time is ended."""
 
 BYTES_PER_MIB = 1 << 20
 
-LATE_THAW_TIMEOUT_S = 1.0
+LATE_THAW_TIMEOUT_S = limit_s(1.0)
+END_TIMEOUT_S = limit_s(1.0)
 
 LAUNCHES_PER_CPU = 2
 """More launches wait: at a time they would only slow each other down, until one runs into a time limit."""
@@ -94,6 +97,11 @@ class Guest:
     def pid(self) -> int:
         """The VMM's process id."""
         return self._vm.pid
+
+    @property
+    def engine(self) -> Engine:
+        """What its saved state will be of."""
+        return self._vm.engine
 
     async def reach(self, port: int) -> tuple[str, int]:
         """Return address and port at which the host reaches a port of the guest."""
@@ -222,7 +230,7 @@ class Guest:
         filling = memory.subtract_runs(runs, [*earlier, *written])  # the layer lacks what is in gaps that were filled
         memory.write_pages(memory.read_pages(pid, address, filling), saved.memory_layer, length)
         (self.directory / "devices").replace(saved.devices)
-        replace(saved, runs=runs, stopped=stopped).publish()
+        replace(saved, runs=runs, stopped=stopped, engine=self.engine).publish()
         return SuspendFigures(memory.count_pages(written) * memory.PAGE_BYTES)
 
     async def checkpoint(self, draft: ImageSnapshot) -> Capture:
@@ -241,6 +249,7 @@ class Guest:
             await self._vm.pause()
             await self._vm.save_devices()
             address = self._vm.memory_address()
+            draft = replace(draft, engine=self.engine)
             return await asyncio.to_thread(checkpoint.capture, draft, self._vm.pid, address, self.directory)
         finally:
             await self._run_on()
@@ -289,6 +298,18 @@ class GuestHost:
         self._void = void
         self._launches = asyncio.Semaphore(LAUNCHES_PER_CPU * (os.cpu_count() or 1))
 
+    def check_engine(self, saved: Engine | None) -> None:
+        """See that saved state can be loaded here, before anything is started.
+
+        Args:
+            saved: what saved it; None where it does not say.
+
+        Raises:
+            VmmError: it cannot; the message names both engines and says what to do.
+        """
+        if obstacle := self._driver.engine.obstacle(saved):
+            raise VmmError(obstacle)
+
     async def boot(
         self, directory: Path, root: Path, shape: MachineShape, kernel: Kernel, application: Application,
         on_output: OutputListener, egress: EgressPolicy | None = None,
@@ -335,6 +356,7 @@ class GuestHost:
         Raises:
             VmmError, GuestError, HostError: it could not be started; nothing is left running.
         """
+        self.check_engine(snapshot.engine)
         async with self._launches:
             await asyncio.to_thread(_copy_disk, snapshot, directory)
             guest = await self._restore(snapshot, directory, _Saved(snapshot.devices), on_output, egress)
@@ -354,6 +376,7 @@ class GuestHost:
         Raises:
             VmmError, GuestError, HostError: it could not be started; nothing is left running.
         """
+        self.check_engine(snapshot.engine)
         await asyncio.to_thread(_copy_disk, snapshot, directory)
         guest = await self._restore(snapshot, directory, _Saved(snapshot.devices), _drop_output, None)
         async with _ended_on_error(guest):
@@ -373,6 +396,7 @@ class GuestHost:
             VmmError, GuestError, HostError: it could not be started; `is_suspended` says whether its saved state is
                 untouched, as it is unless the guest stopped answering after it had begun to run.
         """
+        self.check_engine(state.engine)
         stood_still_s = 0.0 if state.stopped is None else state.stopped.elapsed_s()
         saved = _Saved(state.devices, state.layers, stood_still_s)
         try:
@@ -410,7 +434,7 @@ class GuestHost:
             vm = await self._driver.adopt(survivor.process, files, snapshot.memory)
             acquired.push_async_callback(vm.kill)
             await vm.unpause()
-            agent = await Agent.connect(vm.agent_socket, on_output, ADOPT_TIMEOUT_S)
+            agent = await _connect_agent(vm, on_output, ADOPT_TIMEOUT_S)
             acquired.push_async_callback(agent.close)
             await agent.thaw(replace(fresh_identity(), new_network=resumes))
             return Guest(directory, snapshot.shape, snapshot, vm, agent, connection, acquired.pop_all())
@@ -455,7 +479,7 @@ class GuestHost:
                 forget_suspended(directory)
                 await vm.unpause()
             try:
-                agent = await Agent.connect(vm.agent_socket, on_output, timeout_s)
+                agent = await _connect_agent(vm, on_output, timeout_s)
             except GuestError as error:
                 raise GuestError(f"{error}{_console_tail(directory)}") from error
             acquired.push_async_callback(agent.close)
@@ -468,6 +492,24 @@ class GuestHost:
         uid = self._users.take()
         acquired.callback(self._users.give_back, uid)
         return uid
+
+
+async def _connect_agent(vm: Vm, on_output: OutputListener, timeout_s: float) -> Agent:
+    """Connect to a guest's agent; where its VMM has ended meanwhile, say that, and its last words.
+
+    Raises:
+        VmmError: the VMM has ended.
+        GuestError: the agent did not answer.
+    """
+    try:
+        return await Agent.connect(vm.agent_socket, on_output, timeout_s)
+    except GuestError as error:
+        try:
+            async with asyncio.timeout(END_TIMEOUT_S):  # its socket closes just before it is gone
+                words = await vm.wait_exited()
+        except TimeoutError:
+            raise error from None
+        raise VmmError(f"the VMM ended before the guest's agent answered: {words}") from error
 
 
 @contextlib.asynccontextmanager

@@ -31,8 +31,12 @@ from emberbox.host import disk
 from emberbox.model.clock import Instant
 from emberbox.model.errors import HostError
 from emberbox.vmm.base import MachineShape, MemoryLayer
+from emberbox.vmm.engine import Engine
 
-FORMAT = 2
+FORMAT = 3
+FORMATS = (2, FORMAT)
+"""Those that are read; 2 does not say which engine a state is of."""
+
 _DIGEST_BYTES_MAX = 1 << 20
 
 
@@ -40,13 +44,15 @@ _DIGEST_BYTES_MAX = 1 << 20
 class ImageSnapshot:
     """The snapshot of an image version; `directory` holds its files, `layers` lie over its memory, lowest first.
 
-    `ports` are those where something listened when it was taken, each with whether TLS was spoken there.
+    `ports` are those where something listened when it was taken, each with whether TLS was spoken there. `engine` is
+    what saved it; None in snapshots of earlier releases.
     """
 
     directory: Path
     shape: MachineShape
     layers: tuple[MemoryLayer, ...] = ()
     ports: tuple[tuple[int, bool], ...] = ()
+    engine: Engine | None = None
 
     @property
     def root(self) -> Path:
@@ -85,7 +91,13 @@ class ImageSnapshot:
             disk.sync(path)
         layers = [{"file": layer.path.name, "runs": layer.runs} for layer in self.layers]
         files = {path.name: _describe(path) for path in self._files()}
-        content = {"shape": asdict(self.shape), "layers": layers, "ports": self.ports, "files": files}
+        content = {
+            "shape": asdict(self.shape),
+            "layers": layers,
+            "ports": self.ports,
+            "engine": _engine_to_json(self.engine),
+            "files": files,
+        }
         _write_last(self.directory / "snapshot.json", content)
 
     def link_to(self, directory: Path) -> ImageSnapshot:
@@ -125,19 +137,21 @@ def load_image_snapshot(directory: Path) -> ImageSnapshot:
         for layer in content.get("layers", ())
     )
     ports = tuple((port, is_tls) for port, is_tls in content.get("ports", ()))
-    return ImageSnapshot(directory, MachineShape(**content["shape"]), layers, ports)
+    return ImageSnapshot(directory, MachineShape(**content["shape"]), layers, ports, _engine_of(content))
 
 
 @dataclass(frozen=True, slots=True)
 class SuspendedState:
     """What a suspended microVM adds to its image's snapshot; `runs` are the pages of its memory layer.
 
-    `stopped` is when its clocks stopped; None where that is not to be seen, as after a rollback.
+    `stopped` is when its clocks stopped; None where that is not to be seen, as after a rollback. `engine` is what saved
+    it; None in states of earlier releases.
     """
 
     directory: Path
     runs: tuple[tuple[int, int], ...]
     stopped: Instant | None = None
+    engine: Engine | None = None
 
     @property
     def devices(self) -> Path:
@@ -161,7 +175,8 @@ class SuspendedState:
             disk.sync(path)
         stopped = None if self.stopped is None else self.stopped.to_json()
         files = {path.name: _describe(path) for path in paths}
-        _write_last(self.directory / "suspended.json", {"runs": self.runs, "stopped": stopped, "files": files})
+        content = {"runs": self.runs, "stopped": stopped, "engine": _engine_to_json(self.engine), "files": files}
+        _write_last(self.directory / "suspended.json", content)
 
 
 def is_suspended(directory: Path) -> bool:
@@ -194,7 +209,8 @@ def load_resumed(directory: Path) -> SuspendedState:
 def _state(directory: Path, content: dict[str, Any]) -> SuspendedState:
     runs = tuple((first, count) for first, count in content["runs"])
     stopped = content.get("stopped")
-    return SuspendedState(directory, runs, None if stopped is None else Instant.from_json(stopped))
+    when = None if stopped is None else Instant.from_json(stopped)
+    return SuspendedState(directory, runs, when, _engine_of(content))
 
 
 def forget_suspended(directory: Path) -> None:
@@ -220,6 +236,15 @@ def take_back_resume(directory: Path) -> None:
         _check_files(directory, _read(path)["files"])
         path.replace(directory / "suspended.json")
         disk.sync(directory)
+
+
+def _engine_to_json(engine: Engine | None) -> dict[str, Any] | None:
+    return None if engine is None else engine.to_json()
+
+
+def _engine_of(content: dict[str, Any]) -> Engine | None:
+    engine = content.get("engine")
+    return None if engine is None else Engine.from_json(engine)
 
 
 def _describe(path: Path) -> dict[str, Any]:
@@ -268,7 +293,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = json.loads(text)
     except (OSError, ValueError) as error:
         raise HostError(f"the snapshot in {path.parent.name} is missing or damaged: {error}") from error
-    if content.get("format") != FORMAT:
+    if content.get("format") not in FORMATS:
         raise HostError(f"the snapshot in {path.parent.name} has the unknown format {content.get('format')}")
     if digest.strip() != _digest(text.encode()):
         raise HostError(f"the snapshot in {path.parent.name} is damaged: {path.name} is not as it was written")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from emberbox.adoption import AdoptedProcess
+from emberbox.vmm.engine import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,21 +115,17 @@ class RestorePlan:
     stood_still_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """Whether a VMM can run guests here, how, and if not, why."""
-
-    usable: bool
-    accelerator: str
-    detail: str
-
-
 class Vm(Protocol):
     """One running VMM process."""
 
     @property
     def pid(self) -> int:
         """The VMM's process id."""
+        ...
+
+    @property
+    def engine(self) -> Engine:
+        """What its saved state will be of."""
         ...
 
     @property
@@ -168,8 +165,9 @@ class Vm(Protocol):
 class VmmDriver(Protocol):
     """One kind of VMM."""
 
-    async def probe(self) -> Probe:
-        """Find out, by running a tiny guest, whether and how guests run here."""
+    @property
+    def engine(self) -> Engine:
+        """What new VMs run with."""
         ...
 
     async def boot(self, plan: BootPlan) -> Vm:

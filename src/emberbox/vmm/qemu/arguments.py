@@ -30,6 +30,7 @@ class Descriptors:
     kernel: int | None = None
     initramfs: int | None = None
     console: int | None = None
+    kvm: int | None = None
 
     def numbers(self) -> list[int]:
         """Return all that are set."""
@@ -56,15 +57,18 @@ def accelerator_args(accelerator: str, *, boots: bool) -> list[str]:
     return ["-accel", f"tcg,thread={'single' if boots else 'multi'}", "-cpu", EMULATED_CPU]
 
 
-def machine_args(shape: MachineShape, fds: Descriptors, *, shared: bool) -> list[str]:
-    """Return the machine: `shared` memory is written to its file, otherwise it is copy-on-write."""
+def machine_args(shape: MachineShape, memory_fd: int, *, shared: bool) -> list[str]:
+    """Return the machine: `shared` memory is written to its file, otherwise it is copy-on-write.
+
+    Saved devices come without a description of themselves, so a restore must not look for one.
+    """
     memory = (
-        f"memory-backend-file,id=memory,size={shape.mem_size_mib}M,mem-path={descriptor_path(fds.memory)},"
+        f"memory-backend-file,id=memory,size={shape.mem_size_mib}M,mem-path={descriptor_path(memory_fd)},"
         f"share={'on' if shared else 'off'},prealloc=off,reserve=off"
     )
     return [
         *["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
-        *["-machine", "microvm,isa-serial=on,memory-backend=memory"],
+        *["-machine", "microvm,isa-serial=on,memory-backend=memory,suppress-vmdesc=on"],
         *["-smp", str(shape.vcpu_count), "-m", str(shape.mem_size_mib), "-object", memory],
         *["-global", "migration.send-configuration=off"],
     ]
@@ -107,8 +111,13 @@ def device_args(network: Tap | UserNetwork, fds: Descriptors) -> list[str]:
         *["-object", "rng-random,id=random,filename=/dev/urandom"],
         *["-device", "virtio-rng-device,rng=random"],
         *["-device", "virtio-balloon-device,free-page-reporting=on"],
-        *["-chardev", f"socket,id=qmp,fd={fds.qmp},server=on,wait=off", "-mon", "chardev=qmp,mode=control"],
+        *monitor_args(fds.qmp),
     ]
+
+
+def monitor_args(fd: int) -> list[str]:
+    """Return QEMU's monitor on a listening socket."""
+    return ["-chardev", f"socket,id=qmp,fd={fd},server=on,wait=off", "-mon", "chardev=qmp,mode=control"]
 
 
 def sandbox_args() -> list[str]:
@@ -130,10 +139,11 @@ def restore_args(fds: Descriptors) -> list[str]:
     return ["-incoming", f"fd:{fds.saved_devices}", "-S"]
 
 
-def cage_args(cage: Cage) -> list[str]:
-    """Return the commands that put QEMU into its cage before it starts."""
+def cage_args(cage: Cage, cpu_limit_s: int | None = None) -> list[str]:
+    """Return the commands that put QEMU into its cage before it starts, with a limit of processor time if need be."""
     enter = [] if cage.network_namespace is None else ["nsenter", f"--net={cage.network_namespace}", "--"]
-    limits = ["prlimit", "--core=0", "--"]
+    cpu = [] if cpu_limit_s is None else [f"--cpu={cpu_limit_s}:{cpu_limit_s + 1}"]  # SIGXCPU, then SIGKILL
+    limits = ["prlimit", "--core=0", *cpu, "--"]
     drop = ["setpriv", "--no-new-privs"]
     if cage.uid is not None:
         user = [f"--reuid={cage.uid}", f"--regid={cage.uid}", "--clear-groups"]

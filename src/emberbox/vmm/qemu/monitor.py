@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from qemu.qmp import ExecuteError, QMPClient, QMPError
 
 from emberbox.model.errors import VmmError
+from emberbox.time_limits import limit_s
+from emberbox.vmm.engine import Engine, Processor
 
-CONNECT_TIMEOUT_S = 30.0
-COMMAND_TIMEOUT_S = 60.0
+CONNECT_TIMEOUT_S = limit_s(30.0)
+COMMAND_TIMEOUT_S = limit_s(60.0)
 
 
 class _Client(QMPClient):
@@ -50,6 +53,24 @@ class Monitor:
             raise VmmError(f"QEMU's monitor did not answer: {error}") from error
         return cls(client)
 
+    @property
+    def version(self) -> str:
+        """QEMU's version, from its greeting."""
+        assert self._client.greeting is not None
+        number: Any = self._client.greeting.QMP.version["qemu"]  # the library knows the greeting's outer form only
+        return f"{number['major']}.{number['minor']}.{number['micro']}"
+
+    async def find_engine(self) -> Engine:
+        """Return what this QEMU is and runs its guest with.
+
+        Raises:
+            VmmError: it ended or did not answer.
+        """
+        if not (await self.execute("query-kvm"))["enabled"]:
+            return Engine("QEMU", self.version, "tcg")
+        answer = await self.execute("query-cpu-model-expansion", type="full", model={"name": "host"})
+        return Engine("QEMU", self.version, "kvm", _processor(answer["model"]["props"]))
+
     async def execute(self, command: str, **arguments: Any) -> Any:
         """Run one command and return what it returns.
 
@@ -84,3 +105,18 @@ class Monitor:
         """Drop the connection; QEMU goes on."""
         with contextlib.suppress(QMPError, OSError, EOFError):
             await self._client.disconnect()
+
+
+def _processor(properties: Mapping[str, Any]) -> Processor:
+    """Return the processor that QEMU says guests get.
+
+    Features are all properties that are on; those with an underscore or a dot are second names of others.
+    """
+    features = sorted(name for name, value in properties.items() if value is True and not set(name) & set("_."))
+    return Processor(
+        str(properties["vendor"]),
+        int(properties["family"]),
+        int(properties["model"]),
+        str(properties.get("model-id") or "a processor without a name").strip(),
+        tuple(features),
+    )

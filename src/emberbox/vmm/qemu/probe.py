@@ -1,21 +1,36 @@
 """Is KVM of use here? A device file proves nothing: a software KVM runs a stock kernel so slowly that it stalls.
 
 So a tiny guest is run: a boot sector's worth of code that counts in a loop and leaves through the debug-exit
-device. Where the virtualisation is real it ends in a few hundredths of a second.
+device. Where the virtualisation is real it uses a few hundredths of a second. It is run as every microVM is, with the
+same machine, in the same cage and as a user of its own: what works for root need not work for that user.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
+import re
+import signal
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from emberbox import process
-from emberbox.model.errors import HostError
-from emberbox.vmm.base import Probe
-from emberbox.vmm.qemu.arguments import BINARY
+from emberbox.model.errors import HostError, VmmError
+from emberbox.time_limits import limit_s
+from emberbox.vmm.base import Cage, MachineShape
+from emberbox.vmm.engine import Engine
+from emberbox.vmm.qemu import arguments
+from emberbox.vmm.qemu.monitor import Monitor
+from emberbox.vmm.qemu.spawn import keep_content, listen, open_file, open_kvm, shim_environment, spawn
+from emberbox.vmm.qemu.vm import last_error
 
-PROBE_TIMEOUT_S = 5.0
+PROBE_CPU_S = round(limit_s(5))
+"""What the tiny guest may use of the processor: on a busy machine it waits for long, but does not use more."""
+
+PROBE_TIMEOUT_S = limit_s(60.0)
+_SHAPE = MachineShape(1, 16)
 _EXIT_CODE = 0x10
 _DEBUG_EXIT_STATUS = (_EXIT_CODE << 1) | 1
 
@@ -34,52 +49,110 @@ _CODE = b"".join(
 _RESET_JUMP = b"\xe9\x0d\x00"  # at offset 0xFFF0: jmp to offset 0 of the segment
 
 
+@dataclass(frozen=True, slots=True)
+class KvmProbe:
+    """Whether guests can run on KVM.
+
+    Args:
+        engine: what they run with; None when they cannot.
+        problem: why not, and what to do; empty when they can.
+    """
+
+    engine: Engine | None
+    problem: str = ""
+
+
+async def find_version() -> str:
+    """Return the version of the installed QEMU, such as `7.2.22`.
+
+    Raises:
+        HostError: there is none, or it does not say.
+    """
+    shown = (await process.run([arguments.BINARY, "--version"], timeout=PROBE_TIMEOUT_S)).stdout
+    match = re.search(r"version (\d+(?:\.\d+)+)", shown)
+    if match is None:
+        raise HostError(f"{arguments.BINARY} --version does not say its version: {shown.strip()[:200]!r}")
+    return match[1]
+
+
+async def probe_kvm(cage: Cage, shim: Path) -> KvmProbe:
+    """Run the tiny guest on KVM.
+
+    Args:
+        cage: that of a microVM.
+        shim: the library through which QEMU gets /dev/kvm.
+
+    Raises:
+        HostError: QEMU is missing.
+    """
+    try:
+        return KvmProbe(await run_tiny_guest(cage, shim, "kvm"))
+    except process.CommandError:
+        raise
+    except (VmmError, HostError) as error:
+        return KvmProbe(None, str(error))
+
+
+async def run_tiny_guest(cage: Cage, shim: Path, accelerator: str) -> Engine:
+    """Run the tiny guest to its end and return what it ran with.
+
+    Raises:
+        HostError: the accelerator cannot be opened, or QEMU is missing.
+        VmmError: the guest did not run as it should.
+    """
+    with tempfile.TemporaryDirectory(prefix="emberbox-probe-") as name, contextlib.ExitStack() as opened:
+        directory, environment = Path(name), {}
+        kvm = open_kvm(opened) if accelerator == "kvm" else None
+        environment = shim_environment(shim, kvm)
+        memory = open_file(opened, directory / "memory", os.O_RDWR | os.O_CREAT | os.O_EXCL, cage)
+        os.ftruncate(memory, _SHAPE.mem_size_mib << 20)
+        qmp, rom = listen(opened, directory / "qmp.sock"), keep_content(opened, _rom())
+        command = [
+            *arguments.accelerator_args(accelerator, boots=True),
+            *arguments.machine_args(_SHAPE, memory, shared=True),
+            *["-bios", arguments.descriptor_path(rom), "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"],
+            *["-S", *arguments.monitor_args(qmp)],
+        ]
+        fds = [memory, qmp, rom, *([] if kvm is None else [kvm])]
+        child = await spawn(cage, command, fds, environment, directory / "vmm.log", PROBE_CPU_S)
+        opened.close()
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                engine = await _let_run(directory, accelerator)
+                returncode = await child.wait()
+        except TimeoutError:
+            raise VmmError(f"a tiny guest did not end within {PROBE_TIMEOUT_S:g} s") from None
+        except VmmError:
+            raise VmmError(f"a tiny guest did not start: {last_error(directory / 'vmm.log')}") from None
+        finally:
+            await child.kill_group()
+        if returncode == -signal.SIGXCPU:
+            raise VmmError(f"a tiny guest used {PROBE_CPU_S} s of processor time: the virtualisation is not real")
+        if returncode != _DEBUG_EXIT_STATUS:
+            words = last_error(directory / "vmm.log")
+            raise VmmError(f"a tiny guest failed: QEMU {process.describe_exit(returncode)}: {words}")
+        return engine
+
+
+async def _let_run(directory: Path, accelerator: str) -> Engine:
+    """Ask QEMU what it is, then let its guest run.
+
+    Raises:
+        VmmError: it ended or did not answer.
+    """
+    monitor = await Monitor.connect(directory / "qmp.sock")
+    try:
+        engine = await monitor.find_engine()
+        if engine.accelerator != accelerator:
+            raise VmmError(f"QEMU runs with {engine.accelerator}")
+        await monitor.execute("cont")
+    finally:
+        await monitor.close()
+    return engine
+
+
 def _rom() -> bytes:
     rom = bytearray(b"\xf4" * 0x10000)
     rom[: len(_CODE)] = _CODE
     rom[0xFFF0 : 0xFFF0 + len(_RESET_JUMP)] = _RESET_JUMP
     return bytes(rom)
-
-
-async def probe_accelerator() -> Probe:
-    """Run the tiny guest with KVM; otherwise the answer is TCG, with the reason.
-
-    Returns:
-        `accelerator` is `kvm` or `tcg`; `usable` is False only when QEMU itself is missing.
-    """
-    try:
-        version = (await process.run([BINARY, "--version"])).stdout.splitlines()[0]
-    except HostError as error:
-        return Probe(usable=False, accelerator="none", detail=str(error))
-    if not Path("/dev/kvm").exists():
-        return Probe(usable=True, accelerator="tcg", detail=f"{version}; there is no /dev/kvm")
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        detail = f"{version}; /dev/kvm is not yours to open: join the group kvm"
-        return Probe(usable=True, accelerator="tcg", detail=detail)
-    problem = await run_tiny_guest()
-    if problem:
-        return Probe(usable=True, accelerator="tcg", detail=f"{version}; {problem}")
-    return Probe(usable=True, accelerator="kvm", detail=version)
-
-
-async def run_tiny_guest(accelerator: str = "kvm", processor: str = "host") -> str | None:
-    """Return None when it ran well, otherwise what went wrong."""
-    with tempfile.NamedTemporaryFile(suffix=".rom") as rom:
-        rom.write(_rom())
-        rom.flush()
-        try:
-            done = await process.run(
-                [
-                    *[BINARY, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "isapc"],
-                    *["-accel", accelerator, "-cpu", processor, "-m", "16", "-bios", rom.name],
-                    *["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", "-no-reboot"],
-                ],
-                timeout=PROBE_TIMEOUT_S,
-                check=False,
-            )
-        except HostError:
-            return f"/dev/kvm exists, but a tiny guest did not end within {PROBE_TIMEOUT_S:g} s"
-    if done.returncode != _DEBUG_EXIT_STATUS:
-        last = done.stderr.strip().splitlines()[-1:] or [process.describe_exit(done.returncode)]
-        return f"/dev/kvm exists, but a tiny guest failed: {last[0][-200:]}"
-    return None

@@ -10,31 +10,48 @@ from pathlib import Path
 
 from emberbox import process
 from emberbox.model.errors import VmmError
+from emberbox.time_limits import limit_s
 from emberbox.vmm.base import VmFiles
+from emberbox.vmm.engine import Engine
 from emberbox.vmm.qemu.arguments import SET_DEVICES
 from emberbox.vmm.qemu.monitor import Monitor
 from emberbox.watched import WatchedProcess
 
-RESTORE_TIMEOUT_S = 60.0
+RESTORE_TIMEOUT_S = limit_s(60.0)
 _POLL_S = 0.002
 
 
 class QemuVm:
-    """A QEMU process of ours; see `emberbox.vmm.base.Vm` for the order rules."""
+    """A QEMU process of ours; see `emberbox.vmm.base.Vm` for the order rules.
+
+    Args:
+        child: the process.
+        monitor: a connection to its monitor.
+        engine: what it is.
+        files: what it works on.
+        memory: the file at the bottom of its memory.
+        log_path: where it writes its errors.
+        said_before: how many bytes of that file cannot be about its end.
+    """
 
     def __init__(
         self,
         child: WatchedProcess,
         monitor: Monitor,
+        engine: Engine,
         files: VmFiles,
         memory: Path,
         log_path: Path,
+        said_before: int,
     ) -> None:
         self._child = child
         self._monitor = monitor
+        self.engine = engine
+        """What its saved state will be of."""
         self._files = files
         self._memory = memory
         self._log_path = log_path
+        self._said_before = said_before
 
     @property
     def pid(self) -> int:
@@ -53,6 +70,7 @@ class QemuVm:
             if time.monotonic() > deadline:
                 raise VmmError(f"QEMU did not load the saved state within {RESTORE_TIMEOUT_S:g} s")
             await asyncio.sleep(_POLL_S)
+        self._said_before = log_size(self._log_path)  # warnings while it started are no reason to end later
 
     async def pause(self) -> None:
         """Stop the virtual processors; QEMU flushes the disk as part of it."""
@@ -104,13 +122,18 @@ class QemuVm:
         returncode = await self._child.wait()
         if returncode == 0:  # nobody asked it to end, and a guest's reset is its end (-no-reboot)
             return "the guest's kernel panicked, or something in the guest restarted the machine"
-        return f"QEMU {process.describe_exit(returncode)}: {last_error(self._log_path)}"
+        return f"QEMU {process.describe_exit(returncode)}: {last_error(self._log_path, self._said_before)}"
 
 
-def last_error(log_path: Path) -> str:
-    """Return the last line that QEMU printed, or that there is none."""
+def log_size(log_path: Path) -> int:
+    """Return the size of a VMM's log in bytes; one that is not there has none."""
+    return log_path.stat().st_size if log_path.exists() else 0
+
+
+def last_error(log_path: Path, said_before: int = 0) -> str:
+    """Return the last line that QEMU printed after so many bytes of its log, or that there is none."""
     try:
-        lines = log_path.read_text(errors="replace").strip().splitlines()
+        lines = log_path.read_bytes()[said_before:].decode(errors="replace").strip().splitlines()
     except OSError:
         lines = []
     return lines[-1][-300:] if lines else "it printed nothing"
