@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from emberbox.model.errors import HostError
+from emberbox.time_limits import limit_s
 from emberbox.watched import WatchedProcess, ends_within
 
 ENDED_UNSEEN = 1 << 16
@@ -100,7 +101,7 @@ def error_logs() -> Iterator[tuple[int, str]]:
                 yield int(entry.name), os.readlink(entry / "fd" / "2")  # noqa: PTH115 - its name may say "(deleted)"
 
 
-def end_process(pid: int, timeout_s: float = 30.0) -> None:
+def end_process(pid: int, timeout_s: float = limit_s(30.0)) -> None:
     """Kill a process that is not our child, and wait until it is gone.
 
     Raises:

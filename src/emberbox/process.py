@@ -20,6 +20,7 @@ from typing import IO
 
 from emberbox.adoption import ENDED_UNSEEN
 from emberbox.model.errors import HostError
+from emberbox.time_limits import limit_s
 from emberbox.watched import Child, WatchedProcess
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ async def run(
         arguments: program and arguments; never a shell string.
         environment: the whole environment of the child; by default that of this process.
         directory: its working directory.
-        timeout: seconds until the child and all it started are killed; None waits for ever.
+        timeout: seconds, on an ordinary machine, until the child and all it started are killed; None waits for ever.
         check: raise when the exit code is not 0.
         on_line: called with each line of output and errors as they come; then `stdout` in the result
             holds both, and `stderr` is empty.
@@ -125,15 +126,16 @@ async def run(
         stderr=STDOUT if merged else PIPE,
     )
     name = os.fspath(arguments[0])
+    limit = None if timeout is None else limit_s(timeout)
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(limit):
             if on_line is None:
                 out, err = await _read_all(child)
             else:
                 out, err = await _stream_lines(child, on_line), b""
                 await child.wait()
     except TimeoutError:
-        raise CommandError(f"{name} did not finish within {timeout:g} s and was stopped", None) from None
+        raise CommandError(f"{name} did not finish within {limit:g} s and was stopped", None) from None
     finally:
         await child.kill_group()
     assert child.returncode is not None
@@ -171,7 +173,7 @@ async def stop(child: WatchedProcess, grace_s: float = 5.0) -> int:
     """Ask a process to end, kill it after `grace_s` seconds, and return its exit code."""
     child.terminate()
     try:
-        async with asyncio.timeout(grace_s):
+        async with asyncio.timeout(limit_s(grace_s)):
             await child.wait()
     except TimeoutError:
         log.warning("process %d did not end within %g s and is killed", child.pid, grace_s)

@@ -12,6 +12,7 @@ from botocore.model import OperationModel, Shape
 from botocore.validate import ParamValidator
 
 from emberbox.cli.context import get_server
+from emberbox.time_limits import limit_s
 from support.server import Server
 
 WIRE_CODES = {
@@ -40,7 +41,12 @@ class Clients:
     @classmethod
     def of(cls, server: Server) -> Clients:
         """Make them; they never retry, so that a test sees every error."""
-        config = Config(retries={"total_max_attempts": 1}, proxies={}, s3={"addressing_style": "path"})
+        config = Config(
+            retries={"total_max_attempts": 1},
+            proxies={},
+            s3={"addressing_style": "path"},
+            read_timeout=limit_s(60),
+        )
         common = {"config": config, **server.credentials()}
         api, s3 = server.endpoints["api_url"], server.endpoints["s3_url"]
         made = cls(

@@ -24,6 +24,7 @@ import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
 from emberbox.adoption import error_logs
+from emberbox.time_limits import limit_s
 from support import host
 from support.aws import Clients
 from support.guests import Gateway, Microvm
@@ -131,7 +132,7 @@ class Chaos:
 
     def _insist(self, call: Callable[[], Any]) -> Any:
         """Repeat a call with a client token until its answer is seen."""
-        deadline = time.monotonic() + SETTLE_S
+        deadline = time.monotonic() + limit_s(SETTLE_S)
         while True:
             try:
                 return call()

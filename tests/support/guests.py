@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from emberbox.time_limits import limit_s
 from support.aws import Clients
 from support.images import Image
 from support.server import Server
@@ -27,7 +28,7 @@ class Gateway:
         self.clients = clients
         self.server = server
         context = ssl.create_default_context(cafile=server.endpoints["ca_bundle"])
-        self.http = httpx.Client(verify=context, trust_env=False, timeout=60)
+        self.http = httpx.Client(verify=context, trust_env=False, timeout=limit_s(60))
 
     def close(self) -> None:
         """Close all connections."""

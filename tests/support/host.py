@@ -10,13 +10,15 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from emberbox.time_limits import limit_s
+
 NETNS_DIRECTORY = Path("/run/netns")
 REFUSING_FLAGS = os.O_ACCMODE
 
 
 def run(*command: str, check: bool = True, pass_fds: tuple[int, ...] = ()) -> str:
     """Run a tool and return what it printed."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, pass_fds=pass_fds)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s(60), pass_fds=pass_fds)
     if check and done.returncode != 0:
         raise AssertionError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout

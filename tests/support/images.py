@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emberbox.time_limits import limit_s
 from support.aws import Clients
 from support.waiting import wait_for
 
@@ -17,6 +18,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PROBE = Path(__file__).resolve().parent / "probe.pl"
 BUCKET = "code"
 BUILD_TIMEOUT_S = 400.0
+BUILD_HOOK_S, HOOK_S = min(3600, round(limit_s(120))), min(60, round(limit_s(30)))  # up to what AWS allows
 BUILD_ROLE = "arn:aws:iam::000000000000:role/build"
 SMALLEST = [{"minimumMemoryInMiB": 512}]
 FOUR_PROCESSORS = [{"minimumMemoryInMiB": 2048}]
@@ -42,19 +44,19 @@ ALL_HOOKS: dict[str, Any] = {
     "port": 9000,
     "microvmImageHooks": {
         "ready": "ENABLED",
-        "readyTimeoutInSeconds": 120,
+        "readyTimeoutInSeconds": BUILD_HOOK_S,
         "validate": "ENABLED",
-        "validateTimeoutInSeconds": 120,
+        "validateTimeoutInSeconds": BUILD_HOOK_S,
     },
     "microvmHooks": {
         name: value
         for hook in ("run", "suspend", "resume", "terminate")
-        for name, value in ((hook, "ENABLED"), (f"{hook}TimeoutInSeconds", 30))
+        for name, value in ((hook, "ENABLED"), (f"{hook}TimeoutInSeconds", HOOK_S))
     },
 }
 READY_HOOK: dict[str, Any] = {
     "port": 9000,
-    "microvmImageHooks": {"ready": "ENABLED", "readyTimeoutInSeconds": 120},
+    "microvmImageHooks": {"ready": "ENABLED", "readyTimeoutInSeconds": BUILD_HOOK_S},
 }
 
 

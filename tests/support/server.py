@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from emberbox.time_limits import limit_s
 from support import host
 from support.waiting import wait_for
 
@@ -23,6 +24,9 @@ START_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 120.0
 DOMAIN = "ember.test"
 ANY_FREE_PORT = {f"EMBERBOX_{name}_PORT": "0" for name in ("API", "GATEWAY", "S3")}
+OF_THE_RUN = ("EMBERBOX_ACCELERATOR", "EMBERBOX_TIME_SCALE")
+"""Settings of a test's server that may be given to the whole run."""
+
 NO_HURRY = {"EMBERBOX_RATE_LIMITS": "off"}  # many tests ask one server for more than five launches a second
 
 
@@ -44,7 +48,11 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
         self.endpoints: dict[str, Any] = {}
         more = {f"EMBERBOX_{name.upper()}": value for name, value in settings.items()}
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "EMBERBOX_"))}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name in OF_THE_RUN or not name.startswith(("AWS_", "EMBERBOX_"))
+        }
         self.environment = {
             **kept,
             **ANY_FREE_PORT,
@@ -101,7 +109,7 @@ class Server:
         before = None if self.instance is None else host.network_inventory(self.instance)
         instance = self.instance
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(STOP_TIMEOUT_S) == 0, self.log_tail()
+        assert self.process.wait(limit_s(STOP_TIMEOUT_S)) == 0, self.log_tail()
         self.process = None
         save(self.home)
         left = host.processes_of(self.home) + host.mounts_below(self.home)
@@ -114,7 +122,7 @@ class Server:
         """End it with SIGKILL: it can clean up nothing."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(STOP_TIMEOUT_S)
+        self.process.wait(limit_s(STOP_TIMEOUT_S))
         self.process = None
 
     def remove(self) -> None:
@@ -166,11 +174,15 @@ class Server:
 # --- what every home needs is fetched and made once per machine
 
 
-def _cache() -> Path:
-    """Return the cache for this form of kernel and base image: it changes when the code that makes them does."""
+def cache_key() -> str:
+    """Return a name for this form of kernel and base image: it changes when the code that makes them does."""
     recipe = (SOURCES / "host/kernel.py").read_bytes() + (SOURCES / "images/managed.py").read_bytes()
+    return hashlib.sha256(recipe).hexdigest()[:16]
+
+
+def _cache() -> Path:
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "emberbox-tests" / hashlib.sha256(recipe).hexdigest()[:16]
+    return base / "emberbox-tests" / cache_key()
 
 
 def seed(home: Path) -> None:
@@ -179,6 +191,8 @@ def seed(home: Path) -> None:
     for name in ("kernel", "base"):
         if (_cache() / name).is_dir() and not (home / name).exists():
             _copy_tree(_cache() / name, home / name)
+    if (_cache() / "containers").is_dir() and not (home / "containers").exists():  # tests/kvm_lane has it
+        subprocess.run(["cp", "-a", _cache() / "containers", home / "containers"], check=True)
 
 
 def save(home: Path) -> None:

@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 import httpx
 from websockets.sync.client import ClientConnection, connect
 
+from emberbox.time_limits import limit_s
 from support.guests import TOKEN_HEADER, Microvm
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = limit_s(60.0)
 
 
 def ingress(microvm_or_region: str, *names: str) -> list[str]:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from emberbox.time_limits import limit_s
+
 POLL_S = 0.1
 
 T = TypeVar("T")
@@ -14,6 +16,7 @@ T = TypeVar("T")
 
 def wait_for(what: str, probe: Callable[[], T | None], timeout_s: float = 60.0, poll_s: float = POLL_S) -> T:
     """Return the first true answer of `probe`; fail, naming `what`, when none comes in time."""
+    timeout_s = limit_s(timeout_s)
     deadline = time.monotonic() + timeout_s
     while True:
         found = probe()
@@ -27,6 +30,7 @@ def wait_for(what: str, probe: Callable[[], T | None], timeout_s: float = 60.0, 
 async def wait_for_async(what: str, probe: Callable[[], T | None], timeout_s: float = 10.0) -> T:
     """Do the same inside an event loop, which goes on meanwhile."""
     loop = asyncio.get_running_loop()
+    timeout_s = limit_s(timeout_s)
     deadline = loop.time() + timeout_s
     while True:
         found = probe()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from emberbox.machine.snapshot import (
 )
 from emberbox.model.errors import HostError
 from emberbox.vmm.base import MachineShape
+from emberbox.vmm.engine import Engine, Processor
 
 SHAPE = MachineShape(2, 4096)
 
@@ -74,6 +77,37 @@ def test_another_releases_snapshot_is_refused(directory: Path) -> None:
     (directory / "snapshot.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(HostError, match="unknown format 99"):
         load_image_snapshot(directory)
+
+
+ENGINE = Engine("QEMU", "7.2.22", "kvm", Processor("AuthenticAMD", 25, 1, "EPYC", ("avx2", "svm")))
+
+
+def test_snapshots_and_suspended_states_say_what_saved_them(directory: Path, suspended: SuspendedState) -> None:
+    ImageSnapshot(directory, SHAPE, engine=ENGINE).publish()
+    assert load_image_snapshot(directory).engine == ENGINE
+    replace(suspended, engine=ENGINE).publish()
+    assert load_suspended(suspended.directory).engine == ENGINE
+    forget_suspended(suspended.directory)
+    assert load_resumed(suspended.directory).engine == ENGINE
+
+
+def as_format_2(path: Path) -> None:
+    """Make the last file of a snapshot what the release before wrote."""
+    content = json.loads(path.read_text().partition("\n")[0])
+    del content["engine"]
+    text = json.dumps({**content, "format": 2})
+    path.write_text(f"{text}\n{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}\n")
+
+
+def test_what_the_release_before_saved_is_loaded_and_says_nothing_of_an_engine(
+    directory: Path, suspended: SuspendedState
+) -> None:
+    ImageSnapshot(directory, SHAPE, engine=ENGINE).publish()
+    as_format_2(directory / "snapshot.json")
+    assert load_image_snapshot(directory) == ImageSnapshot(directory, SHAPE)
+    replace(suspended, engine=ENGINE).publish()
+    as_format_2(suspended.directory / "suspended.json")
+    assert load_suspended(suspended.directory) == suspended
 
 
 def test_a_suspended_state_is_loaded_as_it_was(suspended: SuspendedState) -> None:

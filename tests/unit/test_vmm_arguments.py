@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def values_of(command: list[str], option: str) -> list[str]:
 
 
 def test_the_machine_has_only_what_is_asked_for() -> None:
-    command = arguments.machine_args(SHAPE, BOOT, shared=True)
+    command = arguments.machine_args(SHAPE, BOOT.memory, shared=True)
     assert {"-nodefaults", "-no-user-config", "-no-reboot"} <= set(command)
     assert values_of(command, "-smp") == ["4"]
     assert values_of(command, "-m") == ["8192"]
@@ -31,7 +32,7 @@ def test_the_machine_has_only_what_is_asked_for() -> None:
 
 
 def test_a_restored_machine_never_writes_to_its_memory_file() -> None:
-    (memory,) = values_of(arguments.machine_args(SHAPE, RESTORE, shared=False), "-object")
+    (memory,) = values_of(arguments.machine_args(SHAPE, RESTORE.memory, shared=False), "-object")
     assert "share=off" in memory
 
 
@@ -60,7 +61,7 @@ def test_the_root_is_read_only_and_the_disk_is_not() -> None:
 
 def test_files_are_named_by_descriptors_only() -> None:
     command = [
-        *arguments.machine_args(SHAPE, BOOT, shared=True),
+        *arguments.machine_args(SHAPE, BOOT.memory, shared=True),
         *arguments.device_args(Tap(9), BOOT),
         *arguments.boot_args(BOOT, None),
     ]
@@ -82,6 +83,10 @@ def test_the_cage_drops_everything_before_qemu_starts() -> None:
         *["nsenter", "--net=/run/netns/void", "--", "prlimit", "--core=0", "--", "setpriv", "--no-new-privs"],
         *["--reuid=1234", "--regid=1234", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--"],
     ]
+
+
+def test_a_cage_can_limit_the_processor_time() -> None:
+    assert "--cpu=5:6" in arguments.cage_args(Cage(1234, None), cpu_limit_s=5)
 
 
 def test_without_privileges_the_cage_keeps_the_user() -> None:
@@ -111,5 +116,6 @@ def test_the_accelerators() -> None:
 
 
 def test_all_descriptors_are_handed_down() -> None:
+    assert 13 in replace(BOOT, kvm=13).numbers()
     assert sorted(BOOT.numbers()) == [3, 4, 6, 7, 8, 9, 10, 11, 12]
     assert sorted(RESTORE.numbers()) == [3, 4, 6, 7, 8, 9, 10]

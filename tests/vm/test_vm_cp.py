@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from emberbox.time_limits import limit_s
 from support import shell
 from support.guests import Microvm
 from support.server import Server
@@ -26,7 +27,7 @@ def cp(server: Server, *arguments: str | Path) -> None:
 
 def try_cp(server: Server, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = server.command("cp", *map(str, arguments))
-    return subprocess.run(command, env=server.environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, env=server.environment, capture_output=True, text=True, timeout=limit_s(300))
 
 
 def describe(root: Path) -> dict[str, tuple[int, bytes | str]]:

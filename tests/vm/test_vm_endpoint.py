@@ -14,6 +14,7 @@ import httpx
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from emberbox.time_limits import limit_s
 from support.guests import PORT_HEADER, TOKEN_HEADER, Gateway, Microvm
 from support.images import Image
 from support.waiting import wait_for
@@ -47,7 +48,7 @@ def client_of(microvm: Microvm, *, http2: bool = False) -> httpx.Client:
     server = microvm.gateway.server
     trust = ssl.create_default_context(cafile=server.endpoints["ca_bundle"])
     base = f"https://{server.endpoints['gateway']}"
-    return httpx.Client(base_url=base, verify=trust, http2=http2, trust_env=False, timeout=120)
+    return httpx.Client(base_url=base, verify=trust, http2=http2, trust_env=False, timeout=limit_s(120))
 
 
 def open_websocket(microvm: Microvm, *more: str, port: int = 8080) -> ClientConnection:
@@ -60,7 +61,7 @@ def open_websocket(microvm: Microvm, *more: str, port: int = 8080) -> ClientConn
         ssl=ssl.create_default_context(cafile=microvm.gateway.server.endpoints["ca_bundle"]),
         subprotocols=[*own, *more],  # type: ignore[list-item]
         proxy=None,
-        open_timeout=60,
+        open_timeout=limit_s(60),
     )
 
 
@@ -126,11 +127,11 @@ def test_grpc_calls_work_with_trailers_and_in_both_directions(guest: Microvm) ->
     metadata = [(name.lower(), value) for name, value in headers_for(guest, GRPC_PORT).items() if name != "Host"]
     with grpc_channel(guest) as channel:
         unary = channel.unary_unary("/test/unary")
-        answer, call = unary.with_call(b"hello", metadata=metadata, timeout=60)
+        answer, call = unary.with_call(b"hello", metadata=metadata, timeout=limit_s(60))
         assert answer == b"HELLO"
         assert ("x-trailer", "from the guest") in [tuple(item) for item in call.trailing_metadata()]
         with pytest.raises(grpc.RpcError) as failed:
-            unary(b"fail", metadata=metadata, timeout=60)
+            unary(b"fail", metadata=metadata, timeout=limit_s(60))
         assert (failed.value.code(), failed.value.details()) == (grpc.StatusCode.FAILED_PRECONDITION, "as asked")
 
         answered = threading.Event()
@@ -142,7 +143,7 @@ def test_grpc_calls_work_with_trailers_and_in_both_directions(guest: Microvm) ->
                 answered.clear()
 
         answers = []
-        for answer in channel.stream_stream("/test/chat")(ask(), metadata=metadata, timeout=60):
+        for answer in channel.stream_stream("/test/chat")(ask(), metadata=metadata, timeout=limit_s(60)):
             answers.append(answer)
             answered.set()
         assert answers == [b"ONE", b"TWO", b"THREE"]

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from emberbox.time_limits import limit_s
 from support import shell
 from support.guests import Microvm
 from support.images import Image
@@ -27,7 +28,7 @@ from support.waiting import wait_for
 pytestmark = pytest.mark.vm
 
 Launch = Callable[..., Microvm]
-TIMEOUT_S = 120
+TIMEOUT_S = limit_s(120)
 MIB = 1 << 20
 
 

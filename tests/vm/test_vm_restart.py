@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from emberbox.time_limits import limit_s
 from support import host
 from support.aws import Clients
 from support.guests import TOKEN_HEADER, Gateway, Microvm
@@ -27,7 +28,7 @@ from support.waiting import wait_for
 
 pytestmark = pytest.mark.vm
 
-HELD_S = 180.0
+HELD_S = limit_s(180.0)
 """A request is held until a killed server has started again, which takes its time on a busy machine."""
 
 SLOW = """\
@@ -300,7 +301,7 @@ def test_a_build_under_way_does_not_hold_up_a_stop(own: Server, own_image: Image
 
 def test_a_second_server_on_the_same_home_is_refused(own: Server, own_image: Image) -> None:
     """It ends at once with one clear line, and the first goes on undisturbed."""
-    second = subprocess.run(own.command("up"), env=own.environment, capture_output=True, text=True, timeout=60)
+    second = subprocess.run(own.command("up"), env=own.environment, capture_output=True, text=True, timeout=limit_s(60))
     assert second.returncode == 1
     assert "runs already" in second.stderr
     assert "Traceback" not in second.stderr

@@ -20,9 +20,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from emberbox.model.errors import HostError
 from emberbox.spec.models import DATA_PATH
+from emberbox.time_limits import limit_s
 
 PROFILE = "emberbox"
-_CONNECT_TIMEOUT_S = 2.0
+_CONNECT_TIMEOUT_S = limit_s(2.0)
 
 
 class NoServerError(HostError):

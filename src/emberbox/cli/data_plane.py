@@ -18,10 +18,11 @@ from websockets.typing import Subprotocol
 from emberbox.cli.context import Server
 from emberbox.cli.endpoint import TOKEN_HEADER
 from emberbox.model.errors import HostError
+from emberbox.time_limits import limit_s
 
 EXEC_SUBPROTOCOL = "emberbox.exec.v1"
 _TOKEN_MINUTES = 60
-_TIMEOUT_S = 150.0
+_TIMEOUT_S = limit_s(150.0)
 """A microVM that is suspended may have to be resumed first."""
 
 _MESSAGE_BYTES_MAX = 1 << 20

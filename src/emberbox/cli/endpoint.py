@@ -11,9 +11,10 @@ from typing import Any
 
 from emberbox.cli.context import Server
 from emberbox.model.errors import HostError
+from emberbox.time_limits import limit_s
 
 TOKEN_HEADER = "X-aws-proxy-auth"  # noqa: S105 - the header's name
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = limit_s(30.0)
 _RETRY_S = 0.02
 
 

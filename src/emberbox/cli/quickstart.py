@@ -26,6 +26,7 @@ from emberbox.cli.progress import Timeline
 from emberbox.cli.server import describe_accelerator, start_detached, stop_server
 from emberbox.model.errors import HostError
 from emberbox.settings import load
+from emberbox.time_limits import limit_s
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 
@@ -42,9 +43,9 @@ HOOKS = {
         "validateTimeoutInSeconds": 60,
     },
 }
-BUILD_TIMEOUT_S = 1800.0
-STATE_TIMEOUT_S = 60.0
-ANSWER_TIMEOUT_S = 30.0
+BUILD_TIMEOUT_S = limit_s(1800.0)
+STATE_TIMEOUT_S = limit_s(60.0)
+ANSWER_TIMEOUT_S = limit_s(30.0)
 _BUILD_POLL_S = 0.3
 _STATE_POLL_S = 0.02
 

@@ -23,11 +23,12 @@ from rich.table import Table
 from emberbox.cli.context import Server, find_server, get_server, log_path, read_server
 from emberbox.model.errors import HostError
 from emberbox.settings import Settings, load
+from emberbox.time_limits import limit_s
 
-START_TIMEOUT_S = 1800.0
+START_TIMEOUT_S = limit_s(1800.0)
 """The first start fetches the guest kernel and makes the base image."""
 
-STOP_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = limit_s(120.0)
 """A clean stop suspends what runs."""
 
 _POLL_S = 0.1

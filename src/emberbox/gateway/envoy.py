@@ -47,6 +47,7 @@ from emberbox.gateway.request import (
 from emberbox.host.supervisor import find_program
 from emberbox.model.errors import HostError
 from emberbox.process import CommandError
+from emberbox.time_limits import limit_s
 
 Config = dict[str, Any]
 
@@ -110,8 +111,8 @@ class EnvoySettings:
     admissions_path: Path
     admissions_inode: int
     reports_path: Path
-    authorise_timeout_s: float = 120.0
-    connect_timeout_s: float = 2.0
+    authorise_timeout_s: float = limit_s(120.0)
+    connect_timeout_s: float = limit_s(2.0)
     max_connections: int = 20_000
     max_heap_mib: int = 1024
 

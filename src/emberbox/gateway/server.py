@@ -32,6 +32,7 @@ from emberbox.gateway.traffic import Traffic, read_reports
 from emberbox.host.ports import keep_port
 from emberbox.host.supervisor import Helper, find_running, supervise
 from emberbox.model.errors import HostError
+from emberbox.time_limits import limit_s
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class GatewaySettings:
     address: str = "127.0.0.1"
     port: int = 0
     concurrency: int = 1
-    authorise_timeout_s: float = 120.0
+    authorise_timeout_s: float = limit_s(120.0)
     own_certificate: Certificates | None = None
 
 
@@ -211,7 +212,7 @@ def _presents(address: str, port: int, certificate_path: Path) -> Callable[[], A
 
     async def presents() -> bool:
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(limit_s(5)):
                 _, writer = await asyncio.open_connection(target, port, ssl=context)
         except (OSError, TimeoutError):
             return False

@@ -35,6 +35,7 @@ from emberbox.guest.protocol import (
 )
 from emberbox.guest.streams import STDERR, STDOUT, GuestCommand, GuestStream, StreamState
 from emberbox.model.errors import GuestError, StartError
+from emberbox.time_limits import limit_s
 
 log = logging.getLogger(__name__)
 
@@ -250,7 +251,7 @@ class Agent:
         if reply.type is not answer:
             raise GuestError(f"the guest answered {frame.type.name} with {reply.type.name}")
 
-    async def start(self, application: Application, timeout_s: float = 30) -> None:
+    async def start(self, application: Application, timeout_s: float = limit_s(30)) -> None:
         """Start the application; returns once its program has been executed.
 
         Raises:
@@ -263,7 +264,7 @@ class Agent:
         except GuestError as error:
             raise StartError(str(error)) from error
 
-    async def freeze(self, *, for_launches: bool = False, timeout_s: float = 10) -> None:
+    async def freeze(self, *, for_launches: bool = False, timeout_s: float = limit_s(10)) -> None:
         """Stop every process of the application, pass on what it wrote, and close all streams.
 
         Args:
@@ -274,11 +275,11 @@ class Agent:
         await self._request(Frame(FrameType.FREEZE, 0, payload), FrameType.FROZEN, timeout_s)
         self._end_streams(errno.ECONNRESET)  # the guest has forgotten them, also where it runs on
 
-    async def thaw(self, identity: Identity, timeout_s: float = 10) -> None:
+    async def thaw(self, identity: Identity, timeout_s: float = limit_s(10)) -> None:
         """Set clock, entropy and identity, and then let the application run."""
         await self._request(Frame(FrameType.THAW, 0, encode_identity(identity)), FrameType.THAWED, timeout_s)
 
-    async def rehearse_thaw(self, identity: Identity, timeout_s: float = 10) -> None:
+    async def rehearse_thaw(self, identity: Identity, timeout_s: float = limit_s(10)) -> None:
         """Do all that `thaw` does, except letting the application run: the next time it is quicker.
 
         An emulated guest's code is translated when it is executed first. Older agents cannot rehearse; then nothing
@@ -302,7 +303,7 @@ class Agent:
         stream_id, state = await self._open(FrameType.OPEN, encode_port(port), f"port {port} of the guest", timeout_s)
         return GuestStream(self, stream_id, state)
 
-    async def open_command(self, command: Command, timeout_s: float = 10) -> GuestCommand:
+    async def open_command(self, command: Command, timeout_s: float = limit_s(10)) -> GuestCommand:
         """Start a command in the application's container.
 
         Raises:

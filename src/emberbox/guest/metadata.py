@@ -26,8 +26,9 @@ import h11
 from emberbox.guest.streams import GuestStream
 from emberbox.model.access import TemporaryCredentials
 from emberbox.model.errors import GuestError
+from emberbox.time_limits import limit_s
 
-REQUEST_TIMEOUT_S: Final = 10.0
+REQUEST_TIMEOUT_S: Final = limit_s(10.0)
 TTL_MAX_S: Final = 21_600
 TOKENS_MAX: Final = 256
 

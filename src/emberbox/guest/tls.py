@@ -14,9 +14,10 @@ from typing import Final
 
 from emberbox.guest.agent import Agent
 from emberbox.model.errors import GuestError
+from emberbox.time_limits import limit_s
 
-PROBE_TIMEOUT_S: Final = 2.0
-_PATIENCE_S: Final = 0.5
+PROBE_TIMEOUT_S: Final = limit_s(2.0)
+_PATIENCE_S: Final = limit_s(0.5)
 # The first byte of a server's answer to a ClientHello: a handshake message or an alert (RFC 8446, section 5.1).
 _TLS_RECORDS: Final = (b"\x16", b"\x15")
 

@@ -26,6 +26,7 @@ from botocore.credentials import Credentials
 from emberbox.host.ports import keep_port
 from emberbox.host.supervisor import Helper, find_program, find_running, supervise
 from emberbox.model.errors import HostError
+from emberbox.time_limits import limit_s
 
 _ADDRESS: Final = "127.0.0.1"
 _ACCESS_KEY_ID: Final = re.compile(r"[A-Za-z0-9]{4,128}")
@@ -128,7 +129,7 @@ def _answers(port: int, settings: S3Settings) -> bool:
     request = AWSRequest("GET", f"http://{_ADDRESS}:{port}/", headers={"host": f"{_ADDRESS}:{port}"})
     credentials = Credentials(settings.access_key_id, settings.secret_access_key)
     S3SigV4Auth(credentials, "s3", "us-east-1").add_auth(request)
-    connection = http.client.HTTPConnection(_ADDRESS, port, timeout=5)
+    connection = http.client.HTTPConnection(_ADDRESS, port, timeout=limit_s(5))
     try:
         connection.request("GET", "/", headers=dict(request.headers.items()))
         return connection.getresponse().status == http.client.OK

@@ -27,6 +27,7 @@ from emberbox import process
 from emberbox.adoption import AdoptedProcess, end_process, error_logs, find_process, read_note, write_note
 from emberbox.model.errors import HostError
 from emberbox.process import Argument
+from emberbox.time_limits import limit_s
 from emberbox.watched import WatchedProcess
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class Helper:
 
 
 @contextlib.asynccontextmanager
-async def supervise(helper: Helper, ready_timeout_s: float = 30.0) -> AsyncIterator[Supervisor]:
+async def supervise(helper: Helper, ready_timeout_s: float = limit_s(30.0)) -> AsyncIterator[Supervisor]:
     """Run a helper for as long as the block lasts, and start it again whenever it dies.
 
     Args:

@@ -18,6 +18,7 @@ from pathlib import Path
 from emberbox import process
 from emberbox.images.containers import Containers, LogLine
 from emberbox.model.errors import HostError
+from emberbox.time_limits import limit_s
 
 DEBIAN, AL2023 = "debian12-1", "al2023-1"
 MANAGED_IMAGES = (AL2023, DEBIAN)
@@ -31,7 +32,7 @@ AWS_NAMES = (
     "public.ecr.aws/amazonlinux/amazonlinux:2023-minimal",
 )
 _PACKAGES = "ca-certificates,curl"
-_REACH_TIMEOUT_S = 3.0
+_REACH_TIMEOUT_S = limit_s(3.0)
 _REACH_MEMORY_S = 300.0
 
 

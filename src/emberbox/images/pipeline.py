@@ -32,6 +32,7 @@ from emberbox.model.arns import new_microvm_id
 from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import BuildError, GuestError, HostError, StartError, VmmError
 from emberbox.model.sizes import Size
+from emberbox.time_limits import limit_s
 from emberbox.vmm.base import MachineShape
 
 log = logging.getLogger(__name__)
@@ -40,9 +41,9 @@ DEFAULT_CAPABILITIES = 0x00000000A80425FB
 ALL_CAPABILITIES = 0x000001FFFFFFFFFF
 DEFAULT_PORT = 8080
 FULL_DISK_BYTES = 32 << 20
-SETTLE_TIMEOUT_S = 20.0
+SETTLE_TIMEOUT_S = limit_s(20.0)
 _SETTLE_POLL_S = 0.1
-_FORGET_TIMEOUT_S = 3.0
+_FORGET_TIMEOUT_S = limit_s(3.0)
 _REST_S = 0.4
 _REST_SHARE = 0.2  # of one processor; an emulated guest that only keeps time uses a few hundredths
 

@@ -58,13 +58,13 @@ def choose_engine(wanted: str, version: str, kvm: KvmProbe | None, saved: Counte
         return kvm.engine
     if wanted == "kvm":
         raise HostError(
-            f"EMBERBOX_ACCELERATOR is kvm, and KVM does not work here: {kvm.problem}. Mend that (`emberbox doctor` tries "
-            "it again), or set EMBERBOX_ACCELERATOR=tcg for guests that are emulated, which is no security boundary"
+            f"EMBERBOX_ACCELERATOR is kvm, and KVM does not work here: {kvm.problem}. Mend that (`emberbox doctor` "
+            "tries it again), or set EMBERBOX_ACCELERATOR=tcg for emulated guests, which is no security boundary"
         )
     if saved["kvm"]:
         raise HostError(
-            f"{saved['kvm']} snapshots and suspended microVMs of this home were made with KVM, and KVM does not work here: "
-            f"{kvm.problem}. Mend that (`emberbox doctor` tries it again), or set EMBERBOX_ACCELERATOR=tcg to start "
-            "without them: they stay as they are, and cannot be launched or resumed until KVM works"
+            f"{saved['kvm']} snapshots and suspended microVMs of this home were made with KVM, and KVM does not work "
+            f"here: {kvm.problem}. Mend that (`emberbox doctor` tries it again), or set EMBERBOX_ACCELERATOR=tcg to "
+            "start without them: they stay as they are, and cannot be launched or resumed until KVM works"
         )
     return emulated

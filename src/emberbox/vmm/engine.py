@@ -85,8 +85,8 @@ class Engine:
     def _difference(self, saved: Engine) -> str | None:
         if saved.accelerator != self.accelerator:
             return (
-                f"state cannot change over from one to the other; start the server with "
-                f"EMBERBOX_ACCELERATOR={saved.accelerator} where that works (`emberbox doctor`), or build the image again"
+                "state cannot change over from one to the other; start the server with EMBERBOX_ACCELERATOR="
+                f"{saved.accelerator} where that works (`emberbox doctor`), or build the image again"
             )
         if (saved.vmm, _series(saved.version)) != (self.vmm, _series(self.version)):
             wanted = f"{saved.vmm} {'.'.join(_series(saved.version))}"

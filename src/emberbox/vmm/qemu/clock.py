@@ -31,9 +31,9 @@ _KVM_CLOCK_MAX = (1 << 64) - 1
 
 def find_accelerator(state: bytes) -> str | None:
     """Return what device state was saved with, `kvm` or `tcg`; None where its clocks do not say."""
-    if _named(_KVM) in state:
+    if _find_sections(state, _KVM):
         return "kvm"
-    return "tcg" if _named(_TCG) in state else None
+    return "tcg" if _find_sections(state, _TCG) else None
 
 
 def advance_clock(state: bytes, elapsed_s: float, accelerator: str, tsc_khz: int) -> bytes:
@@ -64,10 +64,6 @@ def advance_clock(state: bytes, elapsed_s: float, accelerator: str, tsc_khz: int
     return bytes(moved)
 
 
-def _named(name: bytes) -> bytes:
-    return bytes((len(name),)) + name
-
-
 def _find_fields(state: bytes, name: bytes, wanted_version: int, size: int) -> int:
     """Return where the fields of the one section of this name begin.
 
@@ -96,7 +92,7 @@ def _find_fields(state: bytes, name: bytes, wanted_version: int, size: int) -> i
 
 def _find_sections(state: bytes, name: bytes) -> list[int]:
     """Return where a section with this name begins; the name may also be in what devices have saved."""
-    found, needle = [], _named(name)
+    found, needle = [], bytes((len(name),)) + name
     place = state.find(needle)
     while place >= 0:
         start = place - 1 - _ID_BYTES

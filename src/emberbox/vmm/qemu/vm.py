@@ -81,16 +81,8 @@ class QemuVm:
         await self._monitor.execute("cont")
 
     async def save_devices(self) -> None:
-        """Write device state: despite its name the command needs no Xen; it leaves memory out."""
-        file = os.open(self._files.devices, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            path = await self._monitor.lend_file(file, SET_DEVICES)
-        finally:
-            os.close(file)
-        try:
-            await self._monitor.execute("xen-save-devices-state", filename=path, live=False)
-        finally:
-            await self._monitor.take_back(SET_DEVICES)
+        """Write the state of all devices to `VmFiles.devices`."""
+        await save_devices(self._monitor, self._files.devices)
 
     async def forward(self, host_port: int, guest_port: int) -> None:
         """Open a way from a port on the host's 127.0.0.1 (user network only)."""
@@ -123,6 +115,19 @@ class QemuVm:
         if returncode == 0:  # nobody asked it to end, and a guest's reset is its end (-no-reboot)
             return "the guest's kernel panicked, or something in the guest restarted the machine"
         return f"QEMU {process.describe_exit(returncode)}: {last_error(self._log_path, self._said_before)}"
+
+
+async def save_devices(monitor: Monitor, destination: Path) -> None:
+    """Write the device state of a paused QEMU: despite its name the command needs no Xen; it leaves memory out."""
+    file = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        path = await monitor.lend_file(file, SET_DEVICES)
+    finally:
+        os.close(file)
+    try:
+        await monitor.execute("xen-save-devices-state", filename=path, live=False)
+    finally:
+        await monitor.take_back(SET_DEVICES)
 
 
 def log_size(log_path: Path) -> int:

@@ -1,0 +1,138 @@
+"""Runs tests/vm on KVM in an emulated machine and prints what pytest would print; see docs/testing.md.
+
+python tests/kvm_lane/lane.py [--reduced] [pytest arguments]
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from kvm_lane.machine import CACHE, CHECKOUT, SCALE, SHARE, Images, LaneError, Machine, MachineDied, check_tools
+from kvm_lane.results import Results
+from kvm_lane.seed import make_seed, seed_key
+
+RENEW_S = 1500.0
+"""The emulator fails by itself after about half an hour: the machine is started anew between two tests before that."""
+
+TRIES = 3
+"""How often a test is begun that the machine died in."""
+
+IDLE_STARTS = 3
+"""How often the machine may be started in a row without that a test ends."""
+
+REDUCED = ("tests/vm/test_vm_cage.py::test_the_vmm_has_no_privileges",)
+
+
+def say(text: str) -> None:
+    """Tell what the lane itself does."""
+    print(f"kvm lane: {text}", flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the lane; return pytest's exit code, or 3 when the machine cannot be made or used."""
+    is_reduced = "--reduced" in arguments
+    chosen = [argument for argument in arguments if argument != "--reduced"]
+    if is_reduced:
+        chosen += REDUCED
+    elif not any(Path(argument.partition("::")[0]).exists() for argument in chosen):
+        chosen.append("tests/vm")
+    results = Results()
+    try:
+        check_tools()
+        images = Images(say, lambda place: make_seed(place, say), seed_key())
+        _run_all(images, chosen, results)
+    except LaneError as error:
+        say(str(error))
+        print(results.summary())
+        return 3
+    print(results.summary())
+    return results.code()
+
+
+def _run_all(images: Images, chosen: list[str], results: Results) -> None:
+    idle = 0
+    while True:
+        ended_before = len(results.outcomes)
+        with tempfile.TemporaryDirectory(prefix="kvm-lane-", dir="/var/tmp") as name:
+            machine = Machine(images, Path(name))
+            try:
+                say(f"the machine is up, after {machine.start():.0f} s")
+                if _run_once(machine, chosen, results):
+                    return
+                say("the machine is started anew before the emulator fails")
+            except MachineDied as died:
+                test = results.note_death(TRIES)
+                last = str(died).strip().splitlines()[-1:] or ["its console says nothing"]
+                repeated = f"{test} is repeated" if test else "no test was under way"
+                say(f"the emulated machine died ({last[0][:200]}); {repeated}")
+            finally:
+                machine.stop()
+        idle = 0 if len(results.outcomes) > ended_before else idle + 1
+        if idle >= IDLE_STARTS:
+            raise LaneError(f"the emulated machine was started {IDLE_STARTS} times without that a test ended")
+
+
+def _run_once(machine: Machine, chosen: list[str], results: Results) -> bool:
+    """Run what is left on one start of the machine; say whether that was all.
+
+    Raises:
+        MachineDied: it ended before that.
+        LaneError: pytest itself failed.
+    """
+    (machine.share / "done.json").write_text(json.dumps(sorted(results.outcomes)))
+    reports, position = machine.share / "reports.jsonl", 0
+    reports.touch()
+    results.has_ended = False
+
+    def read_reports() -> None:
+        nonlocal position
+        with reports.open("rb") as file:
+            file.seek(position)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                position += len(line)
+                if told := results.take(line.decode()):
+                    print(told, flush=True)
+
+    try:
+        code, said = machine.run(_script(chosen), read_reports)
+    finally:
+        read_reports()
+    if not results.has_ended or code not in (0, 1, 2, 5):
+        raise LaneError(f"pytest ended with code {code}:\n{said[-6000:]}")
+    if code == 2 and not results.was_stopped:
+        print(said[-6000:])
+    return not results.was_stopped
+
+
+def _script(chosen: list[str]) -> str:
+    environment = {
+        "CI": "true",
+        "EMBERBOX_ACCELERATOR": "kvm",
+        "EMBERBOX_TIME_SCALE": str(SCALE),
+        "KVM_LANE_RENEW_S": str(RENEW_S),
+        "KVM_LANE_SHARE": str(SHARE),
+        "PYTHONPATH": str(CHECKOUT / "tests"),
+        "PYTHONUNBUFFERED": "1",
+        "XDG_CACHE_HOME": str(CACHE),
+    }
+    pytest = [str(CHECKOUT / ".venv/bin/python"), "-m", "pytest", "-p", "kvm_lane.record", "-p", "no:cacheprovider"]
+    return "\n".join(
+        [
+            "ulimit -n 65536",
+            f"cd {shlex.quote(str(CHECKOUT))}",
+            *(f"export {name}={shlex.quote(value)}" for name, value in environment.items()),
+            f"exec {shlex.join([*pytest, '-n', '0', '-v', *chosen])}",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,113 @@
+"""What became of the tests, over all starts of the emulated machine; and pytest's summary of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+_WORDS = ("failed", "passed", "skipped", "error")
+
+
+@dataclass
+class Results:
+    """Collects reports.
+
+    Attributes:
+        outcomes: of each test that has ended: one of `passed`, `failed`, `skipped`, `error`.
+        texts: why, of each that did not pass.
+        under_way: the test that has begun and not ended.
+        died_in: how often the machine ended in a test.
+    """
+
+    outcomes: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    under_way: str | None = None
+    collected: list[str] = field(default_factory=list)
+    died_in: Counter[str] = field(default_factory=Counter)
+    has_ended: bool = False
+    was_stopped: bool = False
+    exit_code: int = 0
+    _seen: dict[str, str] = field(default_factory=dict)
+    _began: float = field(default_factory=time.monotonic)
+
+    def take(self, line: str) -> str | None:
+        """Take one line of the plugin's; return one for people where a test has ended."""
+        told: dict[str, Any] = json.loads(line)
+        if "collected" in told:
+            self.collected = told["collected"]
+        elif "began" in told:
+            self.under_way = told["began"]
+            self._seen = {}
+        elif "ended" in told:
+            self.has_ended, self.was_stopped, self.exit_code = True, told["stopped"], told["ended"]
+        else:
+            return self._take_report(told)
+        return None
+
+    def _take_report(self, told: dict[str, Any]) -> str | None:
+        test, when, outcome = told["test"], told["when"], told["outcome"]
+        if outcome == "failed" and when != "call":
+            outcome = "error"
+        before = self.outcomes.get(test) or self._seen.get(test)
+        if before in (None, "passed") or outcome in ("failed", "error"):
+            self._seen[test] = outcome
+        if told["text"] and outcome != "passed":
+            self.texts[test] = f"{self.texts.get(test, '')}{told['text']}\n"
+        if when not in ("teardown", "collect"):
+            return None
+        self.outcomes[test] = self._seen.get(test, outcome)
+        self.under_way = None
+        return f"{test} {self.outcomes[test].upper()}"
+
+    def note_death(self, tries: int) -> str | None:
+        """Note that the machine has ended by itself; return the test that was under way, which is then repeated.
+
+        Args:
+            tries: how often a test is begun before it is given up.
+        """
+        test, self.under_way = self.under_way, None
+        if test is not None:
+            self.died_in[test] += 1
+            if self.died_in[test] >= tries:
+                self.outcomes[test] = "error"
+                self.texts[test] = f"the emulated machine ended each of the {tries} times that this was run\n"
+        return test
+
+    def summary(self) -> str:
+        """Return failures, the short summary and the last line, as pytest prints them."""
+        parts = []
+        bad = {test: outcome for test, outcome in self.outcomes.items() if outcome in ("failed", "error")}
+        for test, outcome in bad.items():
+            parts += [_rule("_", f"{outcome.upper()} {test}"), self.texts.get(test, "")]
+        parts.append(_rule("=", "short test summary info"))
+        for test, outcome in self.outcomes.items():
+            if outcome != "passed":
+                lines = [line for line in self.texts.get(test, "").strip().splitlines() if line]
+                told = next((line[2:] for line in lines if line.startswith("E ")), lines[-1] if lines else "")
+                parts.append(f"{outcome.upper()} {test} - {told.strip()}")
+        counts = Counter(self.outcomes.values())
+        words = [
+            f"{counts[word]} {word}{'s' if word == 'error' and counts[word] > 1 else ''}"
+            for word in _WORDS
+            if counts[word]
+        ]
+        seconds = time.monotonic() - self._began
+        parts.append(_rule("=", f"{', '.join(words) or 'no tests ran'} in {seconds:.2f}s"))
+        return "\n".join(parts)
+
+    def code(self) -> int:
+        """Return the exit code that pytest would give."""
+        if not self.outcomes:
+            return 5 if self.exit_code in (0, 5) else self.exit_code
+        return int(any(outcome in ("failed", "error") for outcome in self.outcomes.values()))
+
+
+def _plural(word: str, count: int) -> str:
+    return "errors" if word == "error" and count > 1 else word
+
+
+def _rule(character: str, text: str) -> str:
+    return f" {text} ".center(100, character)
