@@ -220,7 +220,8 @@ def _timestamp(shape: Shape, value: Any) -> float | str:
             return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         case "rfc822":
             return format_datetime(moment, usegmt=True)
-    return round(moment.timestamp(), 3)
+    whole_ms = moment.microsecond // 1000 * 1000  # cut off and not rounded: nothing ends later than it is said to
+    return moment.replace(microsecond=whole_ms).timestamp()
 
 
 def _aware(moment: datetime) -> datetime:
