@@ -108,11 +108,14 @@ def gateway(server: Server, clients: Clients) -> Iterator[Gateway]:
 
 
 @pytest.fixture(scope="session")
-def started_images(images: ImageMaker) -> dict[str, Image]:
-    """The images that most tests use, their builds begun together."""
+def started_images(request: pytest.FixtureRequest, images: ImageMaker) -> dict[str, Image]:
+    """The images that most tests use, their builds begun together, as far as any test that is run asks for them."""
+    files = {"probe": (probe_files(), ALL_HOOKS), "flask": (example_files("flask"), READY_HOOK)}
+    asked_for = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
     return {
-        "probe": images.start("probe", probe_files(), hooks=ALL_HOOKS),
-        "flask": images.start("flask", example_files("flask"), hooks=READY_HOOK),
+        name: images.start(name, content, hooks=hooks)
+        for name, (content, hooks) in files.items()
+        if f"{name}_image" in asked_for
     }
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from emberbox.model.errors import EmberboxError
 from kvm_lane.machine import CACHE, CHECKOUT, SCALE, SHARE, Images, LaneError, Machine, MachineDied, check_tools
 from kvm_lane.results import Results
 from kvm_lane.seed import make_seed, seed_key
@@ -26,7 +28,14 @@ TRIES = 3
 IDLE_STARTS = 3
 """How often the machine may be started in a row without that a test ends."""
 
-REDUCED = ("tests/vm/test_vm_cage.py::test_the_vmm_has_no_privileges",)
+REDUCED = (
+    "tests/vm/test_vm_cage.py::test_the_vmm_has_no_privileges",
+    "tests/vm/test_vm_suspend.py::test_a_resumed_microvm_goes_on_where_it_was",
+    "tests/vm/test_vm_suspend.py::test_the_monotonic_clock_goes_on_while_suspended",
+    "tests/vm/test_vm_forks.py::test_forks_go_on_from_the_instant_each_by_itself",
+    "tests/vm/test_vm_restart.py::test_running_microvms_outlive_a_killed_server",
+)
+"""One test each of the cage, launch, suspend and resume, the clock, forks, and a server that takes over VMMs."""
 
 
 def say(text: str) -> None:
@@ -43,11 +52,12 @@ def main(arguments: list[str]) -> int:
     elif not any(Path(argument.partition("::")[0]).exists() for argument in chosen):
         chosen.append("tests/vm")
     results = Results()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is cleaned up
     try:
         check_tools()
         images = Images(say, lambda place: make_seed(place, say), seed_key())
         _run_all(images, chosen, results)
-    except LaneError as error:
+    except (LaneError, EmberboxError) as error:
         say(str(error))
         print(results.summary())
         return 3

@@ -43,13 +43,13 @@ _PACKAGES = (
     "libncursesw6",
 )  # fmt: skip
 _TOOLS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "buildah": "buildah",
     "mmdebstrap": "mmdebstrap",
     "mkfs.erofs": "erofs-utils",
     "mke2fs": "e2fsprogs",
-    "tar": "tar",
-    "cp": "coreutils",
 }
-_OF_THE_HOST = ("etc/ssl/certs/ca-certificates.crt", "etc/pip.conf", "etc/apt/apt.conf.d/99proxy")
+_OF_THE_HOST = ("etc/ssl/certs/ca-certificates.crt", "etc/pip.conf")
 _APPEND = (
     "root=/dev/vda rw console=ttyS0 panic=-1 init=/lane/init tsc=reliable mitigations=off net.ifnames=0 nokaslr "
     "kvm_amd.nested=0"
@@ -147,7 +147,7 @@ class Images:
             tree = scratch / "root"
             options = ["--quiet", "--variant=apt", "--format=directory", f"--include={','.join(_PACKAGES)}"]
             options += ['--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"']
-            _run("mmdebstrap", *options, "bookworm", tree)
+            run("mmdebstrap", *options, "bookworm", tree)
             (tree / "lane").mkdir()
             shutil.copy2(Path(__file__).parent / "init", tree / "lane/init")
             (tree / "lane/init").chmod(0o755)
@@ -161,7 +161,7 @@ class Images:
                 shutil.copy2(found, directory / name)
             with (directory / "root.img").open("wb") as image:
                 image.truncate(DISK_BYTES)
-            _run("mke2fs", "-q", "-t", "ext4", "-F", "-O", "^has_journal", "-d", tree, directory / "root.img")
+            run("mke2fs", "-q", "-t", "ext4", "-F", "-O", "^has_journal", "-d", tree, directory / "root.img")
 
     def _make_venv(self, path: Path) -> None:
         unused = sorted((CHECKOUT / ".venv").glob("lib/python3*/site-packages/ziglang"))
@@ -177,14 +177,19 @@ def _venv_key() -> str:
     return _key(str(CHECKOUT), sys.version, *installed)
 
 
-def _run(*command: str | Path) -> None:
+def run(*command: str | Path) -> None:
+    """Run a tool of this machine.
+
+    Raises:
+        LaneError: it failed.
+    """
     done = subprocess.run(["nice", "-n", "15", *command], capture_output=True, text=True)
     if done.returncode != 0:
         raise LaneError(f"{command[0]} failed: {done.stderr.strip()[-2000:]}")
 
 
 def _erofs(path: Path, directory: Path, *options: str) -> None:
-    _run("mkfs.erofs", "--quiet", *options, path, directory)
+    run("mkfs.erofs", "--quiet", *options, path, directory)
 
 
 class Machine:
@@ -212,7 +217,7 @@ class Machine:
         (self.share / "jobs").mkdir(parents=True)
         _pack_checkout(self.share / "checkout.tar")
         with (self._directory / "qemu.log").open("wb") as log:
-            command = ["nice", "-n", "15", *self._command()]
+            command = ["setpriv", "--pdeathsig", "KILL", "--", "nice", "-n", "15", *self._command()]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         while not (self.share / "up").exists():
             if self._process.poll() is not None or time.monotonic() - began > UP_TIMEOUT_S:

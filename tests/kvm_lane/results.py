@@ -39,7 +39,8 @@ class Results:
         if "collected" in told:
             self.collected = told["collected"]
         elif "began" in told:
-            self.under_way = told["began"]
+            self.under_way = test = told["began"]
+            self.texts.pop(test, None)
             self._seen = {}
         elif "ended" in told:
             self.has_ended, self.was_stopped, self.exit_code = True, told["stopped"], told["ended"]

@@ -1,45 +1,60 @@
-"""What a server needs before its first build, made on this machine: emulated twice over it would take an hour.
+"""What a server needs before its first build, made on this machine: emulated, packages would take very long to install.
 
-A server of this checkout is started here, builds the examples once (their packages come from Debian), and is stopped.
-Its kernel, base image and container layers are what the servers in the emulated machine begin with.
+Guest kernel, base image, and the container layers of the examples (whose packages come from Debian) are what the
+servers in the emulated machine begin with.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from kvm_lane.machine import CHECKOUT
-from support.aws import Clients
-from support.images import READY_HOOK, ImageMaker, example_files
-from support.server import Server, cache_key, make_home
-from support.waiting import wait_for
+from emberbox.host.kernel import ensure_kernel
+from emberbox.images.containers import BuildNetwork, Containers
+from emberbox.images.managed import ManagedImages
+from kvm_lane.machine import CHECKOUT, run
+from support.server import cache_key, seed
 
 EXAMPLES = ("flask", "express")
+BUILD_TIMEOUT_S = 1800
 
 
 def seed_key() -> str:
     """Return a name for what `make_seed` makes: it changes with what it is made of."""
-    told = [(CHECKOUT / "examples" / name / "Dockerfile").read_text() for name in EXAMPLES]
+    told = [
+        path.read_text()
+        for path in (Path(__file__), *(CHECKOUT / "examples" / name / "Dockerfile" for name in EXAMPLES))
+    ]
     return hashlib.sha256("\0".join([cache_key(), *told]).encode()).hexdigest()[:16]
 
 
 def make_seed(place: Path, say: Callable[[str], None]) -> None:
-    """Fill a directory as the cache of the tests is laid out, with container layers besides."""
-    server = Server(make_home())
-    try:
-        server.start()
-        maker = ImageMaker(Clients.of(server), server.endpoints["region"])
-        say("a server on this machine builds the examples, for their container layers")
-        for image in [maker.start(name, example_files(name), hooks=READY_HOOK) for name in EXAMPLES]:
-            maker.wait_created(image)
-        wait_for("kernel and base image are there", (server.home / "base/debian12.tar").exists, 900)
-        server.stop()
+    """Fill a directory as the cache of the tests is laid out, with container layers besides.
+
+    Raises:
+        HostError: Debian's packages cannot be fetched, or the base image cannot be made.
+    """
+    with tempfile.TemporaryDirectory(prefix="kvm-lane-", dir="/var/tmp") as name:
+        home = Path(name)
+        seed(home)
+        asyncio.run(_fill(home, say))
         target = place / "emberbox-tests" / cache_key()
         target.mkdir(parents=True)
-        for name in ("kernel", "base", "containers"):
-            subprocess.run(["cp", "-a", server.home / name, target / name], check=True)
+        for part in ("kernel", "base", "containers"):
+            run("cp", "-a", home / part, target / part)
+
+
+async def _fill(home: Path, say: Callable[[str], None]) -> None:
+    await ensure_kernel(home / "kernel")
+    containers = Containers(home / "containers")
+    await ManagedImages(containers, home / "base").ensure_debian(say)
+    try:
+        for name in EXAMPLES:
+            say(f"building the layers of examples/{name}")
+            tag = f"localhost/kvm-lane/{name}"  # as long as it is there its layers stay
+            await containers.build(CHECKOUT / "examples" / name, tag, BuildNetwork(), BUILD_TIMEOUT_S, lambda _: None)
     finally:
-        server.remove()
+        await containers.close()

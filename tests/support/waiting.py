@@ -24,7 +24,7 @@ def wait_for(what: str, probe: Callable[[], T | None], timeout_s: float = 60.0, 
             return found
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_s:g} s: {what} (last: {found!r})")
-        time.sleep(poll_s)
+        time.sleep(min(limit_s(poll_s), 1))
 
 
 async def wait_for_async(what: str, probe: Callable[[], T | None], timeout_s: float = 10.0) -> T:

@@ -7,6 +7,7 @@ import contextlib
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -26,7 +27,9 @@ from emberbox.guest.protocol import (
     encode_u32,
 )
 from emberbox.guest.streams import GuestStream
-from emberbox.model.errors import GuestError
+from emberbox.machine import guests
+from emberbox.model.errors import GuestError, VmmError
+from emberbox.vmm.base import Vm
 
 APPLICATION = Application(("true",), (), "/", 0, 0, (), 0, False, "h", "")
 
@@ -138,6 +141,40 @@ async def test_a_guest_that_never_answers_is_given_up(tmp_path: Path) -> None:
     async with await asyncio.start_unix_server(fake.serve, tmp_path / "agent.sock"):
         with pytest.raises(GuestError, match=r"did not answer within 0\.2 s"):
             await Agent.connect(tmp_path / "agent.sock", lambda *_: None, 0.2)
+
+
+async def test_a_guest_whose_vmm_ends_is_not_said_to_be_slow(tmp_path: Path) -> None:
+    """The socket closes at once: no time limit has anything to do with it."""
+
+    async def end(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_unix_server(end, tmp_path / "agent.sock"):
+        with pytest.raises(GuestError, match="ended before it answered"):
+            await Agent.connect(tmp_path / "agent.sock", lambda *_: None, 60)
+
+
+class EndedVm:
+    """A VMM that ends when somebody connects to its agent."""
+
+    def __init__(self, directory: Path) -> None:
+        self.agent_socket = directory / "agent.sock"
+        self._ended = asyncio.Event()
+
+    async def serve(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        self._ended.set()
+
+    async def wait_exited(self) -> str:
+        await self._ended.wait()
+        return "QEMU was killed by SIGABRT: Assertion `this' failed"
+
+
+async def test_a_vmm_that_ends_while_its_agent_is_awaited_is_told_with_its_last_words(tmp_path: Path) -> None:
+    vm = EndedVm(tmp_path)
+    async with await asyncio.start_unix_server(vm.serve, vm.agent_socket):
+        with pytest.raises(VmmError, match=r"the VMM ended .* SIGABRT: Assertion `this' failed"):
+            await guests.connect_agent(cast("Vm", vm), lambda *_: None, 60)
 
 
 async def test_no_socket_is_a_clear_error(tmp_path: Path) -> None:

@@ -434,7 +434,7 @@ class GuestHost:
             vm = await self._driver.adopt(survivor.process, files, snapshot.memory)
             acquired.push_async_callback(vm.kill)
             await vm.unpause()
-            agent = await _connect_agent(vm, on_output, ADOPT_TIMEOUT_S)
+            agent = await connect_agent(vm, on_output, ADOPT_TIMEOUT_S)
             acquired.push_async_callback(agent.close)
             await agent.thaw(replace(fresh_identity(), new_network=resumes))
             return Guest(directory, snapshot.shape, snapshot, vm, agent, connection, acquired.pop_all())
@@ -479,7 +479,7 @@ class GuestHost:
                 forget_suspended(directory)
                 await vm.unpause()
             try:
-                agent = await _connect_agent(vm, on_output, timeout_s)
+                agent = await connect_agent(vm, on_output, timeout_s)
             except GuestError as error:
                 raise GuestError(f"{error}{_console_tail(directory)}") from error
             acquired.push_async_callback(agent.close)
@@ -494,7 +494,7 @@ class GuestHost:
         return uid
 
 
-async def _connect_agent(vm: Vm, on_output: OutputListener, timeout_s: float) -> Agent:
+async def connect_agent(vm: Vm, on_output: OutputListener, timeout_s: float) -> Agent:
     """Connect to a guest's agent; where its VMM has ended meanwhile, say that, and its last words.
 
     Raises:

@@ -1,0 +1,83 @@
+"""What the lane on KVM makes of the reports from the emulated machine."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvm_lane.lane import REDUCED
+from kvm_lane.record import UNFIT
+from kvm_lane.results import Results
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def tell(results: Results, test: str, **outcomes: str) -> str | None:
+    """Report a test's phases, each with its outcome."""
+    results.take(json.dumps({"began": test}))
+    line = None
+    for when, outcome in outcomes.items():
+        text = f"E  {test} {when}" if outcome == "failed" else ""
+        told: dict[str, Any] = {"test": test, "when": when, "outcome": outcome, "duration_s": 1, "text": text}
+        line = results.take(json.dumps(told))
+    return line
+
+
+@pytest.mark.parametrize(
+    ("setup", "call", "teardown", "outcome"),
+    [
+        ("passed", "passed", "passed", "passed"),
+        ("passed", "failed", "passed", "failed"),
+        ("passed", "skipped", "passed", "skipped"),
+        ("passed", "passed", "failed", "error"),
+    ],
+)
+def test_a_test_has_the_outcome_that_pytest_gives_it(setup: str, call: str, teardown: str, outcome: str) -> None:
+    results = Results()
+    assert tell(results, "a", setup=setup, call=call, teardown=teardown) == f"a {outcome.upper()}"
+    assert results.outcomes == {"a": outcome}
+    assert results.code() == (outcome in ("failed", "error"))
+
+
+def test_a_fixture_that_fails_is_an_error_and_one_that_skips_is_none() -> None:
+    results = Results()
+    tell(results, "a", setup="failed", teardown="passed")
+    tell(results, "b", setup="skipped", teardown="passed")
+    assert results.outcomes == {"a": "error", "b": "skipped"}
+    assert "1 skipped, 1 error in" in results.summary()
+    assert "ERROR a - a setup" in results.summary()
+
+
+def test_the_test_that_the_machine_died_in_is_repeated_and_then_given_up() -> None:
+    results = Results()
+    tell(results, "a", setup="passed", call="passed", teardown="passed")
+    assert results.note_death(3) is None
+    for _ in range(3):
+        assert "b" not in results.outcomes
+        results.take(json.dumps({"began": "b"}))
+        assert results.note_death(3) == "b"
+    assert results.outcomes == {"a": "passed", "b": "error"}
+    assert results.code() == 1
+    assert "ended each of the 3 times" in results.summary()
+
+
+def test_a_repeated_tests_earlier_reports_do_not_count() -> None:
+    results = Results()
+    tell(results, "a", setup="failed")
+    results.note_death(3)
+    tell(results, "a", setup="passed", call="passed", teardown="passed")
+    assert results.outcomes == {"a": "passed"}
+
+
+def test_a_run_of_no_test_is_no_success() -> None:
+    assert Results().code() == 5
+
+
+@pytest.mark.parametrize("test", [*REDUCED, *tomllib.loads(UNFIT.read_text())])
+def test_every_test_that_is_named_exists(test: str) -> None:
+    file, _, name = test.partition("[")[0].partition("::")
+    assert f"def {name}(" in (ROOT / file).read_text() if name else (ROOT / file).exists()
