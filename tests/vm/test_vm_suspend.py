@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import json
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 from support import host
 from support.aws import Clients
@@ -248,6 +252,51 @@ def test_memory_of_a_damaged_suspend_is_never_run(suspended_microvm: Microvm, se
     suspended_microvm.resume()
     assert "stateReason" not in suspended_microvm.describe()
     assert suspended_microvm.get()["count"] == 2
+
+
+def test_state_of_another_engine_is_refused_before_anything_starts(probe: Microvm, server: Server) -> None:
+    """It is not resumed, forked or gone back to; the error names both engines and says what to do; nothing is lost."""
+    emberbox, directory = probe.gateway.clients.emberbox, server.microvm_directory(probe.id)
+    version = emberbox.snapshot_microvm(microvmIdentifier=probe.id)["imageVersion"]
+    (taken,) = server.snapshot_directory().glob(f"*/{version}/snapshot.json")
+    told = r"QEMU 6\.1\.5 .* this server has QEMU .* install QEMU 6\.1 again"
+    pid = probe.vmm_pid
+    with saved_by(taken, "6.1.5"), pytest.raises(ClientError, match=told):
+        emberbox.restore_microvm(microvmIdentifier=probe.id, imageVersion=version)
+    assert (probe.state(), probe.vmm_pid) == ("RUNNING", pid)
+    probe.suspend()
+    with saved_by(directory / "suspended.json", "6.1.5"):
+        with pytest.raises(ClientError, match=told):
+            probe.resume()
+        with pytest.raises(ClientError, match=told):
+            emberbox.fork_microvm(microvmIdentifier=probe.id)
+        described = probe.describe()
+        assert described["state"] == "SUSPENDED"
+        assert "QEMU 6.1.5" in described["stateReason"]
+        assert not host.is_running(pid)
+    probe.resume()
+    assert "stateReason" not in probe.describe()
+
+
+@contextlib.contextmanager
+def saved_by(path: Path, version: str) -> Iterator[None]:
+    """Let the last file of saved state say for a while that another QEMU saved it."""
+    whole = path.read_text()
+    content = json.loads(whole.partition("\n")[0])
+    content["engine"]["version"] = version
+    text = json.dumps(content)
+    replace_file(path, f"{text}\n{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}\n")
+    try:
+        yield
+    finally:
+        replace_file(path, whole)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Other snapshots may share the file as a hard link: they keep what they have."""
+    scratch = path.with_suffix(".other")
+    scratch.write_text(text)
+    scratch.replace(path)
 
 
 def test_a_request_under_way_does_not_hinder_a_suspend(probe: Microvm) -> None:

@@ -134,6 +134,7 @@ class ForkService:
         scratch = self._home / "builds" / group
         try:
             base, stopped_s = await runner.take_checkpoint(scratch)
+            runner.context.guests.check_engine(base.engine)
             await asyncio.to_thread(self._give_base, base, forks)
             self._microvms.add(forks, new_token(caller, "ForkMicrovm", parameters, group))
         except (EmberboxError, OSError) as error:

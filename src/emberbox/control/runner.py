@@ -469,6 +469,7 @@ class MicrovmRunner:
 
         Raises:
             ConflictError: it neither runs nor is suspended.
+            VmmError: the snapshot is of another engine; it is as it was.
             HostError, OSError: the files could not be made; it is as it was.
             InternalError: it could not be started; it is suspended, as it was at the checkpoint.
         """
@@ -476,6 +477,7 @@ class MicrovmRunner:
             guest, state = self._guest, self.state()
             if state not in (MicrovmState.RUNNING, MicrovmState.SUSPENDED):
                 raise ConflictError(f"The MicroVM {self.id} is in state {state}; wait until it has settled.")
+            self.context.guests.check_engine(snapshot.engine)
             await asyncio.to_thread(checkpoint.prepare_rollback, snapshot, self.directory)
             if guest is not None:
                 if not self._move(MicrovmState.SUSPENDING):
