@@ -88,6 +88,7 @@ void metadata_ready(void);
 /* sever.c: ends TCP connections that cannot have survived. */
 void sever_open(void); /* once the modules are loaded */
 void sever_look_ahead(void);
+void sever_spare(const uint8_t *spared, size_t length); /* as THAW_SPARED has them; for the next call of: */
 void sever_connections(void);
 
 /* stream.c: what a stream of the host's leads to: a TCP port on the guest's loopback, or a command. */

@@ -387,6 +387,9 @@ static void take_identity(const struct field *field) {
     case THAW_ENTROPY:
         add_entropy(field);
         break;
+    case THAW_SPARED:
+        sever_spare(field->value, field->length);
+        break;
     case THAW_NEW_NETWORK:
         sever_connections();
         break;

@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#define PROTOCOL_VERSION 3
+#define PROTOCOL_VERSION 4
 #define FRAME_HEADER_BYTES 12
 #define FRAME_PAYLOAD_MAX 65536
 #define STREAM_WINDOW_BYTES 262144
@@ -82,6 +82,8 @@ enum thaw_field {
     THAW_MACHINE_ID = 4,
     THAW_NEW_NETWORK = 5,   /* u32: 1 says that connections from before lead nowhere any more */
     THAW_REHEARSAL = 6,     /* u32: 1 leaves the application frozen; all else is done */
+    THAW_SPARED = 7,        /* before NEW_NETWORK, connections that go on all the same: the gateway's 4 bytes of
+                             * address; then for each u16 the gateway's port, u16 the guest's */
 };
 
 #endif

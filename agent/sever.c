@@ -11,7 +11,8 @@
 #include "agent.h"
 
 /* TCP connections to elsewhere lead nowhere after a launch or resume: the guest has another network, and its peers
- * have gone on. The kernel is told to end them, so that the application notices at once and not after a time-out. */
+ * have gone on. The kernel is told to end them, so that the application notices at once and not after a time-out.
+ * A resume that finds its network as it was spares those from the gateway which the gateway has held meanwhile. */
 
 #define BATCH 1024 /* connections that are ended per look */
 #define LOOKS_MAX 64
@@ -31,6 +32,8 @@ static struct inet_diag_msg found[BATCH];
 static size_t found_count;
 static int diagnosis = -1;
 static bool looked_ahead;
+static const uint8_t *spared;
+static size_t spared_bytes;
 
 void sever_open(void) {
     diagnosis = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
@@ -46,13 +49,34 @@ static bool is_loopback(const struct inet_diag_msg *connection) {
     return memcmp(peer, own, sizeof own) == 0 || (memcmp(peer, mapped, sizeof mapped) == 0 && peer[12] == 127);
 }
 
+void sever_spare(const uint8_t *bytes, size_t length) {
+    spared = bytes;
+    spared_bytes = length;
+}
+
+/* What the gateway has closed, the application may read to its end: it needs no reset to notice. */
+static bool is_spared(const struct inet_diag_msg *connection) {
+    const uint8_t *peer = (const uint8_t *)connection->id.idiag_dst;
+    if (connection->idiag_family == AF_INET6)
+        peer += 12; /* an address of the form ::ffff:a.b.c.d; others do not get here from outside */
+    if (spared_bytes < 4 || memcmp(peer, spared, 4) != 0)
+        return false;
+    if (connection->idiag_state == TCP_CLOSE_WAIT)
+        return true;
+    for (size_t at = 4; at + 4 <= spared_bytes; at += 4)
+        if (ntohs(connection->id.idiag_dport) == (spared[at] | spared[at + 1] << 8) &&
+            ntohs(connection->id.idiag_sport) == (spared[at + 2] | spared[at + 3] << 8))
+            return true;
+    return false;
+}
+
 /* Takes one message of the kernel's; false when it is the last one. More than there is room for waits for a next look. */
 static bool take_message(const struct nlmsghdr *message) {
     if (message->nlmsg_type != TCPDIAG_GETSOCK)
         return false;
     if (found_count < BATCH) {
         memcpy(&found[found_count], NLMSG_DATA(message), sizeof *found);
-        if (!is_loopback(&found[found_count]))
+        if (!is_loopback(&found[found_count]) && !is_spared(&found[found_count]))
             found_count++;
     }
     return true;
@@ -100,16 +124,20 @@ void sever_look_ahead(void) {
     }
 }
 
-void sever_connections(void) {
-    if (looked_ahead) {
-        looked_ahead = false;
-        end_found();
-        return;
-    }
+static void look_and_end(void) {
     for (int looks = 0; diagnosis >= 0 && looks < LOOKS_MAX; looks++) {
         look();
         if (!found_count)
             return;
         end_found();
     }
+}
+
+void sever_connections(void) {
+    if (looked_ahead && !spared_bytes)
+        end_found();
+    else
+        look_and_end();
+    looked_ahead = false;
+    spared_bytes = 0;
 }

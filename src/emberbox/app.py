@@ -202,10 +202,10 @@ class _Directory:
         count = runner.vcpu_count()
         return EndpointLimits(count * self.settings.connections_per_vcpu, count * self.settings.requests_per_vcpu)
 
-    def note_bytes(self, microvm_id: str) -> None:
+    def note_bytes(self, microvm_id: str, *, from_client: bool) -> None:
         runner = self.microvms.find_runner(microvm_id)
         if runner is not None:
-            runner.note_bytes()
+            runner.note_bytes(from_client=from_client)
 
 
 class _Server:

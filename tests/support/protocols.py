@@ -6,7 +6,10 @@
 """
 
 import asyncio
+import contextlib
 import hashlib
+import json
+import re
 import socket
 import threading
 import time
@@ -26,11 +29,41 @@ async def application(scope, receive, send):
 
 
 async def echo(scope, receive, send):
-    """Say everything back; choose the subprotocol `chat` when it is offered."""
+    """Say everything back, at /numbered with a number before it; choose the subprotocol `chat` when it is offered."""
     await receive()
     await send({"type": "websocket.accept", "subprotocol": "chat" if "chat" in scope["subprotocols"] else None})
-    while (message := await receive())["type"] == "websocket.receive":
-        await send({"type": "websocket.send", "text": message.get("text"), "bytes": message.get("bytes")})
+    with counted():
+        number = 0
+        while (message := await receive())["type"] == "websocket.receive":
+            number += 1
+            text = f"{number} {message['text']}" if scope["path"] == "/numbered" else message.get("text")
+            await send({"type": "websocket.send", "text": text, "bytes": message.get("bytes")})
+
+
+@contextlib.contextmanager
+def counted():
+    """Count a stream as open for as long as the application holds it."""
+    global streams
+    streams += 1
+    try:
+        yield
+    finally:
+        streams -= 1
+
+
+async def tell_open(scope, receive, send):
+    """Say how many streams the application holds, and the ports of all connections from outside: peer's, ours."""
+    rows = [line.split() for path in ("/proc/net/tcp", "/proc/net/tcp6") for line in open(path) if ":" in line]
+    ports = [(row[2], row[1]) for row in rows if row[0].endswith(":") and row[3] == "01"]
+    outside = [[int(end.split(":")[1], 16) for end in ends] for ends in ports if not LOOPBACK.match(ends[0])]
+    await answer(send, json.dumps({"streams": streams, "connections": outside}).encode())
+
+
+async def wait(scope, receive, send):
+    """Answer after as many seconds as the query says."""
+    with counted():
+        await asyncio.sleep(float(scope["query_string"]))
+    await answer(send, b"waited")
 
 
 async def tell(scope, receive, send):
@@ -65,9 +98,10 @@ async def events(scope, receive, send):
     await send({"type": "http.response.body", "body": b"data: first\n\n", "more_body": True})
     rate = float(scope["query_string"] or b"0")
     gone = asyncio.ensure_future(wait_gone(receive))
-    while not gone.done():
-        await asyncio.wait([gone], timeout=1 / rate if rate else None)
-        await send({"type": "http.response.body", "body": b"data: next\n\n", "more_body": True})
+    with counted():
+        while not gone.done():
+            await asyncio.wait([gone], timeout=1 / rate if rate else None)
+            await send({"type": "http.response.body", "body": b"data: next\n\n", "more_body": True})
 
 
 async def wait_gone(receive):
@@ -84,7 +118,9 @@ async def answer(send, body):
     await send({"type": "http.response.body", "body": body})
 
 
-ROUTES = {"/count": count, "/produce": produce, "/events": events}
+ROUTES = {"/count": count, "/produce": produce, "/events": events, "/open": tell_open, "/wait": wait}
+LOOPBACK = re.compile(r"0{24}01000000:|(0{16}F{4}0{4}|)[0-9A-F]{6}7F:", re.IGNORECASE)
+streams = 0
 
 
 class Calls(grpc.GenericRpcHandler):

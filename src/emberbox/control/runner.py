@@ -90,6 +90,7 @@ class MicrovmRunner:
     _idle: IdleTimer = field(init=False)
     _metadata: MetadataService = field(init=False)
     _waking: asyncio.Task[None] | None = None
+    _hearing: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
         """Prepare the way of the application's output, and count its starts on from the row."""
@@ -277,9 +278,20 @@ class MicrovmRunner:
         """Return how many processors its guest has."""
         return SIZES[self.version.request["resources"][0]["minimumMemoryInMiB"]].vcpu_count
 
-    def note_bytes(self) -> None:
-        """Bytes have crossed its endpoint: it is not idle."""
+    def note_bytes(self, *, from_client: bool) -> None:
+        """Bytes have crossed its endpoint: it is not idle. What a client sends on an open stream wakes it."""
         self._idle.restart()
+        stands = self._guest is None or self._lock.locked()
+        if from_client and stands and self._resumes_by_itself() and (self._hearing is None or self._hearing.done()):
+            self._hearing = self.in_background(self._hear_client())
+
+    async def _hear_client(self) -> None:
+        """Resume it where it has not received all that its clients sent: reports are late, and may be of before."""
+        async with self._lock:
+            pass  # a suspend under way
+        if self._guest is None and self.context.guests.has_undelivered(self.id):
+            with caused_by(Actor.REQUEST, "Bytes of a client on an open stream."), contextlib.suppress(InternalError):
+                await self._resume_for_all()
 
     async def _end_idleness(self) -> None:
         """Suspend it after its idle time, or end it when its policy leaves it no suspended time."""
@@ -486,6 +498,7 @@ class MicrovmRunner:
                 self.context.revoke(self.id)
                 self._guest = None
                 await guest.end()
+            await self.context.guests.let_go(self.id)  # they are not those of the checkpoint
             await asyncio.to_thread(checkpoint.roll_back, self.directory)
             self._become_suspended()
             await self._resume()
@@ -523,6 +536,7 @@ class MicrovmRunner:
         self._deadlines.stop()
         if guest is not None:
             await guest.end()
+        await self.context.guests.let_go(self.id)
         for splitter in self._splitters:
             splitter.finish()
         await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
@@ -540,6 +554,7 @@ class MicrovmRunner:
             if guest is not None:
                 log.error("%s is lost: it could not be suspended when the server stopped", self.id)
                 await guest.end()
+            await self.context.guests.let_go(self.id)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -142,8 +142,13 @@ class Directory(Protocol):
         """Say what a microVM's endpoint takes; nothing is limited for one that is gone."""
         ...
 
-    def note_bytes(self, microvm_id: str) -> None:
-        """Take note that bytes have crossed a microVM's endpoint."""
+    def note_bytes(self, microvm_id: str, *, from_client: bool) -> None:
+        """Take note that bytes have crossed a microVM's endpoint.
+
+        Args:
+            microvm_id: whose it is.
+            from_client: whether some were a client's, on a stream that is open.
+        """
         ...
 
 

@@ -464,10 +464,8 @@ def _guest_cluster(
         "type": "ORIGINAL_DST",
         "lb_policy": "CLUSTER_PROVIDED",
         "original_dst_lb_config": destination,
-        # A microVM that is suspended leaves nobody to close its connections: their clients learn it this way.
-        "upstream_connection_options": {
-            "tcp_keepalive": {"keepalive_time": 10, "keepalive_interval": 5, "keepalive_probes": 3}
-        },
+        # No TCP keep-alive: a suspended microVM, whose connections are held, answers no probe. One that is gone has its
+        # connections reset (TapNetwork.give_back).
         "connect_timeout": f"{settings.connect_timeout_s:g}s",
         "per_connection_buffer_limit_bytes": 256 << 10,
         "circuit_breakers": _no_circuit_breaker(),

@@ -22,7 +22,7 @@ import os
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from emberbox.gateway.admissions import Admissions
 from emberbox.model.errors import HostError
@@ -37,18 +37,24 @@ _LAST_REPORT: Final = "DownstreamEnd"
 _FAILURES: Final = frozenset({"UF", "UC", "UPE"})
 
 
+class NoteBytes(Protocol):
+    """Takes note that bytes have crossed an endpoint."""
+
+    def __call__(self, microvm_id: str, *, from_client: bool) -> None:
+        """See `Directory.note_bytes`."""
+        ...
+
+
 class Traffic:
     """Counts what is open and tells what has moved. Belongs to one event loop.
 
     Args:
-        on_bytes: called with a microVM's id when bytes have crossed its endpoint, in either direction.
+        on_bytes: called when bytes have crossed an endpoint, with the microVM's id and whether some were the client's.
         on_failure: called with a microVM's id and port when a connection to it has failed.
         admissions: know of the requests that nobody was asked about.
     """
 
-    def __init__(
-        self, on_bytes: Callable[[str], None], on_failure: Callable[[str, int], None], admissions: Admissions
-    ) -> None:
+    def __init__(self, on_bytes: NoteBytes, on_failure: Callable[[str, int], None], admissions: Admissions) -> None:
         self._on_bytes = on_bytes
         self._admissions = admissions
         self._on_failure = on_failure
@@ -69,7 +75,7 @@ class Traffic:
         while young and now - young[oldest := next(iter(young))] > YOUNG_REQUEST_S:  # they are in their order
             del young[oldest]
         young[request_id] = now
-        self._on_bytes(microvm_id)
+        self._on_bytes(microvm_id, from_client=False)  # it has come so far: nothing waits for it to be heard
 
     async def take_connection(self, microvm_id: str, connection: str, limit: int, patience_s: float) -> bool:
         """Count a client's connection as one of a microVM's, once however often it is used.
@@ -145,8 +151,9 @@ class Traffic:
 
     def _read_stream(self, kind: str, target: str, request_id: str, moved: tuple[str, str], flags: str) -> None:
         microvm_id, _, port = target.rpartition(":")
-        if moved != self._moved.get(request_id):
-            self._on_bytes(microvm_id)
+        before = self._moved.get(request_id)
+        if moved != before:
+            self._on_bytes(microvm_id, from_client=before is None or moved[0] != before[0])
         if kind != _LAST_REPORT:
             self._moved[request_id] = moved
             return

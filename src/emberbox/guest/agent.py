@@ -43,6 +43,7 @@ ENTROPY_BYTES = 64
 _SCAN_LIMIT = 1 << 22
 _COMMANDS_SINCE = 2
 _REHEARSALS_SINCE = 3
+_SPARES_SINCE = 4
 _ACCEPTED_MAX = 64  # the guest's agent holds 32 at a time; those that it has closed may still be answered here
 _NO_COMMAND = {
     errno.EMFILE: "64 run already",
@@ -216,6 +217,11 @@ class Agent:
     def listen(self, on_output: OutputListener) -> None:
         """Pass on to another listener what the application writes from now on."""
         self._on_output = on_output
+
+    @property
+    def spares_connections(self) -> bool:
+        """Whether it can let connections go on over a resume; agents of older images end them all."""
+        return self._version >= _SPARES_SINCE
 
     def is_connected(self) -> bool:
         """Say whether the connection has not ended."""

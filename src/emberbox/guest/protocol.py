@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
 from emberbox.model.errors import GuestError
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 FRAME_PAYLOAD_MAX = 65536
 STREAM_WINDOW_BYTES = 262144
+SPARED_MAX = 8192
 NONCE_BYTES = 16
 GUEST_STREAMS = 0x80000000
 """Streams with smaller ids are the host's to open."""
@@ -98,6 +100,7 @@ class ThawField(IntEnum):
     MACHINE_ID = 4
     NEW_NETWORK = 5
     REHEARSAL = 6
+    SPARED = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,19 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Spared:
+    """Connections from the gateway that were held over a suspend, and go on.
+
+    Args:
+        gateway: the IPv4 address that they come from.
+        ports: of each the gateway's port and the guest's, `SPARED_MAX` at most.
+    """
+
+    gateway: str
+    ports: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """What a guest must be told when it goes on from a snapshot.
 
@@ -171,6 +187,7 @@ class Identity:
         hostname: a new host name; None keeps the one it has.
         machine_id: a new /etc/machine-id, 32 hexadecimal digits; None keeps the one it has.
         new_network: its connections to elsewhere lead nowhere any more, and are ended.
+        spared: except for these.
     """
 
     clock_ns: int
@@ -178,6 +195,7 @@ class Identity:
     hostname: str | None = None
     machine_id: str | None = None
     new_network: bool = False
+    spared: Spared | None = None
 
 
 def encode(frame: Frame) -> bytes:
@@ -272,6 +290,9 @@ def encode_identity(identity: Identity, *, rehearsal: bool = False) -> bytes:
         fields.append(_field(ThawField.HOSTNAME, identity.hostname.encode()))
     if identity.machine_id is not None:
         fields.append(_field(ThawField.MACHINE_ID, f"{identity.machine_id}\n".encode()))
+    if identity.new_network and identity.spared is not None:
+        ports = b"".join(_U16.pack(theirs) + _U16.pack(ours) for theirs, ours in identity.spared.ports)
+        fields.append(_field(ThawField.SPARED, socket.inet_aton(identity.spared.gateway) + ports))
     if identity.new_network:
         fields.append(_field(ThawField.NEW_NETWORK, encode_u32(1)))
     fields.append(_field(ThawField.CLOCK, _U64.pack(identity.clock_ns)))

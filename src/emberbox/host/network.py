@@ -26,13 +26,14 @@ import os
 import struct
 import tempfile
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from emberbox import process
+from emberbox.host.tcp import end_connections, find_connections
 from emberbox.model.egress import EgressPolicy, EgressRule
 from emberbox.model.errors import HostError
 
@@ -261,6 +262,9 @@ class PlaceNote:
 class TapNetwork:
     """Makes, hands out and removes slots. One object per server; needs root.
 
+    Attributes:
+        make_room: called when all slots are taken and one is wanted; may give one back.
+
     Args:
         network: the addresses to use, at least a /16.
         users: the host's users that may open connections to guests (the gateway's).
@@ -284,6 +288,7 @@ class TapNetwork:
         self._threads = ThreadPoolExecutor(1, "netns")
         self._making = asyncio.Lock()
         self._refill: asyncio.Task[None] | None = None
+        self.make_room: Callable[[], Awaitable[None]] | None = None
 
     @property
     def instance(self) -> int:
@@ -375,6 +380,8 @@ class TapNetwork:
         Raises:
             HostError: all are taken, or one cannot be made.
         """
+        if not self._free and not self._unused and self.make_room is not None:
+            await self.make_room()
         slot = self._free.pop() if self._free else await self._make()
         self._start_refill()
         return slot
@@ -389,7 +396,11 @@ class TapNetwork:
         await _apply_rules(f"{renew}\n{render_namespace_rules(self.resolver(policy), policy)}", slot.namespace)
 
     async def give_back(self, slot: Slot) -> None:
-        """Remove a slot with every connection in it."""
+        """Remove a slot. What the host's processes have open to it is reset: nothing else would tell them."""
+        try:
+            end_connections(find_connections(slot.address))
+        except HostError as error:
+            log.warning("clients of a microVM that is gone may not notice: %s", error)
         await _remove_namespace(slot)
         self._unused.append(slot.number)
 

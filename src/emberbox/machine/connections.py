@@ -1,4 +1,12 @@
-"""How microVMs are connected: one interface over tap networks and the VMM's own user network."""
+"""How microVMs are connected: one interface over tap networks and the VMM's own user network.
+
+A microVM that is suspended while clients are connected keeps its slot of the tap network, so that their connections go
+on after the resume. The gateway's end of each is a socket of the host's, the guest's end is in its memory, and what is
+sent meanwhile waits in the tap device, whose descriptor is taken over from the VMM:
+
+    runs ──hold──► held ──connect──► runs again: the guest spares what the gateway has held
+                    └──let_go──► the slot is given back, which resets what is connected to it
+"""
 
 from __future__ import annotations
 
@@ -8,8 +16,11 @@ import os
 from collections.abc import Iterator
 from typing import Protocol
 
+from emberbox.guest.protocol import SPARED_MAX, Spared
+from emberbox.host.descriptors import take_descriptor
 from emberbox.host.network import Slot, TapNetwork
 from emberbox.host.ports import free_port
+from emberbox.host.tcp import HostConnection, end_connections, find_connections
 from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import HostError
 from emberbox.vmm.base import Tap, UserNetwork, Vm
@@ -40,17 +51,39 @@ class Connection(Protocol):
         """Let the guest reach what a policy says and nothing else."""
         ...
 
+    def hold(self, vm: Vm) -> None:
+        """Keep it over the end of a VMM that is paused, where clients are connected: `release` then does nothing."""
+        ...
+
+    def spared(self) -> Spared | None:
+        """Return the connections from before a suspend that go on now; None where none can."""
+        ...
+
     async def release(self) -> None:
-        """Remove it."""
+        """Remove it, and reset what the gateway still has open to it."""
         ...
 
 
 class TapConnection:
-    """A slot of the tap network."""
+    """A slot of the tap network.
 
-    def __init__(self, network: TapNetwork, slot: Slot) -> None:
+    Args:
+        network: whose slot it is.
+        slot: it.
+        held: the connections that outlive their VMMs, by the microVM's id.
+        microvm_id: whose it is.
+        goes_on: whether the guest may know connections from before.
+    """
+
+    def __init__(
+        self, network: TapNetwork, slot: Slot, held: dict[str, TapConnection], microvm_id: str, *, goes_on: bool
+    ) -> None:
         self._network = network
         self._slot = slot
+        self._held = held
+        self._microvm_id = microvm_id
+        self._goes_on = goes_on
+        self._tap: int | None = None
 
     @property
     def slot_number(self) -> int | None:
@@ -59,8 +92,9 @@ class TapConnection:
 
     @contextlib.contextmanager
     def attach(self) -> Iterator[Tap | UserNetwork]:
-        """Open the tap device for as long as the block lasts."""
-        tap = self._network.open_tap(self._slot)
+        """Open the tap device for as long as the block lasts; one that was held is open, and may have packets."""
+        tap = self._network.open_tap(self._slot) if self._tap is None else self._tap
+        self._tap = None
         try:
             yield Tap(tap)
         finally:
@@ -74,8 +108,48 @@ class TapConnection:
         """Set the slot's rules."""
         await self._network.restrict(self._slot, policy)
 
+    def hold(self, vm: Vm) -> None:
+        """Take the tap device over from the VMM."""
+        try:
+            if not self._from_gateway():
+                return
+            self._tap = take_descriptor(vm.pid, "/dev/net/tun")
+        except (HostError, OSError) as error:
+            log.warning("the streams of %s end with its suspend: %s", self._microvm_id, error)
+            return
+        self._goes_on = True
+        self._held[self._microvm_id] = self
+
+    def spared(self) -> Spared | None:
+        """Those that the gateway has now. So many that the guest cannot be told of them are reset."""
+        if not self._goes_on:
+            return None
+        try:
+            found = self._from_gateway()
+            if len(found) > SPARED_MAX:
+                end_connections(found)
+                return None
+        except HostError as error:
+            log.warning("the streams of %s end with its resume: %s", self._microvm_id, error)
+            return None
+        return Spared(self._slot.host_address, tuple((one.source_port, one.port) for one in found))
+
+    def has_undelivered(self) -> bool:
+        """Say whether the gateway has sent something that the guest has not received yet."""
+        with contextlib.suppress(HostError):
+            return any(one.undelivered for one in self._from_gateway())
+        return False
+
+    def _from_gateway(self) -> list[HostConnection]:
+        return [one for one in find_connections(self._slot.address) if one.source == self._slot.host_address]
+
     async def release(self) -> None:
-        """Give the slot back."""
+        """Give the slot back, unless it is held."""
+        if self._microvm_id in self._held:
+            return
+        if self._tap is not None:
+            os.close(self._tap)
+            self._tap = None
         await self._network.give_back(self._slot)
 
 
@@ -108,12 +182,19 @@ class UserConnection:
         """It is closed as it is: a connector can open nothing."""
         log.warning("a network connector has no effect: with user-mode networks a guest reaches nothing at all")
 
+    def hold(self, vm: Vm) -> None:
+        """It ends with the VMM, and so do all connections."""
+
+    def spared(self) -> Spared | None:
+        """None."""
+        return None
+
     async def release(self) -> None:
         """It ends with the VMM."""
 
 
 class Connector:
-    """Makes the networks of microVMs.
+    """Makes the networks of microVMs, and keeps those that are held.
 
     Args:
         network: the tap network; None gives each VMM a user network.
@@ -121,18 +202,24 @@ class Connector:
 
     def __init__(self, network: TapNetwork | None) -> None:
         self._network = network
+        self._held: dict[str, TapConnection] = {}
+        if network is not None:
+            network.make_room = self._make_room
 
-    async def connect(self) -> Connection:
-        """Return a connection for a new microVM.
+    async def connect(self, microvm_id: str) -> Connection:
+        """Return a microVM's connection: the one that was held for it, or a new one.
 
         Raises:
             HostError: none can be made.
         """
         if self._network is None:
             return UserConnection()
-        return TapConnection(self._network, await self._network.take())
+        held = self._held.pop(microvm_id, None)
+        if held is not None:
+            return held
+        return TapConnection(self._network, await self._network.take(), self._held, microvm_id, goes_on=False)
 
-    def adopt(self, slot_number: int | None) -> Connection:
+    def adopt(self, microvm_id: str, slot_number: int | None) -> Connection:
         """Return the connection of a microVM that an earlier server started.
 
         Raises:
@@ -142,4 +229,23 @@ class Connector:
             return UserConnection()
         if self._network is None or slot_number is None:
             raise HostError("the network of the microVM was made with another setting of EMBERBOX_NETWORK")
-        return TapConnection(self._network, self._network.adopt(slot_number))
+        slot = self._network.adopt(slot_number)
+        return TapConnection(self._network, slot, self._held, microvm_id, goes_on=True)
+
+    def has_undelivered(self, microvm_id: str) -> bool:
+        """Say whether a client has sent something to a suspended microVM on a connection that is held."""
+        held = self._held.get(microvm_id)
+        return held is not None and held.has_undelivered()
+
+    async def let_go(self, microvm_id: str) -> None:
+        """Reset the connections that are held for a microVM, on the gateway's side; repeats are harmless."""
+        held = self._held.pop(microvm_id, None)
+        if held is not None:
+            await held.release()
+
+    async def _make_room(self) -> None:
+        """All slots are taken: microVMs that run come before those that have been suspended for longest."""
+        if self._held:
+            microvm_id = next(iter(self._held))
+            log.warning("the streams of %s are reset: its network is needed for another microVM", microvm_id)
+            await self.let_go(microvm_id)

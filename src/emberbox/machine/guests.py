@@ -156,7 +156,7 @@ class Guest:
         Raises:
             GuestError: the agent did not answer.
         """
-        await self.agent.thaw(replace(identity, new_network=True))
+        await self.agent.thaw(replace(identity, new_network=True, spared=self._connection.spared()))
 
     async def begin(self, identity: Identity, on_output: OutputListener, egress: EgressPolicy | None) -> None:
         """Start a prepared guest as a new microVM.
@@ -213,6 +213,8 @@ class Guest:
                 (self.directory / "memory.layer").unlink(missing_ok=True)
             await self._run_on()
             raise
+        if self.agent.spares_connections:
+            self._connection.hold(self._vm)
         await self.end()
         return figures
 
@@ -429,16 +431,24 @@ class GuestHost:
                 self._users.adopt(survivor.uid)
                 acquired.callback(self._users.give_back, survivor.uid)
             acquired.push_async_callback(survivor.process.kill_group)
-            connection = self._connector.adopt(survivor.slot)
+            connection = self._connector.adopt(directory.name, survivor.slot)
             acquired.push_async_callback(connection.release)
             vm = await self._driver.adopt(survivor.process, files, snapshot.memory)
             acquired.push_async_callback(vm.kill)
             await vm.unpause()
             agent = await connect_agent(vm, on_output, ADOPT_TIMEOUT_S)
             acquired.push_async_callback(agent.close)
-            await agent.thaw(replace(fresh_identity(), new_network=resumes))
+            await agent.thaw(replace(fresh_identity(), new_network=resumes, spared=connection.spared()))
             return Guest(directory, snapshot.shape, snapshot, vm, agent, connection, acquired.pop_all())
         raise AssertionError("an exit stack swallows nothing")
+
+    def has_undelivered(self, microvm_id: str) -> bool:
+        """Say whether a client has sent something to a suspended microVM on a connection that is held."""
+        return self._connector.has_undelivered(microvm_id)
+
+    async def let_go(self, microvm_id: str) -> None:
+        """Reset the connections that are held for a suspended microVM; repeats are harmless."""
+        await self._connector.let_go(microvm_id)
 
     async def _restore(
         self, snapshot: ImageSnapshot, directory: Path, saved: _Saved,
@@ -467,7 +477,7 @@ class GuestHost:
         """
         async with contextlib.AsyncExitStack() as acquired:
             uid = self._take_user(acquired)
-            connection = await self._connector.connect()
+            connection = await self._connector.connect(directory.name)
             acquired.push_async_callback(connection.release)
             if egress is not None:
                 await connection.restrict(egress)

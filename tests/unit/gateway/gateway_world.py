@@ -64,7 +64,7 @@ class FakeDirectory:
     def find_limits(self, microvm_id: str) -> EndpointLimits:
         return self.limits.get(microvm_id, EndpointLimits())
 
-    def note_bytes(self, microvm_id: str) -> None:
+    def note_bytes(self, microvm_id: str, *, from_client: bool) -> None:
         self.moved.append(microvm_id)
 
 

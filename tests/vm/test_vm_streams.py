@@ -1,0 +1,316 @@
+"""Streams that are open over a suspend: each goes on, or is closed on both sides at once; none is silently dead.
+
+In networks of their own (tap) they go on, the application's end in the guest's memory and the gateway's on the host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from support.guests import PORT_HEADER, TOKEN_HEADER, Microvm
+from support.images import Image
+from support.server import Server
+from support.waiting import wait_for
+
+pytestmark = pytest.mark.vm
+
+Launch = Callable[..., Microvm]
+
+TLS_PORT, GRPC_PORT = 8443, 50051
+WAKES = {"maxIdleDurationSeconds": 600, "suspendedDurationSeconds": 600, "autoResumeEnabled": True}
+SLEEPS = {**WAKES, "autoResumeEnabled": False}
+QUIET_S = 3.0
+"""Longer than reports of the gateway take: nothing that was sent before a suspend may wake it after that."""
+
+ANSWER_S = 60.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _networks_of_their_own(server: Server) -> None:
+    if server.endpoints["network"] != "tap":
+        pytest.skip("with user-mode networks streams end with the VMM")
+
+
+def headers_for(microvm: Microvm, port: int = 8080) -> dict[str, str]:
+    return {"Host": microvm.endpoint, TOKEN_HEADER: microvm.mint(), PORT_HEADER: str(port)}
+
+
+def trust(microvm: Microvm) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=microvm.gateway.server.endpoints["ca_bundle"])
+
+
+class Numbered:
+    """A WebSocket whose other end counts what it gets: a new one would begin again at 1."""
+
+    def __init__(self, microvm: Microvm, port: int = 8080) -> None:
+        host, _, gateway_port = microvm.gateway.server.endpoints["gateway"].rpartition(":")
+        self.count = 0
+        self.socket: ClientConnection = connect(
+            f"wss://{microvm.endpoint}/numbered",
+            address=(host, int(gateway_port)),
+            ssl=trust(microvm),
+            additional_headers={TOKEN_HEADER: microvm.mint(), PORT_HEADER: str(port)},
+            proxy=None,
+            ping_interval=None,
+            open_timeout=ANSWER_S,
+        )
+
+    def send(self, word: str) -> None:
+        self.count += 1
+        self.socket.send(word)
+
+    def receive(self, word: str) -> None:
+        assert self.socket.recv(ANSWER_S) == f"{self.count} {word}"
+
+    def ask(self, word: str) -> None:
+        self.send(word)
+        self.receive(word)
+
+    def assert_closed(self) -> None:
+        """The client is told, now and not when it tries to send."""
+        with pytest.raises(ConnectionClosed):
+            self.socket.recv(20)
+
+
+@pytest.fixture
+def open_numbered() -> Iterator[Callable[..., Numbered]]:
+    opened: list[Numbered] = []
+
+    def open_one(microvm: Microvm, port: int = 8080) -> Numbered:
+        opened.append(Numbered(microvm, port))
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        one.socket.close_timeout = 1
+        one.socket.close()
+
+
+class Chat:
+    """A bidirectional gRPC call."""
+
+    def __init__(self, microvm: Microvm) -> None:
+        with open(microvm.gateway.server.endpoints["ca_bundle"], "rb") as authority:  # noqa: PTH123
+            credentials = grpc.ssl_channel_credentials(authority.read())
+        name = microvm.endpoint.partition(":")[0]
+        options = [("grpc.ssl_target_name_override", name), ("grpc.default_authority", microvm.endpoint)]
+        self.channel = grpc.secure_channel(microvm.gateway.server.endpoints["gateway"], credentials, options)
+        self._words: queue.Queue[bytes | None] = queue.Queue()
+        metadata = [(key.lower(), value) for key, value in headers_for(microvm, GRPC_PORT).items() if key != "Host"]
+        self._answers = self.channel.stream_stream("/test/chat")(iter(self._words.get, None), metadata=metadata)
+
+    def ask(self, word: str) -> None:
+        self._words.put(word.encode())
+        assert next(self._answers) == word.upper().encode()
+
+
+@pytest.fixture
+def open_chat() -> Iterator[Callable[[Microvm], Chat]]:
+    with contextlib.ExitStack() as opened:
+
+        def open_one(microvm: Microvm) -> Chat:
+            chat = Chat(microvm)
+            opened.callback(chat.channel.close)
+            return chat
+
+        yield open_one
+
+
+class Background:
+    """A request in a thread; its answer, or the failure, is asked for later."""
+
+    def __init__(self, microvm: Microvm, path: str) -> None:
+        self._microvm, self._path = microvm, path
+        self._lines: queue.Queue[str | Exception] = queue.Queue()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        base = f"https://{self._microvm.gateway.server.endpoints['gateway']}"
+        try:
+            with (
+                httpx.Client(base_url=base, verify=trust(self._microvm), trust_env=False, timeout=None) as client,
+                client.stream("GET", self._path, headers=headers_for(self._microvm)) as answer,
+            ):
+                for line in answer.iter_lines():
+                    self._lines.put(line)
+        except httpx.HTTPError as error:
+            self._lines.put(error)
+
+    def line(self) -> str | Exception:
+        """Return the next line, or why there will be none."""
+        while (line := self._lines.get(timeout=ANSWER_S)) == "":
+            pass
+        return line
+
+    def forget(self) -> None:
+        """Drop what has come so far."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._lines.get_nowait()
+
+    def has_more(self) -> bool:
+        return not self._lines.empty()
+
+
+def look(microvm: Microvm) -> dict[str, Any]:
+    """Return what the application holds open; asked by another client, which wakes the microVM if it may."""
+    answer = microvm.request("GET", "/open")
+    assert answer.status_code == 200, answer.text
+    told: dict[str, Any] = json.loads(answer.text)
+    return told
+
+
+def assert_stays_suspended(microvm: Microvm) -> None:
+    time.sleep(QUIET_S)
+    assert microvm.state() == "SUSPENDED"
+
+
+def test_every_kind_of_stream_goes_on_when_another_client_wakes_it(
+    launch: Launch,
+    protocols_image: Image,
+    open_numbered: Callable[..., Numbered],
+    open_chat: Callable[[Microvm], Chat],
+) -> None:
+    """WebSockets in the clear and over TLS, events, a running request, gRPC: same connections, same handlers."""
+    microvm = launch(protocols_image, idlePolicy=WAKES)
+    sockets = [open_numbered(microvm, port) for port in (8080, TLS_PORT)]
+    chat = open_chat(microvm)
+    events, running = Background(microvm, "/events?5"), Background(microvm, "/wait?5")
+    assert events.line() == "data: first"
+    wait_for("all are open", lambda: look(microvm)["streams"] == 4, 20)
+    for cycle in range(2):
+        for socket in sockets:
+            socket.ask(f"before {cycle}")
+        chat.ask(f"before {cycle}")
+        before = {tuple(ports) for ports in look(microvm)["connections"]}
+        microvm.suspend()
+        assert_stays_suspended(microvm)
+        events.forget()
+        time.sleep(1)
+        assert not events.has_more()
+        after = {tuple(ports) for ports in look(microvm)["connections"]}
+        assert len(before & after) >= 5 - cycle, (before, after)
+        assert microvm.state() == "RUNNING"
+        assert events.line() == "data: next"
+        for socket in sockets:
+            socket.ask(f"after {cycle}")
+        chat.ask(f"after {cycle}")
+    assert running.line() == "waited"
+
+
+@pytest.mark.parametrize("kind", ["clear", "tls", "grpc"])
+def test_what_a_client_sends_on_an_open_stream_wakes_it(
+    launch: Launch,
+    protocols_image: Image,
+    open_numbered: Callable[..., Numbered],
+    open_chat: Callable[[Microvm], Chat],
+    kind: str,
+) -> None:
+    """The message is not lost, and answered on the same stream; so are the next ones, and after a second suspend."""
+    microvm = launch(protocols_image, idlePolicy=WAKES)
+    streams: dict[str, Callable[[], Numbered | Chat]] = {
+        "clear": lambda: open_numbered(microvm),
+        "tls": lambda: open_numbered(microvm, TLS_PORT),
+        "grpc": lambda: open_chat(microvm),
+    }
+    stream = streams[kind]()
+    stream.ask("first")
+    for word in ("second", "third"):
+        microvm.suspend()
+        assert_stays_suspended(microvm)
+        stream.ask(word)
+        assert microvm.state() == "RUNNING"
+        stream.ask("more")
+
+
+def test_without_auto_resume_messages_wait_for_the_resume(
+    launch: Launch, protocols_image: Image, open_numbered: Callable[..., Numbered]
+) -> None:
+    """They wake nobody, and all of them are answered once somebody resumes it."""
+    microvm = launch(protocols_image, idlePolicy=SLEEPS)
+    socket = open_numbered(microvm)
+    socket.ask("first")
+    microvm.suspend()
+    socket.send("x" * 50_000)
+    assert_stays_suspended(microvm)
+    microvm.resume()
+    socket.receive("x" * 50_000)
+    socket.ask("more")
+
+
+def test_a_client_that_leaves_meanwhile_is_noticed_by_the_application(
+    launch: Launch, protocols_image: Image, open_numbered: Callable[..., Numbered]
+) -> None:
+    """One goes while it is suspended, one stays: after the resume the application holds just that one."""
+    microvm = launch(protocols_image, idlePolicy=SLEEPS)
+    leaves, stays = open_numbered(microvm), open_numbered(microvm)
+    leaves.ask("one")
+    stays.ask("one")
+    microvm.suspend()
+    leaves.socket.close_timeout = 1
+    leaves.socket.close()
+    time.sleep(QUIET_S)
+    microvm.resume()
+    wait_for("it has noticed", lambda: look(microvm)["streams"] == 1, 20)
+    stays.ask("two")
+
+
+def test_streams_of_a_microvm_that_ends_suspended_are_closed_at_once(
+    launch: Launch, protocols_image: Image, open_numbered: Callable[..., Numbered], open_chat: Callable[[Microvm], Chat]
+) -> None:
+    """The client is told when it is terminated, and not by a time-out."""
+    microvm = launch(protocols_image, idlePolicy=SLEEPS)
+    sockets = [open_numbered(microvm, port) for port in (8080, TLS_PORT)]
+    chat = open_chat(microvm)
+    running = Background(microvm, "/wait?600")
+    for stream in (*sockets, chat):
+        stream.ask("one")
+    wait_for("the request runs", lambda: look(microvm)["streams"] == 3, 20)
+    microvm.suspend()
+    microvm.terminate()
+    for socket in sockets:
+        socket.assert_closed()
+    with pytest.raises(grpc.RpcError):
+        chat.ask("two")
+    failed = running.line() if running.has_more() else None
+    assert failed is None or isinstance(failed, Exception)
+
+
+def test_a_checkpoint_leaves_streams_alone_and_forks_and_rollbacks_begin_without(
+    launch: Launch, protocols_image: Image, open_numbered: Callable[..., Numbered]
+) -> None:
+    """The source's stream goes on over a checkpoint; its fork holds none; a rollback closes it on both sides."""
+    microvm = launch(protocols_image, idlePolicy=WAKES)
+    socket = open_numbered(microvm)
+    socket.ask("one")
+    emberbox = microvm.gateway.clients.emberbox
+    taken = emberbox.snapshot_microvm(microvmIdentifier=microvm.id, status="INACTIVE")["imageVersion"]
+    socket.ask("two")
+    (forked,) = emberbox.fork_microvm(microvmIdentifier=microvm.id, count=1)["items"]
+    fork = Microvm(forked["microvmId"], forked["endpoint"], microvm.gateway)
+    try:
+        fork.wait_state("RUNNING")
+        socket.ask("three")
+        wait_for("the fork has noticed", lambda: look(fork)["streams"] == 0, 20)
+        assert look(microvm)["streams"] == 1
+    finally:
+        fork.terminate()
+    microvm.suspend()
+    emberbox.restore_microvm(microvmIdentifier=microvm.id, imageVersion=taken)
+    socket.assert_closed()
+    wait_for("the application has noticed", lambda: look(microvm)["streams"] == 0, 20)
+    open_numbered(microvm).ask("one")
