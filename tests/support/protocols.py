@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import hypercorn.asyncio
@@ -43,20 +44,21 @@ async def echo(scope, receive, send):
 @contextlib.contextmanager
 def counted():
     """Count a stream as open for as long as the application holds it."""
-    global streams
-    streams += 1
+    stream = object()
+    STREAMS.add(stream)
     try:
         yield
     finally:
-        streams -= 1
+        STREAMS.discard(stream)
 
 
 async def tell_open(scope, receive, send):
     """Say how many streams the application holds, and the ports of all connections from outside: peer's, ours."""
-    rows = [line.split() for path in ("/proc/net/tcp", "/proc/net/tcp6") for line in open(path) if ":" in line]
+    text = "".join(path.read_text() for path in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")) if path.exists())
+    rows = [line.split() for line in text.splitlines()]
     ports = [(row[2], row[1]) for row in rows if row[0].endswith(":") and row[3] == "01"]
     outside = [[int(end.split(":")[1], 16) for end in ends] for ends in ports if not LOOPBACK.match(ends[0])]
-    await answer(send, json.dumps({"streams": streams, "connections": outside}).encode())
+    await answer(send, json.dumps({"streams": len(STREAMS), "connections": outside}).encode())
 
 
 async def wait(scope, receive, send):
@@ -120,7 +122,7 @@ async def answer(send, body):
 
 ROUTES = {"/count": count, "/produce": produce, "/events": events, "/open": tell_open, "/wait": wait}
 LOOPBACK = re.compile(r"0{24}01000000:|(0{16}F{4}0{4}|)[0-9A-F]{6}7F:", re.IGNORECASE)
-streams = 0
+STREAMS = set()
 
 
 class Calls(grpc.GenericRpcHandler):

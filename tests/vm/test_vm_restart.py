@@ -20,10 +20,12 @@ import pytest
 
 from emberbox.time_limits import limit_s
 from support import host
+from support import tunnel as tunnel_support
 from support.aws import Clients
 from support.guests import TOKEN_HEADER, Gateway, Microvm
 from support.images import READY_HOOK, Image, ImageMaker, probe_files
 from support.server import Server, make_home
+from support.tunnel import Tunnel
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.vm
@@ -91,6 +93,77 @@ def test_running_microvms_survive_a_stop_as_suspended(own: Server, own_image: Im
     assert microvm.get()["count"] == counted + 1
     microvm.terminate()
     microvm.wait_ended()
+
+
+def test_streams_end_on_both_sides_when_the_server_stops(own: Server, own_image: Image) -> None:
+    """Of a microVM that runs, and of one that is suspended: the client is told at the stop, the guest by the resume."""
+    gateway = connect(own)
+    running, suspended = (launch(gateway, own_image) for _ in range(2))
+    with open_tunnel_of(running) as of_running, open_tunnel_of(suspended) as of_suspended:
+        suspended.suspend()
+        own.stop()
+        for tunnel in (of_running, of_suspended):
+            tunnel.assert_closed()
+    own.start()
+    gateway = connect(own)
+    for microvm in (again(running, gateway), again(suspended, gateway)):
+        assert microvm.state() == "SUSPENDED"
+        microvm.resume()
+        wait_for("the guest has noticed", lambda seen=microvm: tunnel_support.count_open(seen) == 0, 20)
+        with tunnel_support.open_tunnel(microvm) as tunnel:
+            tunnel.ask("a new one")
+        microvm.terminate()
+        microvm.wait_ended()
+
+
+def test_streams_of_running_microvms_outlive_a_killed_server_and_a_suspend_by_the_next(
+    own: Server, own_image: Image
+) -> None:
+    """The same connection answers before the kill, while no server runs, after the start and after a suspend."""
+    gateway = connect(own)
+    policy = {"maxIdleDurationSeconds": 600, "suspendedDurationSeconds": 600, "autoResumeEnabled": True}
+    microvm = launch(gateway, own_image, idlePolicy=policy)
+    with open_tunnel_of(microvm) as tunnel:
+        own.kill()
+        tunnel.ask("while no server runs")
+        own.start()
+        microvm = again(microvm, connect(own))
+        microvm.wait_state("RUNNING")
+        tunnel.ask("with the next server")
+        if own.endpoints["network"] == "tap":
+            microvm.suspend()
+            time.sleep(3)
+            assert microvm.state() == "SUSPENDED"
+            tunnel.ask("this wakes it")
+            assert tunnel_support.count_open(microvm) == 1
+    microvm.terminate()
+    microvm.wait_ended()
+
+
+def test_streams_of_a_suspended_microvm_end_when_its_server_was_killed(own: Server, own_image: Image) -> None:
+    """The next server cannot hold them: the client is told as soon as it starts, the guest by the resume."""
+    microvm = launch(connect(own), own_image)
+    with open_tunnel_of(microvm) as tunnel:
+        microvm.suspend()
+        own.kill()
+        own.start()
+        tunnel.assert_closed()
+    microvm = again(microvm, connect(own))
+    assert microvm.state() == "SUSPENDED"
+    microvm.resume()
+    wait_for("the guest has noticed", lambda: tunnel_support.count_open(microvm) == 0, 20)
+    microvm.terminate()
+    microvm.wait_ended()
+
+
+@contextlib.contextmanager
+def open_tunnel_of(microvm: Microvm) -> Iterator[Tunnel]:
+    """Open a tunnel to a microVM, whose other end is started first; the guest knows it as open."""
+    tunnel_support.serve(microvm)
+    with tunnel_support.open_tunnel(microvm) as tunnel:
+        tunnel.ask("hello")
+        assert tunnel_support.count_open(microvm) == 1
+        yield tunnel
 
 
 def in_thread(request: Callable[[], str]) -> Callable[[], str]:
