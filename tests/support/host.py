@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import socket
 import subprocess
 import urllib.request
 from dataclasses import dataclass
@@ -61,6 +62,13 @@ def processes_of(home: Path) -> list[str]:
         if str(home) in command or any(link.startswith(f"{home}/") for link in links):
             found.append(f"{entry.name} {command[:200]}")
     return found
+
+
+def outer_address() -> str:
+    """Return the address that this machine has for the world outside."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing
+        return str(probe.getsockname()[0])
 
 
 def mounts_below(directory: Path) -> list[str]:

@@ -22,6 +22,7 @@ from emberbox.guest.protocol import (
     Frame,
     FrameType,
     Identity,
+    Spared,
     StartField,
     ThawField,
     decode_header,
@@ -132,6 +133,20 @@ def test_an_identity_ends_with_the_clock() -> None:
 def test_a_resume_keeps_name_and_machine_id() -> None:
     told = fields(encode_identity(Identity(1, b"e")))
     assert [kind for kind, _ in told] == [ThawField.ENTROPY, ThawField.CLOCK]
+
+
+def test_what_is_spared_is_told_before_the_rest_is_ended() -> None:
+    """Address, then ports; and only where there is something to be ended."""
+    spared = Spared("10.213.0.4", ((0x1234, 8080), (5, 6)))
+    told = fields(encode_identity(Identity(1, b"e", new_network=True, spared=spared)))
+    assert [kind for kind, _ in told] == [
+        ThawField.ENTROPY,
+        ThawField.SPARED,
+        ThawField.NEW_NETWORK,
+        ThawField.CLOCK,
+    ]
+    assert told[1][1] == bytes((10, 213, 0, 4)) + struct.pack("<4H", 0x1234, 8080, 5, 6)
+    assert ThawField.SPARED not in dict(fields(encode_identity(Identity(1, b"e", spared=spared))))
 
 
 def test_a_command_is_told_field_by_field() -> None:

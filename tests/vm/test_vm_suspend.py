@@ -133,8 +133,9 @@ def test_connections_to_elsewhere_end_at_a_resume_and_those_inside_live(probe: M
 
 
 def connect(address: str, port: int) -> socket.socket | None:
+    """Connect from another address of this machine than the gateway's at the slot: connections from there are held."""
     with contextlib.suppress(OSError):
-        return socket.create_connection((address, port), 5)
+        return socket.create_connection((address, port), 5, source_address=(host.outer_address(), 0))
     return None
 
 

@@ -28,9 +28,14 @@ class Told:
         self.moved: list[str] = []
         self.failed: list[tuple[str, int]] = []
         self.admissions = Admissions(path / "admissions")
+        self.from_client: list[bool] = []
         self.traffic = Traffic(
-            self.moved.append, lambda microvm_id, port: self.failed.append((microvm_id, port)), self.admissions
+            self.note_bytes, lambda microvm_id, port: self.failed.append((microvm_id, port)), self.admissions
         )
+
+    def note_bytes(self, microvm_id: str, *, from_client: bool) -> None:
+        self.moved.append(microvm_id)
+        self.from_client.append(from_client)
 
     def report(
         self, kind: str, received: int, sent: int, flags: str = "-", request: str = "r1", admission: str = "-"
@@ -54,6 +59,12 @@ async def test_bytes_are_told_once_and_silence_is_not(told: Told) -> None:
     assert len(told.moved) == 3
     told.report("DownstreamEnd", 11, 5, request="r2")
     assert len(told.moved) == 4
+
+
+async def test_what_the_client_sent_is_told_apart(told: Told) -> None:
+    for received, sent in ((10, 0), (10, 5), (11, 5), (12, 6)):
+        told.report("DownstreamPeriodic", received, sent)
+    assert told.from_client == [True, False, True, True]
 
 
 async def test_a_failed_connection_is_told_with_its_port(told: Told) -> None:
