@@ -203,7 +203,7 @@ def test_only_bytes_on_the_endpoint_keep_a_microvm_from_being_suspended(launch: 
         client_of(silent) as client,
         client.stream("GET", "/events?0", headers=headers_for(silent)) as stream,
         open_websocket(busy) as socket,
-        open_websocket(silent, ping_interval=None) as silent_socket,
+        open_websocket(silent, port=TLS_PORT, ping_interval=None) as silent_socket,  # its server sends no pings
     ):
         silent_socket.send("before")
         assert silent_socket.recv(60) == "before"

@@ -156,6 +156,29 @@ def test_streams_of_a_suspended_microvm_end_when_its_server_was_killed(own: Serv
     microvm.wait_ended()
 
 
+def test_with_user_mode_networks_streams_end_at_the_suspend_on_both_sides(own: Server, own_image: Image) -> None:
+    """The host's end is the VMM's: the client is told at once, the guest by the resume, and nothing wakes it."""
+    own.stop()
+    own.environment["EMBERBOX_NETWORK"] = "user"
+    try:
+        own.start()
+        policy = {"maxIdleDurationSeconds": 600, "suspendedDurationSeconds": 600, "autoResumeEnabled": True}
+        microvm = launch(connect(own), own_image, idlePolicy=policy)
+        with open_tunnel_of(microvm) as tunnel:
+            microvm.suspend()
+            tunnel.assert_closed()
+        assert microvm.state() == "SUSPENDED"
+        wait_for("the guest has noticed", lambda: tunnel_support.count_open(microvm) == 0, 20)
+        with tunnel_support.open_tunnel(microvm) as tunnel:
+            tunnel.ask("a new one")
+        microvm.terminate()
+        microvm.wait_ended()
+        own.stop()
+    finally:
+        del own.environment["EMBERBOX_NETWORK"]
+    own.start()
+
+
 @contextlib.contextmanager
 def open_tunnel_of(microvm: Microvm) -> Iterator[Tunnel]:
     """Open a tunnel to a microVM, whose other end is started first; the guest knows it as open."""
