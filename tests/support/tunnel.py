@@ -10,11 +10,12 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from emberbox.time_limits import limit_s
 from support.guests import PORT_HEADER, TOKEN_HEADER, Microvm
 from support.waiting import wait_for
 
 PORT = 9999
-_ANSWER_S = 180.0
+_ANSWER_S = limit_s(180.0)
 _SERVER = r"""
 use IO::Socket::INET;
 $SIG{CHLD} = 'IGNORE';
@@ -68,7 +69,7 @@ class Tunnel:
 
     def assert_closed(self, timeout_s: float = 20.0) -> None:
         """Check that this end is told, without sending anything."""
-        self._connection.settimeout(timeout_s)
+        self._connection.settimeout(limit_s(timeout_s))
         with suppress(ConnectionError, ssl.SSLError):  # a reset tells it as well; a time-out does not
             assert self._connection.recv(1) == b""
 

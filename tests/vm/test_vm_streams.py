@@ -20,6 +20,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from emberbox.time_limits import limit_s
 from support.guests import PORT_HEADER, TOKEN_HEADER, Microvm
 from support.images import Image
 from support.server import Server
@@ -35,7 +36,7 @@ SLEEPS = {**WAKES, "autoResumeEnabled": False}
 QUIET_S = 3.0
 """Longer than reports of the gateway take: nothing that was sent before a suspend may wake it after that."""
 
-ANSWER_S = 60.0
+ANSWER_S = limit_s(60.0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,7 +74,7 @@ class Numbered:
     def assert_closed(self) -> None:
         """The client is told, now and not when it tries to send."""
         with pytest.raises(ConnectionClosed):
-            self.socket.recv(20)
+            self.socket.recv(limit_s(20))
 
 
 @pytest.fixture
@@ -140,7 +141,9 @@ class Background:
         base = f"https://{self._microvm.gateway.server.endpoints['gateway']}"
         try:
             with (
-                httpx.Client(base_url=base, verify=trust(self._microvm), trust_env=False, timeout=600) as client,
+                httpx.Client(
+                    base_url=base, verify=trust(self._microvm), trust_env=False, timeout=10 * ANSWER_S
+                ) as client,
                 client.stream("GET", self._path, headers=headers_for(self._microvm)) as answer,
             ):
                 for line in answer.iter_lines():
