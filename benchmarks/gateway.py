@@ -77,7 +77,7 @@ class OneMicrovm:
     def find_limits(self, microvm_id: str) -> EndpointLimits:  # noqa: ARG002
         return EndpointLimits()
 
-    def note_bytes(self, microvm_id: str) -> None:
+    def note_bytes(self, microvm_id: str, *, from_client: bool) -> None:
         """Nobody is suspended here."""
 
 
