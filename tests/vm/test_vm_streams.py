@@ -6,6 +6,7 @@ In networks of their own (tap) they go on, the application's end in the guest's 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import queue
 import ssl
@@ -37,6 +38,7 @@ QUIET_S = 3.0
 """Longer than reports of the gateway take: nothing that was sent before a suspend may wake it after that."""
 
 ANSWER_S = limit_s(60.0)
+BODY_PIECES = 128
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -237,6 +239,44 @@ def test_what_a_client_sends_on_an_open_stream_wakes_it(
         stream.ask(word)
         assert microvm.state() == "RUNNING"
         stream.ask("more")
+
+
+def test_bodies_under_way_in_both_directions_arrive_whole(launch: Launch, protocols_image: Image) -> None:
+    """An upload and a download in full flow when it is suspended: the upload wakes it, and no byte is lost."""
+    microvm = launch(protocols_image, idlePolicy=WAKES)
+    base = f"https://{microvm.gateway.server.endpoints['gateway']}"
+    piece, digest, under_way = bytes(range(256)) * 1024, hashlib.sha256(), threading.Event()
+    received: list[int] = []
+
+    def pieces() -> Iterator[bytes]:
+        for number in range(BODY_PIECES):
+            digest.update(piece)
+            yield piece
+            if number == BODY_PIECES // 4:
+                under_way.set()
+
+    def download() -> None:
+        with (
+            httpx.Client(base_url=base, verify=trust(microvm), trust_env=False, timeout=ANSWER_S) as client,
+            client.stream("GET", f"/produce?{BODY_PIECES // 4}", headers=headers_for(microvm)) as answer,
+        ):
+            received.extend(len(part) for part in answer.iter_raw())
+
+    def suspend() -> None:
+        assert under_way.wait(ANSWER_S)
+        microvm.suspend()
+
+    threads = [threading.Thread(target=work) for work in (download, suspend)]
+    for thread in threads:
+        thread.start()
+    with httpx.Client(base_url=base, verify=trust(microvm), trust_env=False, timeout=ANSWER_S) as client:
+        answer = client.post("/count", headers=headers_for(microvm), content=pieces())
+    for thread in threads:
+        thread.join(ANSWER_S)
+    assert answer.text == f"{BODY_PIECES * len(piece)} {digest.hexdigest()}"
+    assert sum(received) == BODY_PIECES // 4 << 20
+    events = microvm.gateway.clients.emberbox.list_events(microvmIdentifier=microvm.id)["items"]
+    assert [event["state"] for event in events].count("SUSPENDED") == 1
 
 
 def test_without_auto_resume_messages_wait_for_the_resume(
