@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from emberbox.time_limits import limit_s
+from support import shell
 from support.guests import PORT_HEADER, TOKEN_HEADER, Microvm
 from support.images import Image
 from support.server import Server
@@ -292,6 +293,29 @@ def test_without_auto_resume_messages_wait_for_the_resume(
     microvm.resume()
     socket.receive("x" * 50_000)
     socket.ask("more")
+
+
+IDLE_SERVER = """\
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+SimpleHTTPRequestHandler.protocol_version = "HTTP/1.1"
+ThreadingHTTPServer(("127.0.0.1", 9001), SimpleHTTPRequestHandler).serve_forever()
+"""
+
+
+def test_idle_connections_of_the_gateway_end_without_an_error(
+    launch: Launch, protocols_image: Image, server: Server
+) -> None:
+    """A server that waits for the next request on a connection is not disturbed by suspends, and logs nothing."""
+    connectors = shell.ingress(server.endpoints["region"], "SHELL_INGRESS", "HTTP_INGRESS")
+    microvm = launch(protocols_image, idlePolicy=WAKES, ingressNetworkConnectors=connectors)
+    shell.run(microvm, f"printf '%s' '{IDLE_SERVER}' > /tmp/server.py; python3 /tmp/server.py >/tmp/log 2>&1 &")
+    wait_for("it answers", lambda: microvm.request("GET", "/", port=9001).status_code == 200, 20)
+    for _ in range(2):
+        microvm.suspend()
+        assert microvm.request("GET", "/", port=9001).status_code == 200
+    log = shell.run(microvm, "cat /tmp/log")
+    assert "GET / HTTP/1.1" in log
+    assert "Traceback" not in log, log
 
 
 def test_a_client_that_leaves_meanwhile_is_noticed_by_the_application(
