@@ -21,6 +21,7 @@ from botocore.config import Config
 
 from emberbox.api.server import create_api
 from emberbox.asgi import serve as serve_asgi
+from emberbox.background import Background, every, in_thread
 from emberbox.control.access import Access, AccessSettings
 from emberbox.control.builder import Builder
 from emberbox.control.connectors import ConnectorService
@@ -221,6 +222,7 @@ class _Server:
         self._ca_bundle = Path()
         self._gateway_drain: Callable[[str], Awaitable[None]] | None = None
         self._kernel_lock = asyncio.Lock()
+        self._background = Background()
 
     def endpoints(self) -> dict[str, Any]:
         """Return what `runtime/endpoints.json` holds."""
@@ -316,8 +318,9 @@ class _Server:
         connector_service.finish_unsettled()
         self._running.push_async_callback(connector_service.close)
         events = EventService(EventStore(database), settings.event_retention_s)
-        self._start_task(self._housekeeping(microvms, events, keys))
-        self._start_task(self._trim_logs(log_store))
+        self._start_housekeeping(microvms, events, keys, log_store)
+        forks = ForkService(microvms, images, tokens, builder, quotas, home)
+        self._running.push_async_callback(forks.close)
         handlers = {
             MICROVMS: image_service.handlers()
             | version_service.handlers()
@@ -326,7 +329,7 @@ class _Server:
             CORE: connector_service.handlers(),
             LOGS: LogService(log_store, pages, settings.region).handlers(),
             EMBERBOX: ServerInfo(settings.region, self._accelerator, self._network_kind()).handlers()
-            | ForkService(microvms, images, tokens, builder, quotas, home).handlers()
+            | forks.handlers()
             | events.handlers()
             | HostInfo(microvms, images, pool, home).handlers()
             | access.handlers(),
@@ -411,7 +414,8 @@ class _Server:
         self._running.push_async_callback(containers.close)
         managed = ManagedImages(containers, settings.home / "base")
         limits = Limits(settings.artifact_max_bytes, settings.artifact_max_unpacked_bytes, settings.build_timeout_s)
-        self._start_task(self._prepare(managed))
+        self._running.push_async_callback(self._background.close)
+        self._background.start(self._prepare(managed), "the making of the base image")
         return Pipeline(containers, managed, guests, self._kernel, s3, self._build_network, limits)
 
     async def _prepare(self, managed: ManagedImages) -> None:
@@ -498,30 +502,24 @@ class _Server:
         await self._running.enter_async_context(serve_asgi(app, listener, API_KEEP_ALIVE_S))
         log.info("the API is served at %s", self._api_url)
 
-    async def _housekeeping(self, microvms: MicrovmService, events: EventService, keys: TokenKeys) -> None:
-        while True:
-            with contextlib.suppress(HostError):  # a full disk: the key is used a little longer
-                keys.rotate_when_older(self._settings.token_key_age_s, datetime.now(UTC))
-            microvms.forget_terminated(self._settings.terminated_retention_s)
-            events.forget_old()
-            await asyncio.sleep(_HOUSEKEEPING_S)
+    def _start_housekeeping(
+        self, microvms: MicrovmService, events: EventService, keys: TokenKeys, logs: LogStore
+    ) -> None:
+        """Let what has served its time go, now and then; one thing that fails keeps nothing else from being done."""
+        settings = self._settings
 
-    async def _trim_logs(self, logs: LogStore) -> None:
-        """Keep log events no longer, and no more of them, than the settings say."""
-        while True:
-            try:
-                now_ms = time.time_ns() // 1_000_000
-                await asyncio.to_thread(logs.forget_old, now_ms, self._settings.log_retention_days)
-                await asyncio.to_thread(logs.forget_beyond, self._settings.log_max_bytes)
-            except HostError as error:
-                log.error("old log events cannot be removed now: %s", error)
-            await asyncio.sleep(_HOUSEKEEPING_S)
+        async def rotate() -> None:
+            keys.rotate_when_older(settings.token_key_age_s, datetime.now(UTC))
 
-    def _start_task(self, work: Any) -> None:
-        task = asyncio.create_task(work)
+        async def forget_microvms() -> None:
+            await in_thread(microvms.forget_terminated, settings.terminated_retention_s)
 
-        async def stop() -> None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        async def forget_events() -> None:
+            await in_thread(events.forget_old)
 
-        self._running.push_async_callback(stop)
+        async def trim_logs() -> None:
+            await in_thread(logs.forget_old, time.time_ns() // 1_000_000, settings.log_retention_days)
+            await in_thread(logs.forget_beyond, settings.log_max_bytes)
+
+        self._background.start(every(_HOUSEKEEPING_S, rotate, forget_microvms, forget_events), "housekeeping")
+        self._background.start(every(_HOUSEKEEPING_S, trim_logs), "the trimming of logs")

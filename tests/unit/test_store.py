@@ -209,7 +209,7 @@ def test_a_resume_counts_as_a_new_incarnation(database: Database) -> None:
     store = MicrovmStore(database)
     microvm = new_microvm(state=MicrovmState.SUSPENDED)
     store.add([microvm], None)
-    store.change_state(microvm.id, MicrovmState.RUNNING, new_incarnation=True)
+    store.settle(microvm.id, MicrovmState.RUNNING, new_incarnation=True)
     found = store.find(microvm.id)
     assert found is not None
     assert found.incarnation == 2
@@ -323,7 +323,7 @@ def test_the_moment_of_a_suspend_is_kept_until_the_next(database: Database) -> N
     microvm = new_microvm(state=MicrovmState.SUSPENDING)
     microvms.add([microvm], None)
     since = Instant.now()
-    assert microvms.change_state(microvm.id, MicrovmState.SUSPENDED, suspended=since)
+    assert microvms.settle(microvm.id, MicrovmState.SUSPENDED, suspended=since)
     assert microvms.change_state(microvm.id, MicrovmState.RUNNING)
     found = microvms.find(microvm.id)
     assert found is not None

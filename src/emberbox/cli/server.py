@@ -28,7 +28,7 @@ from emberbox.time_limits import limit_s
 START_TIMEOUT_S = limit_s(1800.0)
 """The first start fetches the guest kernel and makes the base image."""
 
-STOP_TIMEOUT_S = limit_s(120.0)
+STOP_TIMEOUT_S = limit_s(180.0)
 """A clean stop suspends what runs."""
 
 _POLL_S = 0.1
@@ -99,8 +99,13 @@ def run_foreground(settings: Settings) -> None:
     async def run() -> None:
         task = asyncio.current_task()
         assert task is not None
+
+        def stop() -> None:
+            if not task.cancelling():  # a second signal must not cut the stop short: SIGKILL may, and loses nothing
+                task.cancel()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+            asyncio.get_running_loop().add_signal_handler(number, stop)
         with contextlib.suppress(asyncio.CancelledError):
             await serve(settings, on_ready)
 

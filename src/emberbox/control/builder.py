@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from emberbox.background import Background, until_written
 from emberbox.control.egress import EgressRules
 from emberbox.control.image_rules import build_log_group, find_hook, size_of
 from emberbox.control.log_writer import LogWriter
@@ -24,6 +25,7 @@ from emberbox.store.images import ImageStore
 
 log = logging.getLogger(__name__)
 
+BUILD_BROKE: Final = "INTERNAL_PLATFORM_ERROR"
 SERVER_ENDED: Final = "The Emberbox server ended while the snapshot was taken; take it again."
 
 
@@ -60,7 +62,7 @@ class Builder:
         self._home = home
         self._region = region
         self._slots = asyncio.Semaphore(concurrent)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     def snapshot_directory(self, image_id: str, version: str) -> Path:
         """Return where the snapshot of a version is, or will be."""
@@ -76,15 +78,11 @@ class Builder:
 
     def start(self, image: Image, version: ImageVersion, build: Build) -> None:
         """Build a version in the background."""
-        task = asyncio.create_task(self._run(image, version, build), name=f"build {image.name}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._background.start(self._run(image, version, build), f"the build of {image.name}")
 
     async def close(self) -> None:
         """Stop all builds; `resume_unfinished` starts them again."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
 
     def resume_unfinished(self) -> None:
         """Start again what an earlier server left unfinished."""
@@ -98,24 +96,48 @@ class Builder:
         if not self._store.is_checkpoint(image.id, version.version):
             log.info("the build of %s starts again", image.name)
             self.start(image, version, build)
-        elif snapshot := self._published(image, version):
-            self._store.finish_build(build, datetime.now(UTC), sizes=snapshot.sizes())
-        else:  # the instant that it was to hold is past
-            self._store.finish_build(build, datetime.now(UTC), reason=SERVER_ENDED)
+        else:
+            snapshot = self._published(image, version)
+            reason = SERVER_ENDED if snapshot is None else None  # the instant that it was to hold is past
+            self._background.start(self.finish(build, snapshot, reason), f"the end of a snapshot of {image.name}")
 
     async def _run(self, image: Image, version: ImageVersion, build: Build) -> None:
+        snapshot, reason = None, None
         async with self._slots:
-            self._store.begin_build(build, datetime.now(UTC))
-            group = LogGroup(image.account_id, build_log_group(image.name, version.request))
             try:
-                snapshot = self._published(image, version) or await self._pipeline.run(
-                    self._plan(image, version, build), self._writer(group)
-                )
+                self._store.begin_build(build, datetime.now(UTC))
+                snapshot = self._published(image, version) or await self._build(image, version, build)
             except BuildError as error:
                 log.info("the build of %s failed: %s", image.name, error)
-                self._store.finish_build(build, datetime.now(UTC), reason=error.reason)
-            else:
-                self._store.finish_build(build, datetime.now(UTC), sizes=snapshot.sizes())
+                reason = error.reason
+            except Exception:
+                log.exception("the build of %s failed", image.name)
+                snapshot = self._published(image, version)  # then only what came after has failed
+                reason = BUILD_BROKE
+        await self.finish(build, snapshot, reason)
+
+    async def _build(self, image: Image, version: ImageVersion, build: Build) -> ImageSnapshot:
+        group = LogGroup(image.account_id, build_log_group(image.name, version.request))
+        return await self._pipeline.run(self._plan(image, version, build), self._writer(group))
+
+    async def finish(self, build: Build, snapshot: ImageSnapshot | None, reason: str | None) -> None:
+        """Settle a build and its version in the rows, as soon as they can be written.
+
+        Args:
+            build: the build.
+            snapshot: what it has made; None where it failed.
+            reason: why it failed.
+        """
+        sizes = None
+        try:
+            sizes = None if snapshot is None else snapshot.sizes()
+        except OSError:
+            log.exception("the snapshot of the build %s cannot be read", build.id)
+        why = None if sizes is not None else reason or BUILD_BROKE
+        await until_written(
+            lambda: self._store.finish_build(build, datetime.now(UTC), reason=why, sizes=sizes),
+            f"the end of the build {build.id}",
+        )
 
     def _published(self, image: Image, version: ImageVersion) -> ImageSnapshot | None:
         """Return the snapshot that a build finished before the server could say so."""

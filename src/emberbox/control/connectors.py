@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from emberbox.background import Background, until_written
 from emberbox.control.connector_shapes import show_connector, show_made, show_summary, show_version
 from emberbox.control.egress import ConnectorFinder
 from emberbox.control.idempotency import find_earlier, new_token
@@ -32,6 +32,7 @@ INITIAL_REASON: Final = "Initial creation"
 UNCHANGED_REASON: Final = "No configuration changes detected"
 VERSIONS_MAX: Final = 100
 PAGE_MAX: Final = 50
+CHANGES_WITHIN_S: Final = 10.0
 _NAME_MAX: Final = 64
 
 
@@ -61,7 +62,7 @@ class ConnectorService:
         self._region = region
         self._home = home
         self._on_change = on_change
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     def handlers(self) -> dict[str, Handler]:
         """Return the handler of each operation, by its name in the service model."""
@@ -94,7 +95,7 @@ class ConnectorService:
         token = new_token(caller, "CreateNetworkConnector", parameters, connector_id)
         if not self._store.add(connector, version, token):
             raise ConflictError(f"A network connector with the name '{name}' already exists in this account")
-        self._in_background(self._settle(connector))
+        self._in_background(connector, self._settle(connector))
         return show_made(connector, version)
 
     def _show_made(self, caller: Caller, connector_id: str) -> Mapping[str, Any]:
@@ -105,15 +106,21 @@ class ConnectorService:
         return show_made(connector, version)
 
     async def _settle(self, connector: Connector) -> None:
-        version = self._store.find_version(connector.id, 1)
-        if version is not None:
-            self._store.settle(connector.id, self._find_problem(version), datetime.now(UTC))
+        def settle() -> None:
+            version = self._store.find_version(connector.id, 1)
+            if version is not None:
+                self._store.settle(connector.id, self._find_problem(version), datetime.now(UTC))
+
+        await until_written(settle, f"the state of {connector.arn}")
 
     def _find_problem(self, version: ConnectorVersion) -> Problem | None:
         try:
             return load_networks(self._home).find_problem(version.configuration)
         except HostError as error:
             return "InternalError", str(error)
+        except Exception as error:
+            log.exception("a network connector could not be looked up")
+            return "InternalError", f"{type(error).__name__}: {error}"
 
     async def get(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """GetNetworkConnector."""
@@ -175,7 +182,7 @@ class ConnectorService:
         token = new_token(caller, operation, parameters, str(version.version))
         if not self._store.begin_update(version, token):
             raise _busy(connector)
-        self._in_background(self._finish_update(connector, version))
+        self._in_background(connector, self._finish_update(connector, version))
         return self._show_updated(connector, version)
 
     def _show_updated(self, connector: Connector, version: ConnectorVersion | None) -> Mapping[str, Any]:
@@ -190,7 +197,11 @@ class ConnectorService:
         }
 
     async def _finish_update(self, connector: Connector, version: ConnectorVersion) -> None:
-        self._store.finish_update(connector.id, version.version, self._find_problem(version), datetime.now(UTC))
+        problem = self._find_problem(version)
+        await until_written(
+            lambda: self._store.finish_update(connector.id, version.version, problem, datetime.now(UTC)),
+            f"the update of {connector.arn}",
+        )
         await self._on_change(connector.arn)
 
     async def delete(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
@@ -201,7 +212,7 @@ class ConnectorService:
         match CONNECTOR_VERDICTS[connector.state, ConnectorAction.DELETE]:
             case Verdict.DO:
                 self._store.begin_to_delete(connector.id, datetime.now(UTC))
-                self._in_background(self._remove(connector))
+                self._in_background(connector, self._remove(connector))
             case Verdict.CONFLICT:
                 raise _busy(connector)
         latest = self._finder.effective(connector, None)
@@ -218,13 +229,20 @@ class ConnectorService:
 
     async def _remove(self, connector: Connector) -> None:
         """Cut off those that use it, then forget it."""
+        problem: Problem | None = None
         try:
             await self._on_change(connector.arn)
-        except HostError as error:
-            log.error("%s cannot be deleted, a microVM would keep its egress: %s", connector.arn, error)
-            self._store.fail_deletion(connector.id, ("InternalError", str(error)), datetime.now(UTC))
-        else:
-            self._store.remove(connector.id)
+        except Exception as error:
+            log.error("%s cannot be deleted, a microVM would keep its egress", connector.arn, exc_info=error)
+            problem = "InternalError", str(error) or type(error).__name__
+
+        def settle() -> None:
+            if problem is None:
+                self._store.remove(connector.id)
+            else:
+                self._store.fail_deletion(connector.id, problem, datetime.now(UTC))
+
+        await until_written(settle, f"the deletion of {connector.arn}")
 
     def _find(self, caller: Caller, parameters: dict[str, Any]) -> tuple[Connector, ConnectorVersion | None]:
         """Return the connector that `Identifier` names by id, name or ARN, and the version where it has one."""
@@ -241,21 +259,19 @@ class ConnectorService:
         """Finish what an earlier server began."""
         for connector in self._store.list_unsettled():
             if connector.state is ConnectorState.PENDING:
-                self._in_background(self._settle(connector))
+                self._in_background(connector, self._settle(connector))
             elif connector.state is ConnectorState.DELETING:
-                self._in_background(self._remove(connector))
+                self._in_background(connector, self._remove(connector))
             else:
                 newest = self._store.list_versions(connector.id)[0]
-                self._in_background(self._finish_update(connector, newest))
+                self._in_background(connector, self._finish_update(connector, newest))
 
-    def _in_background(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _in_background(self, connector: Connector, work: Coroutine[Any, Any, None]) -> None:
+        self._background.start(work, f"a change of {connector.arn}")
 
     async def close(self) -> None:
-        """Wait for what is under way."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Wait for what is under way; what takes long is finished by the next server."""
+        await self._background.close(CHANGES_WITHIN_S)
 
 
 def _new_version(

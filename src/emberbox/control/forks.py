@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -11,12 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from emberbox.background import Background, in_thread
 from emberbox.control.builder import Builder
 from emberbox.control.idempotency import find_earlier, new_token
 from emberbox.control.image_versions import next_version
 from emberbox.control.microvms import MicrovmService, check_run_hook_payload
 from emberbox.control.quotas import Quotas
 from emberbox.control.runner import MicrovmRunner
+from emberbox.host import disk
 from emberbox.machine.snapshot import ImageSnapshot
 from emberbox.model.caller import Caller, Handler
 from emberbox.model.clock import Instant
@@ -35,6 +36,7 @@ from emberbox.store.client_tokens import ClientTokenStore
 from emberbox.store.images import ImageStore
 
 CHECKPOINT_FAILED: Final = "SNAPSHOT_FAILED"
+CHECKPOINTS_WITHIN_S: Final = 60.0
 
 
 class ForkService:
@@ -64,6 +66,7 @@ class ForkService:
         self._builder = builder
         self._quotas = quotas
         self._home = home
+        self._background = Background()
 
     def handlers(self) -> dict[str, Handler]:
         """Return the handler of each operation, by its name in the service model."""
@@ -88,27 +91,25 @@ class ForkService:
         token = new_token(caller, "SnapshotMicrovm", parameters, f"{image_id}/{name}")
         if not self._images.add_version(version, build, token, taken_from=runner.id):
             raise ConflictError("The MicroVM's image is being updated or deleted; wait until it has settled.")
-        stopped_s = await self._take(runner, build)
+        stopped_s = await self._background.see_through(self._take(runner, build), f"a snapshot of {runner.id}")
         if parameters.get("status") == VersionStatus.INACTIVE:
             self._images.set_version_status(image_id, name, VersionStatus.INACTIVE, datetime.now(UTC))
         return {**self._show_version(image_id, name), **_stopped(stopped_s)}
 
     async def _take(self, runner: MicrovmRunner, build: Build) -> float:
         """Take the snapshot and settle its version, whatever happens."""
-        self._images.begin_build(build, datetime.now(UTC))
         scratch = self._home / "builds" / build.id
-        destination = self._builder.snapshot_directory(build.image_id, build.version)
+        snapshot = None
         try:
-            snapshot, stopped_s = await runner.take_checkpoint(scratch)
-            sizes = snapshot.sizes()
-            destination.parent.mkdir(exist_ok=True)
-            scratch.rename(destination)
+            self._images.begin_build(build, datetime.now(UTC))
+            taken, stopped_s = await runner.take_checkpoint(scratch)
+            destination = self._builder.snapshot_directory(build.image_id, build.version)
+            snapshot = await in_thread(taken.move_to, destination)
         except (EmberboxError, OSError) as error:
-            self._images.finish_build(build, datetime.now(UTC), reason=CHECKPOINT_FAILED)
             raise _as_service_error(error, runner) from error
         finally:
-            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
-        self._images.finish_build(build, datetime.now(UTC), sizes=sizes)
+            await in_thread(shutil.rmtree, scratch, ignore_errors=True)
+            await self._builder.finish(build, snapshot, CHECKPOINT_FAILED)
         return stopped_s
 
     def _show_version(self, image_id: str, name: str) -> dict[str, Any]:
@@ -129,30 +130,58 @@ class ForkService:
         if "runHookPayload" in parameters:
             check_run_hook_payload(parameters["runHookPayload"], runner.version)
         self._microvms.check_memory(caller, runner.version, count)
+        return await self._background.see_through(
+            self._fork(runner, caller, parameters, count), f"forks of {runner.id}"
+        )
+
+    async def _fork(
+        self, runner: MicrovmRunner, caller: Caller, parameters: dict[str, Any], count: int
+    ) -> Mapping[str, Any]:
         group = str(uuid.uuid4())
         forks = [_fork_of(runner.microvm, parameters, microvm_id) for microvm_id in _fork_ids(group, count)]
         scratch = self._home / "builds" / group
         try:
             base, stopped_s = await runner.take_checkpoint(scratch)
             runner.context.guests.check_engine(base.engine)
-            await asyncio.to_thread(self._give_base, base, forks)
+            await in_thread(self._give_base, base, forks)
+            self._check_again(caller, runner, count)
             self._microvms.add(forks, new_token(caller, "ForkMicrovm", parameters, group))
-        except (EmberboxError, OSError) as error:
+        except BaseException as error:
             for fork in forks:
-                await asyncio.to_thread(shutil.rmtree, self._directory(fork), ignore_errors=True)
-            raise _as_service_error(error, runner) from error
+                await in_thread(shutil.rmtree, self._directory(fork), ignore_errors=True)
+            if isinstance(error, EmberboxError | OSError):
+                raise _as_service_error(error, runner) from error
+            raise
         finally:
-            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+            await in_thread(shutil.rmtree, scratch, ignore_errors=True)
         return {"items": [self._show_fork(caller, fork.id) for fork in forks], **_stopped(stopped_s)}
+
+    def _check_again(self, caller: Caller, runner: MicrovmRunner, count: int) -> None:
+        """Check what may have changed while the checkpoint was taken; nothing changes any more before they are added.
+
+        Raises:
+            QuotaExceededError: other microVMs were launched.
+            ConflictError: the microVM has ended, and its image is gone.
+        """
+        self._microvms.check_memory(caller, runner.version, count)
+        version = self._images.find_version(runner.version.image_id, runner.version.version)
+        if version is None or version.state is not VersionState.SUCCESSFUL:
+            raise ConflictError(f"The image version of the MicroVM {runner.id} has been deleted meanwhile.")
+
+    async def close(self) -> None:
+        """Wait for what is under way."""
+        await self._background.close(CHECKPOINTS_WITHIN_S)
 
     def _directory(self, microvm: Microvm) -> Path:
         return self._home / "microvms" / microvm.id
 
     def _give_base(self, base: ImageSnapshot, forks: list[Microvm]) -> None:
-        """Make the directories of microVMs that start from a snapshot of their own."""
+        """Make the directories of microVMs that start from a snapshot of their own; they survive a power cut."""
         for fork in forks:
             self._directory(fork).mkdir()
             base.link_to(self._directory(fork) / "base")
+            disk.sync(self._directory(fork))
+        disk.sync(self._home / "microvms")
 
     def _show_fork(self, caller: Caller, microvm_id: str) -> dict[str, Any]:
         shown = self._microvms.show(self._microvms.find(caller, microvm_id))
@@ -207,6 +236,7 @@ def _fork_of(source: Microvm, parameters: dict[str, Any], microvm_id: str) -> Mi
         terminated_at=None,
         started=Instant.now(),
         suspended=None,
+        own_base=True,
     )
 
 

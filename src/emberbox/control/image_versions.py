@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from emberbox.background import Background, in_thread, until_written
 from emberbox.control.builder import Builder
 from emberbox.control.egress import EgressRules
 from emberbox.control.idempotency import find_earlier, new_token
 from emberbox.control.image_rules import check_image_request
-from emberbox.control.images import ImageFinder, remove_tree, show_image, show_version
+from emberbox.control.images import DELETIONS_WITHIN_S, ImageFinder, remove_tree, show_image, show_version
 from emberbox.control.quotas import Quotas
 from emberbox.model.actions import IMAGE_VERDICTS, VERSION_VERDICTS, ImageAction, VersionAction
 from emberbox.model.caller import Caller, Handler
@@ -58,7 +58,7 @@ class ImageVersionService:
         self._egress = egress
         self._quotas = quotas
         self._region = region
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     def handlers(self) -> dict[str, Handler]:
         """Return the handler of each operation, by its name in the service model."""
@@ -143,17 +143,18 @@ class ImageVersionService:
                     self._remove_in_background(image, version.version)
 
     def _remove_in_background(self, image: Image, version: str) -> None:
-        task = asyncio.create_task(self._remove(image, version))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._background.start(self._remove(image, version), f"the deletion of {image.name} {version}")
 
     async def _remove(self, image: Image, version: str) -> None:
-        removed = await asyncio.to_thread(remove_tree, self._builder.snapshot_directory(image.id, version))
-        self._store.finish_deleting_version(image.id, version, datetime.now(UTC), removed=removed)
+        removed = await in_thread(remove_tree, self._builder.snapshot_directory(image.id, version))
+        await until_written(
+            lambda: self._store.finish_deleting_version(image.id, version, datetime.now(UTC), removed=removed),
+            f"the deletion of {image.name} {version}",
+        )
 
     async def close(self) -> None:
-        """Wait for deletions under way."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Wait for deletions under way; what takes long is finished by the next server."""
+        await self._background.close(DELETIONS_WITHIN_S)
 
 
 def next_version(versions: list[ImageVersion]) -> str:

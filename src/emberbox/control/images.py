@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import shutil
 import uuid
@@ -11,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from emberbox.background import Background, in_thread, until_written
 from emberbox.control.builder import Builder
 from emberbox.control.egress import EgressRules
 from emberbox.control.idempotency import find_earlier, new_token
@@ -32,6 +32,7 @@ from emberbox.store.microvms import MicrovmStore
 log = logging.getLogger(__name__)
 
 FIRST_VERSION: Final = "1.0"
+DELETIONS_WITHIN_S: Final = 10.0
 CHIPSET, CHIPSET_GENERATION = "INTEL", "1"
 
 
@@ -113,7 +114,7 @@ class ImageService:
         self._region = region
         self._home = home
         self._managed_since = managed_since
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     def handlers(self) -> dict[str, Handler]:
         """Return the handler of each operation, by its name in the service model."""
@@ -220,19 +221,22 @@ class ImageService:
             self._remove_in_background(image)
 
     def _remove_in_background(self, image: Image) -> None:
-        task = asyncio.create_task(self._remove(image))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._background.start(self._remove(image), f"the deletion of {image.name}")
 
     async def _remove(self, image: Image) -> None:
-        if await asyncio.to_thread(remove_tree, self._home / "images" / image.id):
-            self._store.remove(image.id)
-        else:
-            self._store.change_state(image.id, ImageState.DELETE_FAILED, datetime.now(UTC))
+        removed = await in_thread(remove_tree, self._home / "images" / image.id)
+
+        def settle() -> None:
+            if removed:
+                self._store.remove(image.id)
+            else:
+                self._store.change_state(image.id, ImageState.DELETE_FAILED, datetime.now(UTC))
+
+        await until_written(settle, f"the deletion of {image.name}")
 
     async def close(self) -> None:
-        """Wait for deletions under way."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Wait for deletions under way; what takes long is finished by the next server."""
+        await self._background.close(DELETIONS_WITHIN_S)
 
     async def get_version(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """GetMicrovmImageVersion."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from emberbox.background import in_thread
 from emberbox.control.log_patterns import compile_log_pattern
 from emberbox.control.paging import PageTokens
 from emberbox.model.caller import Caller, Handler
@@ -55,7 +55,7 @@ class LogService:
         prefix = parameters.get("logGroupNamePrefix", "")
         found = [
             self._show_group(caller, group)
-            for group in self._store.groups(caller.account_id, prefix)
+            for group in await in_thread(self._store.groups, caller.account_id, prefix)
             if parameters.get("logGroupNamePattern", "").lower() in group.name.lower()
         ]
         page, token = self._page("DescribeLogGroups", found, parameters)
@@ -64,7 +64,7 @@ class LogService:
     async def describe_streams(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """DescribeLogStreams, by name or by the time of the last event."""
         group = self._find_group(caller, parameters)
-        streams = self._store.streams(group, parameters.get("logStreamNamePrefix", ""))
+        streams = await in_thread(self._store.streams, group, parameters.get("logStreamNamePrefix", ""))
         if parameters.get("orderBy") == "LastEventTime":
             streams.sort(key=lambda stream: (stream.last, stream.name))
         if parameters.get("descending"):
@@ -109,14 +109,14 @@ class LogService:
 
     async def delete_group(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """DeleteLogGroup: its events go with it; what is written later makes it anew."""
-        self._store.remove(self._find_group(caller, parameters))
+        await in_thread(self._store.remove, self._find_group(caller, parameters))
         return {}
 
     async def delete_stream(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
         """DeleteLogStream."""
         group, stream = self._find_group(caller, parameters), parameters["logStreamName"]
         self._check_stream(group, stream)
-        self._store.remove(group, stream)
+        await in_thread(self._store.remove, group, stream)
         return {}
 
     async def put_retention(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
@@ -146,7 +146,7 @@ class LogService:
         token = parameters.get("nextToken")
         forward, place = (bool(parameters.get("startFromHead")), None) if token is None else self._open_events(token)
         after, before = (place or 0, None) if forward else (0, place)
-        events = self._store.events(group, [stream], after, limit, *times, before, newest=not forward)
+        events = await in_thread(self._store.events, group, [stream], after, limit, *times, before, newest=not forward)
         first, last = (events[0].id, events[-1].id) if events else _edges(forward=forward, place=place)
         return {
             "events": [_show_event(event) for event in events],
@@ -166,11 +166,12 @@ class LogService:
         if "logStreamNamePrefix" in parameters:
             if streams is not None:
                 raise ValidationError("logStreamNames and logStreamNamePrefix cannot be given together")
-            streams = [found.name for found in self._store.streams(group, parameters["logStreamNamePrefix"])]
+            found_streams = await in_thread(self._store.streams, group, parameters["logStreamNamePrefix"])
+            streams = [stream.name for stream in found_streams]
         limit = min(parameters.get("limit", PAGE_EVENTS), PAGE_EVENTS)
         after = self._place("FilterLogEvents", parameters)
         times = (parameters.get("startTime"), parameters.get("endTime"))
-        seen = await asyncio.to_thread(self._store.events, group, streams, after, PAGE_EVENTS + 1, *times)
+        seen = await in_thread(self._store.events, group, streams, after, PAGE_EVENTS + 1, *times)
         scanned = seen[:PAGE_EVENTS]
         found = [event for event in scanned if matches(event.message)]
         page, last = found[:limit], scanned[-1].id if scanned else 0

@@ -29,7 +29,7 @@ from emberbox.model.arns import (
 )
 from emberbox.model.caller import Caller, Handler
 from emberbox.model.clock import Instant
-from emberbox.model.errors import ConflictError, EmberboxError, NotFoundError, ValidationError
+from emberbox.model.errors import ConflictError, HostError, NotFoundError, ValidationError
 from emberbox.model.quotas import MEMORY
 from emberbox.model.records import Image, ImageVersion, LogGroup, Microvm
 from emberbox.model.states import (
@@ -120,16 +120,16 @@ class MicrovmService:
             return
         match recovery.fate(microvm.id):
             case Fate.LAUNCH:
-                runner.in_background(runner.launch())
+                runner.begin_to_launch()
             case Fate.ADOPT:
-                runner.in_background(runner.take_over(recovery.survivors[microvm.id]))
+                runner.begin_to_take_over(recovery.survivors[microvm.id])
             case Fate.KEEP_SUSPENDED:
                 runner.keep_suspended()
             case Fate.END:
-                runner.in_background(runner.finish_termination(microvm.state_reason or ENDED_BY_CALLER))
+                runner.begin_to_finish(microvm.state_reason or ENDED_BY_CALLER)
                 return
             case Fate.LOSE:
-                runner.in_background(runner.finish_termination(LOST))
+                runner.begin_to_finish(LOST)
                 return
         runner.start_lifetime()
 
@@ -140,10 +140,9 @@ class MicrovmService:
         async def stop(runner: MicrovmRunner) -> None:
             async with gate:
                 try:
-                    await runner.suspend(server_stops=True)
-                except EmberboxError as error:
-                    log.error("%s", error)
-                await runner.close()
+                    await runner.stop()
+                except Exception:  # the others are stopped all the same
+                    log.exception("%s could not be stopped in order", runner.id)
 
         await asyncio.gather(*(stop(runner) for runner in list(self._runners.values())))
 
@@ -154,10 +153,21 @@ class MicrovmService:
             self._labels.pop(runner.microvm.endpoint_label, None)
 
     async def renew_egress(self, connector_arn: str) -> None:
-        """Let what a connector allows now, perhaps nothing, count for every microVM that runs with it."""
+        """Let what a connector allows now, perhaps nothing, count for every microVM that runs with it.
+
+        Raises:
+            HostError: it does not count for one of them.
+        """
+        failure: Exception | None = None
         for runner in list(self._runners.values()):
             if runner.microvm.request["egressNetworkConnectors"][0].startswith(connector_arn):
-                await runner.renew_egress()
+                try:
+                    await runner.renew_egress()
+                except Exception as error:  # it counts for the others all the same
+                    log.error("what %s may reach could not be changed: %s", runner.id, error)
+                    failure = error
+        if failure is not None:
+            raise HostError(f"what a microVM may reach could not be changed: {failure}") from failure
 
     def forget_terminated(self, older_than_s: float) -> None:
         """Remove rows of microVMs that ended so long ago."""
@@ -235,7 +245,7 @@ class MicrovmService:
             runner = self._make_runner(microvm)
             assert runner is not None
             runner.start_lifetime()
-            runner.in_background(runner.launch(prepared))
+            runner.begin_to_launch(prepared)
 
     def check_memory(self, caller: Caller, version: ImageVersion, count: int = 1) -> None:
         """Refuse microVMs that would go beyond the account's memory; suspended ones count (dossier, section 11).

@@ -113,5 +113,7 @@ class Recovery:
 def _empty(directory: Path) -> None:
     """Remove what a launch has made; a fork is launched again from its base."""
     for path in directory.iterdir():
-        if path.name != "base":
+        if path.name != "base" and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != "base":
             path.unlink()

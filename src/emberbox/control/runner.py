@@ -1,7 +1,9 @@
 """One microVM's life on this machine.
 
-One object per microVM that is not TERMINATED owns all changes of it: they happen one at a time, under its lock, and
-each is one conditional change of the row. What may be asked in which state is the table in `model/states.py`.
+One object per microVM that is not TERMINATED owns all changes of it. They happen one at a time, each in a task of the
+runner's own (`_own`): who asks only waits for it, so a client that hangs up or a server that stops leaves none half
+done. What may be asked in which state is the table in `model/states.py`; what must hold whatever fails is in
+docs/crash-safety.md.
 """
 
 from __future__ import annotations
@@ -12,16 +14,18 @@ import logging
 import shutil
 import time
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from emberbox.background import Background, in_thread
 from emberbox.control.deadlines import LIFETIME_OVER, SUSPENDED_TOO_LONG, Deadlines
 from emberbox.control.idle import IdleTimer
 from emberbox.control.image_rules import survives_failed_suspend
 from emberbox.control.ingress import lets_in
+from emberbox.control.microvm_row import MicrovmRow
 from emberbox.control.role_sessions import RoleSession
 from emberbox.control.runner_context import RunnerContext
 from emberbox.control.runtime_hooks import RuntimeHooks
@@ -46,19 +50,35 @@ from emberbox.machine.usage import Usage, measure_suspended
 from emberbox.model.causes import Actor, caused_by, present_cause
 from emberbox.model.clock import Instant
 from emberbox.model.egress import NO_EGRESS, EgressPolicy
-from emberbox.model.errors import ConflictError, EmberboxError, GuestError, HostError, InternalError, VmmError
+from emberbox.model.errors import (
+    ConflictError,
+    EmberboxError,
+    GuestError,
+    HostError,
+    InternalError,
+    ServiceError,
+    VmmError,
+)
 from emberbox.model.records import ImageVersion, LogGroup, Microvm
 from emberbox.model.sizes import SIZES
 from emberbox.model.states import MicrovmState
 
 log = logging.getLogger(__name__)
 
-RETRY_INTERVAL_S = 1.0
 WAKE_RETRIES_S = (0.5, 1.5)
+RECONNECTS_AFTER_S = (0.5, 2.0, 5.0)
+_EXPLAINED_WITHIN_S = 1.0
+STOPS_WITHIN_S = 150.0
+"""What is under way when the server stops, and then the suspend, may take so long: each may wait for a hook."""
+
 ENDED_BY_CALLER = "Success."
 LOST = "The MicroVM's VMM ended while no Emberbox server was running."
 NOT_TAKEN_OVER = "The MicroVM could not be taken over from a server that was killed:"
+NOT_SUSPENDED_AT_STOP = "The MicroVM could not be suspended when the server stopped."
+AGENT_LOST = "The MicroVM's agent does not answer any more:"
 TERMINATING_ACTORS = {LIFETIME_OVER: Actor.TIMER, SUSPENDED_TOO_LONG: Actor.TIMER}
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -80,11 +100,12 @@ class MicrovmRunner:
     log_stream_name: str | None = None
     _guest: Guest | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _background: Background = field(default_factory=Background)
     _incarnation: int = 0
     _explanation: str | None = None
     _saved_runs: tuple[tuple[int, int], ...] = ()
     _splitters: list[LineSplitter] = field(default_factory=list)
+    _row: MicrovmRow = field(init=False)
     _hooks: RuntimeHooks = field(init=False)
     _deadlines: Deadlines = field(init=False)
     _idle: IdleTimer = field(init=False)
@@ -95,6 +116,7 @@ class MicrovmRunner:
     def __post_init__(self) -> None:
         """Prepare the way of the application's output, and count its starts on from the row."""
         self._incarnation = self.microvm.incarnation - 1
+        self._row = MicrovmRow(self.context.store, self.id, self._background)
         stream = self.log_stream_name or log_stream(self.version.version, self.id)
         self._splitters = [LineSplitter(lambda line: self._write_line(stream, line)) for _ in range(2)]
         policy = self.microvm.request.get("idlePolicy")
@@ -102,7 +124,7 @@ class MicrovmRunner:
         self._metadata = RoleSession(self.context.issue_credentials, self.microvm.account_id, role, self.id).metadata()
         self._hooks = RuntimeHooks(self.id, self.version.request)
         self._deadlines = Deadlines(self.context.timers, self.id, self._end_by_policy)
-        self._idle = IdleTimer(self.context.timers, self.id, policy, lambda: self.in_background(self._end_idleness()))
+        self._idle = IdleTimer(self.context.timers, self.id, policy, self._begin_to_end_idleness)
 
     @property
     def id(self) -> str:
@@ -115,39 +137,86 @@ class MicrovmRunner:
         return self.context.home / "microvms" / self.id
 
     def state(self) -> MicrovmState:
-        """Return the state as the row has it."""
-        found = self.context.store.find(self.id)
-        return MicrovmState.TERMINATED if found is None else found.state
+        """Return the state as the row has it.
 
-    def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run work of this microVM; `close` waits for it."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        Raises:
+            HostError: the database cannot be read.
+        """
+        return self._row.state()
+
+    async def _own(self, change: Callable[[], Awaitable[T]]) -> T:
+        """Make a change when every earlier one has come to its end: the only way to make one.
+
+        It is made in a task of the runner's own, so it comes to its end whatever becomes of whoever waits for it here.
+        """
+        return await self._background.see_through(self._alone(change), f"a change of {self.id}")
+
+    def _begin_to_own(self, change: Callable[[], Awaitable[None]]) -> None:
+        """Make a change in the background, in the same way."""
+        self._background.start(self._alone(change), f"a change of {self.id}")
+
+    async def _alone(self, change: Callable[[], Awaitable[T]]) -> T:
+        async with self._lock:
+            try:
+                return await change()
+            except ServiceError:
+                raise  # it has left everything in order, and says what is
+            except Exception as error:
+                try:
+                    await self._settle(error)
+                except Exception:
+                    log.exception("%s could not be put in order; the next server does that", self.id)
+                raise
+
+    async def _settle(self, error: Exception) -> None:
+        """Let row and files say what is there, after a change that failed in a way it does not know.
+
+        The facts are those that the next server would find, and so is what follows from them (`FATES`).
+        """
+        guest = self._guest
+        await self._settle_rollback()
+        if is_suspended(self.directory):
+            self._guest = None
+            if guest is not None:
+                await guest.end()
+            self._stay_suspended()
+        elif guest is not None:
+            self._row.note(MicrovmState.RUNNING)
+            self._idle.restart()
+        else:
+            await self._end(f"The MicroVM ended by an error of the server's: {error}")
+
+    async def _settle_rollback(self) -> None:
+        try:
+            await in_thread(checkpoint.settle_rollback, self.directory, runs=self._guest is not None)
+        except OSError as error:
+            log.error("a rollback of %s could not be settled: %s", self.id, error)
 
     # --- launch
 
-    async def launch(self, prepared: Guest | None = None) -> None:
+    def begin_to_launch(self, prepared: Guest | None = None) -> None:
         """Start it from its image's snapshot and call /run; what fails ends it with a reason.
 
         Args:
             prepared: a guest from the warm pool in this microVM's directory; where it fails, another is started.
         """
         self.context.pool.postpone()
-        async with self._lock:
-            started = time.monotonic()
-            try:
-                guest = await self._begin(prepared) or await self._launch_guest()
-                await self._start_guest(guest)
-                await self._hooks.run(guest.agent, self.microvm.request.get("runHookPayload") or "")
-            except (EmberboxError, OSError) as error:
-                await self._end(str(error) or type(error).__name__)
-                return
-            if not self._move(MicrovmState.RUNNING):
-                return  # it is being terminated; whoever does that waits for the lock
-            self._idle.start()
-            log.info("%s runs after %.0f ms", self.id, (time.monotonic() - started) * 1000)
+        self._begin_to_own(lambda: self._launch(prepared))
+
+    async def _launch(self, prepared: Guest | None) -> None:
+        started = time.monotonic()
+        try:
+            guest = await self._begin(prepared) or await self._launch_guest()
+            self._start_guest(guest)
+            await self._hooks.run(guest.agent, self.microvm.request.get("runHookPayload") or "")
+        except Exception as error:
+            if not isinstance(error, EmberboxError | OSError):
+                log.exception("%s could not be launched", self.id)
+            await self._end(str(error) or type(error).__name__)
+            return
+        self._row.note(MicrovmState.RUNNING)  # unless it is being terminated: whoever does that waits for the lock
+        self._idle.start()
+        log.info("%s runs after %.0f ms", self.id, (time.monotonic() - started) * 1000)
 
     async def _begin(self, prepared: Guest | None) -> Guest | None:
         if prepared is None:
@@ -156,7 +225,7 @@ class MicrovmRunner:
             await prepared.begin(self._new_identity(), self._take_output, self._egress())
         except (GuestError, VmmError) as error:
             log.warning("%s is started anew, its prepared VMM failed: %s", self.id, error)
-            await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
+            await in_thread(shutil.rmtree, self.directory, ignore_errors=True)
             return None
         return prepared
 
@@ -175,29 +244,35 @@ class MicrovmRunner:
 
     async def renew_egress(self) -> None:
         """Let what its connector allows now count at once; where that is not known any more, it reaches nothing."""
-        async with self._lock:
-            if self._guest is None:
-                return
-            try:
-                egress = self._egress()
-            except HostError as error:
-                log.error("%s reaches nothing any more: %s", self.id, error)
-                egress = NO_EGRESS
-            if egress is not None:
-                await self._guest.restrict(egress)
+        await self._own(self._renew_egress)
+
+    async def _renew_egress(self) -> None:
+        if self._guest is None:
+            return
+        try:
+            egress = self._egress()
+        except HostError as error:
+            log.error("%s reaches nothing any more: %s", self.id, error)
+            egress = NO_EGRESS
+        if egress is not None:
+            await self._guest.restrict(egress)
 
     def _snapshot(self) -> ImageSnapshot:
-        """Return what it starts from: a fork, or one that was rolled back, has a base of its own."""
+        """Return what it starts from: a fork, or one that was rolled back, has a base of its own.
+
+        Raises:
+            HostError: it is missing or damaged.
+        """
         base = self.directory / "base"
-        if base.exists():
+        if self.microvm.own_base or base.exists():  # its image's in its place would be another microVM
             return load_image_snapshot(base)
         return self.context.load_snapshot(self.version.image_id, self.version.version)
 
-    async def _start_guest(self, guest: Guest) -> None:
+    def _start_guest(self, guest: Guest) -> None:
         self._guest = guest
         guest.agent.serve(self._metadata.serve)
         self._incarnation += 1
-        self.in_background(self._watch(guest))
+        self._background.start(self._watch(guest), f"the watch over {self.id}")
 
     # --- while it runs
 
@@ -218,7 +293,7 @@ class MicrovmRunner:
     async def _find_running(self) -> Guest | None:
         if self._guest is not None and not self._lock.locked():
             return self._guest
-        async with self._lock:
+        async with self._lock:  # nothing is changed: what is under way has ended
             guest = self._guest
         if guest is None and self._resumes_by_itself() and self.state() is MicrovmState.SUSPENDED:
             await self._resume_for_all()
@@ -232,7 +307,7 @@ class MicrovmRunner:
             InternalError: it cannot be resumed, tried several times.
         """
         if self._waking is None or self._waking.done():
-            self._waking = self.in_background(self._resume_insistently())
+            self._waking = self._background.start(self._resume_insistently(), f"the resume of {self.id}")
         await asyncio.shield(self._waking)
 
     async def _resume_insistently(self) -> None:
@@ -283,7 +358,7 @@ class MicrovmRunner:
         self._idle.restart()
         stands = self._guest is None or self._lock.locked()
         if from_client and stands and self._resumes_by_itself() and (self._hearing is None or self._hearing.done()):
-            self._hearing = self.in_background(self._hear_client())
+            self._hearing = self._background.start(self._hear_client(), f"the waking of {self.id}")
 
     async def _hear_client(self) -> None:
         """Resume it where it has not received all that its clients sent: reports are late, and may be of before."""
@@ -293,41 +368,69 @@ class MicrovmRunner:
             with caused_by(Actor.REQUEST, "Bytes of a client on an open stream."), contextlib.suppress(InternalError):
                 await self._resume_for_all()
 
+    def _begin_to_end_idleness(self) -> None:
+        self._background.start(self._end_idleness(), f"the idle policy of {self.id}")
+
     async def _end_idleness(self) -> None:
         """Suspend it after its idle time, or end it when its policy leaves it no suspended time."""
         if not self._idle.is_over:
             return  # a request came in at the last moment
+        self._idle.restart()  # where nothing comes of it, it is tried again after the next idle time
         if self._lock.locked():
-            self._idle.restart()
-        elif self.microvm.request["idlePolicy"]["suspendedDurationSeconds"] == 0:
+            return
+        if self.microvm.request["idlePolicy"]["suspendedDurationSeconds"] == 0:
             self.begin_to_terminate(SUSPENDED_TOO_LONG)
         else:
             reason = f"No byte has crossed its endpoint for {self._idle.limit_s} s."
             with caused_by(Actor.IDLE_POLICY, reason), contextlib.suppress(InternalError, ConflictError):
-                await self.suspend()  # where it fails it runs on, and is tried again later
+                await self.suspend()
 
     def _resumes_by_itself(self) -> bool:
         policy = self.microvm.request.get("idlePolicy") or {}
         return bool(policy.get("autoResumeEnabled"))
 
     async def _watch(self, guest: Guest) -> None:
-        """End the microVM when its application or its VMM ends by itself."""
+        """End the microVM when its application or its VMM ends by itself, or its agent is lost for good."""
         vmm = asyncio.create_task(guest.wait_exited())
         try:
-            ends: list[asyncio.Future[Any]] = [vmm, guest.agent.exited]
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if self._guest is not guest:
-                return  # suspended or terminated: that was us
-            if guest.agent.exited.done():
-                actor, reason = Actor.GUEST, f"Container Stopped with Exit Code: {guest.agent.exited.result()}"
-            else:
-                actor, reason = Actor.VMM, f"The microVM's VMM ended unexpectedly: {vmm.result()}"
-            async with self._lock:
-                if self._guest is guest:
-                    with caused_by(actor, reason):
-                        await self._end(reason)
+            while True:
+                ends: list[asyncio.Future[Any]] = [vmm, guest.agent.exited, guest.lost]
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                if self._guest is not guest:
+                    return  # suspended or terminated: that was us
+                if guest.agent.exited.done():
+                    actor, reason = Actor.GUEST, f"Container Stopped with Exit Code: {guest.agent.exited.result()}"
+                elif await _ends_soon(vmm):  # and that is why the agent is lost
+                    actor, reason = Actor.VMM, f"The microVM's VMM ended unexpectedly: {vmm.result()}"
+                elif await self._own(lambda: self._reconnect(guest)):
+                    continue
+                else:
+                    actor, reason = Actor.GUEST, f"{AGENT_LOST} {guest.lost.result()}"
+                break
+            with caused_by(actor, reason):
+                await self._own(lambda: self._end_if(guest, reason))
         finally:
             vmm.cancel()
+
+    async def _end_if(self, guest: Guest, reason: str) -> None:
+        if self._guest is guest:  # else it was suspended or terminated: that was us
+            await self._end(reason)
+
+    async def _reconnect(self, guest: Guest) -> bool:
+        """Find a guest's agent again, which has been lost; say whether that is settled."""
+        if self._guest is not guest:
+            return True
+        log.warning("the agent of %s is lost and looked for again: %s", self.id, guest.lost.result())
+        for delay_s in RECONNECTS_AFTER_S:
+            await asyncio.sleep(delay_s)
+            try:
+                await guest.reconnect(self._take_output)
+            except (GuestError, VmmError) as error:
+                log.warning("the agent of %s is not found: %s", self.id, error)
+            else:
+                guest.agent.serve(self._metadata.serve)
+                return True
+        return False
 
     def _take_output(self, which: int, data: bytes) -> None:
         self._splitters[which - 1].feed(data)
@@ -357,30 +460,49 @@ class MicrovmRunner:
             InternalError: it could not be saved; the text says why.
             ConflictError: its /suspend hook failed, and its image's tag says that it is to run on.
         """
-        async with self._lock:
-            if self._guest is None or not self._move(MicrovmState.SUSPENDING):
-                return
-            await self.context.drain(self.id)
-            failure = await self._hooks.suspend(self._guest.agent)
-            survives = failure is None or survives_failed_suspend(self.context.image_tags(self.version.image_id))
-            if not survives:
-                await self._end(str(failure))
-            elif failure is None or server_stops:
-                await self._save(self._guest)
-            else:
-                with caused_by(Actor.GUEST, str(failure)):
-                    self._move_surely(MicrovmState.RUNNING)
-                self._idle.restart()
-                log.warning("%s was not suspended and runs on: %s", self.id, failure)
-                raise ConflictError(f"The MicroVM {self.id} was not suspended and is still running: {failure}")
+        await self._own(lambda: self._suspend(server_stops=server_stops))
+
+    async def _suspend(self, *, server_stops: bool) -> None:
+        guest = self._guest
+        if guest is None or not self._begin_to_suspend(server_stops=server_stops):
+            return
+        await self.context.drain(self.id)
+        failure = await self._hooks.suspend(guest.agent)
+        survives = failure is None or survives_failed_suspend(self.context.image_tags(self.version.image_id))
+        if not survives:
+            await self._end(str(failure))
+        elif failure is None or server_stops:
+            await self._save(guest)
+        else:
+            with caused_by(Actor.GUEST, str(failure)):
+                self._row.note(MicrovmState.RUNNING)
+            self._idle.restart()
+            log.warning("%s was not suspended and runs on: %s", self.id, failure)
+            raise ConflictError(f"The MicroVM {self.id} was not suspended and is still running: {failure}")
+
+    def _begin_to_suspend(self, *, server_stops: bool) -> bool:
+        """Make it SUSPENDING; False when it is being terminated. A stop saves it also where that cannot be stored.
+
+        Raises:
+            InternalError: the database cannot be written.
+        """
+        try:
+            return self._row.begin(MicrovmState.SUSPENDING)
+        except HostError as error:
+            if server_stops:  # the next server goes by the files
+                return True
+            raise InternalError(f"The MicroVM {self.id} was not suspended and is still running: {error}") from error
 
     async def _save(self, guest: Guest) -> None:
         started = time.monotonic()
         try:
             figures = await guest.suspend(self._saved_runs)
         except (GuestError, VmmError, HostError, OSError) as error:
+            if is_suspended(self.directory):  # only what comes after the saving has failed
+                await self._settle(error)
+                return
             with caused_by(Actor.SERVER, f"It could not be suspended: {error}"):
-                self._move_surely(MicrovmState.RUNNING)
+                self._row.note(MicrovmState.RUNNING)
             self._idle.restart()
             log.warning("%s could not be suspended and runs on: %s", self.id, error)
             raise InternalError(
@@ -393,9 +515,18 @@ class MicrovmRunner:
         milliseconds = (time.monotonic() - started) * 1000
         log.info("%s was suspended in %.0f ms, %d bytes of memory", self.id, milliseconds, figures.memory_bytes)
 
+    def _stay_suspended(self) -> None:
+        """Its saved state is the truth, whatever its row says."""
+        with contextlib.suppress(HostError):
+            if self.state() is MicrovmState.SUSPENDED:
+                self._deadlines.start_suspended(self.microvm)
+                return
+        self._become_suspended()
+
     def _become_suspended(self) -> None:
+        self._idle.stop()
         self.microvm = replace(self.microvm, suspended=Instant.now())
-        self._move_surely(MicrovmState.SUSPENDED, suspended=self.microvm.suspended)
+        self._row.note(MicrovmState.SUSPENDED, suspended=self.microvm.suspended, own_base=self.microvm.own_base)
         self._deadlines.start_suspended(self.microvm)
 
     async def resume(self) -> None:
@@ -404,10 +535,20 @@ class MicrovmRunner:
         Raises:
             InternalError: it could not be started; it is still suspended, with all it had.
         """
-        async with self._lock:
-            if self._guest is not None or self.state() is not MicrovmState.SUSPENDED:
+        await self._own(self._resume_if_suspended)
+
+    async def _resume_if_suspended(self) -> None:
+        if self._guest is not None:
+            return
+        try:
+            self._row.catch_up()
+            if self.state() is not MicrovmState.SUSPENDED:
                 return
-            await self._resume()
+        except HostError as error:
+            raise InternalError(
+                f"The MicroVM {self.id} could not be resumed and is still suspended: {error}"
+            ) from error
+        await self._resume()
 
     async def _resume(self) -> None:
         started = time.monotonic()
@@ -427,10 +568,10 @@ class MicrovmRunner:
                 f"The MicroVM {self.id} could not be resumed and is still suspended: {error}"
             ) from error
         self._saved_runs = state.runs
-        await self._start_guest(guest)
+        self._start_guest(guest)
         await self._hooks.resume(guest.agent)
         duration_s = time.monotonic() - started
-        self._move_surely(MicrovmState.RUNNING, new_incarnation=True, duration_s=duration_s)
+        self._row.note(MicrovmState.RUNNING, new_incarnation=True, duration_s=duration_s)
         self._explain(None)
         self._idle.start()
         log.info("%s was resumed in %.0f ms", self.id, duration_s * 1000)
@@ -439,7 +580,7 @@ class MicrovmRunner:
         """Say in its row why it stays suspended, or that this is over."""
         if reason != self._explanation:
             with contextlib.suppress(HostError):  # the caller is told all the same
-                self.context.store.explain(self.id, reason)
+                self._row.explain(reason)
                 self._explanation = reason
 
     # --- checkpoints
@@ -457,24 +598,24 @@ class MicrovmRunner:
             ConflictError: it neither runs nor is suspended.
             GuestError, VmmError, HostError, OSError: it could not be taken.
         """
-        async with self._lock:
-            guest, state = self._guest, self.state()
-            if guest is not None and state is MicrovmState.RUNNING:
-                saved = SuspendedState(self.directory, self._saved_runs).layers
-                draft = await asyncio.to_thread(checkpoint.begin, self._snapshot(), saved, directory)
-                started = time.monotonic()
-                captured = await guest.checkpoint(draft)
-                stopped_s = time.monotonic() - started
-                draft = await asyncio.to_thread(checkpoint.store, captured)
-            elif state is MicrovmState.SUSPENDED:
-                suspended = load_suspended(self.directory)
-                draft = await asyncio.to_thread(checkpoint.begin, self._snapshot(), suspended.layers, directory)
-                draft = await asyncio.to_thread(checkpoint.take_over, draft, suspended)
-                stopped_s = 0.0
-            else:
-                raise ConflictError(f"The MicroVM {self.id} is in state {state}; wait until it has settled.")
+        draft, stopped_s = await self._own(lambda: self._draft_checkpoint(directory))
         log.info("%s stood still for %.0f ms for a snapshot", self.id, stopped_s * 1000)
-        return await asyncio.to_thread(checkpoint.publish, draft), stopped_s
+        return await in_thread(checkpoint.publish, draft), stopped_s
+
+    async def _draft_checkpoint(self, directory: Path) -> tuple[ImageSnapshot, float]:
+        guest, state = self._guest, self.state()
+        if guest is not None and state is MicrovmState.RUNNING:
+            saved = SuspendedState(self.directory, self._saved_runs).layers
+            draft = await in_thread(checkpoint.begin, self._snapshot(), saved, directory)
+            started = time.monotonic()
+            captured = await guest.checkpoint(draft)
+            stopped_s = time.monotonic() - started
+            return await in_thread(checkpoint.store, captured), stopped_s
+        if state is MicrovmState.SUSPENDED:
+            suspended = load_suspended(self.directory)
+            draft = await in_thread(checkpoint.begin, self._snapshot(), suspended.layers, directory)
+            return await in_thread(checkpoint.take_over, draft, suspended), 0.0
+        raise ConflictError(f"The MicroVM {self.id} is in state {state}; wait until it has settled.")
 
     async def roll_back(self, snapshot: ImageSnapshot) -> None:
         """Make it what it was at a checkpoint of its own, and run it from there; what came after is lost.
@@ -485,23 +626,26 @@ class MicrovmRunner:
             HostError, OSError: the files could not be made; it is as it was.
             InternalError: it could not be started; it is suspended, as it was at the checkpoint.
         """
-        async with self._lock:
-            guest, state = self._guest, self.state()
-            if state not in (MicrovmState.RUNNING, MicrovmState.SUSPENDED):
-                raise ConflictError(f"The MicroVM {self.id} is in state {state}; wait until it has settled.")
-            self.context.guests.check_engine(snapshot.engine)
-            await asyncio.to_thread(checkpoint.prepare_rollback, snapshot, self.directory)
-            if guest is not None:
-                if not self._move(MicrovmState.SUSPENDING):
-                    checkpoint.settle_rollback(self.directory, runs=True)
-                    raise ConflictError(f"The MicroVM {self.id} is being terminated.")
-                self.context.revoke(self.id)
-                self._guest = None
-                await guest.end()
-            await self.context.guests.let_go(self.id)  # they are not those of the checkpoint
-            await asyncio.to_thread(checkpoint.roll_back, self.directory)
-            self._become_suspended()
-            await self._resume()
+        await self._own(lambda: self._roll_back(snapshot))
+
+    async def _roll_back(self, snapshot: ImageSnapshot) -> None:
+        guest, state = self._guest, self.state()
+        if state not in (MicrovmState.RUNNING, MicrovmState.SUSPENDED):
+            raise ConflictError(f"The MicroVM {self.id} is in state {state}; wait until it has settled.")
+        self.context.guests.check_engine(snapshot.engine)
+        await in_thread(checkpoint.prepare_rollback, snapshot, self.directory)
+        if guest is not None:
+            if not self._row.begin(MicrovmState.SUSPENDING):
+                await self._settle_rollback()
+                raise ConflictError(f"The MicroVM {self.id} is being terminated.")
+            self.context.revoke(self.id)
+            self._guest = None
+            await guest.end()
+        await self.context.guests.let_go(self.id)  # they are not those of the checkpoint
+        await in_thread(checkpoint.roll_back, self.directory)
+        self.microvm = replace(self.microvm, own_base=True)
+        self._become_suspended()
+        await self._resume()
 
     # --- end
 
@@ -514,82 +658,120 @@ class MicrovmRunner:
             self.begin_to_terminate(reason)
 
     def begin_to_terminate(self, reason: str) -> bool:
-        """Move it to TERMINATING at once, and end it in the background; False when that was done before."""
+        """Move it to TERMINATING at once, and end it in the background; False when that was done before.
+
+        Raises:
+            HostError: the database cannot be written; it goes on.
+        """
         with caused_by(TERMINATING_ACTORS.get(reason, present_cause().actor), reason):
-            if not self.context.store.change_state(self.id, MicrovmState.TERMINATING, reason=reason):
+            if not self._row.begin(MicrovmState.TERMINATING, reason):
                 return False
-            self.in_background(self._terminate(reason))
+            self._begin_to_own(lambda: self._terminate(reason))
         return True
 
     async def _terminate(self, reason: str) -> None:
-        async with self._lock:
+        if self._guest is not None:
             self.context.revoke(self.id)
-            if self._guest is not None:
+            try:
                 await self._hooks.terminate(self._guest.agent)
-            await self._end(reason)
+            except Exception:
+                log.exception("/terminate of %s", self.id)
+        await self._end(reason)
 
     async def _end(self, reason: str) -> None:
-        """Free everything it has, then say so."""
-        self.context.revoke(self.id)
+        """Free everything it has, then say so; what cannot be freed keeps nothing else from being freed."""
         guest, self._guest = self._guest, None
         self._idle.stop()
         self._deadlines.stop()
-        if guest is not None:
-            await guest.end()
-        await self.context.guests.let_go(self.id)
-        for splitter in self._splitters:
-            splitter.finish()
-        await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
-        self._move_surely(MicrovmState.TERMINATING)
-        self._move_surely(MicrovmState.TERMINATED, reason=reason, terminated_at=datetime.now(UTC))
+        try:
+            async with contextlib.AsyncExitStack() as freed:  # in the opposite order
+                freed.push_async_callback(in_thread, shutil.rmtree, self.directory, ignore_errors=True)
+                for splitter in self._splitters:
+                    freed.callback(splitter.finish)
+                freed.push_async_callback(self.context.guests.let_go, self.id)
+                if guest is not None:
+                    freed.push_async_callback(guest.end)
+                freed.callback(self.context.revoke, self.id)
+        except Exception:
+            log.exception("not all that %s had could be freed", self.id)
+        self._row.note(
+            MicrovmState.TERMINATED, reason=reason, terminated_at=datetime.now(UTC),
+            then=lambda: self.context.on_ended(self.id),
+        )  # fmt: skip
         log.info("%s has ended: %s", self.id, reason)
-        self.context.on_ended(self.id)
 
-    async def close(self) -> None:
-        """Let go of it: the server stops. A guest that still runs could not be suspended, and ends here."""
+    async def stop(self) -> None:
+        """Suspend it and let go of it, as the server stops; what is under way comes to its end before.
+
+        A guest that cannot be suspended ends: without a server it would have neither owner nor endpoint.
+        """
         self._idle.stop()
         self._deadlines.stop()
-        async with self._lock:
-            guest, self._guest = self._guest, None
-            if guest is not None:
-                log.error("%s is lost: it could not be suspended when the server stopped", self.id)
+        try:
+            async with asyncio.timeout(STOPS_WITHIN_S):
+                await self.suspend(server_stops=True)
+        except (EmberboxError, OSError) as error:  # TimeoutError among them
+            log.error("%s: %s", self.id, error or f"it was not suspended within {STOPS_WITHIN_S:g} s")
+        except Exception:
+            log.exception("%s could not be suspended", self.id)
+        await self._background.close()
+        await self._let_go()
+        await self._background.close()
+
+    async def _let_go(self) -> None:
+        """End a guest that is still there: it could not be suspended, or its launch took too long."""
+        guest = self._guest
+        if guest is not None:
+            log.error("%s still runs as the server stops", self.id)
+            if is_suspended(self.directory) or self._is_pending():
+                self._guest = None
                 await guest.end()
-            await self.context.guests.let_go(self.id)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            else:
+                await self._end(NOT_SUSPENDED_AT_STOP)
+        if is_suspended(self.directory):
+            self._row.note(MicrovmState.SUSPENDED)
+        await self.context.guests.let_go(self.id)
+        with contextlib.suppress(HostError):
+            self._row.catch_up()
+
+    def _is_pending(self) -> bool:
+        """Say whether it is being launched: the next server does that again."""
+        try:
+            return self.state() is MicrovmState.PENDING
+        except HostError:
+            return False
 
     # --- what an earlier server left
 
-    async def take_over(self, survivor: Survivor) -> None:
+    def begin_to_take_over(self, survivor: Survivor) -> None:
         """Go on with a VMM that an earlier server started; finish a resume that was under way, undo a suspend."""
-        async with self._lock:
-            resuming = self.microvm.state is MicrovmState.SUSPENDED
-            if resuming:
-                self._incarnation += 1
-            started = time.monotonic()
-            try:
-                guest = await self.context.guests.adopt(
-                    self._snapshot(), self.directory, survivor, self._take_output, resumes=resuming
-                )
-                self._saved_runs = load_resumed(self.directory).runs
-            except (EmberboxError, OSError) as error:
-                await self._end(f"{NOT_TAKEN_OVER} {error}")
-                return
-            await self._start_guest(guest)
-            if resuming:
-                await self._hooks.resume(guest.agent)
-            self._move_surely(MicrovmState.RUNNING, new_incarnation=resuming)
-            self._idle.start()
-            log.info("%s was taken over in %.0f ms", self.id, (time.monotonic() - started) * 1000)
+        self._begin_to_own(lambda: self._take_over(survivor))
+
+    async def _take_over(self, survivor: Survivor) -> None:
+        resuming = self.microvm.state is MicrovmState.SUSPENDED
+        if resuming:
+            self._incarnation += 1
+        started = time.monotonic()
+        try:
+            guest = await self.context.guests.adopt(
+                self._snapshot(), self.directory, survivor, self._take_output, resumes=resuming
+            )
+            self._saved_runs = load_resumed(self.directory).runs
+        except (EmberboxError, OSError) as error:
+            await self._end(f"{NOT_TAKEN_OVER} {error}")
+            return
+        self._start_guest(guest)
+        if resuming:
+            await self._hooks.resume(guest.agent)
+        self._row.note(MicrovmState.RUNNING, new_incarnation=resuming)
+        self._idle.start()
+        log.info("%s was taken over in %.0f ms", self.id, (time.monotonic() - started) * 1000)
 
     def keep_suspended(self) -> None:
         """Take over a microVM that is suspended, though its row may not say so yet."""
         self._incarnation = self.microvm.incarnation
         if self.microvm.state is not MicrovmState.SUSPENDED:
-            self.microvm = replace(self.microvm, suspended=Instant.now())
-            self._move(MicrovmState.SUSPENDING)
-            self._move_surely(MicrovmState.SUSPENDED, suspended=self.microvm.suspended)
+            self._become_suspended()
         self._explanation = self.microvm.state_reason
         try:
             self.context.guests.check_engine(load_suspended(self.directory).engine)
@@ -597,25 +779,12 @@ class MicrovmRunner:
             self._explain(f"The MicroVM cannot be resumed: {error}")
         self._deadlines.start_suspended(self.microvm)
 
-    async def finish_termination(self, reason: str) -> None:
+    def begin_to_finish(self, reason: str) -> None:
         """End what was being terminated, or what has no VMM any more."""
-        async with self._lock:
-            await self._end(reason)
+        self._begin_to_own(lambda: self._end(reason))
 
-    def _move(self, state: MicrovmState) -> bool:
-        return self.context.store.change_state(self.id, state)
 
-    def _move_surely(self, state: MicrovmState, **columns: Any) -> None:
-        """Write what has happened already; where the database cannot be written now, as soon as it can be."""
-        try:
-            self.context.store.change_state(self.id, state, **columns)
-        except HostError as error:
-            log.error("%s is %s, but that cannot be stored yet: %s", self.id, state, error)
-            self.in_background(self._move_later(state, columns))
-
-    async def _move_later(self, state: MicrovmState, columns: dict[str, Any]) -> None:
-        while True:
-            await asyncio.sleep(RETRY_INTERVAL_S)
-            with contextlib.suppress(HostError):
-                self.context.store.change_state(self.id, state, **columns)
-                return
+async def _ends_soon(end: asyncio.Future[Any]) -> bool:  # Any: what it returns is not looked at
+    """Wait a moment for an end that explains another."""
+    await asyncio.wait([end], timeout=_EXPLAINED_WITHIN_S)
+    return end.done()

@@ -86,6 +86,8 @@ class Agent:
         self._serving: set[asyncio.Task[None]] = set()
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         """Set to the exit code when the application's main process ends."""
+        self.lost: asyncio.Future[GuestError] = asyncio.get_running_loop().create_future()
+        """Set to the reason when the connection has ended though nobody closed it."""
 
     @classmethod
     async def connect(cls, path: Path, on_output: OutputListener, timeout_s: float) -> Agent:
@@ -149,8 +151,15 @@ class Agent:
             failure = error
         except (asyncio.IncompleteReadError, OSError):
             pass
-        finally:
+        except asyncio.CancelledError:
             self._fail(failure)
+            raise
+        except Exception as error:
+            log.exception("a guest's frame could not be taken")
+            failure = GuestError(f"the guest's agent said what could not be taken: {error}")
+        self._fail(failure)
+        if not self.lost.done():
+            self.lost.set_result(failure)
 
     def _take_reply(self, frame: Frame) -> None:
         if self._unanswered:

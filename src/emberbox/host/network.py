@@ -404,9 +404,18 @@ class TapNetwork:
         await _remove_namespace(slot)
         self._unused.append(slot.number)
 
-    def open_tap(self, slot: Slot) -> int:
+    async def open_tap(self, slot: Slot) -> int:
         """Return a new descriptor of the slot's tap device; the caller closes it."""
-        return self._inside(slot.namespace, _open_tap)
+        return await self._open_inside(slot, _open_tap)
+
+    async def _open_inside(self, slot: Slot, work: Callable[[], int]) -> int:
+        """Open a device in a slot's namespace; a descriptor that nobody waits for any more is closed."""
+        opening = asyncio.get_running_loop().run_in_executor(self._threads, _in_namespace, slot.namespace, work)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_unused)
+            raise
 
     async def close(self) -> None:
         """Remove everything that was made; but nothing while microVMs that nobody has adopted use it."""
@@ -458,7 +467,7 @@ class TapNetwork:
             f"address add {slot.host_address}/31 dev {slot.interface}",
             f"link set {slot.interface} up",
         )
-        tap = await asyncio.get_running_loop().run_in_executor(None, self._inside, slot.namespace, _make_tap)
+        tap = await self._open_inside(slot, _make_tap)
         os.close(tap)
         await _ip_batch(
             slot.namespace,
@@ -473,8 +482,10 @@ class TapNetwork:
         )
         await _apply_rules(render_namespace_rules(self._resolver), slot.namespace)
 
-    def _inside(self, namespace: str, work: Callable[[], T]) -> T:
-        return self._threads.submit(_in_namespace, namespace, work).result()
+
+def _close_unused(opening: asyncio.Future[int]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        os.close(opening.result())
 
 
 def _in_namespace(namespace: str, work: Callable[[], T]) -> T:

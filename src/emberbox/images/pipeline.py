@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emberbox.background import in_thread
 from emberbox.guest.agent import fresh_identity
 from emberbox.guest.metadata import MetadataService
 from emberbox.guest.protocol import Application
@@ -235,11 +236,8 @@ class Pipeline:
         await asyncio.to_thread(shutil.rmtree, trial)
 
     async def _publish(self, plan: BuildPlan, snapshot: ImageSnapshot, say: Callable[[str], None]) -> ImageSnapshot:
-        await asyncio.to_thread(snapshot.publish)
-        plan.destination.parent.mkdir(parents=True, exist_ok=True)
-        plan.scratch.rename(plan.destination)
-        disk.sync(plan.destination.parent)
-        published = snapshot.moved_to(plan.destination)
+        await in_thread(snapshot.publish)
+        published = await in_thread(snapshot.move_to, plan.destination)
         sizes = {name: f"{size / 1e6:.1f} MB" for name, size in published.sizes().items()}
         say(f"SUCCESSFUL: {', '.join(f'{name} {size}' for name, size in sizes.items())}")
         return published

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 from emberbox.guest.protocol import SPARED_MAX, Spared
@@ -39,7 +39,7 @@ class Connection(Protocol):
         """Its place in the tap network; None in a user network."""
         ...
 
-    def attach(self) -> contextlib.AbstractContextManager[Tap | UserNetwork]:
+    def attach(self) -> contextlib.AbstractAsyncContextManager[Tap | UserNetwork]:
         """Give the VMM's end; used while the VMM is started."""
         ...
 
@@ -90,10 +90,10 @@ class TapConnection:
         """Its place in the tap network."""
         return self._slot.number
 
-    @contextlib.contextmanager
-    def attach(self) -> Iterator[Tap | UserNetwork]:
+    @contextlib.asynccontextmanager
+    async def attach(self) -> AsyncIterator[Tap | UserNetwork]:
         """Open the tap device for as long as the block lasts; one that was held is open, and may have packets."""
-        tap = self._network.open_tap(self._slot) if self._tap is None else self._tap
+        tap = await self._network.open_tap(self._slot) if self._tap is None else self._tap
         self._tap = None
         try:
             yield Tap(tap)
@@ -164,8 +164,8 @@ class UserConnection:
         """It has none."""
         return None
 
-    @contextlib.contextmanager
-    def attach(self) -> Iterator[Tap | UserNetwork]:
+    @contextlib.asynccontextmanager
+    async def attach(self) -> AsyncIterator[Tap | UserNetwork]:
         """Nothing needs to be open."""
         self._forwarded.clear()
         yield UserNetwork()

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from emberbox.background import in_thread
 from emberbox.guest.agent import Agent, OutputListener, fresh_identity
 from emberbox.guest.protocol import Application, Identity
 from emberbox.host import disk, memory, usage
@@ -59,6 +60,7 @@ BYTES_PER_MIB = 1 << 20
 
 LATE_THAW_TIMEOUT_S = limit_s(1.0)
 END_TIMEOUT_S = limit_s(1.0)
+RECONNECT_TIMEOUT_S = limit_s(10.0)
 
 LAUNCHES_PER_CPU = 2
 """More launches wait: at a time they would only slow each other down, until one runs into a time limit."""
@@ -78,6 +80,9 @@ class Guest:
 
     Attributes:
         ports: what its snapshot knows of ports: whether each spoke TLS.
+        agent: its agent; another one after `reconnect`.
+        lost: set when the agent cannot be spoken to any more, though the guest was not ended; another one after
+            `reconnect`.
     """
 
     def __init__(
@@ -87,11 +92,37 @@ class Guest:
         self.directory = directory
         self.shape = shape
         self.ports = {} if snapshot is None else dict(snapshot.ports)
-        self.agent = agent
         self._snapshot = snapshot
         self._vm = vm
         self._connection = connection
         self._resources = resources
+        self._ending: asyncio.Task[None] | None = None
+        self._hold(agent)
+
+    def _hold(self, agent: Agent) -> None:
+        self.agent = agent
+        self.lost: asyncio.Future[GuestError] = asyncio.get_running_loop().create_future()
+        agent.lost.add_done_callback(lambda ended: self._lose(agent, ended.result()))
+
+    def _lose(self, agent: Agent, error: GuestError) -> None:
+        if agent is self.agent and not self.lost.done():
+            self.lost.set_result(error)
+
+    async def reconnect(self, on_output: OutputListener) -> None:
+        """Speak to its agent over a new connection, and undo whatever the guest was stopped for.
+
+        Args:
+            on_output: gets what the application writes from now on; what was under way is lost.
+
+        Raises:
+            GuestError, VmmError: it does not answer.
+        """
+        await self.agent.close()
+        await self._vm.unpause()
+        agent = await Agent.connect(self._vm.agent_socket, on_output, RECONNECT_TIMEOUT_S)
+        self._resources.push_async_callback(agent.close)
+        await agent.thaw(fresh_identity())
+        self._hold(agent)
 
     @property
     def pid(self) -> int:
@@ -189,7 +220,7 @@ class Guest:
         await self._vm.pause()
         await self._vm.save_devices()
         await self.end()
-        await asyncio.to_thread(memory.punch_zero_pages, self.directory / "memory")
+        await in_thread(memory.punch_zero_pages, self.directory / "memory")
 
     async def suspend(self, earlier: tuple[memory.Run, ...]) -> SuspendFigures:
         """Save the guest and end its VMM; only pages that are not as they were at its last start are written.
@@ -207,8 +238,8 @@ class Guest:
             await self._vm.pause()
             stopped = Instant.now()
             await self._vm.save_devices()
-            figures = await asyncio.to_thread(self._write_changes, earlier, stopped)
-        except (GuestError, VmmError, OSError):
+            figures = await in_thread(self._write_changes, earlier, stopped)
+        except Exception:
             if not earlier:  # else pages of it are mapped: they are this guest's memory
                 (self.directory / "memory.layer").unlink(missing_ok=True)
             await self._run_on()
@@ -252,7 +283,7 @@ class Guest:
             await self._vm.save_devices()
             address = self._vm.memory_address()
             draft = replace(draft, engine=self.engine)
-            return await asyncio.to_thread(checkpoint.capture, draft, self._vm.pid, address, self.directory)
+            return await in_thread(checkpoint.capture, draft, self._vm.pid, address, self.directory)
         finally:
             await self._run_on()
 
@@ -265,13 +296,25 @@ class Guest:
             raise
 
     async def _run_on(self) -> None:
-        forget_suspended(self.directory)
-        await self._vm.unpause()
-        await self.agent.thaw(fresh_identity())
+        await in_thread(forget_suspended, self.directory)
+        try:
+            await self._vm.unpause()
+            await self.agent.thaw(fresh_identity())
+        except (GuestError, VmmError) as error:
+            self._lose(self.agent, GuestError(f"its application could not be let run on: {error}"))
+            raise
 
     async def end(self) -> None:
-        """End the VMM and give back everything; repeats are harmless."""
-        await self._resources.aclose()
+        """End the VMM and give back everything. It may be asked for again, and whoever waits may be cancelled."""
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._give_back())
+        await asyncio.shield(self._ending)
+
+    async def _give_back(self) -> None:
+        try:
+            await self._resources.aclose()
+        except Exception:  # every other thing has been given back all the same
+            log.exception("not all of %s could be given back", self.directory.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,7 +403,7 @@ class GuestHost:
         """
         self.check_engine(snapshot.engine)
         async with self._launches:
-            await asyncio.to_thread(_copy_disk, snapshot, directory)
+            await in_thread(_copy_disk, snapshot, directory)
             guest = await self._restore(snapshot, directory, _Saved(snapshot.devices), on_output, egress)
             async with _ended_on_error(guest):
                 await guest.wake(identity)
@@ -379,7 +422,7 @@ class GuestHost:
             VmmError, GuestError, HostError: it could not be started; nothing is left running.
         """
         self.check_engine(snapshot.engine)
-        await asyncio.to_thread(_copy_disk, snapshot, directory)
+        await in_thread(_copy_disk, snapshot, directory)
         guest = await self._restore(snapshot, directory, _Saved(snapshot.devices), _drop_output, None)
         async with _ended_on_error(guest):
             await guest.agent.rehearse_thaw(
@@ -406,7 +449,7 @@ class GuestHost:
             async with _ended_on_error(guest):
                 await guest.wake(fresh_identity())
         except BaseException:
-            take_back_resume(state.directory)
+            await in_thread(take_back_resume, state.directory)
             raise
         return guest
 
@@ -481,12 +524,12 @@ class GuestHost:
             acquired.push_async_callback(connection.release)
             if egress is not None:
                 await connection.restrict(egress)
-            with connection.attach() as network:
+            async with connection.attach() as network:
                 vm = await start(Cage(uid, self._void), network)
             acquired.push_async_callback(vm.kill)
             if snapshot is not None:
                 note_vmm(directory, vm.pid, uid, connection.slot_number)
-                forget_suspended(directory)
+                await in_thread(forget_suspended, directory)
                 await vm.unpause()
             try:
                 agent = await connect_agent(vm, on_output, timeout_s)

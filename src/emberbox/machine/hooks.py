@@ -94,7 +94,7 @@ async def call_hook(agent: Agent, hook: Hook, payload: dict[str, str] | None = N
     except TimeoutError:
         duration = iso_duration(hook.timeout_s)
         raise HookFailedError(f"{hook.title} lifecycle hook timed out after {duration}. {_ADVICE}") from None
-    except (ConnectionRefusedError, GuestError) as error:
+    except (OSError, GuestError) as error:
         raise HookFailedError(f"{hook.title} lifecycle hook failed: {error}. {_ADVICE}") from error
     if answer.status != _OK:
         raise HookFailedError(f"{hook.title} lifecycle hook returned HTTP status {answer.status}. {_ADVICE}")

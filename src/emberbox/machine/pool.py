@@ -9,13 +9,13 @@ killed they are processes that nobody knows, and the next server ends them.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from emberbox.background import in_thread
 from emberbox.host.usage import machine_memory
 from emberbox.machine.guests import Guest, GuestHost
 from emberbox.machine.snapshot import ImageSnapshot
@@ -111,12 +111,11 @@ class WarmPool:
         """End everything that is ready."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         for key in list(self._ready):
-            await self._give_up(key)
-        await asyncio.gather(*self._endings)
+            self._begin_to_give_up(key)
+        await asyncio.gather(*self._endings, return_exceptions=True)
 
     async def _keep(self) -> None:
         while True:
@@ -128,6 +127,8 @@ class WarmPool:
                 await self._tend()
             except (EmberboxError, OSError) as error:  # such as a database that cannot be read for a moment
                 log.warning("the warm pool could not be tended: %s", error)
+            except Exception:
+                log.exception("the warm pool could not be tended")
 
     async def _tend(self) -> None:
         """Give up what is not wanted, has died or takes memory that others need, and prepare what is missing."""
@@ -173,9 +174,11 @@ class WarmPool:
             self._ready.setdefault(key, []).append(Pooled(microvm_id, guest))
 
     async def _give_up(self, key: Key) -> None:
-        endings = [self._begin_to_end(pooled) for pooled in self._ready.pop(key, [])]
-        for ending in endings:
+        for ending in self._begin_to_give_up(key):
             await asyncio.shield(ending)
+
+    def _begin_to_give_up(self, key: Key) -> list[asyncio.Task[None]]:
+        return [self._begin_to_end(pooled) for pooled in self._ready.pop(key, [])]
 
     async def end(self, pooled: Pooled) -> None:
         """End one that was taken and is not used, and remove its files; whoever waits for that may be cancelled."""
@@ -188,8 +191,11 @@ class WarmPool:
         return task
 
     async def _end(self, pooled: Pooled) -> None:
-        await pooled.guest.end()
-        await asyncio.to_thread(shutil.rmtree, pooled.guest.directory, ignore_errors=True)
+        try:
+            await pooled.guest.end()
+        except Exception:
+            log.exception("the prepared %s could not be ended in order", pooled.microvm_id)
+        await in_thread(shutil.rmtree, pooled.guest.directory, ignore_errors=True)
 
 
 def has_room() -> bool:

@@ -112,6 +112,18 @@ class ImageSnapshot:
         disk.sync(directory)
         return self.moved_to(directory)
 
+    def move_to(self, directory: Path) -> ImageSnapshot:
+        """Give a published snapshot its place, where it is found after a power cut too; return it there.
+
+        Raises:
+            OSError: the place is taken, or on another file system.
+        """
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        self.directory.rename(directory)
+        disk.sync(directory.parent)
+        disk.sync(directory.parent.parent)
+        return self.moved_to(directory)
+
     def moved_to(self, directory: Path) -> ImageSnapshot:
         """Return the same snapshot where its files are now."""
         layers = tuple(MemoryLayer(directory / layer.path.name, layer.runs) for layer in self.layers)

@@ -66,7 +66,8 @@ class Build:
 class Microvm:
     """One microVM. `incarnation` counts its starts: launch and resumes.
 
-    Its durations are counted from `started` and `suspended`, not from the wall clock's `started_at`.
+    Its durations are counted from `started` and `suspended`, not from the wall clock's `started_at`. One with
+    `own_base` starts from a snapshot of its own, not from its image: it is a fork, or was rolled back.
     """
 
     id: str
@@ -83,6 +84,7 @@ class Microvm:
     terminated_at: datetime | None
     started: Instant
     suspended: Instant | None = None
+    own_base: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeVar
+
+State = TypeVar("State", bound=StrEnum)
 
 
 class ImageState(StrEnum):
@@ -143,6 +145,22 @@ MICROVM_TRANSITIONS: Final[Mapping[MicrovmState, frozenset[MicrovmState]]] = {
     MicrovmState.TERMINATING: frozenset({MicrovmState.TERMINATED}),
     MicrovmState.TERMINATED: frozenset(),
 }
+
+
+def find_way(transitions: Mapping[State, frozenset[State]], source: State, target: State) -> tuple[State, ...] | None:
+    """Return the states on the shortest way from one to another, the last one included; None where none leads there."""
+    ways: list[tuple[State, ...]] = [()]
+    seen = {source}
+    while ways:
+        way = ways.pop(0)
+        here = way[-1] if way else source
+        if here == target:
+            return way
+        ahead = sorted(transitions[here] - seen)
+        seen.update(ahead)
+        ways += [(*way, state) for state in ahead]
+    return None
+
 
 LAUNCHABLE_IMAGE_STATES: Final = frozenset(
     {ImageState.CREATED, ImageState.UPDATING, ImageState.UPDATED, ImageState.UPDATE_FAILED}

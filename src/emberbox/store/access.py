@@ -59,7 +59,7 @@ class AccessStore:
 
     def list_accounts(self) -> list[Account]:
         """Return all accounts, by id."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return [Account(**row._mapping) for row in connection.execute(select(accounts).order_by(accounts.c.id))]
 
     def put_key(self, key: AccessKey) -> None:
@@ -70,7 +70,7 @@ class AccessStore:
     def list_keys(self) -> list[AccessKey]:
         """Return the access keys of all accounts, oldest first."""
         query = select(access_keys).order_by(access_keys.c.created_at, access_keys.c.id)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return [_key(row) for row in connection.execute(query)]
 
     def set_key_status(self, key_id: str, status: KeyStatus) -> None:
@@ -91,7 +91,7 @@ class AccessStore:
     def list_policies(self) -> list[AttachedPolicy]:
         """Return the policies of all accounts, by account, principal and name."""
         query = select(policies).order_by(*policies.primary_key.columns)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return [_policy(row) for row in connection.execute(query)]
 
     def remove_policy(self, policy: AttachedPolicy) -> None:
@@ -111,7 +111,7 @@ class AccessStore:
     def list_roles(self) -> list[Role]:
         """Return the roles of all accounts, by account and name."""
         query = select(roles).order_by(*roles.primary_key.columns)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return [_role(row) for row in connection.execute(query)]
 
     def remove_role(self, role: Role) -> None:
@@ -141,5 +141,5 @@ class AccessStore:
 
     def list_quotas(self) -> dict[tuple[str, str], int]:
         """Return the values that were put, by account and code."""
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return {(row.account_id, row.code): row.value for row in connection.execute(select(quotas))}

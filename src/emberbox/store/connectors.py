@@ -73,7 +73,7 @@ class ConnectorStore:
     def count(self, account_id: str) -> int:
         """Return how many connectors an account has."""
         query = select(func.count()).select_from(connectors).where(connectors.c.account_id == account_id)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return int(connection.execute(query).scalar_one())
 
     def find(self, account_id: str, key: str) -> Connector | None:

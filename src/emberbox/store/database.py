@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.schema import CreateColumn
 
 from emberbox.model.errors import HostError
 
@@ -18,7 +19,7 @@ class Database:
 
     Args:
         url: a SQLAlchemy URL (`sqlite:////path/to/file`, `postgresql+psycopg://…`).
-        metadata: the tables; they, and columns of theirs, are made when missing.
+        metadata: the tables; they, and columns of theirs that have a default, are made when missing.
         durable: a transaction that has ended survives a power cut; without it, only the death of this process.
     """
 
@@ -30,7 +31,7 @@ class Database:
                 event.listen(engine, "connect", partial(_configure_sqlite, "FULL" if durable else "NORMAL"))
             event.listen(self._engine, "begin", _begin_immediately)
         metadata.create_all(self._engine)
-        _check_columns(self._engine, metadata)
+        _add_columns(self._engine, metadata)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -67,20 +68,26 @@ class Database:
         self._reader.dispose()
 
 
-def _check_columns(engine: Engine, metadata: MetaData) -> None:
-    """Refuse a database of another release, whose tables have other columns, before anything is read from it.
+def _add_columns(engine: Engine, metadata: MetaData) -> None:
+    """Add the columns that an earlier release did not know, those of which old rows have a value by default.
 
     Raises:
-        HostError: a column is missing.
+        HostError: a column without one is missing: the database is another release's.
     """
     found = inspect(engine)
     for table in metadata.sorted_tables:
-        missing = {column.name for column in table.columns} - {row["name"] for row in found.get_columns(table.name)}
-        if missing:
+        known = {row["name"] for row in found.get_columns(table.name)}
+        missing = [column for column in table.columns if column.name not in known]
+        if any(column.server_default is None for column in missing):
             raise HostError(
                 f"the database was made by another release of Emberbox: its table {table.name} lacks "
-                f"{', '.join(sorted(missing))}; start with a new EMBERBOX_HOME, or with that release"
+                f"{', '.join(sorted(column.name for column in missing))}; start with a new EMBERBOX_HOME, "
+                "or with that release"
             )
+        with engine.begin() as connection:
+            for column in missing:
+                described = CreateColumn(column).compile(dialect=engine.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {described}")
 
 
 def _configure_sqlite(synchronous: str, connection: Any, _record: object) -> None:

@@ -121,7 +121,7 @@ class ImageStore:
     def count(self, account_id: str) -> int:
         """Return how many images an account has."""
         query = select(func.count()).select_from(images).where(images.c.account_id == account_id)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return int(connection.execute(query).scalar_one())
 
     def count_unfinished_builds(self, account_id: str) -> int:
@@ -130,7 +130,7 @@ class ImageStore:
         query = query.where(
             images.c.account_id == account_id, builds.c.state.in_([BuildState.PENDING, BuildState.IN_PROGRESS])
         )
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return int(connection.execute(query).scalar_one())
 
     def list_page(self, account_id: str, limit: int, after: Place | None) -> list[Image]:
@@ -211,13 +211,13 @@ class ImageStore:
     def list_taken_from(self, microvm_id: str) -> list[str]:
         """Return the versions that are snapshots of a microVM, oldest first."""
         query = select(checkpoints.c.version).where(checkpoints.c.microvm_id == microvm_id)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return sorted(connection.execute(query).scalars(), key=float)
 
     def is_checkpoint(self, image_id: str, version: str) -> bool:
         """Say whether a version is a snapshot of a microVM."""
         where = (checkpoints.c.image_id == image_id, checkpoints.c.version == version)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return connection.execute(select(checkpoints).where(*where)).first() is not None
 
     def begin_to_delete_version(self, image_id: str, version: str, now: datetime) -> bool:

@@ -122,7 +122,7 @@ class LogStore:
         return self._fetch(query.order_by(log_events.c.id).limit(limit))
 
     def _fetch(self, query: Select[Any]) -> list[LogEvent]:
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return [
                 LogEvent(row.id, row.log_group, row.log_stream, row.timestamp, row.message)
                 for row in connection.execute(query)
@@ -236,5 +236,5 @@ class LogStore:
             .group_by(log_events.c.log_stream)
             .order_by(log_events.c.log_stream)
         )
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return [StreamSummary(group.name, name, first, last) for name, first, last in connection.execute(query)]

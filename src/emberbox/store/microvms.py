@@ -6,17 +6,20 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from emberbox.model.clock import Instant
 from emberbox.model.records import Microvm
-from emberbox.model.states import MICROVM_TRANSITIONS, MicrovmState
+from emberbox.model.states import MICROVM_TRANSITIONS, MicrovmState, find_way
 from emberbox.store.client_tokens import ClientToken, insert_token
 from emberbox.store.database import Database
 from emberbox.store.events import insert_event
 from emberbox.store.images import Place
 from emberbox.store.schema import microvms
+
+Fact = Instant | datetime | bool
+"""What a column of a microVM's row can say beside its state."""
 
 # Made once: building a query takes longer than running it, and these two are asked for every request.
 _BY_ID: Final = select(microvms).where(microvms.c.id == bindparam("key"))
@@ -26,6 +29,23 @@ _BY_LABEL: Final = select(microvms).where(microvms.c.endpoint_label == bindparam
 def _microvm(row: Row[Any]) -> Microvm:
     values = dict(row._mapping)
     return Microvm(**values | {"state": MicrovmState(values["state"])})
+
+
+def _find_state(connection: Connection, microvm_id: str) -> tuple[str, MicrovmState] | None:
+    """Return a microVM's account and state; nobody changes them until the transaction ends."""
+    query = select(microvms.c.account_id, microvms.c.state).where(microvms.c.id == microvm_id).with_for_update()
+    row = connection.execute(query).first()
+    return None if row is None else (row.account_id, MicrovmState(row.state))
+
+
+def _move(
+    connection: Connection, found: tuple[str, MicrovmState], microvm_id: str, state: MicrovmState,
+    reason: str | None, duration_s: float | None,
+) -> None:  # fmt: skip
+    values: dict[str, str] = {"state": state} | ({} if reason is None else {"state_reason": reason})
+    connection.execute(update(microvms).where(microvms.c.id == microvm_id).values(**values))
+    account_id, before = found
+    insert_event(connection, account_id, microvm_id, before, state, datetime.now(UTC), reason, duration_s)
 
 
 class MicrovmStore:
@@ -104,9 +124,6 @@ class MicrovmStore:
         state: MicrovmState,
         *,
         reason: str | None = None,
-        terminated_at: datetime | None = None,
-        suspended: Instant | None = None,
-        new_incarnation: bool = False,
         duration_s: float | None = None,
     ) -> bool:
         """Move a microVM to a state, and store the event; False when the transition table does not allow it.
@@ -115,28 +132,54 @@ class MicrovmStore:
             microvm_id: which.
             state: the new state.
             reason: the new stateReason.
-            terminated_at: when it ended.
-            new_incarnation: it was started once more.
-            suspended: when it was suspended.
             duration_s: how long the change took, where that is not the time in the state before.
         """
-        allowed = [source for source, targets in MICROVM_TRANSITIONS.items() if state in targets]
-        values: dict[str, Any] = {"state": state}
-        if reason is not None:
-            values["state_reason"] = reason
-        if terminated_at is not None:
-            values["terminated_at"] = terminated_at
-        if suspended is not None:
-            values["suspended"] = suspended
-        if new_incarnation:
-            values["incarnation"] = microvms.c.incarnation + 1
-        where = (microvms.c.id == microvm_id, microvms.c.state.in_(allowed))
         with self._database.transaction() as connection:
-            row = connection.execute(select(microvms.c.account_id, microvms.c.state).where(*where)).first()
-            if row is None or connection.execute(update(microvms).where(*where).values(**values)).rowcount != 1:
+            found = _find_state(connection, microvm_id)
+            if found is None or state not in MICROVM_TRANSITIONS[found[1]]:
                 return False
-            before, now = MicrovmState(row.state), datetime.now(UTC)
-            insert_event(connection, row.account_id, microvm_id, before, state, now, reason, duration_s)
+            _move(connection, found, microvm_id, state, reason, duration_s)
+        return True
+
+    def settle(
+        self,
+        microvm_id: str,
+        state: MicrovmState,
+        *,
+        reason: str | None = None,
+        duration_s: float | None = None,
+        new_incarnation: bool = False,
+        **facts: Fact,
+    ) -> bool:
+        """Say what is so already, by the way that the transition table has from where the row is: all or nothing.
+
+        It may be said twice. An event is stored for each state on the way.
+
+        Args:
+            microvm_id: which.
+            state: its state.
+            reason: the new stateReason.
+            duration_s: how long the change took, where that is not the time in the state before.
+            new_incarnation: it was started once more.
+            facts: further columns: `suspended`, `terminated_at`, `own_base`.
+
+        Returns:
+            False when no way leads there: it is being terminated, or has been.
+        """
+        with self._database.transaction() as connection:
+            found = _find_state(connection, microvm_id)
+            way = None if found is None else find_way(MICROVM_TRANSITIONS, found[1], state)
+            if found is None or way is None:
+                return False
+            for place in way:
+                told = place == state
+                _move(connection, found, microvm_id, place, reason if told else None, duration_s if told else None)
+                found = (found[0], place)
+            values: dict[str, Any] = dict(facts)  # Any: what the columns take, an expression among it
+            if new_incarnation and way:
+                values["incarnation"] = microvms.c.incarnation + 1
+            if values:
+                connection.execute(update(microvms).where(microvms.c.id == microvm_id).values(**values))
         return True
 
     def explain(self, microvm_id: str, reason: str | None) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Float,
     Index,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    false,
 )
 from sqlalchemy.engine import Dialect
 
@@ -120,6 +122,7 @@ microvms = Table(
     Column("terminated_at", Moment),
     Column("started", Count, nullable=False),
     Column("suspended", Count),
+    Column("own_base", Boolean, nullable=False, server_default=false()),
     Index("microvms_in_order", "account_id", "started_at", "id"),
 )
 
