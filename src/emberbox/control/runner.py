@@ -685,7 +685,7 @@ class MicrovmRunner:
         self._deadlines.stop()
         try:
             async with contextlib.AsyncExitStack() as freed:  # in the opposite order
-                freed.push_async_callback(in_thread, shutil.rmtree, self.directory, ignore_errors=True)
+                freed.push_async_callback(in_thread, checkpoint.remove_microvm, self.directory)
                 for splitter in self._splitters:
                     freed.callback(splitter.finish)
                 freed.push_async_callback(self.context.guests.let_go, self.id)
@@ -711,7 +711,7 @@ class MicrovmRunner:
             async with asyncio.timeout(STOPS_WITHIN_S):
                 await self.suspend(server_stops=True)
         except (EmberboxError, OSError) as error:  # TimeoutError among them
-            log.error("%s: %s", self.id, error or f"it was not suspended within {STOPS_WITHIN_S:g} s")
+            log.error("%s: %s", self.id, str(error) or f"it was not suspended within {STOPS_WITHIN_S:g} s")
         except Exception:
             log.exception("%s could not be suspended", self.id)
         await self._background.close()

@@ -187,6 +187,12 @@ def settle_rollback(microvm: Path, *, runs: bool) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def remove_microvm(microvm: Path) -> None:
+    """Remove a microVM's directory, and what a rollback may have left beside it; what cannot be removed stays."""
+    for directory in (microvm, _prepared(microvm), _replaced(microvm)):
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def _prepared(microvm: Path) -> Path:
     return microvm.with_name(f"{microvm.name}.rollback")
 

@@ -26,6 +26,7 @@ from emberbox.machine.snapshot import (
     ImageSnapshot,
     SuspendedState,
     forget_suspended,
+    is_suspended,
     take_back_resume,
 )
 from emberbox.machine.survivors import Survivor, note_vmm
@@ -240,9 +241,11 @@ class Guest:
             await self._vm.save_devices()
             figures = await in_thread(self._write_changes, earlier, stopped)
         except Exception:
-            if not earlier:  # else pages of it are mapped: they are this guest's memory
-                (self.directory / "memory.layer").unlink(missing_ok=True)
-            await self._run_on()
+            try:
+                await self._run_on()
+            finally:
+                if not earlier and not is_suspended(self.directory):  # else pages of it are mapped, or will be
+                    (self.directory / "memory.layer").unlink(missing_ok=True)
             raise
         if self.agent.spares_connections:
             self._connection.hold(self._vm)
@@ -296,7 +299,12 @@ class Guest:
             raise
 
     async def _run_on(self) -> None:
-        await in_thread(forget_suspended, self.directory)
+        try:
+            await in_thread(forget_suspended, self.directory)
+        except OSError:
+            if is_suspended(self.directory):  # it counts, so the guest must not run
+                raise
+            log.exception("that %s runs on is not sure to survive a power cut", self.directory.name)
         try:
             await self._vm.unpause()
             await self.agent.thaw(fresh_identity())
