@@ -27,9 +27,11 @@ from emberbox.host.memory import PAGE_BYTES
 from emberbox.machine.snapshot import ImageSnapshot
 from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import EmberboxError, GuestError, HostError, VmmError
-from emberbox.vmm.base import BootPlan, MachineShape, Probe, RestorePlan, UserNetwork, Vm, VmFiles
+from emberbox.vmm.base import BootPlan, MachineShape, RestorePlan, UserNetwork, Vm, VmFiles
+from emberbox.vmm.engine import Engine
 
 SHAPE = MachineShape(1, 1)
+ENGINE = Engine("none", "1.0", "tcg")
 MEMORY_BYTES = SHAPE.mem_size_mib << 20
 HOOK_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 FAULTS = {
@@ -107,6 +109,10 @@ class FakeVm(Vm):
     @property
     def agent_socket(self) -> Path:
         return self.files.directory / "agent.sock"
+
+    @property
+    def engine(self) -> Engine:
+        return ENGINE
 
     @property
     def works(self) -> bool:
@@ -287,8 +293,9 @@ class FakeMachine:
         """Return what stands in for `Agent`."""
         return type("Agent", (FakeAgent,), {"machine": self})
 
-    async def probe(self) -> Probe:
-        return Probe(True, "fake", "a machine without microVMs")
+    @property
+    def engine(self) -> Engine:
+        return ENGINE
 
     async def boot(self, plan: BootPlan) -> FakeVm:
         raise NotImplementedError

@@ -3,7 +3,8 @@
 #                             POST /sh     runs the body with sh as this user; the exit code is in x-exit-code
 #                             POST /exit/N ends the process
 #   9000                      the lifecycle hooks; the payload of /run, such as "suspend=500", decides how the
-#                             others answer, and the environment variables HOOK_READY and the like do at the build
+#                             others answer, and with "slow_suspend=5" after how many seconds; the environment
+#                             variables HOOK_READY and the like do so at the build
 use strict;
 use warnings;
 use IO::Select;
@@ -63,6 +64,7 @@ sub answer_hook {
         open my $file, '>', '/data/run'; print $file $body; close $file;
         $status{$1} = $2 while $body =~ /(\w+)=(\d+)/g;
     }
+    sleep($status{"slow_$name"} || 0);
     open my $log, '>>', '/data/hooks'; print $log "$name\n"; close $log;
     answer($client, $status{$name} || 200, '{}');
 }

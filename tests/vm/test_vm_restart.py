@@ -15,15 +15,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import httpx
 import pytest
+from botocore.config import Config
+from botocore.exceptions import ReadTimeoutError
 
 from emberbox.time_limits import limit_s
 from support import host
 from support import tunnel as tunnel_support
 from support.aws import Clients
 from support.guests import TOKEN_HEADER, Gateway, Microvm
-from support.images import READY_HOOK, Image, ImageMaker, probe_files
+from support.images import ALL_HOOKS, READY_HOOK, Image, ImageMaker, probe_files
 from support.server import Server, make_home
 from support.tunnel import Tunnel
 from support.waiting import wait_for
@@ -56,7 +59,7 @@ def own() -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def own_image(own: Server) -> Image:
     images = ImageMaker(Clients.of(own), own.endpoints["region"])
-    return images.build("restart", probe_files(), hooks=READY_HOOK)
+    return images.build("restart", probe_files(), hooks=ALL_HOOKS)
 
 
 def connect(server: Server) -> Gateway:
@@ -187,6 +190,46 @@ def open_tunnel_of(microvm: Microvm) -> Iterator[Tunnel]:
         tunnel.ask("hello")
         assert tunnel_support.count_open(microvm) == 1
         yield tunnel
+
+
+def hang_up(server: Server, microvm: Microvm) -> None:
+    """Ask for a suspend, and go away before it is answered."""
+    config = Config(retries={"total_max_attempts": 1}, proxies={}, read_timeout=1)
+    hasty = boto3.client(
+        "lambda-microvms", endpoint_url=server.endpoints["api_url"], config=config, **server.credentials()
+    )
+    with pytest.raises(ReadTimeoutError):
+        hasty.suspend_microvm(microvmIdentifier=microvm.id)
+
+
+def test_a_stop_in_the_midst_of_hooks_loses_nothing(own: Server, own_image: Image) -> None:
+    """SIGTERM while one microVM is in its /suspend hook, one in its /resume hook, and one in that of a lost client.
+
+    All are SUSPENDED afterwards, with the process that ran before and all that it had.
+    """
+    gateway, slow = connect(own), {hook: f"slow_{hook}=6" for hook in ("suspend", "resume")}
+    suspending, abandoned = (launch(gateway, own_image, runHookPayload=slow["suspend"]) for _ in range(2))
+    resuming = launch(gateway, own_image, runHookPayload=slow["resume"])
+    microvms = suspending, abandoned, resuming
+    before = [microvm.get() for microvm in microvms]
+    resuming.suspend()
+    for call in (suspending.suspend, resuming.resume):
+        threading.Thread(target=interrupted, args=(call,)).start()
+    hang_up(own, abandoned)
+    for microvm in (suspending, abandoned):
+        assert microvm.state() == "SUSPENDING"
+    resumed = own.microvm_directory(resuming.id) / "resumed.json"
+    wait_for("the third one is in its /resume hook", resumed.exists)
+    own.stop()
+    own.start()
+    gateway = connect(own)
+    for microvm, had in zip([again(microvm, gateway) for microvm in microvms], before, strict=True):
+        assert microvm.state() == "SUSPENDED"
+        microvm.resume()
+        has = microvm.get()
+        assert (has["pid"], has["count"]) == (had["pid"], had["count"] + 1)
+        microvm.terminate()
+        assert microvm.wait_ended() == "Success."
 
 
 def in_thread(request: Callable[[], str]) -> Callable[[], str]:

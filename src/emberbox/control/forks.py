@@ -34,9 +34,10 @@ from emberbox.model.records import Build, ImageVersion, Microvm
 from emberbox.model.states import Action, BuildState, MicrovmState, VersionState, VersionStatus
 from emberbox.store.client_tokens import ClientTokenStore
 from emberbox.store.images import ImageStore
+from emberbox.time_limits import limit_s
 
 CHECKPOINT_FAILED: Final = "SNAPSHOT_FAILED"
-CHECKPOINTS_WITHIN_S: Final = 60.0
+CHECKPOINTS_WITHIN_S: Final = limit_s(60.0)
 
 
 class ForkService:

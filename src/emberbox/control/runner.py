@@ -62,13 +62,14 @@ from emberbox.model.errors import (
 from emberbox.model.records import ImageVersion, LogGroup, Microvm
 from emberbox.model.sizes import SIZES
 from emberbox.model.states import MicrovmState
+from emberbox.time_limits import limit_s
 
 log = logging.getLogger(__name__)
 
 WAKE_RETRIES_S = (0.5, 1.5)
 RECONNECTS_AFTER_S = (0.5, 2.0, 5.0)
-_EXPLAINED_WITHIN_S = 1.0
-STOPS_WITHIN_S = 150.0
+_EXPLAINED_WITHIN_S = limit_s(1.0)
+STOPS_WITHIN_S = limit_s(150.0)
 """What is under way when the server stops, and then the suspend, may take so long: each may wait for a hook."""
 
 ENDED_BY_CALLER = "Success."
@@ -753,10 +754,10 @@ class MicrovmRunner:
             self._incarnation += 1
         started = time.monotonic()
         try:
+            self._saved_runs = load_resumed(self.directory).runs
             guest = await self.context.guests.adopt(
                 self._snapshot(), self.directory, survivor, self._take_output, resumes=resuming
             )
-            self._saved_runs = load_resumed(self.directory).runs
         except (EmberboxError, OSError) as error:
             await self._end(f"{NOT_TAKEN_OVER} {error}")
             return
