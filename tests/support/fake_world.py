@@ -48,6 +48,16 @@ REQUEST: Mapping[str, Any] = {
 }
 
 
+def new_microvm(**more: Any) -> Microvm:
+    """Return the row of a microVM that is to be launched."""
+    microvm = Microvm(
+        id=new_microvm_id(), account_id="000000000000", endpoint_label=str(uuid.uuid4()), image_id=IMAGE,
+        image_arn="arn", image_version=VERSION, state=MicrovmState.PENDING, state_reason=None, request=REQUEST,
+        incarnation=1, started_at=datetime.now(UTC), terminated_at=None, started=Instant.now(),
+    )  # fmt: skip
+    return replace(microvm, **more)
+
+
 class ScriptedStore(MicrovmStore):
     """The rows, each access a step."""
 
@@ -117,12 +127,7 @@ class World:
 
     def add(self, **more: Any) -> Microvm:
         """Store a new microVM."""
-        microvm = Microvm(
-            id=new_microvm_id(), account_id="000000000000", endpoint_label=str(uuid.uuid4()), image_id=IMAGE,
-            image_arn="arn", image_version=VERSION, state=MicrovmState.PENDING, state_reason=None, request=REQUEST,
-            incarnation=1, started_at=datetime.now(UTC), terminated_at=None, started=Instant.now(),
-        )  # fmt: skip
-        microvm = replace(microvm, **more)
+        microvm = new_microvm(**more)
         assert self.store.add([microvm], None)
         return microvm
 
