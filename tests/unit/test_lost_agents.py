@@ -41,7 +41,7 @@ async def test_an_agent_that_is_lost_is_found_again(world: World) -> None:
 
 async def test_a_microvm_whose_agent_is_lost_for_good_ends_and_says_so(world: World) -> None:
     runner = await world.launched()
-    world.script.begin({number: world.script.fail for number in range(20)})
+    world.script.begin(dict.fromkeys(range(20), world.script.fail))
     world.machine.agents[-1].lose("the guest broke the protocol")
     assert await world.check(runner) is TERMINATED
     told = "The MicroVM's agent does not answer any more: the guest broke the protocol"

@@ -18,13 +18,15 @@ from support.waiting import wait_for_async
 class StandInGuest:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.alive, self.ended = True, False
+        self.alive, self.ended, self.breaks = True, False, False
 
     def is_alive(self) -> bool:
         return self.alive
 
     async def end(self) -> None:
         self.ended = True
+        if self.breaks:
+            raise KeyError("what nobody thought of")
 
 
 class StandInHost:
@@ -44,13 +46,14 @@ class StandInHost:
 class World:
     def __init__(self, home: Path, size: int = 1) -> None:
         (home / "microvms").mkdir()
-        self.home, self.host, self.launchable, self.broken = home, StandInHost(), True, False
+        self.broken: Exception | None
+        self.home, self.host, self.launchable, self.broken = home, StandInHost(), True, None
         self.pool = WarmPool(self.host, home, size, lambda *_: None, self.is_launchable)  # type: ignore[arg-type, return-value]
         self.pool.start()
 
     def is_launchable(self, _image_id: str, _version: str) -> bool:
-        if self.broken:
-            raise HostError("the database cannot be used")
+        if self.broken is not None:
+            raise self.broken
         return self.launchable
 
     async def until(self, ready: int) -> None:
@@ -143,14 +146,26 @@ async def test_what_cannot_be_prepared_leaves_nothing_and_is_tried_after_the_nex
     await world.until(1)
 
 
-async def test_a_database_that_cannot_be_read_for_a_moment_does_not_end_the_pool(world: World) -> None:
+@pytest.mark.parametrize("problem", [HostError("the database cannot be used"), KeyError("unexpected")])
+async def test_what_cannot_be_found_out_for_a_moment_does_not_end_the_pool(world: World, problem: Exception) -> None:
     world.pool.take("image", "1.0")
     await world.until(1)
-    world.broken = True
+    world.broken = problem
     await asyncio.sleep(0.1)
-    world.broken = False
+    world.broken = None
     await world.pool.end(world.pool.take("image", "1.0"))  # type: ignore[arg-type]
     await world.until(1)
+
+
+async def test_one_that_cannot_be_ended_in_order_keeps_no_other_from_being_ended(world: World) -> None:
+    for version in ("1.0", "2.0", "3.0"):
+        world.pool.take("image", version)
+    await world.until(3)
+    for guest in world.host.prepared[:2]:
+        guest.breaks = True
+    await world.pool.close()
+    assert all(guest.ended for guest in world.host.prepared)
+    assert world.directories() == 0
 
 
 async def test_no_pool_takes_no_memory(tmp_path: Path) -> None:

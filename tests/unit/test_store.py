@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -338,3 +340,17 @@ def test_a_database_with_other_tables_is_refused_before_it_is_read(tmp_path: Pat
     old.close()
     with pytest.raises(HostError, match="its table microvms lacks suspended; start with a new EMBERBOX_HOME"):
         Database(url, metadata)
+
+
+def test_a_database_of_before_a_column_gets_it_with_its_default(tmp_path: Path) -> None:
+    """A server that is brought up to date keeps its rows."""
+    url = f"sqlite:///{tmp_path}/rows.db"
+    database = Database(url, metadata)
+    microvm = new_microvm()
+    MicrovmStore(database).add([microvm], None)
+    database.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "rows.db")) as raw, raw:
+        raw.execute("ALTER TABLE microvms DROP COLUMN own_base")
+    database = Database(url, metadata)
+    assert MicrovmStore(database).find(microvm.id) == microvm
+    database.close()
