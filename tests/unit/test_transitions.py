@@ -16,7 +16,8 @@ from emberbox.control.runner import MicrovmRunner
 from emberbox.model.errors import HostError
 from emberbox.model.states import MicrovmState
 from support.fake_machine import given_up, is_foreseen
-from support.fake_world import World
+from support.fake_world import REQUEST, World
+from support.waiting import wait_for_async
 
 RUNNING, SUSPENDED, TERMINATED = MicrovmState.RUNNING, MicrovmState.SUSPENDED, MicrovmState.TERMINATED
 
@@ -218,3 +219,35 @@ async def test_a_stop_that_may_not_wait_leaves_what_the_next_server_settles(
         if state is SUSPENDED:
             assert await world.memory(runner, 9) == 9
         await finish(world, runner)
+
+
+async def test_a_lifetime_that_ends_while_the_database_is_full_is_over_when_it_can_be_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emberbox.control.deadlines.RETRY_INTERVAL_S", 0.01)
+    runner = await world.launched(request={**REQUEST, "maximumDurationInSeconds": 0})
+    world.script.begin(dict.fromkeys(range(3), world.script.fail))
+    runner.start_lifetime()
+    await wait_for_async("it has ended", lambda: world.row(runner).state is TERMINATED)
+    assert await world.check(runner) is TERMINATED
+    assert world.row(runner).state_reason == "MicroVM exceeded maximum lifetime"
+
+
+async def test_a_second_stop_waits_for_the_first(world: World) -> None:
+    runner = await world.launched()
+    await asyncio.gather(runner.stop(), runner.stop())
+    assert await world.check(await world.restart(runner)) is SUSPENDED
+
+
+async def test_a_guest_that_cannot_be_suspended_when_the_server_stops_ends_and_says_so(world: World) -> None:
+    runner = await world.launched()
+    world.script.begin(dict.fromkeys(range(100), lambda: fail_in_threads(world)))
+    await runner.stop()
+    assert await world.check(runner) is TERMINATED
+    assert world.row(runner).state_reason == "The MicroVM could not be suspended when the server stopped."
+
+
+def fail_in_threads(world: World) -> None:
+    """Let whatever is written to the disk fail, but for what undoes it."""
+    if world.script.steps[-1] == "thread._write_changes":
+        world.script.fail()
