@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, ParamSpec, TypeVar
 
-from emberbox.model.errors import HostError
+from emberbox.model.errors import EmberboxError, HostError
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,10 @@ T = TypeVar("T")
 
 
 class Background:
-    """The tasks of one owner, who closes it. No error is lost: what nobody waits for is logged with its traceback."""
+    """The tasks of one owner, who closes it.
+
+    No error is lost: one that nobody waits for is logged, with its traceback where nobody has foreseen it.
+    """
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()  # Any: what they return is for those that wait for them
@@ -63,7 +66,11 @@ class Background:
 
 
 def _report(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
+    if task.cancelled() or (error := task.exception()) is None:
+        return
+    if isinstance(error, EmberboxError):
+        log.error("%s failed: %s", task.get_name(), error)
+    else:
         log.error("%s failed", task.get_name(), exc_info=error)
 
 

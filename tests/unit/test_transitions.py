@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from emberbox.control.runner import MicrovmRunner
-from emberbox.model.errors import HostError
+from emberbox.model.errors import HostError, InternalError
 from emberbox.model.states import MicrovmState
 from support.fake_machine import given_up, is_foreseen
 from support.fake_world import REQUEST, World
@@ -95,6 +95,8 @@ CHANGES = {
     "terminate": Change(World.launched, _terminate, TERMINATED),
     "terminate while suspended": Change(World.suspended, _terminate, TERMINATED),
 }
+
+AUTO_RESUME = {"maxIdleDurationSeconds": 3600, "suspendedDurationSeconds": 3600, "autoResumeEnabled": True}
 
 every_change = pytest.mark.parametrize("name", CHANGES)
 
@@ -251,3 +253,15 @@ def fail_in_threads(world: World) -> None:
     """Let whatever is written to the disk fail, but for what undoes it."""
     if world.script.steps[-1] == "thread._write_changes":
         world.script.fail()
+
+
+async def test_nothing_is_resumed_any_more_when_the_server_stops(world: World) -> None:
+    """A request at its endpoint waits for the suspend under way and would resume it; so does a caller."""
+    runner = await world.launched(request={**REQUEST, "idlePolicy": AUTO_RESUME})
+    stopping = asyncio.create_task(runner.stop())
+    await asyncio.sleep(0)
+    asked = await asyncio.gather(*(given_up(work) for work in (runner.reach(8080), runner.resume())))
+    await stopping
+    assert all(isinstance(error, InternalError | asyncio.CancelledError) for error in asked), asked
+    assert len(world.machine.vms) == 1
+    assert await world.check(await world.restart(runner)) is SUSPENDED

@@ -113,6 +113,7 @@ class MicrovmRunner:
     _metadata: MetadataService = field(init=False)
     _waking: asyncio.Task[None] | None = None
     _hearing: asyncio.Task[None] | None = None
+    _stops: bool = False
 
     def __post_init__(self) -> None:
         """Prepare the way of the application's output, and count its starts on from the row."""
@@ -541,6 +542,8 @@ class MicrovmRunner:
     async def _resume_if_suspended(self) -> None:
         if self._guest is not None:
             return
+        if self._stops:  # the next server would have to take back what this one cannot finish
+            raise InternalError(f"The MicroVM {self.id} is still suspended: the server stops")
         try:
             self._row.catch_up()
             if self.state() is not MicrovmState.SUSPENDED:
@@ -655,6 +658,8 @@ class MicrovmRunner:
         self._deadlines.start_lifetime(self.microvm)
 
     def _end_by_policy(self, reason: str) -> None:
+        if self._stops:
+            return  # the next server finds it due
         if reason == LIFETIME_OVER or self._guest is None:  # else it has just been resumed
             self.begin_to_terminate(reason)
 
@@ -706,6 +711,7 @@ class MicrovmRunner:
 
         A guest that cannot be suspended ends: without a server it would have neither owner nor endpoint.
         """
+        self._stops = True
         self._idle.stop()
         self._deadlines.stop()
         try:

@@ -120,7 +120,7 @@ class Guest:
         """
         await self.agent.close()
         await self._vm.unpause()
-        agent = await _connect_agent(self._vm, on_output, RECONNECT_TIMEOUT_S)
+        agent = await connect_agent(self._vm, on_output, RECONNECT_TIMEOUT_S)
         self._resources.push_async_callback(agent.close)
         await agent.thaw(fresh_identity())
         self._hold(agent)
