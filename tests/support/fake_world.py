@@ -20,6 +20,7 @@ from emberbox.control.recovery import Fate, Recovery
 from emberbox.control.runner import MicrovmRunner
 from emberbox.control.runner_context import RunnerContext
 from emberbox.control.timers import Timers
+from emberbox.host import disk
 from emberbox.machine import guests as guests_module
 from emberbox.machine.guests import GuestHost
 from emberbox.machine.pool import WarmPool
@@ -101,6 +102,7 @@ class World:
         patch.setattr(guests_module, "Agent", self.machine.agent_class())
         for module in (guests_module, runner_module, forks):
             patch.setattr(module, "in_thread", self.script.in_thread)
+        patch.setattr(disk, "sync", lambda _path: None)
         patch.setattr(background, "RETRY_INTERVAL_S", 0.01)
         patch.setattr(runner_module, "RECONNECTS_AFTER_S", (0.0, 0.0))
         patch.setattr(runner_module, "_EXPLAINED_WITHIN_S", 0.01)

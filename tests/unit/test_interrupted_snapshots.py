@@ -41,34 +41,38 @@ def store(tmp_path: Path) -> Iterator[ImageStore]:
     database.close()
 
 
-def resume(store: ImageStore, home: Path) -> tuple[VersionState, str | None]:
+async def resume(store: ImageStore, home: Path) -> tuple[VersionState, str | None]:
     """Begin as a server does, and return what became of the snapshot."""
-    Builder(store, None, None, None, None, home, "us-east-1", 1).resume_unfinished()  # type: ignore[arg-type]
+    builder = Builder(store, None, None, None, None, home, "us-east-1", 1)  # type: ignore[arg-type]
+    builder.resume_unfinished()
+    await builder._background.close(patience_s=10)
     version, (build,) = store.find_version("i", "2.0"), store.list_builds("i", "2.0")
     assert version is not None
     return version.state, build.state_reason
 
 
-def test_its_instant_is_past_so_it_has_failed_and_the_image_is_as_before(store: ImageStore, tmp_path: Path) -> None:
-    assert resume(store, tmp_path) == (VersionState.FAILED, SERVER_ENDED)
+async def test_its_instant_is_past_so_it_has_failed_and_the_image_is_as_before(
+    store: ImageStore, tmp_path: Path
+) -> None:
+    assert await resume(store, tmp_path) == (VersionState.FAILED, SERVER_ENDED)
     image = store.find_by_id("i")
     assert image is not None
     assert (image.state, image.latest_active_version) == (ImageState.UPDATE_FAILED, "1.0")
     assert store.is_launchable("i", "1.0")
 
 
-def test_one_that_was_complete_is_successful(store: ImageStore, tmp_path: Path) -> None:
+async def test_one_that_was_complete_is_successful(store: ImageStore, tmp_path: Path) -> None:
     directory = tmp_path / "images" / "i" / "2.0"
     directory.mkdir(parents=True)
     for name in ("root.erofs", "disk", "memory", "devices"):
         (directory / name).write_bytes(bytes(4096))
     ImageSnapshot(directory, MachineShape(1, 1)).publish()
-    assert resume(store, tmp_path) == (VersionState.SUCCESSFUL, None)
+    assert await resume(store, tmp_path) == (VersionState.SUCCESSFUL, None)
     assert store.list_taken_from("microvm-1") == ["2.0"]
 
 
-def test_a_deleted_version_is_nobodys_checkpoint(store: ImageStore, tmp_path: Path) -> None:
-    resume(store, tmp_path)
+async def test_a_deleted_version_is_nobodys_checkpoint(store: ImageStore, tmp_path: Path) -> None:
+    await resume(store, tmp_path)
     assert store.begin_to_delete_version("i", "2.0", NOW)
     store.finish_deleting_version("i", "2.0", NOW, removed=True)
     assert store.list_taken_from("microvm-1") == []
