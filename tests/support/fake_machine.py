@@ -191,6 +191,7 @@ class FakeAgent:
     """A connection to the agent of one guest."""
 
     machine: FakeMachine
+    spares_connections = True
 
     def __init__(self, vm: FakeVm) -> None:
         loop = asyncio.get_running_loop()
@@ -269,6 +270,12 @@ class FakeConnection:
     async def restrict(self, policy: EgressPolicy) -> None:
         await self.machine.script.pause("network.restrict")
 
+    def hold(self, vm: Vm) -> None:
+        assert not vm.runs, "a connection is held while the guest stands still"  # type: ignore[attr-defined]
+
+    def spared(self) -> None:
+        return None
+
     async def release(self) -> None:
         self.machine.connections.remove(self)
         await self.machine.script.pause("network.release")
@@ -322,10 +329,16 @@ class FakeMachine:
         assert found is not None
         return found
 
-    async def connect(self) -> FakeConnection:
+    async def connect(self, microvm_id: str) -> FakeConnection:
         await self.script.pause("network.connect")
         self.connections.append(FakeConnection(self))
         return self.connections[-1]
+
+    def has_undelivered(self, microvm_id: str) -> bool:
+        return False
+
+    async def let_go(self, microvm_id: str) -> None:
+        await self.script.pause("network.let_go")
 
 
 def make_image(directory: Path) -> ImageSnapshot:

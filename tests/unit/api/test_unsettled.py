@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -203,6 +204,7 @@ class StandInRunner:
         assert version is not None
         self.id, self.version, self.problem = self.microvm.id, version, problem
         self.stopped = self.renewed = 0
+        self.context = SimpleNamespace(guests=SimpleNamespace(check_engine=lambda _engine: None))
         self.meanwhile: Callable[[], None] = lambda: None
         plane.microvm_service._runners[self.id] = self  # type: ignore[assignment]
 
