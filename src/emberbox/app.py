@@ -305,8 +305,8 @@ class _Server:
             self._drain,
             pool,
         )
+        self._running.push_async_callback(microvms.close)  # before: a stop while VMMs are taken over loses none
         await microvms.open(context, recovery)
-        self._running.push_async_callback(microvms.close)
         pool.start()
         self._running.push_async_callback(pool.close)
         microvms.serve_at(await self._start_gateway(_Directory(microvms, settings), keys, admissions))
