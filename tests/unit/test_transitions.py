@@ -6,13 +6,18 @@ On a machine without microVMs (tests/support/fake_machine.py). What must hold is
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from emberbox.background import in_thread
 from emberbox.control.runner import MicrovmRunner
+from emberbox.machine.guests import Guest, SuspendFigures
 from emberbox.model.errors import HostError, InternalError
 from emberbox.model.states import MicrovmState
 from support.fake_machine import given_up, is_foreseen
@@ -265,3 +270,30 @@ async def test_nothing_is_resumed_any_more_when_the_server_stops(world: World) -
     assert all(isinstance(error, InternalError | asyncio.CancelledError) for error in asked), asked
     assert len(world.machine.vms) == 1
     assert await world.check(await world.restart(runner)) is SUSPENDED
+
+
+async def test_no_vmm_is_ended_while_a_thread_still_reads_its_memory(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even by a stop that may not wait: the thread comes to its end, and what it has saved counts."""
+    runner, reading, was_alive = await world.launched(), threading.Event(), []
+    vm, write = world.vm(runner), Guest._write_changes
+
+    def write_slowly(guest: Guest, *args: Any) -> SuspendFigures:
+        reading.set()
+        time.sleep(0.3)
+        figures = write(guest, *args)
+        was_alive.append(vm.alive)
+        return figures
+
+    monkeypatch.setattr(Guest, "_write_changes", write_slowly)
+    monkeypatch.setattr("emberbox.machine.guests.in_thread", in_thread)
+    monkeypatch.setattr("emberbox.control.runner.STOPS_WITHIN_S", 0.01)
+    asking = asyncio.create_task(runner.suspend())
+    await wait_for_async("the thread reads", reading.is_set)
+    await runner.stop()
+    await given_up(asking)
+    assert was_alive == [True]
+    runner = await world.restart(runner)
+    assert await world.check(runner) is SUSPENDED
+    assert await world.memory(runner, 9) == 9

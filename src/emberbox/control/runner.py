@@ -427,7 +427,7 @@ class MicrovmRunner:
             await asyncio.sleep(delay_s)
             try:
                 await guest.reconnect(self._take_output)
-            except (GuestError, VmmError) as error:
+            except Exception as error:  # whatever it is, the watch goes on
                 log.warning("the agent of %s is not found: %s", self.id, error)
             else:
                 guest.agent.serve(self._metadata.serve)
