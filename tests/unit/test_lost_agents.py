@@ -48,6 +48,15 @@ async def test_a_microvm_whose_agent_is_lost_for_good_ends_and_says_so(world: Wo
     assert world.row(runner).state_reason == told
 
 
+async def test_a_guest_that_breaks_the_protocol_again_and_again_is_not_looked_for_for_ever(world: World) -> None:
+    runner = await world.launched()
+    for _ in range(5):
+        world.machine.agents[-1].lose()
+        assert await world.check(runner) is RUNNING
+    world.machine.agents[-1].lose()
+    assert await world.check(runner) is TERMINATED
+
+
 async def test_a_vmm_that_ends_is_what_is_told_though_its_agent_is_lost_first(world: World) -> None:
     runner = await world.launched()
     vm = world.vm(runner)

@@ -68,6 +68,9 @@ log = logging.getLogger(__name__)
 
 WAKE_RETRIES_S = (0.5, 1.5)
 RECONNECTS_AFTER_S = (0.5, 2.0, 5.0)
+LOSSES_MAX, LOSSES_WITHIN_S = 5, 600.0
+"""A guest that breaks the protocol more often is not spoken to again."""
+
 _EXPLAINED_WITHIN_S = limit_s(1.0)
 STOPS_WITHIN_S = limit_s(150.0)
 """What is under way when the server stops, and then the suspend, may take so long: each may wait for a hook."""
@@ -114,6 +117,7 @@ class MicrovmRunner:
     _waking: asyncio.Task[None] | None = None
     _hearing: asyncio.Task[None] | None = None
     _stops: bool = False
+    _losses: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Prepare the way of the application's output, and count its starts on from the row."""
@@ -423,6 +427,10 @@ class MicrovmRunner:
         if self._guest is not guest:
             return True
         log.warning("the agent of %s is lost and looked for again: %s", self.id, guest.lost.result())
+        now = time.monotonic()
+        self._losses = [moment for moment in self._losses if now - moment < LOSSES_WITHIN_S] + [now]
+        if len(self._losses) > LOSSES_MAX:
+            return False
         for delay_s in RECONNECTS_AFTER_S:
             await asyncio.sleep(delay_s)
             try:

@@ -121,8 +121,12 @@ class Guest:
         await self.agent.close()
         await self._vm.unpause()
         agent = await connect_agent(self._vm, on_output, RECONNECT_TIMEOUT_S)
+        try:
+            await agent.thaw(fresh_identity())
+        except BaseException:
+            await agent.close()  # the channel takes one connection at a time
+            raise
         self._resources.push_async_callback(agent.close)
-        await agent.thaw(fresh_identity())
         self._hold(agent)
 
     @property
