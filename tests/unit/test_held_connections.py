@@ -37,7 +37,7 @@ class FakeNetwork:
     async def give_back(self, given: Slot) -> None:
         self.free.append(given.number)
 
-    def open_tap(self, _slot: Slot) -> int:
+    async def open_tap(self, _slot: Slot) -> int:
         self.opened += 1
         return os.open("/dev/null", os.O_RDWR)
 
@@ -77,8 +77,8 @@ def found(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[HostConnec
             os.fstat(descriptor)
 
 
-def start(connection: Connection) -> None:
-    with connection.attach() as network:
+async def start(connection: Connection) -> None:
+    async with connection.attach() as network:
         assert isinstance(network, Tap)
 
 
@@ -95,13 +95,13 @@ def make(size: int = 4) -> tuple[FakeNetwork, Connector]:
 async def test_a_network_with_clients_is_held_and_its_device_stays_open(found: dict[str, list[HostConnection]]) -> None:
     network, connector = make()
     first = await connector.connect("a")
-    start(first)
+    await start(first)
     assert first.spared() is None
     found["10.213.0.1"] = [connected(0, 4000), connected(0, 4001), connected(0, 9, source="192.0.2.7")]
     await suspend(first)
     assert 0 not in network.free
     again = await connector.connect("a")
-    start(again)
+    await start(again)
     assert network.opened == 1
     assert again.slot_number == 0
     assert again.spared() == Spared("10.213.0.0", ((4000, 8080), (4001, 8080)))
