@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from emberbox.model.errors import EmberboxError
 from kvm_lane.machine import CACHE, CHECKOUT, SCALE, SHARE, Images, LaneError, Machine, MachineDied, check_tools
 from kvm_lane.results import Results
-from kvm_lane.seed import make_seed, seed_key
+from kvm_lane.seed import EXAMPLES, make_seed, seed_key
 
 RENEW_S = 1500.0
 """The emulator fails by itself after about half an hour: the machine is started anew between two tests before that."""
@@ -55,7 +55,8 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is cleaned up
     try:
         check_tools()
-        images = Images(say, lambda place: make_seed(place, say), seed_key())
+        examples = () if is_reduced else EXAMPLES
+        images = Images(say, lambda place: make_seed(place, examples, say), f"{len(examples)}-{seed_key(examples)}")
         _run_all(images, chosen, results)
     except (LaneError, EmberboxError) as error:
         say(str(error))

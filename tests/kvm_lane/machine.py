@@ -125,7 +125,7 @@ class Images:
         path = self._directory / name
         if not path.exists():
             self._say(f"making {name.partition('-')[0]} (kept in {self._directory})")
-            for old in self._directory.glob(f"{name.partition('-')[0]}-*"):  # of another checkout or release
+            for old in self._directory.glob(f"{name.rpartition('-')[0]}-*"):  # of another checkout or release
                 shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink()
             scratch = self._directory / f".{os.getpid()}.{name}"
             try:
