@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def timer(version: int = 2, **more: bytes) -> bytes:
     return section(b"timer", struct.pack(">qqq", 1000, 7, 50), version, **more)
 
 
-RELIABLE = b"\x05\x1bkvmclock/clock_is_reliable" + struct.pack(">I", 1) + b"\x01"
+RELIABLE = b"\x05\x1akvmclock/clock_is_reliable" + struct.pack(">I", 1) + b"\x01"
 
 
 def kvmclock(clock_ns: int = 12_345_678_901, version: int = 1, reliable: bytes = RELIABLE) -> bytes:
@@ -84,6 +85,18 @@ def test_the_accelerator_is_seen_in_the_state() -> None:
     assert find_accelerator(HEADER + timer() + kvmclock() + END) == "kvm"
     assert find_accelerator(HEADER + OTHER + timer() + END) == "tcg"
     assert find_accelerator(HEADER + OTHER + END) is None
+
+
+def test_what_qemu_7_2_saved_on_kvm_is_understood() -> None:
+    """A whole state of an empty machine on KVM, as QEMU wrote it."""
+    state = gzip.decompress((Path(__file__).parent / "data/kvm-devices.gz").read_bytes())
+    assert find_accelerator(state) == "kvm"
+    moved = advance_clock(state, 3600.0, "kvm", 0)
+    place = state.index(b"\x08kvmclock") + len(b"\x08kvmclock") + 8
+    before, after = (struct.unpack_from(">Q", each, place)[0] for each in (state, moved))
+    assert 0 < before < 60 * 10**9
+    assert after == before + 3600 * 10**9
+    assert (moved[:place], moved[place + 8 :]) == (state[:place], state[place + 8 :])
 
 
 async def test_what_the_installed_qemu_saves_is_understood(tmp_path: Path) -> None:
