@@ -12,9 +12,11 @@ from emberbox.machine.engines import choose_engine, count_saved
 from emberbox.machine.guests import GuestHost
 from emberbox.machine.snapshot import ImageSnapshot, SuspendedState
 from emberbox.model.errors import HostError, VmmError
+from emberbox.time_limits import limit_s
 from emberbox.vmm.base import MachineShape
 from emberbox.vmm.engine import Engine, Processor
 from emberbox.vmm.qemu.probe import KvmProbe
+from support.server import Server, make_home
 
 EPYC = Processor("AuthenticAMD", 25, 1, "AMD EPYC 7763", ("avx2", "sse2", "svm"))
 KVM = Engine("QEMU", "7.2.22", "kvm", EPYC)
@@ -144,3 +146,24 @@ def test_without_kvm_a_server_that_needs_it_does_not_start(wanted: str, saved: d
         word in str(caught.value)
         for word in ("the module is not loaded", "EMBERBOX_ACCELERATOR=tcg", "emberbox doctor")
     )
+
+
+@pytest.mark.parametrize("wanted", ["kvm", "auto"])
+def test_a_server_that_needs_kvm_and_has_none_ends_at_its_start_and_says_what_to_do(
+    tmp_path: Path, wanted: str
+) -> None:
+    qemu = tmp_path / "qemu-system-x86_64"
+    version = '[ "$1" != --version ] || { echo QEMU emulator version 7.2.22; exit 0; }'
+    qemu.write_text(f"#!/bin/sh\n{version}\necho failed to initialize kvm >&2\nexit 1\n")
+    qemu.chmod(0o755)
+    server = Server(make_home(), accelerator=wanted, network="user")
+    try:
+        publish(server.home / "images/one/1.0", KVM)
+        server.environment["PATH"] = f"{tmp_path}:{server.environment['PATH']}"
+        assert server.launch().wait(limit_s(60)) != 0
+        said = server.log_tail()
+    finally:
+        server.remove()
+    assert "KVM does not work here" in said
+    assert "EMBERBOX_ACCELERATOR=tcg" in said
+    assert "Traceback" not in said
