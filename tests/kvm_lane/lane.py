@@ -15,7 +15,18 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from emberbox.model.errors import EmberboxError
-from kvm_lane.machine import CACHE, CHECKOUT, SCALE, SHARE, Images, LaneError, Machine, MachineDied, check_tools
+from kvm_lane.machine import (
+    CACHE,
+    CHECKOUT,
+    SCALE,
+    SHARE,
+    Images,
+    LaneError,
+    Machine,
+    MachineDied,
+    check_tools,
+    pack_checkout,
+)
 from kvm_lane.results import Results
 from kvm_lane.seed import EXAMPLES, make_seed, seed_key
 
@@ -57,7 +68,9 @@ def main(arguments: list[str]) -> int:
         check_tools()
         examples = () if is_reduced else EXAMPLES
         images = Images(say, lambda place: make_seed(place, examples, say), f"{len(examples)}-{seed_key(examples)}")
-        _run_all(images, chosen, results)
+        with tempfile.TemporaryDirectory(prefix="kvm-lane-", dir="/var/tmp") as scratch:
+            pack_checkout(Path(scratch) / "checkout.tar")  # once: all starts of the machine test the same
+            _run_all(images, Path(scratch) / "checkout.tar", chosen, results)
     except (LaneError, EmberboxError) as error:
         say(str(error))
         print(results.summary())
@@ -66,12 +79,12 @@ def main(arguments: list[str]) -> int:
     return results.code()
 
 
-def _run_all(images: Images, chosen: list[str], results: Results) -> None:
+def _run_all(images: Images, checkout: Path, chosen: list[str], results: Results) -> None:
     idle = 0
     while True:
         ended_before = len(results.outcomes)
         with tempfile.TemporaryDirectory(prefix="kvm-lane-", dir="/var/tmp") as name:
-            machine = Machine(images, Path(name))
+            machine = Machine(images, checkout, Path(name))
             try:
                 say(f"the machine is up, after {machine.start():.0f} s")
                 if _run_once(machine, chosen, results):

@@ -197,11 +197,13 @@ class Machine:
 
     Args:
         images: what it is made of.
+        checkout: an archive from `pack_checkout`.
         directory: for its share and its console; a new one.
     """
 
-    def __init__(self, images: Images, directory: Path) -> None:
+    def __init__(self, images: Images, checkout: Path, directory: Path) -> None:
         self._images = images
+        self._checkout = checkout
         self._directory = directory
         self.share = directory / "share"
         self._process: subprocess.Popen[bytes] | None = None
@@ -215,7 +217,7 @@ class Machine:
         """
         began = time.monotonic()
         (self.share / "jobs").mkdir(parents=True)
-        _pack_checkout(self.share / "checkout.tar")
+        shutil.copy2(self._checkout, self.share / "checkout.tar")
         with (self._directory / "qemu.log").open("wb") as log:
             command = ["setpriv", "--pdeathsig", "KILL", "--", "nice", "-n", "15", *self._command()]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -298,7 +300,8 @@ class Machine:
         return "\n".join([*lines, "[ -c /dev/kvm ]", "stat -c '%A %U:%G' /dev/kvm"])
 
 
-def _pack_checkout(path: Path) -> None:
+def pack_checkout(path: Path) -> None:
+    """Archive the checkout as it is now, without its history and what tools have left in it."""
     left_out = {".git", ".venv", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", "node_modules"}
 
     def keep(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
