@@ -119,7 +119,7 @@ class Images:
     def drives(self) -> list[tuple[Path, Path]]:
         """Return what is mounted in the machine besides its root: image and place."""
         python = [] if self.python is None else [(self.python, Path(sys.base_prefix))]
-        return [(self.seed, CACHE), (self.venv, CHECKOUT / ".venv"), *python]
+        return [(self.seed, Path("/lane/seed")), (self.venv, CHECKOUT / ".venv"), *python]
 
     def _made(self, name: str, make: Callable[[Path], None]) -> Path:
         path = self._directory / name
@@ -297,6 +297,7 @@ class Machine:
         for number, (_, place) in enumerate(self._images.drives()):
             device = f"/dev/vd{chr(ord('b') + number)}"
             lines += [f"mkdir -p {place}", f"mount -t erofs -o ro {device} {place}"]
+        lines.append(f"cp -a /lane/seed {CACHE}")  # where servers can share it as hard links
         return "\n".join([*lines, "[ -c /dev/kvm ]", "stat -c '%A %U:%G' /dev/kvm"])
 
 

@@ -192,7 +192,7 @@ def seed(home: Path) -> None:
         if (_cache() / name).is_dir() and not (home / name).exists():
             _copy_tree(_cache() / name, home / name)
     if (_cache() / "containers").is_dir() and not (home / "containers").exists():  # tests/kvm_lane has it
-        subprocess.run(["cp", "-a", _cache() / "containers", home / "containers"], check=True)
+        _copy_store(_cache() / "containers", home / "containers")
 
 
 def save(home: Path) -> None:
@@ -207,6 +207,19 @@ def save(home: Path) -> None:
             with contextlib.suppress(OSError):  # another run was first
                 scratch.rename(_cache() / name)
             shutil.rmtree(scratch.parent, ignore_errors=True)
+
+
+def _copy_store(source: Path, destination: Path) -> None:
+    """Copy a container store; layers are never written to, and are shared as hard links where that can be."""
+    shares = source.stat().st_dev == destination.parent.stat().st_dev
+    subprocess.run(["cp", "-al" if shares else "-a", source, destination], check=True)
+    for directory, names, files in os.walk(destination) if shares else ():
+        if Path(directory).parent.name == "overlay":
+            names[:] = [name for name in names if name != "diff"]
+        for path in (Path(directory, name) for name in files):
+            scratch = path.with_name(f"{path.name}.copy")
+            shutil.copy2(path, scratch, follow_symlinks=False)
+            scratch.replace(path)
 
 
 def _copy_tree(source: Path, destination: Path) -> None:
