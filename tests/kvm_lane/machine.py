@@ -107,7 +107,7 @@ class Images:
         self.python = None
         if Path(sys.base_prefix) != Path("/usr"):
             name = f"python-{_key(sys.base_prefix, sys.version)}.erofs"
-            self.python = self._made(name, lambda path: _erofs(path, Path(sys.base_prefix)))
+            self.python = self._made(name, self._make_python)
 
         def pack_seed(path: Path) -> None:
             with self._scratch() as scratch:
@@ -162,6 +162,11 @@ class Images:
             with (directory / "root.img").open("wb") as image:
                 image.truncate(DISK_BYTES)
             run("mke2fs", "-q", "-t", "ext4", "-F", "-O", "^has_journal", "-d", tree, directory / "root.img")
+
+    def _make_python(self, path: Path) -> None:
+        library = f"lib/python{sys.version_info.major}.{sys.version_info.minor}"
+        unused = (f"{library}/site-packages", f"{library}/test")  # the virtual environment has packages of its own
+        _erofs(path, Path(sys.base_prefix), *[f"--exclude-path={each}" for each in unused])
 
     def _make_venv(self, path: Path) -> None:
         unused = sorted((CHECKOUT / ".venv").glob("lib/python3*/site-packages/ziglang"))
