@@ -57,10 +57,10 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(item: pytest.Item) -> None:
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Stop while the machine can be expected to live."""
     uptime_s = float(Path("/proc/uptime").read_text().split()[0])
-    if uptime_s > float(os.environ["KVM_LANE_RENEW_S"]):
+    if nextitem is not None and uptime_s > float(os.environ["KVM_LANE_RENEW_S"]):
         item.session.shouldstop = "the machine is started anew"
 
 
