@@ -22,17 +22,23 @@ UNFIT = Path(__file__).parent / "unfit.toml"
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is done, and skip what cannot run here."""
-    unfit: dict[str, str] = tomllib.loads(UNFIT.read_text())
     done = set(json.loads((SHARE / "done.json").read_text()))
     left_out = [item for item in items if item.nodeid in done]
     items[:] = [item for item in items if item.nodeid not in done]
     config.hook.pytest_deselected(items=left_out)
     for item in items:
-        base = item.nodeid.partition("[")[0]
-        reason = unfit.get(item.nodeid) or unfit.get(base) or unfit.get(base.partition("::")[0])
-        if reason:
+        if reason := _unfit(item):
             item.add_marker(pytest.mark.skip(reason=f"not in the emulated machine: {reason}"))
     _write({"collected": [item.nodeid for item in items]})
+
+
+def _unfit(item: pytest.Item) -> str | None:
+    """Return why a test cannot run here, None when it can."""
+    unfit: dict[str, dict[str, str]] = tomllib.loads(UNFIT.read_text())
+    test = item.nodeid.partition("[")[0]
+    reasons = [unfit["tests"].get(name) for name in (item.nodeid, test, test.partition("::")[0])]
+    reasons += [unfit["fixtures"].get(name) for name in getattr(item, "fixturenames", ())]
+    return next((reason for reason in reasons if reason), None)
 
 
 def pytest_runtest_logstart(nodeid: str, location: Any) -> None:
