@@ -23,6 +23,7 @@ from emberbox.api.server import create_api
 from emberbox.asgi import serve as serve_asgi
 from emberbox.background import Background, every, in_thread
 from emberbox.control.access import Access, AccessSettings
+from emberbox.control.artifact_reader import reader_credential
 from emberbox.control.builder import Builder
 from emberbox.control.connectors import ConnectorService
 from emberbox.control.egress import ConnectorFinder, EgressRules
@@ -253,23 +254,22 @@ class _Server:
         await asyncio.to_thread(recovery.clear)
         connector, users, void = await self._start_network(recovery)
         guests = GuestHost(await self._make_driver(users, void), connector, users, void)
-        s3 = await self._start_s3()
         log_store = LogStore(log_database)
         log_writer = LogWriter(log_store)
         log_writer.start()
         self._running.push_async_callback(log_writer.close)
-        await self._start_service(guests, s3, database, log_store, log_writer, recovery, admissions)
+        await self._start_service(guests, database, log_store, log_writer, recovery, admissions)
 
     async def _start_service(
-        self, guests: GuestHost, s3: Any, database: Database, log_store: LogStore, log_writer: LogWriter,
+        self, guests: GuestHost, database: Database, log_store: LogStore, log_writer: LogWriter,
         recovery: Recovery, admissions: Admissions,
     ) -> None:  # fmt: skip
         settings, home = self._settings, self._settings.home
         images, rows, tokens = ImageStore(database), MicrovmStore(database), ClientTokenStore(database)
         pages = PageTokens(home / "secrets" / "pages.key")
         keys = TokenKeys(home / "secrets" / "tokens.json")
-        pipeline = self._make_pipeline(guests, s3)
         access = self._open_access(database, pages)
+        pipeline = self._make_pipeline(guests, await self._start_s3())
         connectors = ConnectorStore(database)
         connector_finder = ConnectorFinder(connectors, settings.region)
         egress = EgressRules(connector_finder, connectors, settings.region, home)
@@ -392,19 +392,25 @@ class _Server:
         if settings.s3_endpoint_url:
             self._s3_url = settings.s3_endpoint_url
             return boto3.client("s3", endpoint_url=self._s3_url, region_name=settings.region, config=config)
-        key, secret = self._credential.access_key_id, self._credential.secret_access_key
-        server = await self._running.enter_async_context(
-            start_s3_server(
-                S3Settings(settings.home / "s3", settings.home / "runtime" / "s3", key, secret, settings.s3_port)
-            )
+        reader = reader_credential(settings.home, settings.account_id)
+        chosen = S3Settings(
+            home=settings.home,
+            state_directory=settings.home / "runtime" / "s3",
+            database_url=self._database_url("emberbox.db"),
+            account_id=settings.account_id,
+            region=settings.region,
+            domain=settings.domain,
+            probe=reader,
+            port=settings.s3_port,
         )
+        server = await self._running.enter_async_context(start_s3_server(chosen))
         self._s3_url = server.endpoint_url
         return boto3.client(
             "s3",
             endpoint_url=self._s3_url,
             region_name=settings.region,
-            aws_access_key_id=key,
-            aws_secret_access_key=secret,
+            aws_access_key_id=reader.access_key_id,
+            aws_secret_access_key=reader.secret_access_key,
             config=config,
         )
 
@@ -416,7 +422,16 @@ class _Server:
         limits = Limits(settings.artifact_max_bytes, settings.artifact_max_unpacked_bytes, settings.build_timeout_s)
         self._running.push_async_callback(self._background.close)
         self._background.start(self._prepare(managed), "the making of the base image")
-        return Pipeline(containers, managed, guests, self._kernel, s3, self._build_network, limits)
+        return Pipeline(
+            containers,
+            managed,
+            guests,
+            self._kernel,
+            s3,
+            self._build_network,
+            limits,
+            s3_has_accounts=not settings.s3_endpoint_url,
+        )
 
     async def _prepare(self, managed: ManagedImages) -> None:
         """Make what the first build needs while nobody waits for it yet."""

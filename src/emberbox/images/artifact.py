@@ -88,7 +88,7 @@ def check_readable(uri: str, prefixes: Sequence[str] | None) -> None:
 
     Args:
         uri: `s3://<bucket>/<key>`.
-        prefixes: what it may read; None for everything.
+        prefixes: what it may read; None where nothing is said.
 
     Raises:
         BuildError: S3_ACCESS_DENIED.
@@ -98,7 +98,7 @@ def check_readable(uri: str, prefixes: Sequence[str] | None) -> None:
         raise BuildError("S3_ACCESS_DENIED", f"the build role may not read {uri}; it may read {allowed}")
 
 
-async def fetch(client: S3Client, uri: str, destination: Path, max_bytes: int) -> None:
+async def fetch(client: S3Client, uri: str, destination: Path, max_bytes: int, owner: str | None = None) -> None:
     """Fetch an artifact from S3 into a file, which appears complete or not at all.
 
     Args:
@@ -106,6 +106,7 @@ async def fetch(client: S3Client, uri: str, destination: Path, max_bytes: int) -
         uri: `s3://<bucket>/<key>`.
         destination: the file to make.
         max_bytes: the largest size accepted.
+        owner: the account that the bucket must belong to; None for any.
 
     Raises:
         BuildError: with one of the S3 reasons; `ARCHIVE_INVALID` when it is too large; `DISK_STORAGE_FULL`;
@@ -116,20 +117,21 @@ async def fetch(client: S3Client, uri: str, destination: Path, max_bytes: int) -
         raise BuildError("S3_NO_SUCH_KEY", f"{uri} is not of the form s3://<bucket>/<key>")
     cancelled = threading.Event()
     try:
-        await asyncio.to_thread(_fetch, client, (match[1], match[2]), destination, max_bytes, cancelled)
+        await asyncio.to_thread(_fetch, client, (match[1], match[2], owner), destination, max_bytes, cancelled)
     except asyncio.CancelledError:
         cancelled.set()  # a thread cannot be stopped from outside
         raise
 
 
 def _fetch(
-    client: S3Client, place: tuple[str, str], destination: Path, max_bytes: int, cancelled: threading.Event
+    client: S3Client, place: tuple[str, str, str | None], destination: Path, max_bytes: int, cancelled: threading.Event
 ) -> None:
-    bucket, key = place
+    bucket, key, owner = place
+    condition = {} if owner is None else {"ExpectedBucketOwner": owner}
     temporary = destination.with_name(f".{destination.name}.fetching")
     try:
         with _disk_errors(), _s3_errors(f"s3://{bucket}/{key}"):
-            body = client.get_object(Bucket=bucket, Key=key)["Body"]
+            body = client.get_object(Bucket=bucket, Key=key, **condition)["Body"]
             with contextlib.closing(body), temporary.open("wb") as file:
                 _copy(body, file, max_bytes, cancelled)
         temporary.replace(destination)

@@ -65,7 +65,8 @@ class BuildPlan:
         version: the version to build.
         region: the region, for the same.
         artifact_uri: `s3://bucket/key` of the zip.
-        readable_prefixes: the `s3://` prefixes that the build role may read; None for everything.
+        readable_prefixes: the `s3://` prefixes that the build role may read; None for all of its account's buckets.
+        account_id: whose image it is.
         size: the microVM's size.
         environment: variables of the image, over those of the Dockerfile.
         all_capabilities: additionalOsCapabilities ALL.
@@ -84,6 +85,7 @@ class BuildPlan:
     region: str
     artifact_uri: str
     readable_prefixes: tuple[str, ...] | None
+    account_id: str
     size: Size
     environment: Mapping[str, str]
     all_capabilities: bool
@@ -115,11 +117,13 @@ class Pipeline:
         s3: a client for the S3 that artifacts come from.
         build_network: gives RUN steps their network.
         limits: see there.
+        s3_has_accounts: the buckets of that S3 belong to accounts of this server.
     """
 
     def __init__(
         self, containers: Containers, managed: ManagedImages, guests: GuestHost,
         kernel: Callable[[], Awaitable[Kernel]], s3: S3Client, build_network: BuildNetworkScope, limits: Limits,
+        *, s3_has_accounts: bool,
     ) -> None:  # fmt: skip
         self._containers = containers
         self._managed = managed
@@ -128,6 +132,7 @@ class Pipeline:
         self._s3 = s3
         self._build_network = build_network
         self._limits = limits
+        self._s3_has_accounts = s3_has_accounts
 
     async def run(self, plan: BuildPlan, write_log: WriteLog) -> ImageSnapshot:
         """Build and publish a version. Whatever fails, nothing half-made stays.
@@ -163,7 +168,9 @@ class Pipeline:
         archive, context = plan.scratch / "artifact.zip", plan.scratch / "context"
         say(f"Fetching {plan.artifact_uri}")
         check_readable(plan.artifact_uri, plan.readable_prefixes)
-        await fetch(self._s3, plan.artifact_uri, archive, self._limits.artifact_bytes)
+        is_granted = plan.readable_prefixes is not None  # by the operator, who may grant another account's bucket
+        owner = plan.account_id if self._s3_has_accounts and not is_granted else None
+        await fetch(self._s3, plan.artifact_uri, archive, self._limits.artifact_bytes, owner)
         limits = UnpackLimits(total_bytes=self._limits.unpacked_bytes)
         await asyncio.to_thread(unpack, archive, context, limits)
         dockerfile = (context / "Dockerfile").read_text(errors="replace")

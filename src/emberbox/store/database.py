@@ -26,6 +26,7 @@ class Database:
     def __init__(self, url: str, metadata: MetaData, *, durable: bool = True) -> None:
         self._engine: Engine = create_engine(url)
         self._reader: Engine = create_engine(url, isolation_level="AUTOCOMMIT", pool_reset_on_return=None)
+        self._watching: Connection | None = None
         if self._engine.dialect.name == "sqlite":
             for engine in (self._engine, self._reader):
                 event.listen(engine, "connect", partial(_configure_sqlite, "FULL" if durable else "NORMAL"))
@@ -62,8 +63,27 @@ class Database:
         except DBAPIError as error:
             raise HostError(f"the database cannot be used: {error.orig}") from error
 
+    def change_counter(self) -> int | None:
+        """Return a number that is another one when somebody else has changed rows; None where nothing tells.
+
+        Not to be called by two threads at once.
+
+        Raises:
+            HostError: the database cannot be read.
+        """
+        if self._engine.dialect.name != "sqlite":
+            return None
+        try:
+            if self._watching is None:
+                self._watching = self._reader.connect()  # the number is one connection's own
+            return int(self._watching.exec_driver_sql("PRAGMA data_version").scalar_one())
+        except DBAPIError as error:
+            raise HostError(f"the database cannot be used: {error.orig}") from error
+
     def close(self) -> None:
         """Close every connection."""
+        if self._watching is not None:
+            self._watching.close()
         self._engine.dispose()
         self._reader.dispose()
 
