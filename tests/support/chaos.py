@@ -8,6 +8,7 @@ Everything random comes from one seed; what each worker does next depends on it 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -311,7 +312,9 @@ class Chaos:
         self._kill_helper("envoy")
 
     def _kill_s3(self, _chance: random.Random) -> None:
-        self._kill_helper("rclone")
+        note = self._server.home / "runtime" / "s3" / "s3.pid"
+        with contextlib.suppress(OSError, ValueError):
+            os.kill(int(json.loads(note.read_text())["pid"]), signal.SIGKILL)
 
     def _kill_helper(self, program: str) -> None:
         for row in host.processes_of(self._server.home):

@@ -125,7 +125,7 @@ class ControlPlane:
         )
         containers = Containers(directory / "containers")
         managed = ManagedImages(containers, directory / "base")
-        pipeline = Pipeline(containers, managed, guests, None, EmptyS3(), None, Limits(1, 1, 1))  # type: ignore[arg-type]
+        pipeline = Pipeline(containers, managed, guests, None, EmptyS3(), None, Limits(1, 1, 1), s3_has_accounts=False)  # type: ignore[arg-type]
         connectors = ConnectorFinder(self.connectors, region)
         egress = self.egress = EgressRules(connectors, self.connectors, region, directory)
         self._builder = Builder(

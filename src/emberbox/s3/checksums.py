@@ -48,7 +48,7 @@ class _XxHash:
         self._running = running
 
     def update(self, data: bytes) -> None:
-        self._running.update(data)
+        self._running.update(bytes(data))  # it takes nothing else
 
     def digest(self) -> bytes:
         return bytes(self._running.finalize())

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -236,7 +237,8 @@ class _Connection:
             if self._is_stopping or self._http.they_are_waiting_for_100_continue:
                 headers.append(("Connection", "close"))
             encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-            said = self._http.send(h11.Response(status_code=answer.status, headers=encoded)) or b""
+            reason = HTTPStatus(answer.status).phrase.encode()  # botocore does not understand a status without one
+            said = self._http.send(h11.Response(status_code=answer.status, headers=encoded, reason=reason)) or b""
             self._peer.settimeout(BODY_S)
             if content is None:
                 if answer.body:

@@ -170,8 +170,8 @@ def read_scope(text: str, code: str) -> tuple[str, tuple[str, str, str]]:
     parts = text.split("/")
     if len(parts) != 5 or parts[4] != "aws4_request":
         raise S3Error(code, "The credential must be of the form KEY/YYYYMMDD/REGION/s3/aws4_request.")
-    if parts[3] == "s3express":
-        raise S3Error("NotImplemented", "Directory buckets are not implemented.")
+    if parts[3] in ("s3express", "s3-object-lambda", "s3-outposts"):
+        raise S3Error("NotImplemented", f"{parts[3]} is not implemented.")
     if parts[3] != "s3":
         raise S3Error(code, f"The credential is for the service {parts[3][:32]}; it must be for s3.")
     return parts[0], (parts[1], parts[2], parts[3])
