@@ -91,6 +91,7 @@ def _environment(settings: S3Settings, port: int) -> dict[str, str]:
         "PATH": os.defpath,
         "HOME": str(settings.state_directory),
         "LC_ALL": "C.UTF-8",
+        "MALLOC_ARENA_MAX": "2",  # or each of many threads keeps memory for itself
         "EMBERBOX_S3_ADDRESS": _ADDRESS,
         "EMBERBOX_S3_PORT": str(port),
         "EMBERBOX_S3_DATABASE": settings.database_url,

@@ -32,7 +32,11 @@ class Addressing:
 
     def __init__(self, domain: str) -> None:
         domains = "|".join(re.escape(name) for name in sorted({domain, "localhost"}))
-        self._host = re.compile(rf"(?P<bucket>{_NAME}?)(?:\.s3(?:\.[a-z0-9-]+)?)?\.(?:{domains})")
+        self._hosts = (
+            _AWS_HOST,
+            re.compile(rf"(?P<bucket>{_NAME})\.s3(?:\.[a-z0-9-]+)?\.(?:{domains})"),
+            re.compile(rf"(?P<bucket>{_NAME})\.(?:{domains})"),
+        )
         self._plain = re.compile(rf"s3(?:\.[a-z0-9-]+)?\.(?:{domains})")
 
     def host_bucket(self, host: str) -> str | None:
@@ -41,8 +45,10 @@ class Addressing:
         name = name.rpartition("]")[2] if name.startswith("[") else name.partition(":")[0]
         if self._plain.fullmatch(name):
             return None
-        found = _AWS_HOST.fullmatch(name) or self._host.fullmatch(name)
-        return found["bucket"] if found else None
+        for pattern in self._hosts:
+            if found := pattern.fullmatch(name):
+                return found["bucket"]
+        return None
 
     def place(self, host: str, raw_path: str) -> tuple[str, bytes]:
         """Return bucket and key; each is empty where there is none.

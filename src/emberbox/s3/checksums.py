@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from awscrt import checksums as crt
+from anycrc import Model
 
 from emberbox.s3.errors import S3Error
 
@@ -32,47 +32,32 @@ class Hash(Protocol):
         ...
 
 
+_CRCS: Final = {"CRC32": (Model("CRC32"), 4), "CRC32C": (Model("CRC32C"), 4), "CRC64NVME": (Model("CRC64-NVME"), 8)}
+
+
 class _Crc:
-    def __init__(self, function: Callable[[bytes, int], int], size: int) -> None:
-        self._function, self._size, self._value = function, size, 0
+    def __init__(self, name: str) -> None:
+        self._model, self._size = _CRCS[name]
+        self._value = self._model.calc(b"")
 
     def update(self, data: bytes) -> None:
-        self._value = self._function(data, self._value)
+        self._value = self._model.calc(data, self._value)
 
     def digest(self) -> bytes:
-        return self._value.to_bytes(self._size, "big")
-
-
-class _XxHash:
-    def __init__(self, running: Any) -> None:  # awscrt's, which has no common type with hashlib's
-        self._running = running
-
-    def update(self, data: bytes) -> None:
-        self._running.update(bytes(data))  # it takes nothing else
-
-    def digest(self) -> bytes:
-        return bytes(self._running.finalize())
+        return int(self._value).to_bytes(self._size, "big")
 
 
 _ALGORITHMS: Final[Mapping[str, Callable[[], Hash]]] = {
-    "CRC32": lambda: _Crc(crt.crc32, 4),
-    "CRC32C": lambda: _Crc(crt.crc32c, 4),
-    "CRC64NVME": lambda: _Crc(crt.crc64nvme, 8),
+    "CRC32": lambda: _Crc("CRC32"),
+    "CRC32C": lambda: _Crc("CRC32C"),
+    "CRC64NVME": lambda: _Crc("CRC64NVME"),
     "SHA1": lambda: hashlib.sha1(usedforsecurity=False),
     "SHA256": hashlib.sha256,
     "SHA512": hashlib.sha512,
     "MD5": lambda: hashlib.md5(usedforsecurity=False),
-    "XXHASH64": lambda: _XxHash(crt.XXHash.new_xxhash64()),
-    "XXHASH3": lambda: _XxHash(crt.XXHash.new_xxhash3_64()),
-    "XXHASH128": lambda: _XxHash(crt.XXHash.new_xxhash3_128()),
-}
-_COMBINE: Final[Mapping[str, Callable[[int, int, int], int]]] = {
-    "CRC32": crt.combine_crc32,
-    "CRC32C": crt.combine_crc32c,
-    "CRC64NVME": crt.combine_crc64nvme,
 }
 ALGORITHMS: Final = tuple(_ALGORITHMS)
-LINEAR: Final = frozenset(_COMBINE)
+LINEAR: Final = frozenset(_CRCS)
 """Those of which the checksum of a whole follows from those of its parts."""
 
 
@@ -99,11 +84,11 @@ def member(algorithm: str) -> str:
 
 def combine(algorithm: str, parts: Sequence[tuple[str, int]]) -> str:
     """Return the checksum of a whole (FULL_OBJECT) from its parts' checksums and sizes."""
-    total = 0
-    size = len(base64.b64decode(parts[0][0]))
+    model, size = _CRCS[algorithm]
+    total = model.calc(b"")
     for text, length in parts:
-        total = _COMBINE[algorithm](total, int.from_bytes(base64.b64decode(text), "big"), length)
-    return encode(total.to_bytes(size, "big"))
+        total = model.combine(total, int.from_bytes(base64.b64decode(text), "big"), length)
+    return encode(int(total).to_bytes(size, "big"))
 
 
 def compose(algorithm: str, parts: Sequence[str]) -> str:

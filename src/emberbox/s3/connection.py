@@ -31,6 +31,7 @@ IDLE_S: Final = 75.0
 BODY_S: Final = 60.0  # without a single byte
 _STOP_S: Final = 3.0
 _READ_BYTES: Final = 512 << 10
+_READ_BYTES_OF_STRANGERS: Final = 32 << 10
 _DRAIN_BYTES: Final = 8 << 20
 _DRAIN_S: Final = 10.0
 _BUSY: Final = b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -157,7 +158,7 @@ class _Connection:
         has_begun = False
         while (event := self._http.next_event()) is h11.NEED_DATA:
             try:
-                data = self._receive(deadline)
+                data = self._receive(deadline, _READ_BYTES_OF_STRANGERS)
             except TimeoutError:
                 return None
             if data and not has_begun:
@@ -196,9 +197,9 @@ class _Connection:
             else:
                 raise ClientGoneError
 
-    def _receive(self, deadline: float) -> bytes:
+    def _receive(self, deadline: float, most: int = _READ_BYTES) -> bytes:
         self._peer.settimeout(max(0.001, deadline - time.monotonic()))
-        return self._peer.recv(_READ_BYTES)
+        return self._peer.recv(most)
 
     def _drain(self) -> bool:
         """Read what of the request nobody wanted; say whether that was all of it."""
@@ -209,7 +210,7 @@ class _Connection:
         while self._http.their_state is h11.SEND_BODY:
             event = self._http.next_event()
             if event is h11.NEED_DATA:
-                data = self._receive(deadline)
+                data = self._receive(deadline, _READ_BYTES_OF_STRANGERS)
                 left -= len(data)
                 if left < 0 or not data:
                     self._linger()
@@ -222,7 +223,7 @@ class _Connection:
         with contextlib.suppress(OSError):
             self._peer.shutdown(socket.SHUT_WR)
             deadline, left = time.monotonic() + 2, _DRAIN_BYTES
-            while left > 0 and (data := self._receive(deadline)):
+            while left > 0 and (data := self._receive(deadline, _READ_BYTES_OF_STRANGERS)):
                 left -= len(data)
 
     # --- writing

@@ -46,7 +46,7 @@ _BY_POST: Final = "PutObject"
 _UNDERSTOOD_NAMES: Final = """
     ACL BucketKeyEnabled BypassGovernanceRetention CacheControl ChecksumAlgorithm ChecksumCRC32 ChecksumCRC32C
     ChecksumCRC64NVME ChecksumMD5 ChecksumMode ChecksumSHA1 ChecksumSHA256 ChecksumSHA512 ChecksumType
-    ChecksumXXHASH128 ChecksumXXHASH3 ChecksumXXHASH64 ConfirmRemoveSelfBucketAccess ContentDisposition
+    ConfirmRemoveSelfBucketAccess ContentDisposition
     ContentEncoding ContentLanguage ContentLength ContentMD5 ContentType ContinuationToken CopySource
     CopySourceIfMatch CopySourceIfModifiedSince CopySourceIfNoneMatch CopySourceIfUnmodifiedSince
     CopySourceRange Delimiter EncodingType ExpectedBucketOwner ExpectedSourceBucketOwner Expires FetchOwner

@@ -338,8 +338,13 @@ def _authenticate_v2(
             rebuilt.headers[name] = value
     signer = _VerifierV2(Credentials(key_id, credential.secret_access_key), date)
     split = urlsplit(f"http://host/?{request.query}")
-    text = signer.canonical_string(request.method, split, rebuilt.headers, auth_path=resource)
-    expected = hmac.new(credential.secret_access_key.encode(), text.encode(), hashlib.sha1).digest()
-    if not same(b64encode(expected).decode(), signature):
+
+    def is_signed(place: str) -> bool:
+        text = signer.canonical_string(request.method, split, rebuilt.headers, auth_path=place)
+        expected = hmac.new(credential.secret_access_key.encode(), text.encode(), hashlib.sha1).digest()
+        return same(b64encode(expected).decode(), signature)
+
+    is_bucket = resource.count("/") == 1 and resource != "/"  # botocore signs /bucket/ and asks for /bucket
+    if not is_signed(resource) and not (is_bucket and is_signed(f"{resource}/")):
         raise S3Error("SignatureDoesNotMatch", AWSAccessKeyId=key_id[:128])
     return Signed(credential, headers, 2, is_chunked=headers.get("content-encoding", "").startswith("aws-chunked"))

@@ -9,6 +9,7 @@ import http.client
 import os
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,20 @@ def test_what_is_put_comes_back_with_all_that_was_said_about_it(world: World, bu
 
 @pytest.mark.parametrize(
     "key",
-    ["a", "a/b", "a//b", "../x", "a/../../x", "./.", "/lead", "trail/", "ü/日本", "sp ace+%2F?&=#", "x" * 1024, "\x01\n"],
+    [
+        "a",
+        "a/b",
+        "a//b",
+        "../x",
+        "a/../../x",
+        "./.",
+        "/lead",
+        "trail/",
+        "ü/日本",
+        "sp ace+%2F?&=#",
+        "x" * 1024,
+        "\x01\n",
+    ],
 )
 def test_any_text_is_a_key_and_no_key_is_a_path(world: World, new_name: Callable[[], str], key: str) -> None:
     s3, bucket = world.client(), new_name()
@@ -84,7 +98,9 @@ def test_any_text_is_a_key_and_no_key_is_a_path(world: World, new_name: Callable
     assert {one["Key"] for one in s3.list_objects_v2(Bucket=bucket)["Contents"]} == {"a", key}
     assert {path for path in world.home.path.parent.rglob("*") if "files" not in path.parts} == before
     s3.delete_object(Bucket=bucket, Key=key)
-    assert [one["Key"] for one in s3.list_objects_v2(Bucket=bucket).get("Contents", [])] == ([] if key == "a" else ["a"])
+    assert [one["Key"] for one in s3.list_objects_v2(Bucket=bucket).get("Contents", [])] == (
+        [] if key == "a" else ["a"]
+    )
 
 
 def test_keys_that_cannot_be_are_refused(world: World, bucket: str, refused: Refused) -> None:
@@ -93,15 +109,14 @@ def test_keys_that_cannot_be_are_refused(world: World, bucket: str, refused: Ref
     assert refused(s3.put_object, Bucket=bucket, Key="a\0b", Body=b"") == (400, "InvalidURI")
 
 
-@pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "SHA1", "SHA256", "CRC64NVME", "SHA512", "XXHASH3"])
-def test_a_checksum_is_checked_kept_and_given_back(
-    world: World, bucket: str, algorithm: str, refused: Refused
-) -> None:
+@pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "SHA1", "SHA256", "CRC64NVME", "SHA512"])
+def test_a_checksum_is_checked_kept_and_given_back(world: World, bucket: str, algorithm: str, refused: Refused) -> None:
     s3 = world.client()
-    put = s3.put_object(Bucket=bucket, Key="k", Body=b"123456789", ChecksumAlgorithm=algorithm)
     known = {"CRC32": "y/Q5Jg==", "CRC32C": "4waSgw==", "CRC64NVME": "rosUhgp5mIg="}
-    value = put[f"Checksum{algorithm}"]
-    assert value == known.get(algorithm, value)
+    value = known.get(algorithm) or base64.b64encode(hashlib.new(algorithm, b"123456789").digest()).decode()
+    stated = {f"Checksum{algorithm}": value}
+    put = s3.put_object(Bucket=bucket, Key="k", Body=b"123456789", **stated)
+    assert put[f"Checksum{algorithm}"] == value
     head = s3.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
     assert (head[f"Checksum{algorithm}"], head["ChecksumType"]) == (value, "FULL_OBJECT")
     wrong = base64.b64encode(bytes(len(base64.b64decode(value)))).decode()
@@ -238,11 +253,7 @@ def test_buckets_of_ones_own(world: World, bucket: str, refused: Refused) -> Non
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
     assert refused(s3.delete_bucket, Bucket=bucket) == (409, "BucketNotEmpty")
     for name in ("ab", "Upper", "a..b", "1.2.3.4", "x" * 64):
-        with pytest.raises(ClientError) as caught:
-            world.client(signature_version="s3v4").meta.client if False else s3._make_api_call(
-                "CreateBucket", {"Bucket": name}
-            )
-        assert caught.value.response["Error"]["Code"] == "InvalidBucketName"
+        assert refused(s3.create_bucket, Bucket=name) == (400, "InvalidBucketName")
     assert refused(s3.get_object, Bucket="no-such-bucket", Key="k") == (404, "NoSuchBucket")
     assert s3.get_bucket_location(Bucket=bucket)["LocationConstraint"] is None
     s3.delete_object(Bucket=bucket, Key="k")
@@ -296,8 +307,9 @@ def test_an_upload_in_parts_becomes_one_object(
     cuts = (content[: 5 << 20], content[5 << 20 : 10 << 20], content[10 << 20 :])
     parts = []
     for number, data in enumerate(cuts, 1):
-        s3.upload_part(**upload, PartNumber=number, Body=b"replaced later", **more)
-        part = s3.upload_part(**upload, PartNumber=number, Body=data, **more)
+        computed = {} if "CRC64NVME" in more.values() else more  # botocore alone cannot
+        s3.upload_part(**upload, PartNumber=number, Body=b"replaced later", **computed)
+        part = s3.upload_part(**upload, PartNumber=number, Body=data, **computed)
         parts.append({"PartNumber": number, "ETag": part["ETag"]})
     assert [one["Size"] for one in s3.list_parts(**upload)["Parts"]] == [len(one) for one in cuts]
     assert [one["Key"] for one in s3.list_multipart_uploads(Bucket=bucket)["Uploads"]] == ["k"]
@@ -313,7 +325,10 @@ def test_an_upload_in_parts_becomes_one_object(
         composite = hashlib.sha256(b"".join(hashlib.sha256(one).digest() for one in cuts)).digest()
         assert done["ChecksumSHA256"] == base64.b64encode(composite).decode() + "-3"
     assert read(s3, bucket, "k") == content
-    assert read(s3, bucket, "k", Range=f"bytes={(5 << 20) - 3}-{(10 << 20) + 2}") == content[(5 << 20) - 3 : (10 << 20) + 3]
+    assert (
+        read(s3, bucket, "k", Range=f"bytes={(5 << 20) - 3}-{(10 << 20) + 2}")
+        == content[(5 << 20) - 3 : (10 << 20) + 3]
+    )
     second = s3.get_object(**where, PartNumber=2)
     assert (second["Body"].read(), second["PartsCount"]) == (cuts[1], 3)
     assert s3.head_object(**where)["Metadata"] == {"m": "1"}
@@ -352,7 +367,9 @@ def test_boto3_transfers_files_both_ways(world: World, bucket: str, tmp_path: Pa
     s3.download_file(bucket, "f", str(tmp_path / "down"), Config=TransferConfig(multipart_threshold=1 << 20))
     assert (tmp_path / "down").read_bytes() == content
     crc = base64.b64encode(zlib.crc32(content).to_bytes(4, "big")).decode()
-    s3.upload_file(str(tmp_path / "up"), bucket, "g", ExtraArgs={"ChecksumType": "FULL_OBJECT", "ChecksumAlgorithm": "CRC32"})
+    s3.upload_file(
+        str(tmp_path / "up"), bucket, "g", ExtraArgs={"ChecksumType": "FULL_OBJECT", "ChecksumAlgorithm": "CRC32"}
+    )
     assert s3.head_object(Bucket=bucket, Key="g", ChecksumMode="ENABLED")["ChecksumCRC32"] == crc
 
 
@@ -384,8 +401,6 @@ def test_listings_roll_up_and_page(world: World, bucket: str) -> None:
 
 
 def test_whoever_does_not_know_the_secret_is_refused(world: World, bucket: str, refused: Refused) -> None:
-    from dataclasses import replace
-
     wrong = world.client(replace(world.home.operator, secret_access_key="wrong"))
     nobody = world.client(replace(world.home.operator, access_key_id="AKIANOBODY"))
     assert refused(wrong.list_buckets) == (403, "SignatureDoesNotMatch")
