@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import os
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from support.server import Server
 from support.waiting import wait_for
 
+_SCRIPTS = Path(__file__).parent / "javascript"
+_INSTALL_TIMEOUT_S = 600
 _ANSWERED = re.compile(r" ([A-Z][A-Za-z]+) [2-5]\d\d in [\d.]+ ms")
 
 
@@ -31,3 +39,22 @@ def rule_is_shown(request: pytest.FixtureRequest) -> Iterator[None]:
             return wanted <= set(_ANSWERED.findall(log.read().decode(errors="replace")))
 
     wait_for(f"the log names an answer of each of {', '.join(sorted(wanted))}", answered, 5)
+
+
+@pytest.fixture(scope="session")
+def packages() -> Path:
+    """A directory with the pinned packages, installed once per machine into a cache."""
+    assert shutil.which("npm"), "npm is a test dependency (Debian npm)"
+    manifest = _SCRIPTS / "package.json"
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    directory = base / "emberbox-tests" / f"npm-{hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]}"
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (directory / "installed").exists():
+            shutil.copy(manifest, directory)
+            command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]
+            done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S)
+            assert done.returncode == 0, done.stderr
+            (directory / "installed").touch()
+    return directory

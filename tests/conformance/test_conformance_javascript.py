@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -18,26 +16,7 @@ from support.server import Server
 pytestmark = [pytest.mark.conformance, pytest.mark.vm]
 
 SCRIPTS = Path(__file__).parent / "javascript"
-INSTALL_TIMEOUT_S, RUN_TIMEOUT_S = 600, 300
-
-
-@pytest.fixture(scope="module")
-def packages() -> Path:
-    """A directory with the pinned packages, installed once per machine into a cache."""
-    assert shutil.which("npm"), "npm is a test dependency (Debian npm)"
-    manifest = SCRIPTS / "package.json"
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    directory = base / "emberbox-tests" / f"npm-{hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]}"
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (directory / "installed").exists():
-            shutil.copy(manifest, directory)
-            command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]
-            done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S)
-            assert done.returncode == 0, done.stderr
-            (directory / "installed").touch()
-    return directory
+RUN_TIMEOUT_S = 300
 
 
 @pytest.mark.rule(
