@@ -22,7 +22,7 @@ from botocore.credentials import Credentials
 from emberbox.host.ports import keep_port
 from emberbox.host.supervisor import Helper, find_running, supervise
 from emberbox.model.access import Credential
-from emberbox.time_limits import limit_s
+from emberbox.time_limits import SCALE, limit_s
 
 _ADDRESS: Final = "127.0.0.1"
 _SOURCES: Final = Path(__file__).parents[1] / "s3"
@@ -92,6 +92,7 @@ def _environment(settings: S3Settings, port: int) -> dict[str, str]:
         "HOME": str(settings.state_directory),
         "LC_ALL": "C.UTF-8",
         "MALLOC_ARENA_MAX": "2",  # or each of many threads keeps memory for itself
+        "EMBERBOX_TIME_SCALE": str(SCALE),
         "EMBERBOX_S3_ADDRESS": _ADDRESS,
         "EMBERBOX_S3_PORT": str(port),
         "EMBERBOX_S3_DATABASE": settings.database_url,

@@ -21,19 +21,20 @@ import h11
 from emberbox.s3.errors import ClientGoneError, S3Error
 from emberbox.s3.http import Answer, Request
 from emberbox.s3.serialise import http_date, serialise_error
+from emberbox.time_limits import limit_s
 
 log = logging.getLogger(__name__)
 
 HEADER_BYTES_MAX: Final = 64 << 10
 CONNECTIONS_MAX: Final = 256
-HEADER_S: Final = 20.0
-IDLE_S: Final = 75.0
-BODY_S: Final = 60.0  # without a single byte
+HEADER_S: Final = limit_s(20.0)
+IDLE_S: Final = limit_s(75.0)
+BODY_S: Final = limit_s(60.0)  # without a single byte
 _STOP_S: Final = 3.0
 _READ_BYTES: Final = 512 << 10
 _READ_BYTES_OF_STRANGERS: Final = 32 << 10
 _DRAIN_BYTES: Final = 8 << 20
-_DRAIN_S: Final = 10.0
+_DRAIN_S: Final = limit_s(10.0)
 _BUSY: Final = b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 Respond = Callable[[Request], Answer]
