@@ -241,6 +241,7 @@ def test_rates_roles_and_rotation_on_a_strict_server(strict_server: Server, tmp_
     for found in (old, server.credentials()):
         key = {name: value for name, value in found.items() if name != "region_name"}
         assert client(server, "lambda-microvms", key).list_microvms()["items"] == []
+    Clients.of(server).s3.list_buckets()  # the embedded S3 knows it at once
 
     server.kill()
     server.start()

@@ -61,5 +61,4 @@ def rotate() -> None:
     made = server.client("emberbox").create_access_key(userName="admin")["accessKey"]
     write_credential(server.home / FILE_NAME, made["accessKeyId"], made["secretAccessKey"])
     print(f"{server.home / FILE_NAME} holds {made['accessKeyId']} now.")
-    print("Start the server again, so that the embedded S3 server takes it (`emberbox down`, `emberbox up`).")
     print(f"When nobody uses the old key any more: emberbox keys delete {server.access_key_id}")

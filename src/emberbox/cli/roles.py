@@ -28,7 +28,7 @@ def list_roles(account: AccountOption = None) -> None:
     rows = [
         (
             role["roleArn"],
-            "everything" if role.get("s3Prefixes") is None else ", ".join(role["s3Prefixes"]) or "nothing",
+            "its account's buckets" if role.get("s3Prefixes") is None else ", ".join(role["s3Prefixes"]) or "nothing",
             "yes" if role.get("policyDocument") else "no",
             role.get("accessKeyId", "temporary"),
             role.get("description", ""),
@@ -43,7 +43,9 @@ def put(
     name: NameArgument,
     s3: Annotated[
         list[str] | None,
-        typer.Option("--s3", help="What a build may read; may be repeated. Without it: everything.", metavar="PREFIX"),
+        typer.Option(
+            "--s3", help="What a build may read; may be repeated. Without it: its account's buckets.", metavar="PREFIX"
+        ),
     ] = None,
     no_s3: Annotated[bool, typer.Option("--no-s3", help="A build may read nothing.")] = False,
     policy: Annotated[

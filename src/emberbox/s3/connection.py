@@ -179,24 +179,26 @@ class _Connection:
         return Request(event.method.decode("latin-1").upper(), path, query, headers, self._read_body, self._source_ip)
 
     def _read_body(self) -> Iterator[bytes]:
-        if self._http.they_are_waiting_for_100_continue:
-            go_on = h11.InformationalResponse(status_code=100, headers=[])
-            self._peer.sendall(self._http.send(go_on) or b"")
-        while True:
-            event = self._http.next_event()
-            if event is h11.NEED_DATA:
-                try:
+        try:
+            if self._http.they_are_waiting_for_100_continue:
+                go_on = h11.InformationalResponse(status_code=100, headers=[])
+                self._peer.sendall(self._http.send(go_on) or b"")
+            while True:
+                event = self._http.next_event()
+                if event is h11.NEED_DATA:
                     self._http.receive_data(self._receive(time.monotonic() + BODY_S))
-                except TimeoutError:
-                    raise S3Error("RequestTimeout") from None
-                except OSError as error:
-                    raise ClientGoneError from error
-            elif isinstance(event, h11.Data):
-                yield event.data
-            elif isinstance(event, h11.EndOfMessage):
-                return
-            else:
-                raise ClientGoneError
+                elif isinstance(event, h11.Data):
+                    yield event.data
+                elif isinstance(event, h11.EndOfMessage):
+                    return
+                else:
+                    raise ClientGoneError
+        except TimeoutError:
+            raise S3Error("RequestTimeout") from None
+        except h11.RemoteProtocolError:
+            raise S3Error("IncompleteBody") from None
+        except OSError as error:
+            raise ClientGoneError from error
 
     def _receive(self, deadline: float, most: int = _READ_BYTES) -> bytes:
         self._peer.settimeout(max(0.001, deadline - time.monotonic()))
@@ -238,7 +240,7 @@ class _Connection:
                 headers.append(("Content-Length", str(size if answer.length is None else answer.length)))
             if self._is_stopping or self._http.they_are_waiting_for_100_continue:
                 headers.append(("Connection", "close"))
-            encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+            encoded = [(name.encode("latin-1"), value.strip().encode("latin-1")) for name, value in headers]
             reason = HTTPStatus(answer.status).phrase.encode()  # botocore does not understand a status without one
             said = self._http.send(h11.Response(status_code=answer.status, headers=encoded, reason=reason)) or b""
             self._peer.settimeout(BODY_S)

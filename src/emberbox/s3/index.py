@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -104,6 +105,7 @@ class Index:
     def __init__(self, path: Path, files: Files) -> None:
         self._database = Database(f"sqlite:///{path}", schema.metadata)
         self._files = files
+        self._turn = threading.Lock()  # SQLite lets those who write wait without any order
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Rows]:
@@ -114,7 +116,7 @@ class Index:
     @contextlib.contextmanager
     def writing(self) -> Iterator[Rows]:
         """Change: all of it is stored, or nothing. One at a time; the block should be short."""
-        with self._database.transaction() as connection:
+        with self._turn, self._database.transaction() as connection:
             rows = Rows(connection)
             yield rows
         self._files.remove(rows.released)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -29,7 +29,7 @@ METADATA_BYTES_MAX: Final = 2048
 DELETE_MAX: Final = 1000
 _READ_BYTES: Final = 4 << 20
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_UNFIT: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]")
 _STANDARD: Final = "STANDARD"
 _CONTENT_HEADERS: Final = {
     "cache-control": "Cache-Control",
@@ -231,8 +231,7 @@ class Objects:
         for name, wire in _OVERRIDES.items():
             if name in asked:
                 headers[wire] = call.request_text(name)
-        if any(_CONTROL.search(value) for value in headers.values()):
-            raise S3Error("InvalidArgument", "A header of the answer would hold control characters.")
+        check_headers(headers.values())
         return Reply(headers=headers | more, status=206 if more else 200), offset, size
 
     def _headers(self, call: Call, version: Version) -> dict[str, str]:
@@ -453,6 +452,7 @@ def describe(call: Call) -> dict[str, Any]:
     if stored == _STANDARD:
         headers.pop("x-amz-storage-class", None)
     user_metadata = dict(call.parameters.get("Metadata", {}))
+    check_headers([*headers.values(), *user_metadata, *user_metadata.values()])
     size = sum(len(name) + len(value) for name, value in user_metadata.items())
     if size > METADATA_BYTES_MAX:
         raise S3Error("MetadataTooLarge", Size=str(size), MaxSizeAllowed=str(METADATA_BYTES_MAX))
@@ -462,6 +462,17 @@ def describe(call: Call) -> dict[str, Any]:
         "tags": tags.from_header(call.parameters.get("Tagging")),
         "acl": acls.chosen(call) or acls.PRIVATE,
     }
+
+
+def check_headers(values: Iterable[str]) -> None:
+    """Refuse what no header of an answer can hold.
+
+    Raises:
+        S3Error: InvalidArgument.
+    """
+    for value in values:
+        if _UNFIT.search(value):
+            raise S3Error("InvalidArgument", "Header value cannot be represented using ISO-8859-1.")
 
 
 def _storage_classes(call: Call) -> Sequence[str]:
