@@ -13,7 +13,7 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -29,6 +29,10 @@ Argument = str | os.PathLike[str]
 PIPE, DEVNULL, STDOUT = subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT
 
 _TAIL_BYTES = 4096
+_LINES_AT_ONCE = 200
+
+OnLine = Callable[[str], Awaitable[None] | None]
+"""Called with a line of a tool's; the tool waits for what it returns once a pipe is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ async def start(
     line = [os.fspath(a) for a in arguments]
     log.debug("run: %s", shlex.join(line))
     try:
-        return await Child.start(line, environment, stdout, stderr, directory, pass_fds)
+        return Child.start(line, environment, stdout, stderr, directory, pass_fds)
     except FileNotFoundError as error:
         raise CommandError(f"{line[0]} is not installed; `emberbox doctor` says how to get it", 127) from error
     except OSError as error:
@@ -101,7 +105,7 @@ async def run(
     directory: Path | None = None,
     timeout: float | None = 60.0,
     check: bool = True,
-    on_line: Callable[[str], None] | None = None,
+    on_line: OnLine | None = None,
 ) -> Completed:
     """Run a tool to its end.
 
@@ -111,8 +115,8 @@ async def run(
         directory: its working directory.
         timeout: seconds, on an ordinary machine, until the child and all it started are killed; None waits for ever.
         check: raise when the exit code is not 0.
-        on_line: called with each line of output and errors as they come; then `stdout` in the result
-            holds both, and `stderr` is empty.
+        on_line: called with each line of output and errors as they come, what it returns is awaited; then `stdout` in
+            the result holds both, and `stderr` is empty.
 
     Raises:
         CommandError: it is missing, failed (with `check`), or took longer than `timeout`.
@@ -154,19 +158,19 @@ async def _read_all(child: Child) -> tuple[bytes, bytes]:
     return out, err
 
 
-async def _stream_lines(child: Child, on_line: Callable[[str], None]) -> bytes:
+async def _stream_lines(child: Child, on_line: OnLine) -> bytes:
     """Feed each line to `on_line`; return the last few kilobytes."""
     assert child.stdout is not None
-    tail = b""
-    while True:
-        try:
-            line = await child.stdout.readline()
-        except ValueError:  # a line longer than the limit: the reader has dropped it
-            continue
-        if not line:
-            return tail
+    tail, count = b"", 0
+    while line := await child.stdout.readline():
         tail = (tail + line)[-_TAIL_BYTES:]
-        on_line(line.decode(errors="replace").rstrip("\r\n"))
+        waiting = on_line(line.decode(errors="replace").rstrip("\r\n"))
+        if waiting is not None:
+            await waiting
+        count += 1
+        if count % _LINES_AT_ONCE == 0:
+            await asyncio.sleep(0)  # a pipe full of empty lines is no reason to let everybody else wait
+    return tail
 
 
 async def stop(child: WatchedProcess, grace_s: float = 5.0) -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 _LINE_LIMIT = 1 << 20
+_READ_BYTES = 1 << 16
 
 
 def ends_within(handle: int, timeout_s: float) -> bool:
@@ -50,8 +51,8 @@ class WatchedProcess(abc.ABC):
         if not self._has_ended():
             loop, ended = asyncio.get_running_loop(), asyncio.Event()
             handle = os.dup(self._handle)  # each waiter watches a descriptor of its own
-            loop.add_reader(handle, ended.set)
             try:
+                loop.add_reader(handle, ended.set)
                 await ended.wait()
             finally:
                 loop.remove_reader(handle)
@@ -88,6 +89,73 @@ class WatchedProcess(abc.ABC):
         os.close(self._handle)
 
 
+class Output:
+    """What a child writes to a pipe, read when somebody wants it: until then the child waits.
+
+    The event loop only watches the descriptor. A transport would take it over, and libuv's closes the number while
+    the file that Python has of it is still to be closed: by then the number may be a file of another thread's.
+
+    Args:
+        pipe: its reading end, unbuffered; this object closes it, once.
+    """
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        os.set_blocking(pipe.fileno(), False)
+        self._pipe = pipe
+        self._buffer = bytearray()
+        self._searched = 0
+        self._ready = asyncio.Event()
+
+    async def read(self) -> bytes:
+        """Return all that is still to come."""
+        while await self._fill():
+            pass
+        return self._take(len(self._buffer))
+
+    async def readline(self) -> bytes:
+        """Return a line with its end, or a piece of a long one; b"" when there is no more."""
+        while (found := self._buffer.find(b"\n", self._searched)) < 0 and len(self._buffer) < _LINE_LIMIT:
+            self._searched = len(self._buffer)
+            if not await self._fill():
+                return self._take(len(self._buffer))
+        return self._take(_LINE_LIMIT if found < 0 else found + 1)
+
+    def _take(self, length: int) -> bytes:
+        taken = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        self._searched = 0
+        return taken
+
+    async def _fill(self) -> bool:
+        """Read some more; False at the end, which a pipe that was closed here has reached."""
+        while not self._pipe.closed:
+            try:
+                data = os.read(self._pipe.fileno(), _READ_BYTES)
+            except BlockingIOError:
+                await self._wait()
+                continue
+            self._buffer += data
+            return bool(data)
+        return False
+
+    async def _wait(self) -> None:
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        self._ready = ready
+        loop.add_reader(self._pipe.fileno(), ready.set)
+        try:
+            await ready.wait()
+        finally:
+            if not self._pipe.closed:
+                loop.remove_reader(self._pipe.fileno())
+
+    def close(self) -> None:
+        """Read no more; repeats are harmless."""
+        if not self._pipe.closed:
+            asyncio.get_running_loop().remove_reader(self._pipe.fileno())
+            self._pipe.close()
+            self._ready.set()
+
+
 class Child(WatchedProcess):
     """A child of this process. It is reaped by `kill_group` alone, so until then its id means nothing else.
 
@@ -96,26 +164,25 @@ class Child(WatchedProcess):
         stderr: its errors, where they were piped.
     """
 
-    stdout: asyncio.StreamReader | None = None
-    stderr: asyncio.StreamReader | None = None
-
-    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
-        super().__init__(popen.pid, os.pidfd_open(popen.pid))
+    def __init__(self, popen: subprocess.Popen[bytes], handle: int) -> None:
+        super().__init__(popen.pid, handle)
         self._popen = popen
-        self._pipes: list[asyncio.BaseTransport] = []
+        self.stdout = None if popen.stdout is None else Output(popen.stdout)
+        self.stderr = None if popen.stderr is None else Output(popen.stderr)
 
     @classmethod
-    async def start(
+    def start(
         cls, line: Sequence[str], environment: Mapping[str, str] | None, stdout: int | IO[bytes],
         stderr: int | IO[bytes], directory: Path | None, pass_fds: Sequence[int],
     ) -> Child:  # fmt: skip
         """Start a child in a session of its own, with no standard input; the arguments are those of `process.start`.
 
         Raises:
-            OSError: its program is missing or cannot be executed.
+            OSError: its program is missing or cannot be executed, or there is no descriptor left to watch it by.
         """
-        popen = subprocess.Popen(  # noqa: ASYNC220 - it returns when the program has begun
+        popen = subprocess.Popen(
             line,
+            bufsize=0,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=stdout,
@@ -124,22 +191,13 @@ class Child(WatchedProcess):
             pass_fds=pass_fds,
             start_new_session=True,
         )
-        child = cls(popen)
         try:
-            child.stdout = await child._read(popen.stdout)
-            child.stderr = await child._read(popen.stderr)
-        except BaseException:
-            await child.kill_group()
+            handle = os.pidfd_open(popen.pid)
+        except OSError:  # out of descriptors: nobody could ever end it
+            with popen:  # closes its pipes and reaps it
+                os.killpg(popen.pid, signal.SIGKILL)
             raise
-        return child
-
-    async def _read(self, pipe: IO[bytes] | None) -> asyncio.StreamReader | None:
-        if pipe is None:
-            return None
-        loop, reader = asyncio.get_running_loop(), asyncio.StreamReader(_LINE_LIMIT)
-        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
-        self._pipes.append(transport)
-        return reader
+        return cls(popen, handle)
 
     @property
     def returncode(self) -> int | None:
@@ -153,9 +211,12 @@ class Child(WatchedProcess):
 
     async def kill_group(self) -> None:
         """Kill it with everything in its session, and reap it; repeats are harmless."""
-        if self._popen.returncode is None:
-            self._kill_session()
-            await self.wait()
-            self._popen.wait()
-        for pipe in self._pipes:
-            pipe.close()
+        try:
+            if self._popen.returncode is None:
+                self._kill_session()
+                await self.wait()
+                self._popen.wait()
+        finally:
+            for pipe in (self.stdout, self.stderr):
+                if pipe is not None:
+                    pipe.close()

@@ -93,7 +93,10 @@ class Monitor:
         Raises:
             VmmError: QEMU refused it, or ended.
         """
-        self._client.send_fd_scm(fd)
+        try:
+            self._client.send_fd_scm(fd)
+        except OSError as error:  # its end has been noticed already: the transport's socket is closed
+            raise VmmError("QEMU ended before it was given a file") from error
         await self.execute("add-fd", **{"fdset-id": set_number})
         return f"/dev/fdset/{set_number}"
 
