@@ -13,7 +13,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
@@ -84,6 +84,148 @@ def test_a_zip_from_windows_has_usual_permissions(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "out/f").lstat().st_mode) == 0o644
 
 
+@pytest.mark.parametrize(
+    ("mode", "system"),
+    [(0, 0), (0x20 >> 16, 0), (0, 3), (0o600, 3)],  # the last is what Python's `writestr` makes of a name
+    ids=["Windows", "Windows with attributes", "Unix without a mode", "writestr"],
+)
+def test_programs_of_a_maker_without_modes_can_be_executed(tmp_path: Path, mode: int, system: int) -> None:
+    archive = make_zip(
+        tmp_path / "a.zip",
+        (entry("start.sh", mode, system), b"#!/bin/sh\nexec true\n"),
+        (entry("server", mode, system), b"\x7fELF\x02\x01"),
+        (entry("text", mode, system), b"text # !/bin/sh"),
+        (entry("empty", mode, system), b""),
+    )
+    unpack(archive, tmp_path / "out", LIMITS)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").iterdir()}
+    assert (modes["start.sh"], modes["server"], modes["text"], modes["empty"]) == (0o755, 0o755, 0o644, 0o644)
+
+
+def test_a_mode_that_was_written_counts(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "a.zip", (entry("start.sh", FILE | 0o644), b"#!/bin/sh\n"))
+    unpack(archive, tmp_path / "out", LIMITS)
+    assert stat.S_IMODE((tmp_path / "out/start.sh").stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("system", [0, 3])
+def test_back_slashes_are_taken_for_slashes(tmp_path: Path, system: int) -> None:
+    archive = make_zip(
+        tmp_path / "a.zip",
+        (entry("bin\\", 0, system), b""),
+        (entry("bin\\start.sh", 0, system), b"#!/bin/sh\n"),
+        (entry("bin\\sub\\x.txt", 0, system), b"x"),
+        (entry("mixed\\a/b", 0, system), b"b"),
+    )
+    unpack(archive, tmp_path / "out", LIMITS)
+    assert (tmp_path / "out/bin/start.sh").stat().st_mode & 0o111
+    assert (tmp_path / "out/bin/sub/x.txt").read_bytes() == b"x"
+    assert (tmp_path / "out/mixed/a/b").read_bytes() == b"b"
+
+
+# --- zips as different tools and systems make them
+
+DOCKERFILE = b'FROM emberbox/debian:12\nCOPY . .\nENTRYPOINT ["./start.sh"]\n'
+SCRIPT = b"#!/bin/sh\nexec true\n"
+Made = tuple[str, bytes, int, int]
+"""Name, content, external attributes, and the system that made the entry."""
+PLAIN, PROGRAM, FOLDER, ON_WINDOWS = (FILE | 0o644) << 16, (FILE | 0o755) << 16, (DIRECTORY | 0o755) << 16 | 0x10, 0x20
+A_LINK = (LINK | 0o777) << 16
+TOOLS: dict[str, tuple[Made, ...]] = {
+    "plain": (("Dockerfile", DOCKERFILE, PLAIN, 3), ("start.sh", SCRIPT, PROGRAM, 3)),
+    "Windows, no modes": (("Dockerfile", DOCKERFILE, ON_WINDOWS, 0), ("start.sh", SCRIPT, ON_WINDOWS, 0)),
+    "Windows, back slashes": (
+        ("Dockerfile", DOCKERFILE, ON_WINDOWS, 0), ("start.sh", SCRIPT, ON_WINDOWS, 0), ("bin\\x", b"x", ON_WINDOWS, 0),
+    ),
+    "dots before names": (
+        ("./", b"", FOLDER, 3), ("./Dockerfile", DOCKERFILE, PLAIN, 3), ("./start.sh", SCRIPT, PROGRAM, 3),
+    ),
+    "directories without modes": (
+        ("lib/", b"", 0, 3), ("lib/empty/", b"", FOLDER, 3), ("lib/a.txt", b"a", 0, 3),
+        ("Dockerfile", DOCKERFILE, 0, 3), ("start.sh", SCRIPT, PROGRAM, 3),
+    ),
+    "links": (
+        ("Dockerfile", DOCKERFILE, PLAIN, 3), ("real.sh", SCRIPT, PROGRAM, 3), ("start.sh", b"real.sh", A_LINK, 3),
+        ("node_modules/.bin/x", b"../../real.sh", A_LINK, 3), ("dirlink", b"lib", A_LINK, 3), ("lib/f", b"f", PLAIN, 3),
+        ("dangling", b"nowhere", A_LINK, 3),
+    ),
+    "an absolute link": (
+        ("Dockerfile", DOCKERFILE, PLAIN, 3), ("start.sh", SCRIPT, PROGRAM, 3),
+        ("venv/bin/python", b"/usr/bin/python3", A_LINK, 3),
+    ),
+    "macOS": (
+        ("Dockerfile", DOCKERFILE, PLAIN, 3), ("__MACOSX/", b"", FOLDER, 3), (".DS_Store", b"\0\0", PLAIN, 3),
+        ("__MACOSX/._Dockerfile", b"\0\5\x16\7", PLAIN, 3), ("start.sh", SCRIPT, PROGRAM, 3),
+    ),
+    "names in UTF-8": (
+        ("Dockerfile", DOCKERFILE, PLAIN, 3), ("start.sh", SCRIPT, PROGRAM, 3), ("données/é✓.txt", b"x", PLAIN, 3),
+        ("a b/c'd.txt", b"x", PLAIN, 3),
+    ),
+    "with a .dockerignore": (
+        ("Dockerfile", DOCKERFILE, PLAIN, 3), (".dockerignore", b"*\n!start.sh\n", PLAIN, 3),
+        ("start.sh", SCRIPT, PROGRAM, 3), ("secret.env", b"s", PLAIN, 3),
+    ),
+    "lines of Windows": (
+        ("Dockerfile", DOCKERFILE.replace(b"\n", b"\r\n"), PLAIN, 3),
+        ("start.sh", SCRIPT.replace(b"\n", b"\r\n"), PROGRAM, 3),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_zips_of_every_tool_are_unpacked_and_their_entry_point_can_be_executed(
+    tmp_path: Path, tool: str, streamed: bool
+) -> None:
+    write_made(tmp_path / "a.zip", TOOLS[tool], streamed=streamed)
+    unpack(tmp_path / "a.zip", tmp_path / "out", LIMITS)
+    assert (tmp_path / "out/Dockerfile").read_bytes().startswith(b"FROM")
+    assert (tmp_path / "out/start.sh").resolve().stat().st_mode & 0o111 == 0o111
+    names = {name.replace("\\", "/").strip("/").removeprefix("./") for name, *_ in TOOLS[tool]} - {"."}
+    for name in names:
+        assert (tmp_path / "out" / name).is_symlink() or (tmp_path / "out" / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("made", "compression", "reason"),
+    [
+        ((("proj-main/", b"", FOLDER, 3), ("proj-main/Dockerfile", DOCKERFILE, PLAIN, 3)), 8, "DOCKERFILE_NOT_FOUND"),
+        ((("dockerfile", DOCKERFILE, PLAIN, 3),), 8, "DOCKERFILE_NOT_FOUND"),
+        ((("Dockerfile", DOCKERFILE, PLAIN, 3),), zipfile.ZIP_LZMA, "INVALID"),
+    ],
+)
+def test_zips_that_no_service_takes_are_refused_with_advice(
+    tmp_path: Path, made: tuple[Made, ...], compression: int, reason: str
+) -> None:
+    write_made(tmp_path / "a.zip", made, compression=compression)
+    refuse(tmp_path / "a.zip", tmp_path, f"ARCHIVE_{reason}")
+
+
+class Unseekable(io.RawIOBase):
+    """Where a tool that streams writes: sizes follow the entries."""
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.content += data
+        return len(data)
+
+
+def write_made(path: Path, made: tuple[Made, ...], *, streamed: bool = False, compression: int = 8) -> None:
+    sink = Unseekable() if streamed else io.BytesIO()
+    with zipfile.ZipFile(cast("IO[bytes]", sink), "w", compression) as archive:
+        for name, content, attributes, system in made:
+            info = entry(name)
+            info.create_system, info.external_attr, info.compress_type = system, attributes, compression
+            with archive.open(info, "w", force_zip64=streamed) as file:
+                file.write(content)
+    path.write_bytes(sink.content if isinstance(sink, Unseekable) else sink.getvalue())
+
+
 def test_setuid_setgid_and_sticky_bits_are_dropped(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "a.zip", (entry("f", FILE | 0o7755), b""), (entry("d/", DIRECTORY | 0o7777), b""))
     unpack(archive, tmp_path / "out", LIMITS)
@@ -112,9 +254,10 @@ def test_an_empty_destination_is_filled_and_a_full_one_is_left_alone(tmp_path: P
         "..",
         "C:/x",
         "c:x",
-        "a\\b",
         "..\\x",
+        "a\\..\\..\\x",
         "\\\\server\\share",
+        "\\x",
         "n" * 256,
         "d/" * 1200 + "f",
     ],
@@ -132,7 +275,6 @@ def test_a_name_with_a_nul_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("link", "target"),
     [
-        ("l", "/etc/passwd"),
         ("l", ".."),
         ("l", "../../x"),
         ("a/b/l", "../../../x"),
@@ -153,6 +295,66 @@ def test_links_that_lead_out_only_together_are_refused(tmp_path: Path) -> None:
         (entry("out", LINK | 0o777), b"a/b/c/up/../x"),  # a/b/c/x by its text, outside by the kernel
     )
     assert "'out'" in refuse(archive, tmp_path)
+
+
+def test_absolute_links_are_paths_in_the_image_and_are_followed_by_nobody_here(tmp_path: Path) -> None:
+    """As a virtual environment has them; also where others lead through them."""
+    secret = tmp_path / "secret"
+    secret.mkdir(mode=0o700)
+    (secret / "f").write_text("the host's")
+    archive = make_zip(
+        tmp_path / "a.zip",
+        (entry("venv/bin/python", LINK | 0o777), b"/usr/bin/python3"),
+        (entry("venv/bin/python3", LINK | 0o777), b"python"),
+        (entry("here", LINK | 0o777), bytes(secret)),
+        (entry("through", LINK | 0o777), b"here/deeper/x"),
+    )
+    unpack(archive, tmp_path / "out", LIMITS)
+    out = tmp_path / "out"
+    assert (out / "venv/bin/python").readlink() == Path("/usr/bin/python3")
+    assert (out / "here").readlink() == secret
+    assert (out / "through").is_symlink()
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o700
+    assert [path.name for path in secret.iterdir()] == ["f"]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        b"RUN --mount=type=bind,source=here,target=/x cat /x/f",
+        b"RUN --Mou\\\nnt=type=bind,source=here,target=/x cat /x/f",
+        b"RUN --mou\\\n  # a comment\n\nnt=source=here,target=/x cat /x/f",
+        b"RUN --mo\\unt=source=here,target=/x cat /x/f",
+        b"# escape=`\nRUN --m`\nount=source=here,target=/x cat /x/f",
+    ],
+)
+def test_absolute_links_are_refused_where_a_build_step_may_mount_what_they_lead_to(tmp_path: Path, step: bytes) -> None:
+    archive = make_zip(
+        tmp_path / "a.zip",
+        ("Dockerfile", b"FROM emberbox/debian:12\n" + step + b"\n"),
+        (entry("here", LINK | 0o777), b"/etc"),
+        dockerfile=False,
+    )
+    assert "do without --mount" in refuse(archive, tmp_path)
+
+
+def test_a_dockerfile_has_a_size_of_its_own(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "a.zip", ("Dockerfile", b"#" * (1 << 20) + b"#"), dockerfile=False)
+    limits = UnpackLimits(total_bytes=8 << 20, file_bytes=8 << 20)
+    assert "'Dockerfile' is larger than 1048576 bytes" in refuse(archive, tmp_path, limits=limits)
+
+
+def test_nothing_is_written_through_an_absolute_link(tmp_path: Path) -> None:
+    (tmp_path / "host").mkdir()
+    links = (entry("d", LINK | 0o777), bytes(tmp_path / "host"))
+    assert "inside 'd'" in refuse(make_zip(tmp_path / "a.zip", links, ("d/f", b"evil")), tmp_path)
+    assert "twice" in refuse(make_zip(tmp_path / "b.zip", links, (entry("d/", DIRECTORY | 0o777), b"")), tmp_path)
+
+
+@pytest.mark.parametrize("name", [".dockerignore", ".containerignore", "Containerfile"])
+@pytest.mark.parametrize("target", [b"/etc/shadow", b"Dockerfile"])
+def test_what_buildah_reads_as_root_is_no_link(tmp_path: Path, name: str, target: bytes) -> None:
+    assert "is a link" in refuse(make_zip(tmp_path / "a.zip", (entry(name, LINK | 0o777), target)), tmp_path)
 
 
 def test_links_that_stay_inside_come_out(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import tempfile
 import threading
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,14 @@ _RATIO_FLOOR_BYTES: Final = 16 << 20
 _UNIX, _DARWIN = 3, 19  # "version made by" of APPNOTE.TXT 4.4.2: entries of these carry a Unix mode
 _ENCRYPTED: Final = 0x1  # bit 0 of the general purpose flags, APPNOTE.TXT 4.4.4
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_UNTOLD: Final = (0, 0o600)  # without a file type: nobody's mode, or the one that Python's `writestr` makes up
+_PROGRAMS: Final = (b"#!", b"\x7fELF")
+_DOCKERFILE_BYTES_MAX: Final = 1 << 20
+_COMMENT: Final = re.compile(rb"^\s*#.*$", re.MULTILINE)
+_NO_LETTERS: Final = re.compile(rb"[^a-z]+")
+_LINKS_FOLLOWED: Final = 40  # as Linux does (MAXSYMLINKS)
+# What buildah reads from the context itself, as root and outside of any container.
+_READ_BY_BUILDAH: Final = ("Dockerfile", "Containerfile", ".dockerignore", ".containerignore")
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 _REASONS: Final = {
@@ -183,8 +192,10 @@ def _disk_errors() -> Iterator[None]:
 def unpack(archive: Path, destination: Path, limits: UnpackLimits) -> None:
     """Unpack an artifact into a new directory, which appears complete or not at all.
 
-    Blocks; call it in a thread. Regular files, directories and symbolic links that stay inside come out, with
-    their permissions but never setuid, setgid or sticky bits.
+    Blocks; call it in a thread. Regular files, directories and symbolic links come out, with their permissions but
+    never setuid, setgid or sticky bits. Where the archive's maker wrote none, programs can be executed. Links that are
+    relative stay inside. Absolute ones mean a path in the image, as in a virtual environment, so they come out as they
+    are: nobody may follow them here.
 
     Args:
         archive: the zip.
@@ -239,7 +250,7 @@ class _Unpacking:
             entries = _plan(opened, self._limits)
             links = {}
             for path, entry in entries.items():
-                if entry.is_dir():
+                if _is_directory(entry):
                     self._make_directory(path)
                 elif _is_link(entry):
                     links[path] = self._read_target(opened, path, entry)
@@ -255,10 +266,14 @@ class _Unpacking:
         target = self._root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        beginning = b""
         with os.fdopen(handle, "wb") as file:
-            for chunk in self._contents(opened, path, entry, self._limits.file_bytes):
+            most_bytes = _DOCKERFILE_BYTES_MAX if path == "Dockerfile" else self._limits.file_bytes
+            for chunk in self._contents(opened, path, entry, most_bytes):
+                beginning = beginning or chunk[: max(map(len, _PROGRAMS))]
                 file.write(chunk)
-            os.fchmod(handle, _permissions(entry, 0o644) | 0o600)
+            usual = 0o755 if beginning.startswith(_PROGRAMS) else 0o644
+            os.fchmod(handle, _permissions(entry, usual) | 0o600)
 
     def _contents(self, opened: zipfile.ZipFile, path: str, entry: zipfile.ZipInfo, most_bytes: int) -> Iterator[bytes]:
         """Unpack one entry, counting what really comes out."""
@@ -275,26 +290,30 @@ class _Unpacking:
 
     def _read_target(self, opened: zipfile.ZipFile, path: str, entry: zipfile.ZipInfo) -> str:
         target = os.fsdecode(b"".join(self._contents(opened, path, entry, _LONGEST_TARGET)))
-        # This judges the text alone; where a link really leads is checked when all links are there.
+        # This judges the text alone; where a link really leads is checked when all links are known.
         inside = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-        if not target or "\0" in target or target.startswith("/") or inside.split("/")[0] == "..":
+        if not target or "\0" in target or inside.split("/")[0] == "..":
             raise _invalid(f"the link {path!r} leads out of the archive; links must stay inside it")
         return target
 
     def _make_links(self, links: Mapping[str, str]) -> None:
-        """Make all links, then follow each: one link's target may lead through another."""
+        """Make all links that lead nowhere outside: one link's target may lead through another."""
+        may_mount = _may_mount(self._root / "Dockerfile")
+        for path, target in links.items():
+            if _leads_out(path, links):
+                raise _invalid(f"the link {path!r} leads out of the archive; links must stay inside it")
+            if may_mount and target.startswith("/"):
+                raise _invalid(
+                    f"the link {path!r} is absolute, and the Dockerfile mounts something, which could follow it on "
+                    "this machine; make the link in a RUN step, or do without --mount"
+                )
         for path, target in links.items():
             (self._root / path).parent.mkdir(parents=True, exist_ok=True)
             (self._root / path).symlink_to(target)
-        root = os.path.realpath(self._root)
-        for path in links:
-            real = os.path.realpath(self._root / path)
-            if real != root and not real.startswith(root + "/"):
-                raise _invalid(f"the link {path!r} leads out of the archive; links must stay inside it")
 
     def _restore_directory_modes(self, entries: Mapping[str, zipfile.ZipInfo]) -> None:
         for path, entry in entries.items():
-            if entry.is_dir():
+            if _is_directory(entry):
                 (self._root / path).chmod(_permissions(entry, 0o755) | 0o700)
 
 
@@ -314,17 +333,20 @@ def _plan(opened: zipfile.ZipFile, limits: UnpackLimits) -> dict[str, zipfile.Zi
         entries[path] = entry
     _check_parents(entries)
     dockerfile = entries.get("Dockerfile")
-    if dockerfile is None or dockerfile.is_dir() or _is_link(dockerfile):
+    if dockerfile is None or _is_directory(dockerfile) or _is_link(dockerfile):
         raise BuildError("ARCHIVE_DOCKERFILE_NOT_FOUND", "put a regular file named Dockerfile at the zip's root")
+    for name in _READ_BY_BUILDAH:
+        if name in entries and _is_link(entries[name]):
+            raise _invalid(f"{name!r} is a link; make it a regular file")
     return entries
 
 
 def _clean_path(entry: zipfile.ZipInfo) -> str:
     """Judge a name; return it without `.` and doubled slashes."""
-    name = entry.orig_filename  # before zipfile cuts it at a NUL
+    name = _name(entry)
     parts = [part for part in name.split("/") if part not in ("", ".")]
-    if name.startswith("/") or "\\" in name or "\0" in name or ".." in parts or _DRIVE.match(name):
-        raise _invalid(f"the name {name!r} is not a plain relative path with forward slashes")
+    if name.startswith("/") or "\0" in name or ".." in parts or _DRIVE.match(name):
+        raise _invalid(f"the name {entry.orig_filename!r} is not a plain relative path")
     if len(name.encode()) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_NAME for part in parts):
         raise _invalid(f"the name {name[:80]!r}... is too long")
     return "/".join(parts)
@@ -338,7 +360,7 @@ def _check_kind(path: str, entry: zipfile.ZipInfo) -> None:
     kind = stat.S_IFMT(_mode(entry))
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
         raise _invalid(f"{path!r} is a device, pipe or socket; leave it out")
-    if kind == (stat.S_IFLNK if entry.is_dir() else stat.S_IFDIR):
+    if kind == (stat.S_IFLNK if _is_directory(entry) else stat.S_IFDIR):
         raise _invalid(f"{path!r} is a directory by its name or by its mode, but not by both")
 
 
@@ -349,17 +371,62 @@ def _check_parents(entries: Mapping[str, zipfile.ZipInfo]) -> None:
         while "/" in parent:
             parent = parent.rpartition("/")[0]
             above = entries.get(parent)
-            if above is not None and not above.is_dir():
+            if above is not None and not _is_directory(above):
                 raise _invalid(f"{path!r} is inside {parent!r}, which is no directory")
+
+
+def _name(entry: zipfile.ZipInfo) -> str:
+    """Give an entry's name; on Windows some tools write back slashes, which `unzip` takes for slashes, too."""
+    return entry.orig_filename.replace("\\", "/")  # before zipfile cuts it at a NUL
+
+
+def _is_directory(entry: zipfile.ZipInfo) -> bool:
+    return _name(entry).endswith("/")
 
 
 def _mode(entry: zipfile.ZipInfo) -> int:
     """Give an entry's Unix mode; 0 when its maker wrote none."""
-    return entry.external_attr >> 16 if entry.create_system in (_UNIX, _DARWIN) else 0
+    mode = entry.external_attr >> 16 if entry.create_system in (_UNIX, _DARWIN) else 0
+    return 0 if mode in _UNTOLD else mode
 
 
 def _is_link(entry: zipfile.ZipInfo) -> bool:
     return stat.S_ISLNK(_mode(entry))
+
+
+def _leads_out(path: str, links: Mapping[str, str]) -> bool:
+    """Say whether a link leads out of the archive, by way of other links perhaps.
+
+    Nothing is looked up on the disk. What leads to an absolute path is a path in the image, and ends there; what goes
+    round in circles leads nowhere.
+    """
+    left, followed = deque(path.split("/")), 0
+    reached: list[str] = []
+    while left:
+        part = left.popleft()
+        if part == ".." and not reached:
+            return True
+        if part == "..":
+            reached.pop()
+        elif part not in ("", "."):
+            reached.append(part)
+            target = links.get("/".join(reached))
+            if target is not None:
+                followed += 1
+                if target.startswith("/") or followed > _LINKS_FOLLOWED:
+                    return False
+                reached.pop()
+                left.extendleft(reversed(target.split("/")))
+    return False
+
+
+def _may_mount(dockerfile: Path) -> bool:
+    """Say whether a Dockerfile may have a step with `--mount`, in whatever way that is spelled.
+
+    buildah 1.28 binds what a link in the context leads to on this machine; COPY and ADD do not follow it out.
+    """
+    text = dockerfile.read_bytes().lower()
+    return any(b"mount" in _NO_LETTERS.sub(b"", some) for some in (text, _COMMENT.sub(b"", text)))
 
 
 def _permissions(entry: zipfile.ZipInfo, default: int) -> int:
