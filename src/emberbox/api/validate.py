@@ -17,8 +17,9 @@ from typing import Any, Final
 from botocore.model import OperationModel, Shape
 
 from emberbox.api.errors import ConstraintError
-from emberbox.spec.models import holds_secret
+from emberbox.spec.models import holds_secret, trait
 from emberbox.spec.patterns import compile_pattern
+from emberbox.spec.undocumented import IN_BYTES
 
 _NOT_NULL: Final = "Member must not be null"
 _CONTAINERS: Final = frozenset({"structure", "list", "map"})
@@ -149,7 +150,7 @@ def _rules(shape: Shape) -> tuple[_Rule, ...]:
 
 def _make_rules(shape: Shape) -> Iterator[_Rule]:
     most, least, pattern = (shape.metadata.get(name) for name in ("max", "min", "pattern"))
-    kind, size = ("value", _itself) if shape.type_name in _NUMBERS else ("length", len)
+    kind, size = ("value", _itself) if shape.type_name in _NUMBERS else ("length", _measure(shape))
     if most is not None:
         yield f"Member must have {kind} less than or equal to {most}", lambda value: size(value) <= most
     if least is not None:
@@ -166,6 +167,14 @@ def _make_rules(shape: Shape) -> Iterator[_Rule]:
 
 def _itself(value: Any) -> Any:
     return value
+
+
+def _measure(shape: Shape) -> Callable[[Any], int]:
+    return _count_bytes if trait(shape, IN_BYTES) else len
+
+
+def _count_bytes(value: str) -> int:
+    return len(value.encode())
 
 
 def _member_order(shape: Shape) -> list[str]:

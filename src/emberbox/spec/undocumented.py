@@ -34,12 +34,20 @@ _BOUNDS: Final = {
 }
 
 
+# Strings whose length counts in UTF-8 bytes, not in characters (microvms-agentd, measured on AWS: 4,096 bytes).
+_IN_BYTES: Final = {"lambda-microvms": ("RunHookPayload",), "emberbox": ("RunHookPayload",)}
+IN_BYTES: Final = "lengthInBytes"
+"""The trait that such shapes get."""
+
+
 def add_undocumented(service: str, model: dict[str, Any]) -> dict[str, Any]:
-    """Add members and bounds to a service model as read from its file, and return it."""
+    """Add members, bounds and units to a service model as read from its file, and return it."""
     for shape, names in _MEMBERS.get(service, {}).items():
         members = model["shapes"][shape]["members"]
         for name in names:
             members.setdefault(name, {"shape": "String"})
     for shape, bounds in _BOUNDS.get(service, {}).items():
         model["shapes"][shape] = bounds | model["shapes"][shape]
+    for shape in _IN_BYTES.get(service, ()):
+        model["shapes"][shape] = {IN_BYTES: True} | model["shapes"][shape]
     return model

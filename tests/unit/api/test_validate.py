@@ -134,6 +134,21 @@ def test_a_secret_value_is_not_repeated() -> None:
     )
 
 
+@pytest.mark.parametrize(("payload", "fits"), [("é" * 2048, True), ("é" * 2048 + "x", False), ("✓" * 1366, False)])
+def test_the_run_hook_payload_counts_bytes(payload: str, fits: bool) -> None:
+    """As measured on AWS; a fork's payload is the same kind."""
+    told = "Member must have length less than or equal to 4096"
+    if fits:
+        validate_parameters(
+            load_operation("lambda-microvms", "RunMicrovm"), {"imageIdentifier": ARN, "runHookPayload": payload}
+        )
+    else:
+        assert told in message("RunMicrovm", {"imageIdentifier": ARN, "runHookPayload": payload})
+    fork = {"microvmIdentifier": "microvm-00000000-0000-0000-0000-000000000000", "runHookPayload": payload}
+    violations = find_violations(load_operation("emberbox", "ForkMicrovm").input_shape, fork)
+    assert any(told in str(violation) for violation in violations) is not fits
+
+
 def test_a_map_with_secrets_is_not_repeated() -> None:
     text = message("CreateMicrovmImage", create_image(environmentVariables={"bad key": "hunter2"}))
     assert text.startswith("1 validation error detected: Value at 'environmentVariables' failed")
