@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -11,9 +12,8 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from emberbox.connection_guard import ConnectionGuard, GuardedProtocol, GuardLimits
 from emberbox.model.errors import HostError
-
-HEADER_BYTES_MAX = 256 << 10
 
 
 class _Server(uvicorn.Server):
@@ -59,9 +59,19 @@ class _Protocol(HttpToolsProtocol):
         super().connection_made(_Gathering(transport))  # type: ignore[arg-type]
 
 
+class _GuardedProtocol(GuardedProtocol):
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(_Gathering(transport))
+
+
 @contextlib.asynccontextmanager
 async def serve(
-    app: Any, listener: socket.socket, keep_alive_s: int, *, websocket_message_bytes: int | None = None
+    app: Any,
+    listener: socket.socket,
+    keep_alive_s: int,
+    *,
+    limits: GuardLimits | None = None,
+    websocket_message_bytes: int | None = None,
 ) -> AsyncIterator[None]:
     """Serve an application on a listening socket for as long as the block lasts.
 
@@ -69,15 +79,17 @@ async def serve(
         app: the ASGI application.
         listener: a bound socket; it is closed at the end.
         keep_alive_s: seconds after which an idle connection is closed.
+        limits: what clients may hold; None where whoever connects is one of us.
         websocket_message_bytes: serve WebSockets too, with messages of at most so many bytes.
 
     Raises:
         HostError: the server does not start.
     """
+    guard = None if limits is None else ConnectionGuard(limits)
     config = uvicorn.Config(
         app,
         interface="asgi3",
-        http=_Protocol,
+        http=_Protocol if guard is None else functools.partial(_GuardedProtocol, guard),  # type: ignore[arg-type]
         lifespan="off",
         ws="none" if websocket_message_bytes is None else "websockets-sansio",
         ws_max_size=websocket_message_bytes or 0,
@@ -92,7 +104,6 @@ async def serve(
         timeout_keep_alive=keep_alive_s,
         timeout_graceful_shutdown=1,  # requests held for a microVM that resumes do not hold us
         backlog=4096,
-        h11_max_incomplete_event_size=HEADER_BYTES_MAX,
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
@@ -101,7 +112,8 @@ async def serve(
             if task.done():
                 raise HostError(f"a server cannot listen on {listener.getsockname()}") from task.exception()
             await asyncio.sleep(0.005)
-        yield
+        async with contextlib.nullcontext() if guard is None else guard.watch():
+            yield
     finally:
         server.should_exit = True
         await asyncio.gather(task, return_exceptions=True)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote_plus
 
-from emberbox.api.errors import RequestTooLargeError, WireError
+from emberbox.api.errors import BusyError, RequestTimeoutError, RequestTooLargeError, WireError
 
 BODY_LIMIT = 6 * 1024 * 1024  # bytes; what Lambda takes in one synchronous request
+FREE_BYTES = 64 * 1024  # of each body; nearly every request has less
+ROOM_BYTES = 64 * 1024 * 1024  # for what is longer, of all requests that are being answered
+BODY_TIMEOUT_S = 60.0
 # A client that is still sending sees our answer only after it has sent all, so an oversized body is read and
 # thrown away, up to here.
 _DRAIN_LIMIT = 10 * BODY_LIMIT
@@ -62,13 +67,61 @@ class ClientGoneError(Exception):
     """The client hung up before its request was complete; there is nobody to answer."""
 
 
-async def read_request(scope: Mapping[str, Any], receive: Any) -> HttpRequest:
-    """Read a whole request.
+class BodyRoom:
+    """The memory that the bodies of all requests together may take, beside a small part that each one has free."""
+
+    def __init__(self, room_bytes: int = ROOM_BYTES) -> None:
+        self._left = room_bytes
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[BodyShare]:
+        """Give a request its share; what it took is given back at the end of the block, when it has been answered."""
+        share = BodyShare(self)
+        try:
+            yield share
+        finally:
+            share.give_back()
+
+    def take(self, count: int) -> bool:
+        """Take so many bytes, if there are as many."""
+        if count > self._left:
+            return False
+        self._left -= count
+        return True
+
+    def give_back(self, count: int) -> None:
+        """Give back what was taken."""
+        self._left += count
+
+
+class BodyShare:
+    """What one request takes of the room; made by `BodyRoom.hold`."""
+
+    def __init__(self, room: BodyRoom) -> None:
+        self._room = room
+        self.taken = 0
+
+    def grow(self, size: int) -> bool:
+        """Say whether there is room for a body of so many bytes."""
+        more = size - FREE_BYTES - self.taken
+        if more <= 0:
+            return True
+        if not self._room.take(more):
+            return False
+        self.taken += more
+        return True
+
+    def give_back(self) -> None:
+        """Give back all of it; repeats are harmless."""
+        self._room.give_back(self.taken)
+        self.taken = 0
+
+
+def read_head(scope: Mapping[str, Any]) -> HttpRequest:
+    """Read what a request says before its body, which is left empty.
 
     Raises:
-        RequestTooLargeError: the body is longer than `BODY_LIMIT`.
         WireError: the path holds bytes that no client may send raw; AWS's gateway answers such with a null.
-        ClientGoneError: the client hung up.
     """
     raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
     path = raw_path.decode("latin-1")
@@ -80,27 +133,59 @@ async def read_request(scope: Mapping[str, Any], receive: Any) -> HttpRequest:
         raw_path=path,
         query=scope["query_string"].decode("latin-1"),
         headers=headers,
-        body=await _read_body(receive),
+        body=b"",
         source_ip=(scope.get("client") or ("",))[0],
     )
 
 
-async def _read_body(receive: Any) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    more = True
-    while more and size <= _DRAIN_LIMIT:
-        event = await receive()
-        if event["type"] == "http.disconnect":
-            raise ClientGoneError
-        chunk = event.get("body", b"")
-        size += len(chunk)
-        if size <= BODY_LIMIT:
-            chunks.append(chunk)
-        more = event.get("more_body", False)
+async def read_body(receive: Any, share: BodyShare) -> bytes:
+    """Read a whole body.
+
+    Raises:
+        RequestTooLargeError: it is longer than `BODY_LIMIT`.
+        RequestTimeoutError: it did not come in time.
+        BusyError: there is no room for it.
+        ClientGoneError: the client hung up.
+    """
+    body, size = await _read(receive, share.grow)
+    if body is not None:
+        return body
+    share.give_back()
     if size > BODY_LIMIT:
         raise RequestTooLargeError(f"Request must be smaller than {BODY_LIMIT} bytes")
-    return b"".join(chunks)
+    raise BusyError("The server has too many large requests at the moment; try again")
+
+
+async def skip_body(receive: Any) -> None:
+    """Read the body of a request that is refused, and keep nothing of it.
+
+    Raises:
+        RequestTimeoutError: it did not come in time.
+        ClientGoneError: the client hung up.
+    """
+    await _read(receive, lambda _: False)
+
+
+async def _read(receive: Any, may_keep: Callable[[int], bool]) -> tuple[bytes | None, int]:
+    """Return a body, and how long it is; None instead of one of which not everything may be kept."""
+    chunks: list[bytes] = []
+    size, kept, more = 0, True, True
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            while more and size <= _DRAIN_LIMIT:
+                event = await receive()
+                if event["type"] == "http.disconnect":
+                    raise ClientGoneError
+                chunk, more = event.get("body", b""), event.get("more_body", False)
+                size += len(chunk)
+                kept = kept and size <= BODY_LIMIT and may_keep(size)
+                if kept:
+                    chunks.append(chunk)
+                else:
+                    chunks.clear()
+    except TimeoutError:
+        raise RequestTimeoutError(f"The request did not come within {BODY_TIMEOUT_S:g} seconds") from None
+    return (b"".join(chunks) if kept else None), size
 
 
 async def send_answer(answer: Answer, send: Any) -> None:

@@ -1,9 +1,11 @@
 """The API as an ASGI application: one flat path from a request to its answer.
 
-    request id → read → authenticate → route → throttle → parse → validate → authorise → handler → serialise → record
+    request id → head → key → body → signature → route → throttle → parse → validate → authorise → handler → serialise
+    → record
 
-The signature is checked before the route is, so a stranger learns nothing about what exists here. Every
-refusal, whoever makes it, becomes an answer in `_refuse`.
+The signature is checked before the route is, so a stranger learns nothing about what exists here; and the key is
+looked up before the body is read, so a stranger's body is not kept. Every refusal, whoever makes it, becomes an answer
+in `_refuse`.
 """
 
 from __future__ import annotations
@@ -13,19 +15,29 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from emberbox.api.audit import make_record
-from emberbox.api.errors import NotSupportedError, WireError
+from emberbox.api.errors import AuthenticationError, NotSupportedError, RequestTimeoutError, WireError
 from emberbox.api.exchange import Exchange
-from emberbox.api.http import Answer, ClientGoneError, HttpRequest, read_request, send_answer
+from emberbox.api.http import (
+    Answer,
+    BodyRoom,
+    ClientGoneError,
+    HttpRequest,
+    read_body,
+    read_head,
+    send_answer,
+    skip_body,
+)
 from emberbox.api.parse import parse_request
 from emberbox.api.routing import Match, Router
 from emberbox.api.serialise import serialise_error, serialise_result, serialise_wire_error
-from emberbox.api.sigv4 import CredentialSource, Identity, authenticate, check_signing_name
+from emberbox.api.sigv4 import Claim, CredentialSource, Identity, check_signing_name, read_claim, verify
 from emberbox.api.validate import validate_parameters
 from emberbox.model.access import Credential
 from emberbox.model.caller import Caller, Handler
@@ -106,6 +118,7 @@ class _Api:
         self._clock = clock
         self._guard = guard
         self._router = Router(SERVICES)
+        self._room = BodyRoom()
         self._public = {
             "/health": Answer(200, _JSON, b'{"status":"ok"}'),
             "/emberbox/openapi.json": Answer(200, _JSON, json.dumps(render_openapi(), indent=1).encode()),
@@ -126,8 +139,11 @@ class _Api:
         exchange = Exchange(str(uuid.uuid4()), is_json_rpc)
         started = time.perf_counter()
         try:
-            exchange.request = await read_request(scope, receive)
-            answer = await self._answer(exchange.request, exchange)
+            with self._room.hold() as share:
+                exchange.request = head = read_head(scope)
+                claim = await self._read_claim(head, receive)
+                exchange.request = request = replace(head, body=await read_body(receive, share))
+                answer = await self._answer(claim, request, exchange)
         except ClientGoneError:
             return
         except Exception as error:
@@ -139,8 +155,15 @@ class _Api:
             self._guard.record(make_record(exchange, answer, self._region))
         await send_answer(answer, send)
 
-    async def _answer(self, request: HttpRequest, exchange: Exchange) -> Answer:
-        identity = authenticate(request, self._credentials, self._region, self._clock())
+    async def _read_claim(self, head: HttpRequest, receive: Receive) -> Claim:
+        try:
+            return read_claim(head, self._credentials, self._region, self._clock())
+        except AuthenticationError:
+            await skip_body(receive)  # a client that is still sending sees no answer
+            raise
+
+    async def _answer(self, claim: Claim, request: HttpRequest, exchange: Exchange) -> Answer:
+        identity = verify(claim, request, self._clock())
         exchange.credential = identity.credential
         match = exchange.match = self._router.match(request)
         check_signing_name(identity, match.operation.service_model.signing_name)
@@ -177,7 +200,10 @@ def _caller(identity: Identity, request: HttpRequest, request_id: str) -> Caller
 def _refuse(error: Exception, exchange: Exchange) -> Answer:
     """Turn any exception into an answer: the one place where errors become AWS's."""
     if isinstance(error, WireError):
-        return serialise_wire_error(error, exchange.is_json_rpc, exchange.request_id)
+        answer = serialise_wire_error(error, exchange.is_json_rpc, exchange.request_id)
+        if isinstance(error, RequestTimeoutError):
+            return replace(answer, headers={**answer.headers, "connection": "close"})
+        return answer
     if isinstance(error, ServiceError) and exchange.match is not None:
         try:
             return serialise_error(exchange.match, error, exchange.request_id)

@@ -81,11 +81,19 @@ class _Verifier(SigV4Auth):  # type: ignore[misc]  # botocore has no types
         return request.context["payload_hash"]
 
 
-def authenticate(request: HttpRequest, credentials: CredentialSource, region: str, now: datetime) -> Identity:
-    """Find out who signed a request.
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What the head of a request states of its sender, and the credential that it names."""
+
+    stated: _Claim
+    credential: Credential
+
+
+def read_claim(head: HttpRequest, credentials: CredentialSource, region: str, now: datetime) -> Claim:
+    """Find out who a request says it is from, before its body is read.
 
     Args:
-        request: the whole request; the body's hash is part of the signature.
+        head: the request; its body does not matter.
         credentials: finds a credential.
         region: the region that a signature must be made for.
         now: the present, aware of its time zone.
@@ -93,18 +101,37 @@ def authenticate(request: HttpRequest, credentials: CredentialSource, region: st
     Raises:
         AuthenticationError: the request is not signed, or not by a key, for a place or at a time that counts.
     """
-    claim = _read_claim(request)
+    claim = _read_claim(head)
     _check_scope(claim, region)
     _check_time(claim, now)
-    _check_signed_headers(claim, request)
+    _check_signed_headers(claim, head)
     credential = credentials(claim.access_key_id, claim.token)
     if credential is None or not _same(claim.token or "", credential.session_token or ""):
         raise AuthenticationError(_INVALID_TOKEN, "UnrecognizedClientException")
-    if not _same(_expected_signature(claim, credential, request), claim.signature):
+    return Claim(claim, credential)
+
+
+def verify(claim: Claim, request: HttpRequest, now: datetime) -> Identity:
+    """Find out whether a whole request is from whom it says; the body's hash is part of the signature.
+
+    Raises:
+        AuthenticationError: it is not, or the credential has expired.
+    """
+    stated, credential = claim.stated, claim.credential
+    if not _same(_expected_signature(stated, credential, request), stated.signature):
         raise AuthenticationError(_MISMATCH)
     if credential.expires_at is not None and credential.expires_at <= now:
         raise AuthenticationError(_EXPIRED_TOKEN, "ExpiredTokenException")
-    return Identity(credential, claim.signing_name, claim.region)
+    return Identity(credential, stated.signing_name, stated.region)
+
+
+def authenticate(request: HttpRequest, credentials: CredentialSource, region: str, now: datetime) -> Identity:
+    """Do both with a request that is there already.
+
+    Raises:
+        AuthenticationError: see `read_claim` and `verify`.
+    """
+    return verify(read_claim(request, credentials, region, now), request, now)
 
 
 def check_signing_name(identity: Identity, signing_name: str) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -26,6 +27,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from emberbox.api import http
 from emberbox.api.http import BODY_LIMIT, HttpRequest
 from emberbox.api.server import create_api
 from emberbox.model.caller import Caller
@@ -192,8 +194,11 @@ async def test_a_body_over_the_limit_is_refused(app: Any) -> None:
     assert at_limit.headers["x-amzn-errortype"] == "InvalidSignatureException"
 
 
+@pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize(("megabytes", "taken"), [(8, 8), (1000, 61)])
-async def test_an_oversized_body_is_read_to_its_end_but_not_for_ever(app: Any, megabytes: int, taken: int) -> None:
+async def test_an_oversized_body_is_read_to_its_end_but_not_for_ever(
+    app: Any, megabytes: int, taken: int, *, signed: bool
+) -> None:
     received = 0
 
     async def receive() -> dict[str, Any]:
@@ -205,15 +210,97 @@ async def test_an_oversized_body_is_read_to_its_end_but_not_for_ever(app: Any, m
         sent.append(event)
 
     megabyte, sent = bytes(1 << 20), list[Any]()
-    scope = {"type": "http", "method": "POST", "path": "/x", "query_string": b"", "headers": []}
+    headers = [(name.encode(), value.encode()) for name, value in get_microvm("m").headers] if signed else []
+    scope = {"type": "http", "method": "POST", "path": "/x", "query_string": b"", "headers": headers}
     await app(scope, receive, send)
-    assert (sent[0]["status"], received) == (413, taken)
+    assert (sent[0]["status"], received) == (413 if signed else 403, taken)
 
 
 @pytest.mark.parametrize("path", ["/2025-09-09/microvms/a#b", "/a b", "/ü"])
 async def test_a_path_that_no_client_may_send_is_refused(app: Any, path: str) -> None:
     answer = await call(app, replace(get_microvm("m"), raw_path=path))
     assert (answer.status, answer.body) == (400, b'{"message":null}')
+
+
+class Trickle:
+    """A body of which some megabytes come, in pieces as uvicorn gives them, and then no more."""
+
+    def __init__(self, megabytes: int) -> None:
+        self.left = megabytes * 16
+        self.stopped = asyncio.Event()
+
+    async def receive(self) -> dict[str, Any]:
+        if not self.left:
+            self.stopped.set()
+            await asyncio.Event().wait()
+        self.left -= 1
+        return {"type": "http.request", "body": bytes(1 << 16), "more_body": True}
+
+
+def scope_of(request: HttpRequest) -> dict[str, Any]:
+    headers = [(name.encode(), value.encode()) for name, value in request.headers]
+    return {"type": "http", "method": "POST", "path": "/x", "query_string": b"", "headers": headers}
+
+
+async def hold(app: Any, headers_of: HttpRequest, count: int) -> tuple[int, list[asyncio.Task[None]], list[Any]]:
+    """Send so many requests of which five megabytes come and the rest does not; return what they hold in memory."""
+    answers: list[Any] = []
+
+    async def send(event: Any) -> None:
+        answers.append(event)
+
+    trickles = [Trickle(5) for _ in range(count)]
+    tracemalloc.start()
+    try:
+        tasks = [asyncio.create_task(app(scope_of(headers_of), each.receive, send)) for each in trickles]
+        for each in trickles:
+            await each.stopped.wait()
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    return held, tasks, answers
+
+
+async def end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_bodies_of_strangers_are_not_kept(app: Any) -> None:
+    held, tasks, _ = await hold(app, replace(get_microvm("m"), headers=()), 80)
+    assert held < 8 << 20
+    await end(tasks)
+
+
+async def test_bodies_with_a_known_key_have_a_room_for_all_together(app: Any, calls: Calls) -> None:
+    """The key's id is no secret. Who sends little, as nearly every request does, is not in anybody's way."""
+    held, tasks, _ = await hold(app, get_microvm("m"), 80)
+    assert held < http.ROOM_BYTES + (16 << 20)
+    assert (await call(app, get_microvm("m-1"))).status == 200
+    await end(tasks)
+    assert app._room._left == http.ROOM_BYTES
+    big = signed_operation("lambda-microvms", "TagResource", {"Resource": ARN, "Tags": {"a": "b" * 250}})
+    assert (await call(app, replace(big, body=b" " * BODY_LIMIT))).status == 403  # it was read, and not signed
+
+
+async def test_who_finds_no_room_is_told_to_try_again(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "_room", http.BodyRoom(1 << 20))
+    answer = await call(app, replace(get_microvm("m"), body=bytes(3 << 20)), chunks=3)
+    assert (answer.status, answer.headers["x-amzn-errortype"]) == (503, "ServiceUnavailableException")
+    assert app._room._left == 1 << 20
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_body_that_does_not_come_ends_in_time(
+    app: Any, monkeypatch: pytest.MonkeyPatch, *, known: bool
+) -> None:
+    monkeypatch.setattr(http, "BODY_TIMEOUT_S", 0.05)
+    request = get_microvm("m") if known else replace(get_microvm("m"), headers=())
+    _, tasks, answers = await hold(app, request, 1)
+    await asyncio.gather(*tasks)
+    assert answers[0]["status"] == 408
+    assert (b"connection", b"close") in answers[0]["headers"]
 
 
 async def test_health_needs_no_signature(app: Any) -> None:
