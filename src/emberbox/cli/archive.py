@@ -13,12 +13,16 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Self
 
 from emberbox.model.errors import HostError
 
 _CHUNK_BYTES: Final = 1 << 16
 _KEPT_MODE: Final = 0o777
+_NAMES: Final = (
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+)  # fmt: skip
+_NAMES_BYTES_MAX: Final = 1 << 20
 _PARENT: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -63,12 +67,30 @@ def unpack(stream: IO[bytes], destination: str) -> None:
     if not into and (destination.endswith("/") or not target.parent.is_dir()):
         raise HostError(f"{destination}: there is no such directory here")
     try:
-        with tarfile.open(mode="r|", fileobj=stream, bufsize=_CHUNK_BYTES) as archive:
+        with tarfile.open(mode="r|", fileobj=stream, bufsize=_CHUNK_BYTES, tarinfo=_Entry) as archive:
             _Unpacker(target if into else target.parent, None if into else target.name).take(archive)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, RecursionError, OverflowError) as error:
         raise HostError(f"what came is no archive: {error}") from error
     except OSError as error:
         raise HostError(f"{error.filename or destination}: {error.strerror}") from error
+
+
+class _Entry(tarfile.TarInfo):
+    """An entry whose names are bounded: `tarfile` reads them into memory, of whatever size the archive states."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Read a header.
+
+        Raises:
+            HostError: it announces a name that no file has, or a file with holes, which the agent never sends.
+        """
+        entry = super().frombuf(buf, encoding, errors)
+        if entry.type in _NAMES and not 0 <= entry.size <= _NAMES_BYTES_MAX:
+            raise HostError(f"what came is no archive: a name of {entry.size} bytes")
+        if entry.type == tarfile.GNUTYPE_SPARSE or entry.size < 0:
+            raise HostError(f"{entry.name}: this kind of file is not copied")
+        return entry
 
 
 class _Unpacker:
@@ -86,6 +108,7 @@ class _Unpacker:
 
     def take(self, archive: tarfile.TarFile) -> None:
         for entry in archive:
+            archive.members = []  # type: ignore[attr-defined]  # else it remembers every entry
             parts = self._parts_of(entry.name)
             if parts:
                 with self._open_parent(parts) as parent:

@@ -223,7 +223,7 @@ class TokenKeys:
         """Judge the header before anything is decrypted: a header with one more member is not ours."""
         try:
             header = json.loads(_decode(encoded_header))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidToken("the header is not JSON") from error
         for key in self._keys:
             if header == {"kid": key.kid, "alg": "dir", "enc": "A256GCM"}:

@@ -44,8 +44,8 @@ def read_request(text: str | bytes) -> tuple[Command, bytes]:
     """
     try:
         content = json.loads(text)
-    except ValueError:
-        raise RefusedError(400, "the request is not JSON") from None
+    except (ValueError, RecursionError):
+        raise RefusedError(400, "the request is not JSON, or too deep") from None
     check(content, "ExecRequest")
     command = Command(
         arguments=tuple(content["command"]),
@@ -72,12 +72,12 @@ async def post_exec(request: Request) -> Response:
 
 
 async def _read_body(request: Request) -> bytes:
-    body = b""
+    body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > BODY_BYTES_MAX:
             raise RefusedError(413, f"the request has more than {BODY_BYTES_MAX} bytes; use a WebSocket")
-    return body
+    return bytes(body)
 
 
 async def _run(command: GuestCommand, data: bytes) -> AsyncIterator[bytes]:
@@ -147,7 +147,7 @@ def _control(command: GuestCommand, text: str) -> None:
         return
     try:
         content: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     match content:
         case {"type": "eof"}:

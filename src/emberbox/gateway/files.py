@@ -27,7 +27,10 @@ PATH_BYTES_MAX: Final = 4095
 MODE_MAX: Final = 0o7777
 ID_MAX: Final = 0xFFFFFFFE
 _BLOCK: Final = 512
-_CHUNK: Final = 1 << 16
+_NAME_BYTES_MAX: Final = 64 << 10
+_LONG_NAMES_MAX: Final = 2  # of the entry, and of what it links to
+_ERRORS_MAX: Final = 1000
+_FILE_BYTES_MAX: Final = 1 << 63
 # The agent's exit code is the errno of what failed.
 _STATUS: Final = {
     errno.ENOENT: HTTPStatus.NOT_FOUND,
@@ -45,6 +48,10 @@ _STATUS: Final = {
     errno.EINVAL: HTTPStatus.BAD_REQUEST,
     errno.ENOTSUP: HTTPStatus.BAD_REQUEST,
     errno.ENAMETOOLONG: HTTPStatus.BAD_REQUEST,
+    errno.ELOOP: HTTPStatus.BAD_REQUEST,
+    errno.ENXIO: HTTPStatus.CONFLICT,
+    errno.ENODEV: HTTPStatus.CONFLICT,
+    errno.EIO: HTTPStatus.CONFLICT,  # it cannot be read, or became shorter meanwhile
     126: HTTPStatus.BAD_REQUEST,  # there is no such user
 }
 
@@ -66,18 +73,19 @@ async def get_files(request: Request) -> Response:
         if as_archive:
             return StreamingResponse(source.stream(first), media_type=TAR)
         return await _answer_file(source, first)
+    except GuestError as error:
+        source.command.close()
+        raise RefusedError(BAD_GATEWAY, str(error)) from error
     except BaseException:
         source.command.close()
         raise
 
 
 async def _answer_file(source: _Source, block: bytes) -> Response:
-    while block[156:157] in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
-        await source.take(_padded(_size_of(block)))
-        block = await source.take(_BLOCK)
-    entry = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    if not entry.isreg():
+    entry = await _read_entry(source, block)
+    if entry is None or not entry.isreg():
         raise RefusedError(409, f"it is no regular file; ask with Accept: {TAR}")
+    first = await source.take_some(entry.size)  # a file that cannot be read is no file of no bytes
     headers = {
         "content-length": str(entry.size),
         "x-file-mode": f"{entry.mode:04o}",
@@ -85,7 +93,35 @@ async def _answer_file(source: _Source, block: bytes) -> Response:
         "x-file-gid": str(entry.gid),
         "last-modified": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(entry.mtime)),
     }
-    return StreamingResponse(source.stream(b"", entry.size), headers=headers, media_type="application/octet-stream")
+    content = source.stream(first, entry.size - len(first))
+    return StreamingResponse(content, headers=headers, media_type="application/octet-stream")
+
+
+async def _read_entry(source: _Source, block: bytes) -> tarfile.TarInfo | None:
+    """Return the archive's first entry, whose header `block` is or comes after its long names; None: it has none.
+
+    Raises:
+        RefusedError: what comes is no archive.
+    """
+    try:
+        for _ in range(_LONG_NAMES_MAX + 1):
+            if not block.strip(b"\0"):
+                return None  # a device or socket, which mean nothing elsewhere
+            entry = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+            if entry.type not in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
+                _check_numbers(entry)
+                return entry
+            await source.take(_padded(entry.size))
+            block = await source.take(_BLOCK)
+    except (tarfile.TarError, ValueError, OverflowError) as error:
+        raise RefusedError(BAD_GATEWAY, f"what the microVM sent is no archive: {error}") from error
+    raise RefusedError(BAD_GATEWAY, "what the microVM sent is no archive: it has too many names")
+
+
+def _check_numbers(entry: tarfile.TarInfo) -> None:
+    if not 0 <= entry.size < _FILE_BYTES_MAX:
+        raise ValueError("the file has no possible size")
+    time.gmtime(entry.mtime)
 
 
 class _Source:
@@ -100,21 +136,34 @@ class _Source:
         """Return just so many bytes.
 
         Raises:
-            RefusedError: the command failed before it had written them.
+            RefusedError: the command failed before it had written them, or they are more than any name has.
         """
-        while len(self._rest) < length:
-            data = await self._read()
-            if not data:
-                raise _refusal(self.command.exit_code, self._errors)
-            self._rest += data
-        taken, self._rest = self._rest[:length], self._rest[length:]
+        if not 0 <= length <= _NAME_BYTES_MAX:
+            raise RefusedError(BAD_GATEWAY, "what the microVM sent is no archive: a name is too long")
+        taken = bytearray()
+        while len(taken) < length:
+            taken += await self.take_some(length - len(taken))
+        return bytes(taken)
+
+    async def take_some(self, most: int) -> bytes:
+        """Return some bytes, at most so many; none only where none are wanted.
+
+        Raises:
+            RefusedError: the command failed before it had written any.
+        """
+        if not most:
+            return b""
+        data = self._rest or await self._read()
+        if not data:
+            raise _refusal(self.command.exit_code, self._errors)
+        taken, self._rest = data[:most], data[most:]
         return taken
 
     async def _read(self) -> bytes:
         while (received := await self.command.read()) is not None:
             if received[0] == STDOUT:
                 return received[1]
-            self._errors += received[1][:1000]
+            self._errors = (self._errors + received[1])[:_ERRORS_MAX]
         return b""
 
     async def stream(self, first: bytes, length: int | None = None) -> AsyncIterator[bytes]:
@@ -198,7 +247,7 @@ async def _finish(command: GuestCommand) -> None:
     errors = b""
     try:
         while (received := await command.read()) is not None:
-            errors += received[1][:1000]
+            errors = (errors + received[1])[:_ERRORS_MAX]
     except GuestError as error:
         raise RefusedError(BAD_GATEWAY, str(error)) from error
     if command.exit_code:
@@ -214,7 +263,7 @@ async def _open(request: Request, work: FilesWork, path: str) -> GuestCommand:
 
 def _refusal(exit_code: int, errors: bytes) -> RefusedError:
     message = errors.decode(errors="replace").strip() or f"the copy ended with {exit_code}"
-    return RefusedError(_STATUS.get(exit_code, HTTPStatus.INTERNAL_SERVER_ERROR), message)
+    return RefusedError(_STATUS.get(exit_code, BAD_GATEWAY), message)
 
 
 def _path_of(request: Request) -> str:
@@ -236,10 +285,6 @@ def _number_of(request: Request, name: str, default: int, limit: int, base: int 
         kind = f"octal, at most {limit:o}" if base == 8 else f"from 0 to {limit}"
         raise RefusedError(400, f"{name} must be a number, {kind}")
     return number
-
-
-def _size_of(block: bytes) -> int:
-    return int(block[124:136].rstrip(b"\0 ") or b"0", 8)
 
 
 def _padded(size: int) -> int:

@@ -49,7 +49,7 @@ def read_resize(text: str) -> tuple[int, int] | None:
     """Return columns and rows of a resize message; None for any other text, which is typed as it stands."""
     try:
         content: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     match content:
         case {"type": "resize", "cols": int(columns), "rows": int(rows)}:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from emberbox.cli.archive import pack, unpack
+from emberbox.cli.archive import _Unpacker, pack, unpack
 from emberbox.cli.cp import split
 from emberbox.model.errors import HostError
 
@@ -149,3 +149,55 @@ def test_a_microvm_is_told_from_a_local_path(argument: str, parts: tuple[str, st
 def test_a_microvm_without_a_path_is_refused() -> None:
     with pytest.raises(HostError, match="which path"):
         split("microvm-1:")
+
+
+class Endless(io.RawIOBase):
+    """An archive's first header and then zeros without end; counts what is read."""
+
+    def __init__(self, header: bytes) -> None:
+        self.left = header
+        self.read_bytes = 0
+
+    def read(self, size: int = -1) -> bytes:
+        taken = self.left[:size].ljust(size, b"\0")
+        self.left = self.left[size:]
+        self.read_bytes += size
+        return taken
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_name_of_any_size_fills_no_memory(tmp_path: Path, kind: bytes) -> None:
+    entry = tarfile.TarInfo("name")
+    entry.type, entry.size = kind, 384 << 20
+    stream = Endless(entry.tobuf(tarfile.GNU_FORMAT))
+    with pytest.raises(HostError, match="a name of 402653184 bytes"):
+        unpack(stream, str(tmp_path))  # type: ignore[arg-type]
+    assert stream.read_bytes < 1 << 20
+
+
+def test_a_file_of_holes_is_not_copied(tmp_path: Path) -> None:
+    entry = tarfile.TarInfo("holes")
+    entry.type, entry.size = tarfile.GNUTYPE_SPARSE, 512
+    with pytest.raises(HostError, match="not copied"):
+        unpack(io.BytesIO(entry.tobuf(tarfile.GNU_FORMAT) + bytes(4096)), str(tmp_path))
+
+
+def test_names_about_names_come_to_an_end(tmp_path: Path) -> None:
+    entry = tarfile.TarInfo("name")
+    entry.type, entry.size = tarfile.GNUTYPE_LONGNAME, 100
+    with pytest.raises(HostError, match="no archive"):
+        unpack(io.BytesIO((entry.tobuf(tarfile.GNU_FORMAT) + bytes(512)) * 5000), str(tmp_path))
+
+
+def test_many_entries_are_not_all_remembered(tmp_path: Path) -> None:
+    kept: list[int] = []
+
+    class Archive(tarfile.TarFile):
+        def next(self) -> tarfile.TarInfo | None:
+            kept.append(len(self.members))  # type: ignore[attr-defined]
+            return super().next()
+
+    archive = make_archive(*[("d/", DIRECTORY, "") for _ in range(50)])
+    with Archive.open(mode="r|", fileobj=archive) as opened:
+        _Unpacker(tmp_path, None).take(opened)
+    assert max(kept) <= 1

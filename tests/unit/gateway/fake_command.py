@@ -47,7 +47,8 @@ class FakeCommand:
 
     def write(self, data: bytes, kind: FrameType = FrameType.DATA) -> None:
         """Write to the output, or with ERROR_DATA to the error output."""
-        self._state.take(Frame(kind, 1, data))
+        if data:
+            self._state.take(Frame(kind, 1, data))
 
     def exit(self, code: int) -> None:
         """End."""

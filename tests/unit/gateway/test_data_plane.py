@@ -391,7 +391,7 @@ async def test_a_directory_is_no_file(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("code", "status"),
-    [(errno.ENOENT, 404), (errno.EACCES, 403), (errno.ENOTDIR, 409), (errno.ENOSPC, 507), (126, 400), (99, 500)],
+    [(errno.ENOENT, 404), (errno.EACCES, 403), (errno.ENOTDIR, 409), (errno.ENOSPC, 507), (126, 400), (99, 502)],
 )
 async def test_what_fails_in_the_guest_has_a_status_and_the_guests_words(world: World, code: int, status: int) -> None:
     command = FakeCommand()
@@ -400,6 +400,62 @@ async def test_what_fails_in_the_guest_has_a_status_and_the_guests_words(world: 
     run(world, command)
     answer = await get(world, "path=/x")
     assert (answer.status_code, answer.json()) == (status, {"message": "/x: the reason"})
+
+
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """A header that states any size."""
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.type = size, kind
+    return entry.tobuf(tarfile.GNU_FORMAT)
+
+
+LONG_NAME = header("././@LongLink", 100, tarfile.GNUTYPE_LONGNAME) + bytes(512)
+
+
+@pytest.mark.parametrize(
+    ("packed", "status"),
+    [
+        (bytes(1024), 409),  # of a device nothing is packed
+        (header("f", 0, tarfile.CHRTYPE), 409),
+        (b"\xff" * 512, 502),
+        (b"f" * 512, 502),
+        (header("././@LongLink", 8 << 30, tarfile.GNUTYPE_LONGNAME) + bytes(4096), 502),
+        (LONG_NAME * 3 + bytes(512), 502),
+        (header("f", -1), 502),
+        (header("f", 1 << 64), 502),
+    ],
+)
+async def test_an_archive_that_lies_is_refused(world: World, packed: bytes, status: int) -> None:
+    run(world, packer(packed))
+    answer = await get(world, "path=/f")
+    assert answer.status_code == status
+    assert answer.json()["message"]
+
+
+async def test_a_file_that_cannot_be_read_is_no_answer(world: World) -> None:
+    command = FakeCommand()
+    command.write(header("kcore", 1 << 47))
+    command.write(b"/proc/kcore: Operation not permitted\n", FrameType.ERROR_DATA)
+    command.exit(errno.EPERM)
+    run(world, command)
+    answer = await get(world, "path=/proc/kcore")
+    assert (answer.status_code, answer.json()) == (403, {"message": "/proc/kcore: Operation not permitted"})
+
+
+async def test_a_copy_whose_microvm_is_suspended_before_it_begins_is_a_bad_gateway(world: World) -> None:
+    command = FakeCommand()
+    command.break_off()
+    run(world, command)
+    answer = await get(world, "path=/f")
+    assert answer.status_code == 502
+    assert "suspended" in answer.json()["message"]
+
+
+async def test_json_that_is_too_deep_is_a_bad_request(world: World) -> None:
+    run(world, FakeCommand())
+    answer = await world.request("/exec", method="POST", content=b"[" * 90_000, token=world.token(kind="shell"))
+    assert answer.status_code == 400
+    assert "too deep" in answer.json()["message"]
 
 
 async def test_a_copy_that_breaks_off_shows(world: World) -> None:
