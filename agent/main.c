@@ -16,7 +16,9 @@
 
 #define FIXED_POLLS 5 /* channel, signals, stdout, stderr, metadata */
 #define HOSTLESS_POLL_MS 50
+#define LAST_OUTPUT_MAX 1048576 /* of an application that has ended: its children may write without end */
 
+static int64_t output_credit; /* bytes of output that the host will still take; last words may overdraw it */
 static bool exit_unreported;
 static uint32_t exit_code;
 
@@ -27,26 +29,50 @@ static void answer(const char *problem, uint8_t done) {
         send_frame(done, 0, NULL, 0);
 }
 
-static bool forward_output(int which) {
+/* Returns how many bytes there were. */
+static size_t forward_output(int which, size_t limit) {
     static char buffer[FRAME_PAYLOAD_MAX];
-    if (app.output[which] < 0 || !channel_has_room())
-        return false;
-    ssize_t got = read(app.output[which], buffer, sizeof buffer);
+    if (app.output[which] < 0 || !limit || !channel_has_room())
+        return 0;
+    ssize_t got = read(app.output[which], buffer, limit < sizeof buffer ? limit : sizeof buffer);
     if (got > 0) {
+        output_credit -= got;
         send_frame(FRAME_OUTPUT, (uint32_t)which + 1, buffer, (size_t)got);
-        return true;
+        return (size_t)got;
     }
     if (got == 0) {
         close(app.output[which]);
         app.output[which] = -1;
     }
-    return false;
+    return 0;
 }
 
+/* The host's window does not count for what is left in the pipes when the application stands still or has ended. */
 static void drain_output(void) {
-    for (int which = 0; which < 2; which++)
-        while (forward_output(which))
+    for (int which = 0; which < 2; which++) {
+        size_t left = LAST_OUTPUT_MAX, got;
+        while (left && (got = forward_output(which, left))) {
+            left -= got;
             channel_flush_blocking();
+        }
+    }
+}
+
+/* In turns: one that always has something to say would leave the other no credit. */
+static void forward_ready(const struct pollfd polls[2]) {
+    static int first;
+    first = !first;
+    for (int i = 0; i < 2; i++) {
+        int which = i ^ first;
+        if (polls[which].fd >= 0 && polls[which].revents)
+            forward_output(which, output_credit > 0 ? (size_t)output_credit : 0);
+    }
+}
+
+static void take_output_credit(uint32_t more) {
+    output_credit += more;
+    if (output_credit > OUTPUT_WINDOW_BYTES)
+        output_credit = OUTPUT_WINDOW_BYTES;
 }
 
 static void freeze(bool for_launches) {
@@ -70,6 +96,7 @@ static void hello(const uint8_t *nonce, size_t length) {
         return;
     memcpy(reply, nonce, NONCE_BYTES);
     memcpy(reply + NONCE_BYTES, &version, 4);
+    output_credit = OUTPUT_WINDOW_BYTES;
     send_frame(FRAME_HELLO, 0, reply, sizeof reply);
     if (exit_unreported)
         send_u32(FRAME_EXITED, 0, exit_code);
@@ -119,7 +146,10 @@ void on_frame(uint8_t type, uint32_t stream, const uint8_t *payload, size_t leng
         stream_close(stream);
         break;
     case FRAME_WINDOW:
-        stream_window(stream, number);
+        if (stream)
+            stream_window(stream, number);
+        else
+            take_output_credit(number);
         break;
     case FRAME_POWEROFF:
         power_off();
@@ -162,19 +192,17 @@ static int watch_children(void) {
 static void one_round(int signals) {
     struct pollfd polls[FIXED_POLLS + STREAM_POLLS_MAX];
     bool usable = channel_usable();
-    short read_output = channel_has_room() && usable ? POLLIN : 0;
+    bool has_room = channel_has_room() && usable, read_output = has_room && output_credit > 0;
     polls[0] = (struct pollfd){.fd = usable ? channel_fd() : -1, .events = channel_events()};
     polls[1] = (struct pollfd){.fd = signals, .events = POLLIN};
     for (int which = 0; which < 2; which++)
         polls[2 + which] = (struct pollfd){.fd = read_output ? app.output[which] : -1, .events = POLLIN};
-    polls[4] = (struct pollfd){.fd = read_output ? metadata_fd() : -1, .events = POLLIN};
+    polls[4] = (struct pollfd){.fd = has_room ? metadata_fd() : -1, .events = POLLIN};
     size_t streams = streams_poll(polls + FIXED_POLLS, STREAM_POLLS_MAX);
     poll(polls, FIXED_POLLS + streams, usable ? -1 : HOSTLESS_POLL_MS);
     if (polls[1].revents)
         reap(signals);
-    for (int which = 0; which < 2; which++)
-        if (polls[2 + which].fd >= 0 && polls[2 + which].revents)
-            forward_output(which);
+    forward_ready(polls + 2);
     streams_ready(polls + FIXED_POLLS, streams);
     if (polls[4].fd >= 0 && polls[4].revents)
         metadata_ready();

@@ -5,10 +5,12 @@
 
 #include <stdint.h>
 
-#define PROTOCOL_VERSION 4
+#define PROTOCOL_VERSION 5
 #define FRAME_HEADER_BYTES 12
 #define FRAME_PAYLOAD_MAX 65536
 #define STREAM_WINDOW_BYTES 262144
+#define OUTPUT_WINDOW_BYTES 65536 /* of the application's stdout and stderr together */
+#define GUEST_STREAMS_MAX 32
 #define NONCE_BYTES 16
 #define GUEST_STREAMS 0x80000000u /* streams with smaller ids are the host's to open */
 
@@ -40,7 +42,7 @@ enum frame_type {
     FRAME_DATA = 32,
     FRAME_EOF = 33,     /* no more data from this side */
     FRAME_CLOSE = 34,   /* the stream is gone; u32 errno, 0 when it ended well */
-    FRAME_WINDOW = 35,  /* u32: so many more bytes may be sent on this stream */
+    FRAME_WINDOW = 35,  /* u32: so many more bytes may be sent on this stream; stream 0: as OUTPUT */
     FRAME_ERROR_DATA = 36, /* guest to host: DATA of a command's stderr; counts for the same window */
 };
 

@@ -12,7 +12,6 @@
 #include "agent.h"
 
 #define COMMANDS_MAX 64
-#define ACCEPTED_MAX 32
 #define LAST_OUTPUT_MAX 1048576 /* of a command that has ended: its children may write without end */
 
 struct stream {
@@ -135,7 +134,7 @@ static size_t count_accepted(void) {
     return count;
 }
 
-bool stream_may_accept(void) { return count_accepted() < ACCEPTED_MAX && find_free(); }
+bool stream_may_accept(void) { return count_accepted() < GUEST_STREAMS_MAX && find_free(); }
 
 void stream_accept(int fd) {
     static uint32_t next;

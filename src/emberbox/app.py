@@ -22,6 +22,7 @@ from botocore.config import Config
 from emberbox.api.server import create_api
 from emberbox.asgi import serve as serve_asgi
 from emberbox.background import Background, every, in_thread
+from emberbox.connection_guard import GuardLimits
 from emberbox.control.access import Access, AccessSettings
 from emberbox.control.artifact_reader import reader_credential
 from emberbox.control.builder import Builder
@@ -255,7 +256,7 @@ class _Server:
         connector, users, void = await self._start_network(recovery)
         guests = GuestHost(await self._make_driver(users, void), connector, users, void)
         log_store = LogStore(log_database)
-        log_writer = LogWriter(log_store)
+        log_writer = LogWriter(log_store, self._settings.log_max_bytes)
         log_writer.start()
         self._running.push_async_callback(log_writer.close)
         await self._start_service(guests, database, log_store, log_writer, recovery, admissions)
@@ -514,7 +515,7 @@ class _Server:
             ) from error
         self._api_url = f"http://{settings.api_host}:{listener.getsockname()[1]}"
         app = create_api(handlers, access.find_credential, settings.region, guard=access)
-        await self._running.enter_async_context(serve_asgi(app, listener, API_KEEP_ALIVE_S))
+        await self._running.enter_async_context(serve_asgi(app, listener, API_KEEP_ALIVE_S, limits=GuardLimits()))
         log.info("the API is served at %s", self._api_url)
 
     def _start_housekeeping(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import cast
@@ -14,6 +15,7 @@ import pytest
 from emberbox.guest import agent as agent_module
 from emberbox.guest import http
 from emberbox.guest.agent import Agent, fresh_identity
+from emberbox.guest.output import DropOutput
 from emberbox.guest.protocol import (
     GUEST_STREAMS,
     HEADER_BYTES,
@@ -22,12 +24,15 @@ from emberbox.guest.protocol import (
     Application,
     Frame,
     FrameType,
+    ThawField,
     decode_header,
     encode,
     encode_u32,
 )
 from emberbox.guest.streams import GuestStream
 from emberbox.machine import guests
+from emberbox.machine.connections import UserConnection
+from emberbox.machine.guests import Guest
 from emberbox.model.errors import GuestError, VmmError
 from emberbox.vmm.base import Vm
 
@@ -78,6 +83,21 @@ class FakeAgent:
         return [frame.type for frame in self.seen if frame.type is not FrameType.HELLO]
 
 
+class Listener:
+    """Does something with what the application writes.
+
+    Args:
+        do: is awaited with the output.
+    """
+
+    def __init__(self, do: Callable[[int, bytes], Awaitable[None]]) -> None:
+        self.take = do
+        self.kept: list[tuple[int, bytes]] = []
+
+    def keep(self, which: int, data: bytes) -> None:
+        self.kept.append((which, data))
+
+
 @contextlib.asynccontextmanager
 async def connected(
     directory: Path, handle: Handle, output: list[tuple[int, bytes]] | None = None, greeting: bytes = b""
@@ -86,7 +106,11 @@ async def connected(
     fake.greeting = greeting
     path = directory / "agent.sock"
     async with await asyncio.start_unix_server(fake.serve, path):
-        agent = await Agent.connect(path, lambda which, data: (output or []).append((which, data)), 5)
+
+        async def take(which: int, data: bytes) -> None:
+            (output or []).append((which, data))
+
+        agent = await Agent.connect(path, Listener(take), 5)
         try:
             yield agent, fake
         finally:
@@ -130,7 +154,7 @@ async def test_the_greeting_is_repeated_until_the_guest_is_up(tmp_path: Path, mo
     fake = FakeAgent(accept_all)
     fake.silent_greetings = 5
     async with await asyncio.start_unix_server(fake.serve, tmp_path / "agent.sock"):
-        agent = await Agent.connect(tmp_path / "agent.sock", lambda *_: None, 5)
+        agent = await Agent.connect(tmp_path / "agent.sock", DropOutput(), 5)
         await agent.freeze()
         await agent.close()
 
@@ -140,7 +164,7 @@ async def test_a_guest_that_never_answers_is_given_up(tmp_path: Path) -> None:
     fake.silent_greetings = 1_000_000
     async with await asyncio.start_unix_server(fake.serve, tmp_path / "agent.sock"):
         with pytest.raises(GuestError, match=r"did not answer within 0\.2 s"):
-            await Agent.connect(tmp_path / "agent.sock", lambda *_: None, 0.2)
+            await Agent.connect(tmp_path / "agent.sock", DropOutput(), 0.2)
 
 
 async def test_a_guest_whose_vmm_ends_is_not_said_to_be_slow(tmp_path: Path) -> None:
@@ -151,7 +175,7 @@ async def test_a_guest_whose_vmm_ends_is_not_said_to_be_slow(tmp_path: Path) -> 
 
     async with await asyncio.start_unix_server(end, tmp_path / "agent.sock"):
         with pytest.raises(GuestError, match="ended before it answered"):
-            await Agent.connect(tmp_path / "agent.sock", lambda *_: None, 60)
+            await Agent.connect(tmp_path / "agent.sock", DropOutput(), 60)
 
 
 class EndedVm:
@@ -174,12 +198,12 @@ async def test_a_vmm_that_ends_while_its_agent_is_awaited_is_told_with_its_last_
     vm = EndedVm(tmp_path)
     async with await asyncio.start_unix_server(vm.serve, vm.agent_socket):
         with pytest.raises(VmmError, match=r"the VMM ended .* SIGABRT: Assertion `this' failed"):
-            await guests.connect_agent(cast("Vm", vm), lambda *_: None, 60)
+            await guests.connect_agent(cast("Vm", vm), DropOutput(), 60)
 
 
 async def test_no_socket_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(GuestError, match="the agent's socket does not answer"):
-        await Agent.connect(tmp_path / "missing", lambda *_: None, 1)
+        await Agent.connect(tmp_path / "missing", DropOutput(), 1)
 
 
 async def test_a_refusal_carries_the_guests_words(tmp_path: Path) -> None:
@@ -336,7 +360,6 @@ def test_identities_are_fresh() -> None:
     one, other = fresh_identity(), fresh_identity()
     assert one.entropy != other.entropy
     assert len(one.entropy) == 64
-    assert other.clock_ns >= one.clock_ns
 
 
 # --- HTTP over the channel
@@ -428,3 +451,58 @@ async def test_a_guest_that_opens_streams_without_end_is_cut_off(tmp_path: Path)
             fake.send(Frame(FrameType.ACCEPTED, GUEST_STREAMS + number))
         with pytest.raises(GuestError):
             await freeze_for_ever(agent)
+
+
+# --- the clock
+
+
+def clock_of(frame: Frame) -> int:
+    """Return the clock that a THAW tells: the last field."""
+    kind, length = struct.unpack_from("<BI", frame.payload, len(frame.payload) - 13)
+    assert (kind, length) == (ThawField.CLOCK, 8)
+    (clock_ns,) = struct.unpack("<Q", frame.payload[-8:])
+    return int(clock_ns)
+
+
+async def test_a_guest_is_told_the_time_at_which_it_is_told(tmp_path: Path) -> None:
+    """Its identity may be older: launches wait for their turn, copy a disk and start a VMM."""
+    identity = fresh_identity("name", "0" * 32)
+    begun = asyncio.Event()
+    go_on = asyncio.Event()
+
+    async def hesitate(fake: FakeAgent, frame: Frame) -> None:
+        begun.set()
+        await go_on.wait()
+        await accept_all(fake, frame)
+
+    async with connected(tmp_path, hesitate) as (agent, fake):
+        freezing = asyncio.create_task(agent.freeze())
+        await begun.wait()
+        thawing = asyncio.create_task(agent.thaw(identity))  # it waits for its turn here, too
+        await asyncio.sleep(0)
+        before = time.time_ns()
+        go_on.set()
+        await asyncio.gather(freezing, thawing)
+        await agent.rehearse_thaw(identity)
+        told = [clock_of(frame) for frame in fake.seen if frame.type is FrameType.THAW]
+        assert before <= told[0] <= told[1] <= time.time_ns()
+
+
+async def test_a_launch_that_waits_for_its_turn_has_the_time_of_its_start(tmp_path: Path) -> None:
+    """Through the machine layer: the identity is made when the launch is asked for, the clock when the guest wakes."""
+    async with connected(tmp_path, accept_all) as (agent, fake):
+        guest = Guest(tmp_path, None, None, None, agent, UserConnection(), contextlib.AsyncExitStack())  # type: ignore[arg-type]
+        identity = fresh_identity("name", "0" * 32)
+        launches = asyncio.Semaphore(1)
+
+        async def launch() -> None:
+            async with launches:
+                await guest.wake(identity)
+
+        async with launches:
+            launching = asyncio.create_task(launch())
+            await asyncio.sleep(0.05)
+            before = time.time_ns()
+        await launching
+        (thaw,) = [frame for frame in fake.seen if frame.type is FrameType.THAW]
+        assert before <= clock_of(thaw) <= time.time_ns()

@@ -119,7 +119,7 @@ def test_an_application_is_told_field_by_field() -> None:
 
 
 def test_an_identity_ends_with_the_clock() -> None:
-    told = fields(encode_identity(Identity(1_700_000_000_000_000_000, b"e" * 64, "microvm-x", "0" * 32)))
+    told = fields(encode_identity(Identity(b"e" * 64, "microvm-x", "0" * 32), 1_700_000_000_000_000_000))
     assert [kind for kind, _ in told] == [
         ThawField.ENTROPY,
         ThawField.HOSTNAME,
@@ -131,14 +131,14 @@ def test_an_identity_ends_with_the_clock() -> None:
 
 
 def test_a_resume_keeps_name_and_machine_id() -> None:
-    told = fields(encode_identity(Identity(1, b"e")))
+    told = fields(encode_identity(Identity(b"e"), 1))
     assert [kind for kind, _ in told] == [ThawField.ENTROPY, ThawField.CLOCK]
 
 
 def test_what_is_spared_is_told_before_the_rest_is_ended() -> None:
     """Address, then ports; and only where there is something to be ended."""
     spared = Spared("10.213.0.4", ((0x1234, 8080), (5, 6)))
-    told = fields(encode_identity(Identity(1, b"e", new_network=True, spared=spared)))
+    told = fields(encode_identity(Identity(b"e", new_network=True, spared=spared), 1))
     assert [kind for kind, _ in told] == [
         ThawField.ENTROPY,
         ThawField.SPARED,
@@ -146,7 +146,7 @@ def test_what_is_spared_is_told_before_the_rest_is_ended() -> None:
         ThawField.CLOCK,
     ]
     assert told[1][1] == bytes((10, 213, 0, 4)) + struct.pack("<4H", 0x1234, 8080, 5, 6)
-    assert ThawField.SPARED not in dict(fields(encode_identity(Identity(1, b"e", spared=spared))))
+    assert ThawField.SPARED not in dict(fields(encode_identity(Identity(b"e", spared=spared), 1)))
 
 
 def test_a_command_is_told_field_by_field() -> None:
@@ -179,7 +179,17 @@ def test_the_agent_has_the_same_numbers(prefix: str, numbers: type[IntEnum]) -> 
     assert {name: int(number) for name, number in found} == {one.name: one.value for one in numbers}
 
 
-@pytest.mark.parametrize("name", ["PROTOCOL_VERSION", "FRAME_PAYLOAD_MAX", "STREAM_WINDOW_BYTES", "NONCE_BYTES"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PROTOCOL_VERSION",
+        "FRAME_PAYLOAD_MAX",
+        "STREAM_WINDOW_BYTES",
+        "OUTPUT_WINDOW_BYTES",
+        "GUEST_STREAMS_MAX",
+        "NONCE_BYTES",
+    ],
+)
 def test_the_agent_has_the_same_limits(name: str) -> None:
     (found,) = re.findall(rf"^#define {name} (\d+)", HEADER_FILE.read_text(), re.MULTILINE)
     assert int(found) == getattr(protocol, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,11 +15,12 @@ from emberbox.control.log_writer import LogWriter
 from emberbox.control.logs import LogService
 from emberbox.control.paging import PageTokens
 from emberbox.model.caller import Caller
-from emberbox.model.errors import AlreadyExistsError, NotFoundError, ValidationError
+from emberbox.model.errors import AlreadyExistsError, HostError, NotFoundError, ValidationError
 from emberbox.model.records import LogGroup
 from emberbox.store.database import Database
 from emberbox.store.logs import DAY_MS, LogStore
 from emberbox.store.schema import log_metadata
+from support.waiting import wait_for_async
 
 CALLER = Caller("000000000000", "KEY", "us-east-1", "request", "")
 GROUP = "/aws/lambda-microvms/image"
@@ -120,7 +121,7 @@ async def test_the_writer_stores_what_it_gets_in_order(store: LogStore) -> None:
     writer = LogWriter(store)
     writer.start()
     for number in range(10):
-        writer.write(LogGroup("1", "g"), "s", str(number))
+        writer.stream(LogGroup("1", "g"), "s").write(str(number))
     await writer.close()
     events = store.events(LogGroup("1", "g"), None, 0, 100)
     assert [event.message for event in events] == [str(number) for number in range(10)]
@@ -129,7 +130,7 @@ async def test_the_writer_stores_what_it_gets_in_order(store: LogStore) -> None:
 async def test_the_writer_stores_without_being_closed(store: LogStore) -> None:
     writer = LogWriter(store)
     writer.start()
-    writer.write(LogGroup("1", "g"), "s", "x")
+    writer.stream(LogGroup("1", "g"), "s").write("x")
     async with asyncio.timeout(60):
         while not store.events(LogGroup("1", "g"), None, 0, 1):  # noqa: ASYNC110 - it writes in its own time
             await asyncio.sleep(0.01)
@@ -138,22 +139,90 @@ async def test_the_writer_stores_without_being_closed(store: LogStore) -> None:
 
 async def test_no_event_is_empty(store: LogStore) -> None:
     writer = LogWriter(store)
-    writer.write(LogGroup("1", "g"), "s", "")
+    writer.stream(LogGroup("1", "g"), "s").write("")
     await writer.close()
     assert all(event.message for event in store.events(LogGroup("1", "g"), None, 0, 10))
     assert len(store.events(LogGroup("1", "g"), None, 0, 10)) == 1
 
 
-async def test_what_comes_too_fast_is_dropped_and_said(store: LogStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_writer, "PENDING_LINES_MAX", 3)
+class FullStore:
+    """A log that cannot be written until it can."""
+
+    def __init__(self, store: LogStore) -> None:
+        self._store = store
+        self.is_full = True
+
+    def append(self, *event: Any) -> None:
+        if self.is_full:
+            raise HostError("the database cannot be used: database or disk is full")
+        self._store.append(*event)
+
+    def trim(self, *stream: Any) -> None:
+        self._store.trim(*stream)
+
+    def forget_beyond(self, max_bytes: int) -> int:
+        return self._store.forget_beyond(max_bytes)
+
+
+async def test_who_brings_too_many_lines_waits_and_all_are_kept(store: LogStore) -> None:
     writer = LogWriter(store)
-    for number in range(10):
-        writer.write(LogGroup("1", "g"), "s", str(number))
+    writer.start()
+    stream = writer.stream(LogGroup("1", "g"), "s")
+    for start in range(0, 30_000, 500):
+        await stream.wait_for_room()
+        stream.write_all([str(number) for number in range(start, start + 500)])
+        assert sum(len(pending.lines) for pending in writer._pending.values()) <= 5500
     await writer.close()
-    assert [event.message for event in store.events(LogGroup("1", "g"), None, 0, 100)] == [
-        *["0", "1", "2"],
-        "[7 lines came too fast and were dropped]",
-    ]
+    stored = [event.message for event in store.events(LogGroup("1", "g"), None, 0, 50_000)]
+    assert stored == [str(number) for number in range(30_000)]
+
+
+async def test_a_log_that_is_stuck_holds_up_nobody_for_good(store: LogStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_writer, "PENDING_LINES_MAX", 10)
+    monkeypatch.setattr(log_writer, "STUCK_AFTER_S", 0.3)
+    full = FullStore(store)
+    writer = LogWriter(cast("LogStore", full))
+    writer.start()
+    stream = writer.stream(LogGroup("1", "g"), "s")
+    for number in range(100):
+        await stream.wait_for_room()
+        stream.write(str(number))
+        assert sum(len(pending.lines) for pending in writer._pending.values()) <= 20
+    full.is_full = False
+    await wait_for_async("it is stored", lambda: not writer._pending)
+    await writer.close()
+    told, *lines = [event.message for event in store.events(LogGroup("1", "g"), None, 0, 100)]
+    assert lines == [str(number) for number in range(100 - len(lines), 100)]
+    assert told.startswith(f"[{100 - len(lines)} lines were dropped here")
+
+
+async def test_a_log_that_can_be_written_again_in_time_lacks_nothing(
+    store: LogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writer, "PENDING_LINES_MAX", 10)
+    full = FullStore(store)
+    writer = LogWriter(cast("LogStore", full))
+    writer.start()
+    stream = writer.stream(LogGroup("1", "g"), "s")
+    stream.write_all([str(number) for number in range(10)])
+    waiting = asyncio.create_task(stream.wait_for_room())
+    await asyncio.sleep(0.3)
+    assert not waiting.done()
+    full.is_full = False
+    await waiting
+    stream.write("10")
+    await writer.close()
+    assert [event.message for event in store.events(LogGroup("1", "g"), None, 0, 100)] == [str(n) for n in range(11)]
+
+
+async def test_a_writer_remembers_only_so_many_streams(store: LogStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_writer, "_COUNTED_STREAMS", 5)
+    writer = LogWriter(store)
+    for number in range(20):
+        writer.stream(LogGroup("1", "g"), str(number)).write("x")
+    await writer.close()
+    assert len(writer._written) == 5
+    assert not writer._pending
 
 
 async def test_a_stream_is_read_backwards_from_its_end(service: LogService) -> None:
@@ -240,18 +309,47 @@ def test_the_oldest_events_go_when_all_take_too_much(store: LogStore) -> None:
     removed = store.forget_beyond(full // 2)
     assert store.stored_bytes() <= full // 2
     assert 0 < removed < 60_000
-    assert store.events(group, None, 0, 1, newest=True)[0].message.startswith("59999 ")
+    assert store.page(group, None, 0, 1, newest=True)[0][0].message.startswith("59999 ")
 
 
-async def test_a_guest_that_prints_without_end_fills_no_disk_and_slows_nobody(store: LogStore) -> None:
-    """Half a gigabyte in long lines: what is stored stays small, what was dropped is said, the caller never waits."""
-    writer, group = LogWriter(store), LogGroup(CALLER.account_id, "loud")
+async def test_a_guest_that_prints_without_end_fills_no_disk(store: LogStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_writer, "_TRIM_EVERY_BYTES", 1 << 20)
+    writer, group = LogWriter(store, max_bytes=4 << 20), LogGroup(CALLER.account_id, "loud")
     writer.start()
-    line = "x" * 16_384
-    for number in range(32_000):
-        writer.write(group, "s", line)
-        if number % 1000 == 0:
-            await asyncio.sleep(0.01)  # others have their turn
+    stream = writer.stream(group, "s")
+    for _ in range(64):
+        await stream.wait_for_room()
+        stream.write("x" * (1 << 18))
     await writer.close()
-    assert store.stored_bytes() < 128 << 20
-    assert any("came too fast and were dropped" in event.message for event in store.events(group, None, 0, 10_000))
+    assert store.stored_bytes() < 8 << 20
+    assert store.events(group, None, 0, 1)
+
+
+async def test_a_page_of_long_events_is_no_larger_than_a_page(store: LogStore, service: LogService) -> None:
+    """1 MB, as with CloudWatch Logs; an event that is as long comes alone."""
+    group = LogGroup(CALLER.account_id, "long")
+    store.append(group, "s", [(number, str(number % 10) * 400_000) for number in range(9)] + [(9, "9" * 1_048_550)])
+    asked = {"logGroupName": "long", "logStreamName": "s", "startFromHead": True}
+    seen: list[str] = []
+    while True:
+        page = await service.get_events(CALLER, asked)
+        if not page["events"]:
+            break
+        assert sum(len(event["message"]) + 26 for event in page["events"]) <= 1 << 20
+        seen += texts(page)
+        asked["nextToken"] = page["nextForwardToken"]
+    assert [text[0] for text in seen] == list("0123456789")
+    newest = await service.get_events(CALLER, {"logGroupName": "long", "logStreamName": "s"})
+    assert [text[0] for text in texts(newest)] == ["9"]
+    before = await service.get_events(CALLER, {**asked, "nextToken": newest["nextBackwardToken"]})
+    assert [text[0] for text in texts(before)] == ["7", "8"]
+    found: list[str] = []
+    filtering: dict[str, Any] = {"logGroupName": "long"}
+    while True:
+        page = await service.filter_events(CALLER, filtering)
+        assert sum(len(event["message"]) + 26 for event in page["events"]) <= 1 << 20
+        found += texts(page)
+        if "nextToken" not in page:
+            break
+        filtering["nextToken"] = page["nextToken"]
+    assert found == seen

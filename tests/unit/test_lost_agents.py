@@ -11,6 +11,7 @@ import pytest
 
 from emberbox.control.runner import MicrovmRunner
 from emberbox.guest.agent import Agent
+from emberbox.guest.output import DropOutput
 from emberbox.guest.protocol import HEADER_BYTES, PROTOCOL_VERSION, Frame, FrameType, decode_header, encode, encode_u32
 from emberbox.model.states import MicrovmState
 from support.fake_world import World
@@ -92,7 +93,7 @@ async def connection(path: Path) -> AsyncIterator[tuple[Agent, asyncio.StreamWri
 
     server = await asyncio.start_unix_server(greet, path)
     try:
-        agent = await Agent.connect(path, lambda *_: None, 10)
+        agent = await Agent.connect(path, DropOutput(), 10)
         yield agent, writers[0]
         await agent.close()
     finally:

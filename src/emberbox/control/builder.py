@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -12,7 +11,7 @@ from typing import Final
 from emberbox.background import Background, until_written
 from emberbox.control.egress import EgressRules
 from emberbox.control.image_rules import build_log_group, find_hook, size_of
-from emberbox.control.log_writer import LogWriter
+from emberbox.control.log_writer import GroupLog, LogWriter
 from emberbox.control.role_sessions import RoleSession
 from emberbox.control.roles import Roles
 from emberbox.guest.metadata import MetadataService
@@ -118,7 +117,7 @@ class Builder:
 
     async def _build(self, image: Image, version: ImageVersion, build: Build) -> ImageSnapshot:
         group = LogGroup(image.account_id, build_log_group(image.name, version.request))
-        return await self._pipeline.run(self._plan(image, version, build), self._writer(group))
+        return await self._pipeline.run(self._plan(image, version, build), GroupLog(self._log_writer, group))
 
     async def finish(self, build: Build, snapshot: ImageSnapshot | None, reason: str | None) -> None:
         """Settle a build and its version in the rows, as soon as they can be written.
@@ -145,9 +144,6 @@ class Builder:
             return self.load_snapshot(image.id, version.version)
         except HostError:
             return None
-
-    def _writer(self, group: LogGroup) -> Callable[[str, str], None]:
-        return lambda stream, line: self._log_writer.write(group, stream, line)
 
     def _plan(self, image: Image, version: ImageVersion, build: Build) -> BuildPlan:
         request = version.request

@@ -146,7 +146,7 @@ class LogService:
         token = parameters.get("nextToken")
         forward, place = (bool(parameters.get("startFromHead")), None) if token is None else self._open_events(token)
         after, before = (place or 0, None) if forward else (0, place)
-        events = await in_thread(self._store.events, group, [stream], after, limit, *times, before, newest=not forward)
+        events, _ = await in_thread(self._store.page, group, [stream], after, limit, *times, before, newest=not forward)
         first, last = (events[0].id, events[-1].id) if events else _edges(forward=forward, place=place)
         return {
             "events": [_show_event(event) for event in events],
@@ -171,11 +171,9 @@ class LogService:
         limit = min(parameters.get("limit", PAGE_EVENTS), PAGE_EVENTS)
         after = self._place("FilterLogEvents", parameters)
         times = (parameters.get("startTime"), parameters.get("endTime"))
-        seen = await in_thread(self._store.events, group, streams, after, PAGE_EVENTS + 1, *times)
-        scanned = seen[:PAGE_EVENTS]
+        scanned, more = await in_thread(self._store.page, group, streams, after, PAGE_EVENTS, *times)
         found = [event for event in scanned if matches(event.message)]
         page, last = found[:limit], scanned[-1].id if scanned else 0
-        more = len(seen) > len(scanned)
         if len(found) > limit:
             more, last = True, page[-1].id
         shown = [{**_show_event(event), "logStreamName": event.stream, "eventId": f"{event.id:056d}"} for event in page]

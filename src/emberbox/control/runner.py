@@ -31,9 +31,10 @@ from emberbox.control.runner_context import RunnerContext
 from emberbox.control.runtime_hooks import RuntimeHooks
 from emberbox.guest.agent import fresh_identity
 from emberbox.guest.metadata import MetadataService
+from emberbox.guest.output import DropOutput, OutputListener
 from emberbox.guest.protocol import Command, Identity
 from emberbox.guest.streams import GuestCommand
-from emberbox.images.lines import LineSplitter
+from emberbox.images.lines import OutputLines
 from emberbox.images.pipeline import log_stream
 from emberbox.machine import checkpoint
 from emberbox.machine.guests import Guest
@@ -108,7 +109,7 @@ class MicrovmRunner:
     _incarnation: int = 0
     _explanation: str | None = None
     _saved_runs: tuple[tuple[int, int], ...] = ()
-    _splitters: list[LineSplitter] = field(default_factory=list)
+    _output: OutputLines | None = None
     _row: MicrovmRow = field(init=False)
     _hooks: RuntimeHooks = field(init=False)
     _deadlines: Deadlines = field(init=False)
@@ -123,8 +124,9 @@ class MicrovmRunner:
         """Prepare the way of the application's output, and count its starts on from the row."""
         self._incarnation = self.microvm.incarnation - 1
         self._row = MicrovmRow(self.context.store, self.id, self._background)
-        stream = self.log_stream_name or log_stream(self.version.version, self.id)
-        self._splitters = [LineSplitter(lambda line: self._write_line(stream, line)) for _ in range(2)]
+        if self.log_group is not None:
+            stream = self.log_stream_name or log_stream(self.version.version, self.id)
+            self._output = OutputLines(self.context.log_writer.stream(self.log_group, stream))
         policy = self.microvm.request.get("idlePolicy")
         role = self.microvm.request.get("executionRoleArn")
         self._metadata = RoleSession(self.context.issue_credentials, self.microvm.account_id, role, self.id).metadata()
@@ -228,7 +230,7 @@ class MicrovmRunner:
         if prepared is None:
             return None
         try:
-            await prepared.begin(self._new_identity(), self._take_output, self._egress())
+            await prepared.begin(self._new_identity(), self._listener(), self._egress())
         except (GuestError, VmmError) as error:
             log.warning("%s is started anew, its prepared VMM failed: %s", self.id, error)
             await in_thread(shutil.rmtree, self.directory, ignore_errors=True)
@@ -242,7 +244,7 @@ class MicrovmRunner:
         snapshot = self._snapshot()
         self.directory.mkdir(parents=True, exist_ok=True)  # a fork's holds its base already
         return await self.context.guests.launch(
-            snapshot, self.directory, self._new_identity(), self._take_output, self._egress()
+            snapshot, self.directory, self._new_identity(), self._listener(), self._egress()
         )
 
     def _egress(self) -> EgressPolicy | None:
@@ -434,7 +436,7 @@ class MicrovmRunner:
         for delay_s in RECONNECTS_AFTER_S:
             await asyncio.sleep(delay_s)
             try:
-                await guest.reconnect(self._take_output)
+                await guest.reconnect(self._listener())
             except Exception as error:  # whatever it is, the watch goes on
                 log.warning("the agent of %s is not found: %s", self.id, error)
             else:
@@ -442,12 +444,8 @@ class MicrovmRunner:
                 return True
         return False
 
-    def _take_output(self, which: int, data: bytes) -> None:
-        self._splitters[which - 1].feed(data)
-
-    def _write_line(self, stream: str, line: str) -> None:
-        if self.log_group is not None:
-            self.context.log_writer.write(self.log_group, stream, line)
+    def _listener(self) -> OutputListener:
+        return self._output or DropOutput()
 
     def measure(self) -> Usage:
         """Return what it costs the machine now; takes some milliseconds.
@@ -568,7 +566,7 @@ class MicrovmRunner:
         self._deadlines.stop_suspended()
         try:
             state = load_suspended(self.directory)
-            guest = await self.context.guests.resume(self._snapshot(), state, self._take_output, self._egress())
+            guest = await self.context.guests.resume(self._snapshot(), state, self._listener(), self._egress())
         except (GuestError, VmmError, HostError, OSError) as error:
             log.warning("%s could not be resumed: %s", self.id, error)
             if not is_suspended(self.directory):
@@ -700,8 +698,8 @@ class MicrovmRunner:
         try:
             async with contextlib.AsyncExitStack() as freed:  # in the opposite order
                 freed.push_async_callback(in_thread, checkpoint.remove_microvm, self.directory)
-                for splitter in self._splitters:
-                    freed.callback(splitter.finish)
+                if self._output is not None:
+                    freed.callback(self._output.finish)
                 freed.push_async_callback(self.context.guests.let_go, self.id)
                 if guest is not None:
                     freed.push_async_callback(guest.end)
@@ -770,7 +768,7 @@ class MicrovmRunner:
         try:
             self._saved_runs = load_resumed(self.directory).runs
             guest = await self.context.guests.adopt(
-                self._snapshot(), self.directory, survivor, self._take_output, resumes=resuming
+                self._snapshot(), self.directory, survivor, self._listener(), resumes=resuming
             )
         except (EmberboxError, OSError) as error:
             await self._end(f"{NOT_TAKEN_OVER} {error}")

@@ -13,9 +13,12 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from emberbox.guest.budget import Budget
+from emberbox.guest.output import Output, OutputListener
 from emberbox.guest.protocol import (
     FRAME_PAYLOAD_MAX,
     GUEST_STREAMS,
+    GUEST_STREAMS_MAX,
     HEADER_BYTES,
     NONCE_BYTES,
     PROTOCOL_VERSION,
@@ -40,11 +43,16 @@ from emberbox.time_limits import limit_s
 log = logging.getLogger(__name__)
 
 ENTROPY_BYTES = 64
-_SCAN_LIMIT = 1 << 22
+_READ_LIMIT = 1 << 17
+"""asyncio's reader holds up to twice as much, and then reads no more."""
+_UNSENT_MAX = 1 << 20
+"""More than the answers to a guest that reads can ever be."""
 _COMMANDS_SINCE = 2
 _REHEARSALS_SINCE = 3
 _SPARES_SINCE = 4
-_ACCEPTED_MAX = 64  # the guest's agent holds 32 at a time; those that it has closed may still be answered here
+_OUTPUT_WINDOW_SINCE = 5
+_SERVED_MAX = 64  # those that the guest has closed may still be answered here
+_ANSWERS = (FrameType.STARTED, FrameType.FROZEN, FrameType.THAWED)
 _NO_COMMAND = {
     errno.EMFILE: "64 run already",
     errno.EAGAIN: "it is being suspended",
@@ -52,30 +60,42 @@ _NO_COMMAND = {
 }
 _HELLO_INTERVAL_S = 0.25
 
-OutputListener = Callable[[int, bytes], None]
-"""Called with `STDOUT` or `STDERR` and the bytes that the application wrote."""
-
 StreamHandler = Callable[[GuestStream], Coroutine[Any, Any, None]]
 """Answers one connection that somebody in the guest made to the metadata address, and closes it."""
 
 
 def fresh_identity(hostname: str | None = None, machine_id: str | None = None) -> Identity:
-    """Return an identity with the time of now and new entropy."""
-    return Identity(time.time_ns(), secrets.token_bytes(ENTROPY_BYTES), hostname, machine_id)
+    """Return an identity with new entropy."""
+    return Identity(secrets.token_bytes(ENTROPY_BYTES), hostname, machine_id)
 
 
 class Agent:
     """One connected agent. Made by `connect`; the owner calls `close`.
 
-    Requests of the same kind must not overlap: there is one driver per microVM.
+    The guest is not trusted. What it can make the host hold is bounded: one answer, and that only while one is awaited;
+    a window for each stream that the host has opened or lets the guest have; what `Output` holds; and what was read and
+    not taken yet. What it can make the host do is bounded by `Budget`. A guest that does not keep the protocol loses
+    the connection, and `lost` says so.
+
+    Attributes:
+        exited: set to the exit code when the application's main process ends.
+        lost: set to the reason when the connection ends before `close`; the VMM may still live.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, on_output: OutputListener) -> None:
+        loop = asyncio.get_running_loop()
         self._reader = reader
         self._writer = writer
-        self._on_output = on_output
-        self._replies: asyncio.Queue[Frame] = asyncio.Queue()
-        self._unanswered = 0
+        self._output = Output(on_output, self._grant_output)
+        self._ungranted = 0
+        self._is_frozen = False
+        self._budget = Budget()
+        self._draining = asyncio.Lock()
+        self._asking = asyncio.Lock()
+        self._answer: asyncio.Future[Frame] | None = None
+        self._late_answers = 0
+        self._greeting = b""
+        self._greetings = 0
         self._streams: dict[int, StreamState] = {}
         self._next_stream = 1
         self._task: asyncio.Task[None] | None = None
@@ -84,10 +104,8 @@ class Agent:
         self._accepted: dict[int, GuestStream] = {}
         self._serve: StreamHandler | None = None
         self._serving: set[asyncio.Task[None]] = set()
-        self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        """Set to the exit code when the application's main process ends."""
-        self.lost: asyncio.Future[GuestError] = asyncio.get_running_loop().create_future()
-        """Set to the reason when the connection has ended though nobody closed it."""
+        self.exited: asyncio.Future[int] = loop.create_future()
+        self.lost: asyncio.Future[GuestError] = loop.create_future()
 
     @classmethod
     async def connect(cls, path: Path, on_output: OutputListener, timeout_s: float) -> Agent:
@@ -99,7 +117,7 @@ class Agent:
             GuestError: no valid answer came in time.
         """
         try:
-            reader, writer = await asyncio.open_unix_connection(path, limit=_SCAN_LIMIT)
+            reader, writer = await asyncio.open_unix_connection(path, limit=_READ_LIMIT)
         except OSError as error:
             raise GuestError(f"the agent's socket does not answer: {error.strerror}") from error
         agent = cls(reader, writer, on_output)
@@ -107,38 +125,51 @@ class Agent:
             async with asyncio.timeout(timeout_s):
                 await agent._shake_hands()
         except TimeoutError as error:
-            writer.close()
+            await agent.close()
             raise GuestError(f"the guest's agent did not answer within {timeout_s:g} s") from error
         except (asyncio.IncompleteReadError, OSError) as error:
-            writer.close()
+            await agent.close()
             raise GuestError("the connection to the guest's agent ended before it answered") from error
-        except asyncio.LimitOverrunError as error:
-            writer.close()
-            raise GuestError(
-                "the guest's agent did not answer, but something in the guest wrote in its place"
-            ) from error
         except BaseException:
-            writer.close()
+            await agent.close()
             raise
         agent._task = asyncio.create_task(agent._receive())
         return agent
+
+    # --- the hand-shake
 
     async def _shake_hands(self) -> None:
         """Find the answer to our nonce: what stands before it are remains of an earlier connection."""
         nonce = secrets.token_bytes(NONCE_BYTES)
         expected = encode(Frame(FrameType.HELLO, 0, nonce + encode_u32(0)))[: -len(encode_u32(0))]
-        answered = asyncio.create_task(self._reader.readuntil(expected))
+        answered = asyncio.create_task(self._skip_to(expected))
         try:
             while not answered.done():
                 # What comes before the guest has opened its port is lost, so say it again.
                 self.send(Frame(FrameType.HELLO, 0, nonce))
+                self._greetings += 1
                 await asyncio.wait([answered], timeout=_HELLO_INTERVAL_S)
             await answered
         finally:
             answered.cancel()
-        self._version = decode_u32(await self._reader.readexactly(len(encode_u32(0))))
+        version = await self._reader.readexactly(len(encode_u32(0)))
+        self._greeting = nonce + version
+        self._greetings -= 1
+        self._version = decode_u32(version)
         if not 1 <= self._version <= PROTOCOL_VERSION:
             raise GuestError(f"the guest's agent speaks version {self._version}; build its image again")
+
+    async def _skip_to(self, expected: bytes) -> None:
+        while True:
+            try:
+                await self._reader.readuntil(expected)
+            except asyncio.LimitOverrunError as error:
+                await self._reader.readexactly(error.consumed)
+                await self._budget.spend(error.consumed)
+            else:
+                return
+
+    # --- what comes
 
     async def _receive(self) -> None:
         failure = GuestError("the connection to the guest's agent ended")
@@ -147,55 +178,79 @@ class Agent:
                 length, kind, stream = decode_header(await self._reader.readexactly(HEADER_BYTES))
                 payload = await self._reader.readexactly(length) if length else b""
                 self._take(Frame(kind, stream, payload))
+                await self._budget.spend(length)
+                await self._output.wait_for_room()
         except GuestError as error:
             failure = error
         except (asyncio.IncompleteReadError, OSError):
             pass
-        except asyncio.CancelledError:
-            self._fail(failure)
-            raise
         except Exception as error:
             log.exception("a guest's frame could not be taken")
             failure = GuestError(f"the guest's agent said what could not be taken: {error}")
         self._fail(failure)
-        if not self.lost.done():
-            self.lost.set_result(failure)
-
-    def _take_reply(self, frame: Frame) -> None:
-        if self._unanswered:
-            self._unanswered -= 1  # it comes too late: nobody waits for it any more
-        else:
-            self._replies.put_nowait(frame)
 
     def _fail(self, failure: GuestError) -> None:
+        if self._failure is not None:
+            return
+        self.lost.set_result(failure)
+        self._end(failure)
+
+    def _end(self, failure: GuestError) -> None:
         self._failure = failure
-        self._replies.put_nowait(Frame(FrameType.FAILED, 0, str(failure).encode()))
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(failure)
         self._end_streams(errno.ECONNRESET)
+        self._writer.close()  # what a guest sends that has been cut off is not read
 
     def _take(self, frame: Frame) -> None:
         match frame.type:
             case FrameType.OUTPUT:
-                self._on_output(STDERR if frame.stream == STDERR else STDOUT, frame.payload)
+                self._take_output(frame)
             case FrameType.EXITED:
+                code = decode_u32(frame.payload)
                 if not self.exited.done():
-                    self.exited.set_result(decode_u32(frame.payload))
+                    self.exited.set_result(code)
             case FrameType.ACCEPTED:
                 self._accept(frame.stream)
             case FrameType.HELLO:
-                pass  # the answer to a repeated greeting
+                self._take_greeting(frame.payload)
             case FrameType.STARTED | FrameType.FAILED | FrameType.FROZEN | FrameType.THAWED:
-                self._take_reply(frame)
+                self._take_answer(frame)
             case _:
                 self._take_for_stream(frame)
+
+    def _take_output(self, frame: Frame) -> None:
+        if frame.stream not in (STDOUT, STDERR) or not frame.payload:
+            raise GuestError("the guest sent output that is none")
+        self._output.put(frame.stream, frame.payload)
+
+    def _take_greeting(self, payload: bytes) -> None:
+        """Take the answer to a greeting that was repeated."""
+        if payload != self._greeting or not self._greetings:
+            raise GuestError("the guest answered a greeting that it never had")
+        self._greetings -= 1
+
+    def _take_answer(self, frame: Frame) -> None:
+        if frame.type in _ANSWERS and frame.payload:
+            raise GuestError(f"the guest sent {frame.type.name} with a payload")
+        if self._late_answers:
+            self._late_answers -= 1  # nobody waits for it any more
+        elif self._answer is not None and not self._answer.done():
+            self._answer.set_result(frame)
+        else:
+            raise GuestError(f"the guest sent {frame.type.name}, which nobody had asked for")
 
     def _accept(self, stream_id: int) -> None:
         if stream_id < GUEST_STREAMS or stream_id in self._streams:
             raise GuestError("the guest opened a stream with an id that is not its to take")
-        if len(self._accepted) + len(self._serving) >= _ACCEPTED_MAX:
+        if sum(taken >= GUEST_STREAMS for taken in self._streams) >= GUEST_STREAMS_MAX:
             raise GuestError("the guest opened more streams than it may")
         opened = asyncio.get_running_loop().create_future()
         opened.set_result(None)
         state = self._streams[stream_id] = StreamState(opened)
+        if len(self._accepted) + len(self._serving) >= _SERVED_MAX:
+            self.forget_stream(stream_id)  # it closes its streams more quickly than we see it
+            return
         self._accepted[stream_id] = GuestStream(self, stream_id, state)
         if self._serve is not None:
             self.serve(self._serve)
@@ -216,6 +271,7 @@ class Agent:
         stream.take(frame)
         if frame.type is FrameType.CLOSE:
             del self._streams[frame.stream]
+            self._accepted.pop(frame.stream, None)
 
     def _end_streams(self, error: int) -> None:
         for stream in self._streams.values():
@@ -223,9 +279,20 @@ class Agent:
         self._streams.clear()
         self._accepted.clear()
 
+    # --- the application's output
+
     def listen(self, on_output: OutputListener) -> None:
         """Pass on to another listener what the application writes from now on."""
-        self._on_output = on_output
+        self._output.listener = on_output
+
+    def _grant_output(self, count: int) -> None:
+        """Let as much output come as the log has taken; but nothing is said to a guest that is being saved."""
+        self._ungranted += count
+        if self._version >= _OUTPUT_WINDOW_SINCE and not self._is_frozen:
+            self.send(Frame(FrameType.WINDOW, 0, encode_u32(self._ungranted)))
+            self._ungranted = 0
+
+    # --- what goes
 
     @property
     def spares_connections(self) -> bool:
@@ -236,35 +303,56 @@ class Agent:
         """Say whether the connection has not ended."""
         return self._failure is None
 
+    def _check_connected(self) -> None:
+        if self._failure is not None:
+            raise GuestError(str(self._failure))
+
     def send(self, frame: Frame) -> None:
-        """Queue a frame; `drain` waits until there is room again."""
-        if self._failure is None:
-            self._writer.write(encode(frame))
+        """Queue a frame; those with much in them only right after `drain`."""
+        if self._failure is not None:
+            return
+        self._writer.write(encode(frame))
+        if self._writer.transport.get_write_buffer_size() > _UNSENT_MAX:
+            self._fail(GuestError("the guest does not read what it is sent"))
 
     async def drain(self) -> None:
-        """Wait until the guest has taken enough of what was queued."""
-        with contextlib.suppress(ConnectionError):
-            await self._writer.drain()
+        """Wait until there is room for a frame. Who waits goes on one by one, so that each finds that room."""
+        async with self._draining:
+            with contextlib.suppress(ConnectionError):
+                await self._writer.drain()
 
     def forget_stream(self, stream_id: int) -> None:
         """Close a stream on both sides; repeats are harmless."""
         if self._streams.pop(stream_id, None) is not None:
             self.send(Frame(FrameType.CLOSE, stream_id, encode_u32(0)))
 
-    async def _request(self, frame: Frame, answer: FrameType, timeout_s: float) -> None:
-        if self._failure is not None:
-            raise self._failure
-        self.send(frame)
+    # --- requests
+
+    async def _request(
+        self, kind: FrameType, answer: FrameType, timeout_s: float, payload: Callable[[], bytes] = bytes
+    ) -> None:
+        """Ask for something, one after the other; `payload` is called when it is sent."""
         try:
-            async with asyncio.timeout(timeout_s):
-                reply = await self._replies.get()
+            async with asyncio.timeout(timeout_s), self._asking:
+                reply = await self._ask(kind, payload)
         except TimeoutError:
-            self._unanswered += 1
-            raise GuestError(f"the guest did not answer {frame.type.name} within {timeout_s:g} s") from None
+            raise GuestError(f"the guest did not answer {kind.name} within {timeout_s:g} s") from None
         if reply.type is FrameType.FAILED:
             raise GuestError(reply.payload.decode(errors="replace")[:500])
         if reply.type is not answer:
-            raise GuestError(f"the guest answered {frame.type.name} with {reply.type.name}")
+            raise GuestError(f"the guest answered {kind.name} with {reply.type.name}")
+
+    async def _ask(self, kind: FrameType, payload: Callable[[], bytes]) -> Frame:
+        self._check_connected()
+        answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        self._answer = answer
+        self.send(Frame(kind, 0, payload()))
+        try:
+            return await answer
+        finally:
+            self._answer = None
+            if answer.cancelled():  # whoever asked has given up; the answer still comes
+                self._late_answers += 1
 
     async def start(self, application: Application, timeout_s: float = limit_s(30)) -> None:
         """Start the application; returns once its program has been executed.
@@ -273,9 +361,7 @@ class Agent:
             StartError: it could not be started; the text says why.
         """
         try:
-            await self._request(
-                Frame(FrameType.START, 0, encode_application(application)), FrameType.STARTED, timeout_s
-            )
+            await self._request(FrameType.START, FrameType.STARTED, timeout_s, lambda: encode_application(application))
         except GuestError as error:
             raise StartError(str(error)) from error
 
@@ -286,13 +372,19 @@ class Agent:
             for_launches: look for connections to elsewhere now, so that the launches from here need not.
             timeout_s: how long it may take, in seconds.
         """
+        self._is_frozen = True
         payload = encode_u32(1) if for_launches else b""
-        await self._request(Frame(FrameType.FREEZE, 0, payload), FrameType.FROZEN, timeout_s)
+        await self._request(FrameType.FREEZE, FrameType.FROZEN, timeout_s, lambda: payload)
         self._end_streams(errno.ECONNRESET)  # the guest has forgotten them, also where it runs on
 
     async def thaw(self, identity: Identity, timeout_s: float = limit_s(10)) -> None:
-        """Set clock, entropy and identity, and then let the application run."""
-        await self._request(Frame(FrameType.THAW, 0, encode_identity(identity)), FrameType.THAWED, timeout_s)
+        """Set clock, entropy and identity, and then let the application run. The clock is that of the sending."""
+        self._is_frozen = False
+        await self._request(
+            FrameType.THAW, FrameType.THAWED, timeout_s, lambda: encode_identity(identity, time.time_ns())
+        )
+        if self._ungranted:
+            self._grant_output(0)
 
     async def rehearse_thaw(self, identity: Identity, timeout_s: float = limit_s(10)) -> None:
         """Do all that `thaw` does, except letting the application run: the next time it is quicker.
@@ -301,12 +393,18 @@ class Agent:
         is done.
         """
         if self._version >= _REHEARSALS_SINCE:
-            payload = encode_identity(identity, rehearsal=True)
-            await self._request(Frame(FrameType.THAW, 0, payload), FrameType.THAWED, timeout_s)
+            await self._request(
+                FrameType.THAW,
+                FrameType.THAWED,
+                timeout_s,
+                lambda: encode_identity(identity, time.time_ns(), rehearsal=True),
+            )
 
     def power_off(self) -> None:
         """Ask the guest to end; there is no answer but its end."""
         self.send(Frame(FrameType.POWEROFF))
+
+    # --- streams
 
     async def open_stream(self, port: int, timeout_s: float) -> GuestStream:
         """Connect to a TCP port on the guest's loopback.
@@ -340,25 +438,33 @@ class Agent:
     async def _open(
         self, kind: FrameType, payload: bytes, what: str, timeout_s: float
     ) -> tuple[int, StreamState]:  # fmt: skip
-        if self._failure is not None:
-            raise self._failure
+        self._check_connected()
         stream_id = self._next_stream
         self._next_stream = stream_id % (GUEST_STREAMS - 1) + 1
         state = StreamState(asyncio.get_running_loop().create_future())
         self._streams[stream_id] = state
-        self.send(Frame(kind, stream_id, payload))
         try:
             async with asyncio.timeout(timeout_s):
+                await self.drain()
+                self.send(Frame(kind, stream_id, payload))
                 await state.opened
         except TimeoutError:
             self.forget_stream(stream_id)
             raise GuestError(f"{what} did not answer within {timeout_s:g} s") from None
+        except ConnectionRefusedError:
+            self._check_connected()
+            raise
+        except BaseException:  # cancelled: nobody else knows of the stream
+            self.forget_stream(stream_id)
+            raise
         return stream_id, state
 
     async def close(self) -> None:
-        """Drop the connection. The guest goes on."""
-        self._writer.close()
+        """Drop the connection; what the application has written still goes to the log. The guest goes on."""
+        if self._failure is None:
+            self._end(GuestError("the connection to the guest's agent is closed"))
         tasks = [*self._serving, *([] if self._task is None else [self._task])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._output.close()

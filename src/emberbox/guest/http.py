@@ -12,6 +12,7 @@ from emberbox.guest.streams import GuestStream
 from emberbox.model.errors import GuestError
 
 BODY_LIMIT = 64 * 1024
+_EVENTS_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +54,19 @@ async def _exchange(stream: GuestStream, port: int, path: str, body: bytes, head
 
 
 async def _read_answer(connection: h11.Connection, stream: GuestStream) -> Answer:
-    status, received = 0, b""
+    status, received, count = 0, bytearray(), 0
     while True:
         event = connection.next_event()
+        count += 1
+        if count % _EVENTS_AT_ONCE == 0:
+            await asyncio.sleep(0)  # an answer can be a chunk for each byte
         if event is h11.NEED_DATA:
             connection.receive_data(await stream.read())
         elif isinstance(event, h11.Response):
             status = event.status_code
         elif isinstance(event, h11.Data):
-            received = (received + bytes(event.data))[:BODY_LIMIT]
+            received += event.data[: BODY_LIMIT - len(received)]
         elif isinstance(event, h11.EndOfMessage | h11.ConnectionClosed):
             if not status:
                 raise GuestError("the application closed the connection without an answer")
-            return Answer(status, received)
+            return Answer(status, bytes(received))

@@ -36,6 +36,7 @@ _TOKEN_PATH: Final = "/latest/api/token"  # noqa: S105 - a path
 _ROLES_PATH: Final = "/latest/meta-data/iam/security-credentials"
 _ROLE: Final = "execution_role"
 _HEAD_MAX: Final = 16 * 1024
+_EVENTS_AT_ONCE: Final = 100
 _TTL: Final = b"x-aws-ec2-metadata-token-ttl-seconds"
 _TOKEN: Final = b"x-aws-ec2-metadata-token"
 
@@ -78,6 +79,7 @@ class MetadataService:
                 if connection.our_state is not h11.DONE:
                     break
                 connection.start_next_cycle()
+                await asyncio.sleep(0)  # many requests can come at once
             await _end(stream)
         except (GuestError, TimeoutError, h11.LocalProtocolError):
             return  # the guest's own doing; there is nobody to tell
@@ -143,8 +145,12 @@ class MetadataService:
 async def _read_request(connection: h11.Connection, stream: GuestStream) -> h11.Request | None:
     """Return the next request, its body read and thrown away; None when the guest has ended the connection."""
     request: h11.Request | None = None
+    count = 0
     while True:
         event = connection.next_event()
+        count += 1
+        if count % _EVENTS_AT_ONCE == 0:
+            await asyncio.sleep(0)  # a body can be a chunk for each byte
         if event is h11.NEED_DATA:
             connection.receive_data(await stream.read())
         elif isinstance(event, h11.Request):

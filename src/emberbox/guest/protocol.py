@@ -9,10 +9,13 @@ from enum import IntEnum
 
 from emberbox.model.errors import GuestError
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 FRAME_PAYLOAD_MAX = 65536
 STREAM_WINDOW_BYTES = 262144
 SPARED_MAX = 8192
+OUTPUT_WINDOW_BYTES = 65536
+GUEST_STREAMS_MAX = 32
+"""So many streams the guest may have open at a time."""
 NONCE_BYTES = 16
 GUEST_STREAMS = 0x80000000
 """Streams with smaller ids are the host's to open."""
@@ -179,10 +182,9 @@ class Spared:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a guest must be told when it goes on from a snapshot.
+    """What a guest must be told when it goes on from a snapshot. The time is not part of it: it is told as it is sent.
 
     Args:
-        clock_ns: the time, in nanoseconds since 1970.
         entropy: bytes for the kernel's random number generator.
         hostname: a new host name; None keeps the one it has.
         machine_id: a new /etc/machine-id, 32 hexadecimal digits; None keeps the one it has.
@@ -190,7 +192,6 @@ class Identity:
         spared: except for these.
     """
 
-    clock_ns: int
     entropy: bytes
     hostname: str | None = None
     machine_id: str | None = None
@@ -282,8 +283,14 @@ def encode_command(command: Command) -> bytes:
     return b"".join(fields)
 
 
-def encode_identity(identity: Identity, *, rehearsal: bool = False) -> bytes:
-    """Return the payload of THAW; the clock comes last, to be as fresh as can be."""
+def encode_identity(identity: Identity, clock_ns: int, *, rehearsal: bool = False) -> bytes:
+    """Return the payload of THAW; the clock comes last, to be as fresh as can be.
+
+    Args:
+        identity: what to tell.
+        clock_ns: the time of now, in nanoseconds since 1970.
+        rehearsal: leave the application frozen.
+    """
     fields = [_field(ThawField.REHEARSAL, encode_u32(1))] if rehearsal else []
     fields += [_field(ThawField.ENTROPY, identity.entropy)]
     if identity.hostname is not None:
@@ -295,5 +302,5 @@ def encode_identity(identity: Identity, *, rehearsal: bool = False) -> bytes:
         fields.append(_field(ThawField.SPARED, socket.inet_aton(identity.spared.gateway) + ports))
     if identity.new_network:
         fields.append(_field(ThawField.NEW_NETWORK, encode_u32(1)))
-    fields.append(_field(ThawField.CLOCK, _U64.pack(identity.clock_ns)))
+    fields.append(_field(ThawField.CLOCK, _U64.pack(clock_ns)))
     return b"".join(fields)

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from emberbox.guest.chunks import Chunks, Received
 from emberbox.guest.protocol import (
     FRAME_PAYLOAD_MAX,
     STREAM_WINDOW_BYTES,
@@ -20,18 +21,16 @@ from emberbox.model.errors import GuestError
 
 STDOUT, STDERR = 1, 2
 
-Received = tuple[int, bytes]
-"""`STDOUT` or `STDERR`, and bytes; a connection has `STDOUT` only."""
-
 
 @dataclass
 class StreamState:
     """What is known of one stream; its agent feeds it with the frames that come."""
 
     opened: asyncio.Future[None]
-    received: asyncio.Queue[Received | None] = field(default_factory=asyncio.Queue)
+    chunks: Chunks = field(default_factory=Chunks)
+    has_ended: bool = False
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
     credit: int = STREAM_WINDOW_BYTES
-    outstanding: int = 0
     credit_changed: asyncio.Event = field(default_factory=asyncio.Event)
     error: int | None = None
     exit_code: int | None = None
@@ -40,38 +39,50 @@ class StreamState:
         """Note what a frame says.
 
         Raises:
-            GuestError: the guest does not keep the protocol.
+            GuestError: the guest does not keep the protocol. What changes nothing is not kept either: a guest could
+                send it without end.
         """
         match frame.type:
             case FrameType.OPENED:
-                if not self.opened.done():
-                    self.opened.set_result(None)
+                _check(not self.opened.done(), "opened a stream twice")
+                self.opened.set_result(None)
             case FrameType.DATA:
                 self._take_data(STDOUT, frame.payload)
             case FrameType.ERROR_DATA:
                 self._take_data(STDERR, frame.payload)
             case FrameType.EOF:
-                self.received.put_nowait(None)
+                _check(not self.has_ended, "ended a stream twice")
+                self._end()
             case FrameType.EXEC_EXITED:
+                _check(self.exit_code is None, "ended a command twice")
                 self.exit_code = decode_u32(frame.payload)
             case FrameType.WINDOW:
-                self.credit = min(self.credit + decode_u32(frame.payload), STREAM_WINDOW_BYTES)
-                self.credit_changed.set()
+                self._take_credit(decode_u32(frame.payload))
             case FrameType.CLOSE:
                 self.end(decode_u32(frame.payload))
             case _:
                 raise GuestError(f"the guest sent {frame.type.name}, which is the host's to send")
 
     def _take_data(self, which: int, data: bytes) -> None:
-        self.outstanding += len(data)
-        if self.outstanding > STREAM_WINDOW_BYTES:
-            raise GuestError("the guest overran a stream's window")
-        self.received.put_nowait((which, data))
+        _check(bool(data), "sent data of no bytes")
+        _check(not self.has_ended, "sent data behind a stream's end")
+        _check(self.chunks.bytes + len(data) <= STREAM_WINDOW_BYTES, "overran a stream's window")
+        self.chunks.put(which, data)
+        self.changed.set()
+
+    def _take_credit(self, more: int) -> None:
+        _check(0 < more <= STREAM_WINDOW_BYTES - self.credit, "gave more window than it had taken")
+        self.credit += more
+        self.credit_changed.set()
+
+    def _end(self) -> None:
+        self.has_ended = True
+        self.changed.set()
 
     def end(self, error: int) -> None:
         """Wake everyone who waits: nothing more will come."""
         self.error = error
-        self.received.put_nowait(None)
+        self._end()
         self.credit_changed.set()
         if not self.opened.done():
             self.opened.set_exception(
@@ -79,15 +90,20 @@ class StreamState:
             )
 
 
+def _check(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise GuestError(f"the guest {otherwise}")
+
+
 class Channel(Protocol):
     """What a stream needs of its agent."""
 
     def send(self, frame: Frame) -> None:
-        """Queue a frame."""
+        """Queue a frame; those with much in them only right after `drain`."""
         ...
 
     async def drain(self) -> None:
-        """Wait until there is room again."""
+        """Wait until there is room for a frame."""
         ...
 
     def forget_stream(self, stream_id: int) -> None:
@@ -105,12 +121,13 @@ class _Stream:
 
     async def _receive(self) -> Received | None:
         """Return what has come; None at the end, again and again."""
-        received = await self._state.received.get()
-        if received is None:
-            self._state.received.put_nowait(None)
-            return None
-        self._state.outstanding -= len(received[1])
-        self._channel.send(Frame(FrameType.WINDOW, self._id, encode_u32(len(received[1]))))
+        while (received := self._state.chunks.take()) is None:
+            if self._state.has_ended:
+                return None
+            self._state.changed.clear()
+            await self._state.changed.wait()
+        if not self._state.has_ended:
+            self._channel.send(Frame(FrameType.WINDOW, self._id, encode_u32(len(received[1]))))
         return received
 
     async def write(self, data: bytes) -> None:
@@ -126,10 +143,12 @@ class _Stream:
                 self._state.credit_changed.clear()
                 await self._state.credit_changed.wait()
                 continue
+            await self._channel.drain()
             part = data[: min(FRAME_PAYLOAD_MAX, self._state.credit)]
+            if not part or self._state.error is not None:
+                continue  # another writer was first, or the stream has ended meanwhile
             self._state.credit -= len(part)
             self._channel.send(Frame(FrameType.DATA, self._id, part))
-            await self._channel.drain()
             data = data[len(part) :]
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ _BIND_RESOLV_CONF = 'mount --bind "$1" "$(readlink -f /etc/resolv.conf)" && shif
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 LogLine = Callable[[str], None]
+TakeLine = Callable[[str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +115,10 @@ class Containers:
         done = await self._buildah("inspect", "--type", "image", "--format", "{{.FromImageID}}", name, check=False)
         return done.stdout.strip() if done.returncode == 0 else None
 
-    async def build(self, context: Path, name: str, network: BuildNetwork, timeout_s: float, log_line: LogLine) -> None:
-        """Build the Dockerfile at the root of `context`; its output goes to `log_line` as it comes.
+    async def build(
+        self, context: Path, name: str, network: BuildNetwork, timeout_s: float, take_line: TakeLine
+    ) -> None:
+        """Build the Dockerfile at the root of `context`; its output goes to `take_line`, as quickly as that takes it.
 
         Raises:
             BuildError: the build failed, or took longer than `timeout_s`.
@@ -129,10 +132,10 @@ class Containers:
             ]
             tail: list[str] = []
 
-            def take(line: str) -> None:
+            async def take(line: str) -> None:
                 tail.append(line)
                 del tail[:-20]
-                log_line(line)
+                await take_line(line)
 
             try:
                 await process.run(command, timeout=timeout_s, on_line=take)

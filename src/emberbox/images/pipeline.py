@@ -12,18 +12,19 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from emberbox.background import in_thread
 from emberbox.guest.agent import fresh_identity
 from emberbox.guest.metadata import MetadataService
+from emberbox.guest.output import OutputListener
 from emberbox.guest.protocol import Application
 from emberbox.guest.tls import find_tls
 from emberbox.host import disk
 from emberbox.host.kernel import Kernel
 from emberbox.images.artifact import S3Client, UnpackLimits, check_readable, fetch, unpack
-from emberbox.images.containers import BuildNetwork, Containers, ImageConfig, User, make_root
-from emberbox.images.lines import LineSplitter
+from emberbox.images.containers import BuildNetwork, Containers, ImageConfig, TakeLine, User, make_root
+from emberbox.images.lines import LineLog, OutputLines
 from emberbox.images.managed import ManagedImages
 from emberbox.machine.connections import RESOLV_CONF
 from emberbox.machine.guests import Guest, GuestHost
@@ -48,8 +49,22 @@ _FORGET_TIMEOUT_S = limit_s(3.0)
 _REST_S = 0.4
 _REST_SHARE = 0.2  # of one processor; an emulated guest that only keeps time uses a few hundredths
 
-WriteLog = Callable[[str, str], None]
-"""Adds a line to a log stream: the stream's name and the line."""
+
+class BuildLog(Protocol):
+    """Where a build's lines go, each to a stream of its own by name."""
+
+    def stream(self, name: str) -> LogStream:
+        """Return a stream."""
+        ...
+
+
+class LogStream(LineLog, Protocol):
+    """Takes lines."""
+
+    def write(self, line: str) -> None:
+        """Add a line; waits for nothing."""
+        ...
+
 
 BuildNetworkScope = Callable[[EgressPolicy | None], contextlib.AbstractAsyncContextManager[BuildNetwork]]
 
@@ -134,24 +149,26 @@ class Pipeline:
         self._limits = limits
         self._s3_has_accounts = s3_has_accounts
 
-    async def run(self, plan: BuildPlan, write_log: WriteLog) -> ImageSnapshot:
+    async def run(self, plan: BuildPlan, build_log: BuildLog) -> ImageSnapshot:
         """Build and publish a version. Whatever fails, nothing half-made stays.
 
         Raises:
             BuildError: with the reason for the build's `stateReason`.
         """
-        stream = log_stream("0.0", plan.build_id)
+        stream = build_log.stream(log_stream("0.0", plan.build_id))
+        say = stream.write
 
-        def say(line: str) -> None:
-            write_log(stream, line)
+        async def take_line(line: str) -> None:
+            await stream.wait_for_room()
+            stream.write(line)
 
         name = f"localhost/emberbox-build/{plan.build_id}"
         try:
             plan.scratch.mkdir(parents=True)
-            config, user = await self._build_container(plan, name, say)
-            snapshot = await self._make_snapshot(plan, config, user, say, write_log)
+            config, user = await self._build_container(plan, name, say, take_line)
+            snapshot = await self._make_snapshot(plan, config, user, say, build_log)
             if plan.validate is not None:
-                await self._validate(plan, snapshot, say, write_log)
+                await self._validate(plan, snapshot, say, build_log)
             return await self._publish(plan, snapshot, say)
         except Exception as error:
             failure = as_build_error(error, shutil.disk_usage(plan.scratch.parent).free)
@@ -163,7 +180,7 @@ class Pipeline:
                 await self._containers.remove_image(name)
 
     async def _build_container(
-        self, plan: BuildPlan, name: str, say: Callable[[str], None]
+        self, plan: BuildPlan, name: str, say: Callable[[str], None], take_line: TakeLine
     ) -> tuple[ImageConfig, User]:
         archive, context = plan.scratch / "artifact.zip", plan.scratch / "context"
         say(f"Fetching {plan.artifact_uri}")
@@ -177,7 +194,7 @@ class Pipeline:
         await self._managed.prepare(dockerfile, say)
         say("Building the Dockerfile")
         async with self._build_network(plan.egress) as network:
-            await self._containers.build(context, name, network, self._limits.build_timeout_s, say)
+            await self._containers.build(context, name, network, self._limits.build_timeout_s, take_line)
         config = await self._containers.read_config(name)
         say("Packing the root file system")
         user = await make_root(self._containers, name, plan.scratch / "root.erofs", config.user)
@@ -191,7 +208,7 @@ class Pipeline:
         config: ImageConfig,
         user: User,
         say: Callable[[str], None],
-        write_log: WriteLog,
+        build_log: BuildLog,
     ) -> ImageSnapshot:
         shape = MachineShape(plan.size.vcpu_count, plan.size.mem_size_mib)
         await disk.make_writable(plan.scratch / "disk", plan.size.disk_bytes)
@@ -199,7 +216,7 @@ class Pipeline:
         say(f"Booting a microVM: {shape.vcpu_count} vCPU, {shape.mem_size_mib} MiB, Linux {kernel.release}")
         started = time.monotonic()
         application = make_application(plan, config, user)
-        async with self._output(plan, write_log) as on_output:
+        async with self._output(plan, build_log) as on_output:
             guest = await self._guests.boot(
                 plan.scratch, plan.scratch / "root.erofs", shape, kernel, application, on_output, plan.egress
             )
@@ -226,13 +243,13 @@ class Pipeline:
             await while_it_runs(guest, call_build_hook(guest.agent, hook))
 
     async def _validate(
-        self, plan: BuildPlan, snapshot: ImageSnapshot, say: Callable[[str], None], write_log: WriteLog
+        self, plan: BuildPlan, snapshot: ImageSnapshot, say: Callable[[str], None], build_log: BuildLog
     ) -> None:
         assert plan.validate is not None
         trial = plan.scratch / "trial"
         trial.mkdir()
         say(f"Launching a trial microVM and calling /validate on port {plan.validate.port}")
-        async with self._output(plan, write_log) as on_output:
+        async with self._output(plan, build_log) as on_output:
             identity = fresh_identity(new_microvm_id(), uuid.uuid4().hex)
             guest = await self._guests.launch(snapshot, trial, identity, on_output, plan.egress)
             guest.agent.serve(plan.metadata.serve)
@@ -250,15 +267,13 @@ class Pipeline:
         return published
 
     @contextlib.asynccontextmanager
-    async def _output(self, plan: BuildPlan, write_log: WriteLog) -> AsyncIterator[Callable[[int, bytes], None]]:
+    async def _output(self, plan: BuildPlan, build_log: BuildLog) -> AsyncIterator[OutputListener]:
         """Send what the application of a build's microVM writes to a stream of its own."""
-        stream = log_stream(plan.version, f"microvm-{uuid.uuid4()}")
-        splitters = [LineSplitter(lambda line: write_log(stream, line)) for _ in range(2)]
+        output = OutputLines(build_log.stream(log_stream(plan.version, f"microvm-{uuid.uuid4()}")))
         try:
-            yield lambda which, data: splitters[which - 1].feed(data)
+            yield output
         finally:
-            for splitter in splitters:
-                splitter.finish()
+            output.finish()
 
 
 def make_application(plan: BuildPlan, config: ImageConfig, user: User) -> Application:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emberbox.background import in_thread
-from emberbox.guest.agent import Agent, OutputListener, fresh_identity
+from emberbox.guest.agent import Agent, fresh_identity
+from emberbox.guest.output import DropOutput, OutputListener
 from emberbox.guest.protocol import Application, Identity
 from emberbox.host import disk, memory, usage
 from emberbox.host.kernel import Kernel
@@ -435,7 +436,7 @@ class GuestHost:
         """
         self.check_engine(snapshot.engine)
         await in_thread(_copy_disk, snapshot, directory)
-        guest = await self._restore(snapshot, directory, _Saved(snapshot.devices), _drop_output, None)
+        guest = await self._restore(snapshot, directory, _Saved(snapshot.devices), DropOutput(), None)
         async with _ended_on_error(guest):
             await guest.agent.rehearse_thaw(
                 replace(fresh_identity(new_microvm_id(), uuid.uuid4().hex), new_network=True)
@@ -589,10 +590,6 @@ async def _ended_on_error(guest: Guest) -> AsyncIterator[None]:
 def _copy_disk(snapshot: ImageSnapshot, directory: Path) -> None:
     disk.copy_sparse(snapshot.disk, directory / "disk")
     (directory / "disk").chmod(0o600)
-
-
-def _drop_output(_which: int, _data: bytes) -> None:
-    """A prepared microVM's application is frozen and says nothing."""
 
 
 def _console_tail(directory: Path) -> str:

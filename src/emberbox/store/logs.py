@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from emberbox.model.records import LogEvent, LogGroup
@@ -15,7 +15,10 @@ from emberbox.store.schema import log_events, log_groups
 
 STREAM_EVENTS_MAX = 100_000
 """Older events of a stream are dropped: a guest that prints without end fills no disk."""
+PAGE_BYTES = 1 << 20
+EVENT_OVERHEAD_BYTES = 26
 DAY_MS = 24 * 3600 * 1000
+_ROWS_AT_ONCE = 50
 _FORGET_AT_ONCE = 20_000
 
 
@@ -84,7 +87,7 @@ class LogStore:
                     )
                 )
 
-    def events(
+    def page(
         self,
         group: LogGroup,
         streams: Sequence[str] | None,
@@ -95,8 +98,11 @@ class LogStore:
         before_id: int | None = None,
         *,
         newest: bool = False,
-    ) -> list[LogEvent]:
-        """Return events in the order they came.
+    ) -> tuple[list[LogEvent], bool]:
+        """Return a page of events in the order they came, and whether it was too full for all.
+
+        A page has at most 1 MB, in which an event counts 26 bytes beside its text ("CloudWatch Logs API Reference",
+        GetLogEvents and PutLogEvents), but at least one event.
 
         Args:
             group: the log group.
@@ -118,15 +124,25 @@ class LogStore:
         if before_id is not None:
             query = query.where(log_events.c.id < before_id)
         if newest:
-            return self._fetch(query.order_by(log_events.c.id.desc()).limit(limit))[::-1]
-        return self._fetch(query.order_by(log_events.c.id).limit(limit))
+            found, has_more = self._fetch(query.order_by(log_events.c.id.desc()), limit)
+            return found[::-1], has_more
+        return self._fetch(query.order_by(log_events.c.id), limit)
 
-    def _fetch(self, query: Select[Any]) -> list[LogEvent]:
+    def events(self, group: LogGroup, streams: Sequence[str] | None, after_id: int, limit: int) -> list[LogEvent]:
+        """Return the events of the first page, in the order they came."""
+        return self.page(group, streams, after_id, limit)[0]
+
+    def _fetch(self, query: Select[Any], limit: int) -> tuple[list[LogEvent], bool]:
+        """Return the first events of a query, as many as a page takes: few rows are in memory at a time."""
+        found: list[LogEvent] = []
+        left = PAGE_BYTES
         with self._database.reading() as connection:
-            return [
-                LogEvent(row.id, row.log_group, row.log_stream, row.timestamp, row.message)
-                for row in connection.execute(query)
-            ]
+            for row in connection.execute(query.limit(limit + 1).execution_options(yield_per=_ROWS_AT_ONCE)):
+                left -= len(row.message.encode()) + EVENT_OVERHEAD_BYTES
+                if len(found) == limit or (found and left < 0):
+                    return found, True
+                found.append(LogEvent(row.id, row.log_group, row.log_stream, row.timestamp, row.message))
+        return found, False
 
     def groups(self, account_id: str, prefix: str) -> list[GroupSummary]:
         """Return an account's groups whose name begins with `prefix`, by name; an event makes its group."""
@@ -205,12 +221,10 @@ class LogStore:
     def forget_beyond(self, max_bytes: int) -> int:
         """Remove the oldest events until what is stored takes no more than so many bytes; return how many."""
         removed = 0
-        while self.stored_bytes() > max_bytes:
-            oldest = select(log_events.c.id).order_by(log_events.c.id).offset(_FORGET_AT_ONCE).limit(1)
+        while (excess := self.stored_bytes() - max_bytes) > 0:
             with self._database.transaction() as connection:
-                last = connection.execute(oldest).scalar()
-                statement = delete(log_events)
-                done = connection.execute(statement if last is None else statement.where(log_events.c.id < last))
+                last = _find_last_of(excess, connection)
+                done = connection.execute(delete(log_events).where(log_events.c.id <= last))
             if not done.rowcount:
                 break
             removed += done.rowcount
@@ -238,3 +252,16 @@ class LogStore:
         )
         with self._database.reading() as connection:
             return [StreamSummary(group.name, name, first, last) for name, first, last in connection.execute(query)]
+
+
+def _find_last_of(excess: int, connection: Connection) -> int:
+    """Return the last id of the oldest events that take about so many bytes together; only so many at once."""
+    oldest = select(log_events.c.id, func.length(log_events.c.message)).order_by(log_events.c.id)
+    last = 0
+    rows = connection.execute(oldest.limit(_FORGET_AT_ONCE).execution_options(yield_per=_FORGET_AT_ONCE))
+    for last, length in rows:  # noqa: B007 - the last one counts
+        excess -= length
+        if excess <= 0:
+            break
+    rows.close()
+    return last
