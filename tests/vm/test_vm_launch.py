@@ -93,6 +93,16 @@ def test_the_clock_is_right_after_a_launch(microvm: Microvm) -> None:
     assert before - CLOCK_TOLERANCE_S < told < time.time() + CLOCK_TOLERANCE_S
 
 
+def test_the_clock_is_right_after_launches_that_had_to_wait_for_each_other(launch: Launch, flask_image: Image) -> None:
+    """More at once than are prepared, and than are started at a time: the time is that of the end of the wait."""
+    microvms = [launch(flask_image, wait=False) for _ in range(6)]
+    for microvm in microvms:
+        microvm.wait_state("RUNNING")
+        before = time.time()
+        told = microvm.get()["time"]
+        assert before - CLOCK_TOLERANCE_S < told < time.time() + CLOCK_TOLERANCE_S
+
+
 def test_the_host_name_is_the_microvm_id(microvm: Microvm) -> None:
     """The guest is named after its microVM."""
     assert microvm.get()["hostname"] == microvm.id

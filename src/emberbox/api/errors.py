@@ -7,7 +7,6 @@ EmberboxError
     ├── SerializationError           400 SerializationException, with a capital `Message`
     ├── ConstraintError              400 the request breaks constraints of the model
     ├── RequestTooLargeError         413 RequestEntityTooLargeException
-    ├── RequestTimeoutError          408 RequestTimeoutException
     ├── BusyError                    503 ServiceUnavailableException
     └── NotSupportedError            501 NotImplementedException
 """
@@ -74,13 +73,6 @@ class RequestTooLargeError(WireError):
 
     code = "RequestEntityTooLargeException"
     default_status = 413
-
-
-class RequestTimeoutError(WireError):
-    """The body did not come in time."""
-
-    code = "RequestTimeoutException"
-    default_status = 408
 
 
 class BusyError(WireError):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote_plus
 
-from emberbox.api.errors import BusyError, RequestTimeoutError, RequestTooLargeError, WireError
+from emberbox.api.errors import BusyError, RequestTooLargeError, WireError
 
 BODY_LIMIT = 6 * 1024 * 1024  # bytes; what Lambda takes in one synchronous request
 FREE_BYTES = 64 * 1024  # of each body; nearly every request has less
 ROOM_BYTES = 64 * 1024 * 1024  # for what is longer, of all requests that are being answered
-BODY_TIMEOUT_S = 60.0
 # A client that is still sending sees our answer only after it has sent all, so an oversized body is read and
 # thrown away, up to here.
 _DRAIN_LIMIT = 10 * BODY_LIMIT
@@ -73,15 +70,6 @@ class BodyRoom:
     def __init__(self, room_bytes: int = ROOM_BYTES) -> None:
         self._left = room_bytes
 
-    @contextlib.contextmanager
-    def hold(self) -> Iterator[BodyShare]:
-        """Give a request its share; what it took is given back at the end of the block, when it has been answered."""
-        share = BodyShare(self)
-        try:
-            yield share
-        finally:
-            share.give_back()
-
     def take(self, count: int) -> bool:
         """Take so many bytes, if there are as many."""
         if count > self._left:
@@ -95,7 +83,7 @@ class BodyRoom:
 
 
 class BodyShare:
-    """What one request takes of the room; made by `BodyRoom.hold`."""
+    """What one request takes of the room; given back when it has been answered."""
 
     def __init__(self, room: BodyRoom) -> None:
         self._room = room
@@ -139,13 +127,12 @@ def read_head(scope: Mapping[str, Any]) -> HttpRequest:
 
 
 async def read_body(receive: Any, share: BodyShare) -> bytes:
-    """Read a whole body.
+    """Read a whole body. How long that may take is the server's business (`ConnectionGuard`).
 
     Raises:
         RequestTooLargeError: it is longer than `BODY_LIMIT`.
-        RequestTimeoutError: it did not come in time.
         BusyError: there is no room for it.
-        ClientGoneError: the client hung up.
+        ClientGoneError: the client hung up, or the server on it.
     """
     body, size = await _read(receive, share.grow)
     if body is not None:
@@ -160,7 +147,6 @@ async def skip_body(receive: Any) -> None:
     """Read the body of a request that is refused, and keep nothing of it.
 
     Raises:
-        RequestTimeoutError: it did not come in time.
         ClientGoneError: the client hung up.
     """
     await _read(receive, lambda _: False)
@@ -170,21 +156,17 @@ async def _read(receive: Any, may_keep: Callable[[int], bool]) -> tuple[bytes | 
     """Return a body, and how long it is; None instead of one of which not everything may be kept."""
     chunks: list[bytes] = []
     size, kept, more = 0, True, True
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            while more and size <= _DRAIN_LIMIT:
-                event = await receive()
-                if event["type"] == "http.disconnect":
-                    raise ClientGoneError
-                chunk, more = event.get("body", b""), event.get("more_body", False)
-                size += len(chunk)
-                kept = kept and size <= BODY_LIMIT and may_keep(size)
-                if kept:
-                    chunks.append(chunk)
-                else:
-                    chunks.clear()
-    except TimeoutError:
-        raise RequestTimeoutError(f"The request did not come within {BODY_TIMEOUT_S:g} seconds") from None
+    while more and size <= _DRAIN_LIMIT:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise ClientGoneError
+        chunk, more = event.get("body", b""), event.get("more_body", False)
+        size += len(chunk)
+        kept = kept and size <= BODY_LIMIT and may_keep(size)
+        if kept:
+            chunks.append(chunk)
+        else:
+            chunks.clear()
     return (b"".join(chunks) if kept else None), size
 
 

@@ -22,11 +22,12 @@ from typing import Any, Final, Protocol
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from emberbox.api.audit import make_record
-from emberbox.api.errors import AuthenticationError, NotSupportedError, RequestTimeoutError, WireError
+from emberbox.api.errors import AuthenticationError, NotSupportedError, WireError
 from emberbox.api.exchange import Exchange
 from emberbox.api.http import (
     Answer,
     BodyRoom,
+    BodyShare,
     ClientGoneError,
     HttpRequest,
     read_body,
@@ -138,17 +139,20 @@ class _Api:
         is_json_rpc = any(name == b"x-amz-target" for name, _ in scope["headers"])
         exchange = Exchange(str(uuid.uuid4()), is_json_rpc)
         started = time.perf_counter()
+        share = BodyShare(self._room)
         try:
-            with self._room.hold() as share:
-                exchange.request = head = read_head(scope)
-                claim = await self._read_claim(head, receive)
-                exchange.request = request = replace(head, body=await read_body(receive, share))
-                answer = await self._answer(claim, request, exchange)
+            exchange.request = head = read_head(scope)
+            claim = await self._read_claim(head, receive)
+            body = await read_body(receive, share)
+            exchange.request = request = replace(head, body=body) if body else head
+            answer = await self._answer(claim, request, exchange)
         except ClientGoneError:
             return
         except Exception as error:
             exchange.error = error
             answer = _refuse(error, exchange)
+        finally:
+            share.give_back()
         took_ms = (time.perf_counter() - started) * 1000
         log.info("%s %s %d in %.1f ms", exchange.request_id, exchange.name, answer.status, took_ms)
         if self._guard is not None:
@@ -200,10 +204,7 @@ def _caller(identity: Identity, request: HttpRequest, request_id: str) -> Caller
 def _refuse(error: Exception, exchange: Exchange) -> Answer:
     """Turn any exception into an answer: the one place where errors become AWS's."""
     if isinstance(error, WireError):
-        answer = serialise_wire_error(error, exchange.is_json_rpc, exchange.request_id)
-        if isinstance(error, RequestTimeoutError):
-            return replace(answer, headers={**answer.headers, "connection": "close"})
-        return answer
+        return serialise_wire_error(error, exchange.is_json_rpc, exchange.request_id)
     if isinstance(error, ServiceError) and exchange.match is not None:
         try:
             return serialise_error(exchange.match, error, exchange.request_id)
