@@ -91,9 +91,6 @@ _CODES: Final[dict[str, tuple[int, str]]] = {
         403,
         "The request signature we calculated does not match the signature you provided. Check your key.",
     ),
-    "SlowDown": (503, "Please reduce your request rate."),
-    "TooManyBuckets": (400, "You have attempted to create more buckets than allowed"),
-    "XAmzContentChecksumMismatch": (400, "The provided x-amz-checksum trailer does not match what was computed."),
     "XAmzContentSHA256Mismatch": (
         400,
         "The provided 'x-amz-content-sha256' header does not match what was computed.",

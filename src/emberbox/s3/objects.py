@@ -19,7 +19,7 @@ from emberbox.s3.conditions import check_copy, check_read, check_write
 from emberbox.s3.errors import S3Error
 from emberbox.s3.files import Files
 from emberbox.s3.http import Content
-from emberbox.s3.index import ENABLED, NULL, Bucket, Index, Pieces, Rows, Version
+from emberbox.s3.index import NULL, Bucket, Index, Pieces, Rows, Version
 from emberbox.s3.parse import parse_document, payload_member
 from emberbox.s3.permissions import object_arn
 from emberbox.s3.serialise import http_date
@@ -225,7 +225,7 @@ class Objects:
         headers = self._headers(call, version)
         check_read(asked, version, {name: headers[name] for name in ("ETag", "Last-Modified")})
         offset, size, more = _extent(asked, version)
-        if not more and asked.get("ChecksumMode", "").upper() == ENABLED.upper() and version.checksum:
+        if not more and asked.get("ChecksumMode") == "ENABLED" and version.checksum:
             headers[f"x-amz-checksum-{version.checksum_algorithm.lower()}"] = version.checksum
             headers["x-amz-checksum-type"] = version.checksum_type
         for name, wire in _OVERRIDES.items():

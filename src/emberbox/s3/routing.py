@@ -60,9 +60,9 @@ class Route:
         )
 
     @property
-    def rank(self) -> tuple[int, bool]:
+    def rank(self) -> tuple[int, int, bool]:
         """How particular it is; of two that fit, the more particular one is meant."""
-        return len(self.literals) + len(self.required) + self.is_copy, not self.model.deprecated
+        return len(self.literals), len(self.required) + self.is_copy, not self.model.deprecated
 
 
 def find_route(method: str, level: Level, query: Mapping[str, str], headers: Mapping[str, str]) -> Route:
