@@ -25,6 +25,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from emberbox.host import usage
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCALE = 20
 """How many times as slow as an ordinary machine it is taken to be; measured is 20 to 50 for what waits for nothing."""
@@ -271,6 +273,12 @@ class Machine:
             self._process.send_signal(signal.SIGKILL)
         self._process.wait()
         self._process = None
+
+    def cpu_seconds(self) -> float:
+        """Return how much processor time the emulator has used; 0 when it does not run."""
+        with contextlib.suppress(OSError):
+            return 0.0 if self._process is None else usage.cpu_seconds(self._process.pid)
+        return 0.0
 
     def console_tail(self) -> str:
         """Return the last of what its kernel said, and QEMU."""
