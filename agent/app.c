@@ -35,6 +35,12 @@ static int kept[KEPT];
 static char *contents[IDENTITY_FILES]; /* the files' memory */
 #define IDENTITY_BYTES_MAX 4096
 
+/* How often the application was let run after something that may have doubled it: a launch, a fork, a rollback. AWS-LC
+ * looks there, as Linux's proposed SysGenID device has it: a process maps the file's first four bytes, and before it
+ * uses random numbers that it has kept it compares. */
+#define GENERATION_FILE IDENTITY_DIRECTORY "/sysgenid"
+static volatile uint32_t *generation;
+
 struct settings {
     char *arguments[ARGUMENTS_MAX + 1];
     size_t argument_count, environment_count;
@@ -134,7 +140,19 @@ static void child_bind_identity(int file, const char *name) {
     close(file);
 }
 
+static void child_bind_generation(int file) {
+    char source[64];
+    snprintf(source, sizeof source, "/proc/self/fd/%d", file);
+    int created = open("/dev/sysgenid", O_WRONLY | O_CREAT | O_CLOEXEC, 0444);
+    if (created < 0 || mount(source, "/dev/sysgenid", NULL, MS_BIND, NULL) ||
+        mount(NULL, "/dev/sysgenid", NULL, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
+        child_fails("/dev/sysgenid");
+    close(created);
+    close(file);
+}
+
 static void child_enter_root(void) {
+    int sysgenid = open(GENERATION_FILE, O_PATH | O_CLOEXEC);
     int identity[IDENTITY_FILES]; /* the agent's own descriptors belong to another mount namespace */
     for (int file = 0; file < IDENTITY_FILES; file++) {
         char path[64];
@@ -149,6 +167,7 @@ static void child_enter_root(void) {
     child_mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
     child_mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | (settings.privileged ? 0 : MS_RDONLY), NULL);
     child_mount_dev();
+    child_bind_generation(sysgenid);
     mkdir("/etc", 0755);
     for (int file = 0; file < IDENTITY_FILES; file++)
         child_bind_identity(identity[file], identity_files[file]);
@@ -232,6 +251,14 @@ static bool keep_files_open(void) {
         if (contents[file] == MAP_FAILED)
             return false;
     }
+    int file = open(GENERATION_FILE, O_RDWR | O_CREAT | O_CLOEXEC, 0444);
+    if (file < 0 || ftruncate(file, IDENTITY_BYTES_MAX))
+        return false;
+    generation = mmap(NULL, IDENTITY_BYTES_MAX, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    close(file);
+    if (generation == MAP_FAILED)
+        return false;
+    *generation = 1; /* 0 means that there is none */
     return keep_open(RANDOM, "/dev/urandom", O_WRONLY) && keep_open(FREEZE, "/cgroup/app/cgroup.freeze", O_WRONLY) &&
            keep_open(EVENTS, "/cgroup/app/cgroup.events", O_RDONLY);
 }
@@ -386,6 +413,7 @@ static void take_identity(const struct field *field) {
         break;
     case THAW_ENTROPY:
         add_entropy(field);
+        ++*generation;
         break;
     case THAW_SPARED:
         sever_spare(field->value, field->length);

@@ -1,4 +1,4 @@
-"""Build hook: compile the guest agent and the two small libraries with the C compiler that PyPI's `ziglang` carries.
+"""Build hook: compile the guest agent and three small libraries with the C compiler that PyPI's `ziglang` carries.
 
 Run by hatchling when the package is installed or built, and by `python agent/build.py` in a checkout.
 """
@@ -26,6 +26,17 @@ def build() -> None:
     library = ["-target", "x86_64-linux-gnu.2.31", "-shared", "-fPIC", "-s"]
     _compile("memory_shim.so", ["memory_shim.c"], library)
     _compile("tsc.so", ["tsc.c"], library)
+    bare = [
+        "-target",
+        "x86_64-linux-musl",
+        "-ffreestanding",
+        "-nostdlib",
+        "-fvisibility=hidden",
+        "-shared",
+        "-fPIC",
+        "-s",
+    ]
+    _compile("openssl_random.so", ["openssl_random.c"], bare)
 
 
 def _compile(name: str, sources: list[str], options: list[str]) -> None:

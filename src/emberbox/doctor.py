@@ -193,13 +193,13 @@ async def _try_tool(tool: Tool, program: str, remedy: str) -> Check:
 
 
 async def check_native() -> Check:
-    """The guest agent and the two libraries are compiled, and load here."""
+    """The guest agent and the libraries are compiled, and load here."""
     try:
-        agent, shim = native.agent_path(), native.memory_shim_path()
+        agent, shim, provider = native.agent_path(), native.memory_shim_path(), native.openssl_random_path()
         khz = await asyncio.to_thread(native.tsc_khz)
     except (HostError, OSError) as error:
         return Check("compiled pieces", ok=False, detail=str(error), remedy="python agent/build.py")
-    detail = f"{agent.name}, {shim.name}, tsc.so (time-stamp counter: {khz / 1000:.0f} MHz)"
+    detail = f"{agent.name}, {shim.name}, {provider.name}, tsc.so (time-stamp counter: {khz / 1000:.0f} MHz)"
     return Check("compiled pieces", ok=True, detail=detail)
 
 

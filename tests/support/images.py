@@ -73,7 +73,15 @@ def make_zip(files: Mapping[str, str | bytes]) -> bytes:
 
 def example_files(name: str) -> dict[str, str | bytes]:
     """Return the files of a shipped example."""
-    directory = EXAMPLES / name
+    return _files(EXAMPLES / name)
+
+
+def randomness_files() -> dict[str, str | bytes]:
+    """Return the files of an application in which several languages draw random numbers."""
+    return _files(Path(__file__).resolve().parent / "randomness")
+
+
+def _files(directory: Path) -> dict[str, str | bytes]:
     return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 

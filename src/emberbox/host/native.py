@@ -1,4 +1,4 @@
-"""The compiled pieces that come with the package: the guest agent, the memory shim, the TSC measurement."""
+"""The compiled pieces that come with the package: guest agent, memory shim, TSC measurement, what images get."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def agent_path() -> Path:
 def memory_shim_path() -> Path:
     """Return the library that gives QEMU read-only layers of memory (agent/memory_shim.c)."""
     return _find("memory_shim.so")
+
+
+def openssl_random_path() -> Path:
+    """Return the OpenSSL provider that images get (agent/openssl_random.c)."""
+    return _find("openssl_random.so")
 
 
 @cache

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import io
 import json
 import os
 import re
+import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from emberbox import process
-from emberbox.host import disk
+from emberbox.host import disk, native
+from emberbox.images.randomness import AddedFile, find_additions
 from emberbox.model.errors import BuildError
 
 PULL_TIMEOUT_S = 900
@@ -56,6 +60,29 @@ class User:
     gid: int
     groups: tuple[int, ...]
     home: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """The files of an image, in a container of their own: what is added to them, the image does not get."""
+
+    container: str
+    root: Path
+
+
+@dataclass(frozen=True, slots=True)
+class RootFileSystem:
+    """What else is known of a root file system once it is packed.
+
+    Args:
+        user: whom it runs as.
+        environment: variables of its processes that the image does not set.
+        notes: lines for the build's log.
+    """
+
+    user: User
+    environment: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
 
 
 class Containers:
@@ -152,13 +179,31 @@ class Containers:
         return parse_config(shown["OCIv1"].get("config", {}))
 
     @contextlib.asynccontextmanager
-    async def mounted(self, name: str) -> AsyncIterator[Path]:
+    async def mounted(self, name: str) -> AsyncIterator[Mounted]:
         """Give an image's files as a directory for as long as the block lasts."""
         container = (await self._buildah("from", "--pull-never", name)).stdout.strip()
         try:
-            yield Path((await self._buildah("mount", container)).stdout.strip())
+            yield Mounted(container, Path((await self._buildah("mount", container)).stdout.strip()))
         finally:
             await self._buildah("rm", container, check=False)
+
+    async def add(self, mounted: Mounted, files: Sequence[AddedFile], scratch: Path) -> None:
+        """Add files to a mounted image, over those that are there.
+
+        Args:
+            mounted: the image.
+            files: their paths must have no links in them.
+            scratch: a file to use on the way.
+        """
+        with tarfile.open(scratch, "x") as archive:
+            for file in files:
+                entry = tarfile.TarInfo(file.path.lstrip("/"))
+                entry.size, entry.mode, entry.uid, entry.gid = len(file.content), file.mode, file.uid, file.gid
+                archive.addfile(entry, io.BytesIO(file.content))
+        try:
+            await self._buildah("add", mounted.container, str(scratch), "/")
+        finally:
+            scratch.unlink()
 
     async def close(self) -> None:
         """Undo the mount that the store makes of its own directory."""
@@ -269,18 +314,31 @@ def _read_table(root: Path, name: str) -> list[list[str]]:
     return [row for row in rows if len(row) >= 4 and row[2].isdecimal()]
 
 
-async def make_root(containers: Containers, name: str, destination: Path, user: str) -> User:
-    """Pack an image's files into a root file system and return the user it runs as.
+async def make_root(
+    containers: Containers, name: str, destination: Path, user: str, environment: Mapping[str, str]
+) -> RootFileSystem:
+    """Pack an image's files, and what randomness.py adds to them, into a root file system.
+
+    Args:
+        containers: the container store.
+        name: the image.
+        destination: the root file system's file.
+        user: whom it runs as, as `USER` says it.
+        environment: the variables that its processes get.
 
     Raises:
         BuildError: the user does not exist, or the disk is full.
     """
-    async with containers.mounted(name) as root:
-        found = find_user(root, user)
+    async with containers.mounted(name) as mounted:
+        found = find_user(mounted.root, user)
+        library = native.openssl_random_path().read_bytes()
+        added = await asyncio.to_thread(find_additions, mounted.root, environment.get("OPENSSL_CONF"), library)
         try:
-            await containers.pack(root, destination)
+            if added.files:
+                await containers.add(mounted, added.files, destination.with_name("added.tar"))
+            await containers.pack(mounted.root, destination)
         except process.CommandError as error:
-            if "No space left" in str(error):
+            if "no space left" in str(error).lower():
                 raise BuildError("DISK_STORAGE_FULL", "the disk is full; free some space and build again") from error
             raise
-    return found
+    return RootFileSystem(found, added.environment, added.notes)

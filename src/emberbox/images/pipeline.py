@@ -23,7 +23,7 @@ from emberbox.guest.tls import find_tls
 from emberbox.host import disk
 from emberbox.host.kernel import Kernel
 from emberbox.images.artifact import S3Client, UnpackLimits, check_readable, fetch, unpack
-from emberbox.images.containers import BuildNetwork, Containers, ImageConfig, TakeLine, User, make_root
+from emberbox.images.containers import BuildNetwork, Containers, ImageConfig, RootFileSystem, TakeLine, make_root
 from emberbox.images.lines import LineLog, OutputLines
 from emberbox.images.managed import ManagedImages
 from emberbox.machine.connections import RESOLV_CONF
@@ -165,8 +165,8 @@ class Pipeline:
         name = f"localhost/emberbox-build/{plan.build_id}"
         try:
             plan.scratch.mkdir(parents=True)
-            config, user = await self._build_container(plan, name, say, take_line)
-            snapshot = await self._make_snapshot(plan, config, user, say, build_log)
+            config, root = await self._build_container(plan, name, say, take_line)
+            snapshot = await self._make_snapshot(plan, config, root, say, build_log)
             if plan.validate is not None:
                 await self._validate(plan, snapshot, say, build_log)
             return await self._publish(plan, snapshot, say)
@@ -181,7 +181,7 @@ class Pipeline:
 
     async def _build_container(
         self, plan: BuildPlan, name: str, say: Callable[[str], None], take_line: TakeLine
-    ) -> tuple[ImageConfig, User]:
+    ) -> tuple[ImageConfig, RootFileSystem]:
         archive, context = plan.scratch / "artifact.zip", plan.scratch / "context"
         say(f"Fetching {plan.artifact_uri}")
         check_readable(plan.artifact_uri, plan.readable_prefixes)
@@ -197,16 +197,19 @@ class Pipeline:
             await self._containers.build(context, name, network, self._limits.build_timeout_s, take_line)
         config = await self._containers.read_config(name)
         say("Packing the root file system")
-        user = await make_root(self._containers, name, plan.scratch / "root.erofs", config.user)
+        environment = {**dict(config.environment), **plan.environment}
+        root = await make_root(self._containers, name, plan.scratch / "root.erofs", config.user, environment)
+        for note in root.notes:
+            say(note)
         await asyncio.to_thread(shutil.rmtree, context)
         archive.unlink()
-        return config, user
+        return config, root
 
     async def _make_snapshot(
         self,
         plan: BuildPlan,
         config: ImageConfig,
-        user: User,
+        root: RootFileSystem,
         say: Callable[[str], None],
         build_log: BuildLog,
     ) -> ImageSnapshot:
@@ -215,7 +218,7 @@ class Pipeline:
         kernel = await self._kernel()
         say(f"Booting a microVM: {shape.vcpu_count} vCPU, {shape.mem_size_mib} MiB, Linux {kernel.release}")
         started = time.monotonic()
-        application = make_application(plan, config, user)
+        application = make_application(plan, config, root)
         async with self._output(plan, build_log) as on_output:
             guest = await self._guests.boot(
                 plan.scratch, plan.scratch / "root.erofs", shape, kernel, application, on_output, plan.egress
@@ -276,9 +279,10 @@ class Pipeline:
             output.finish()
 
 
-def make_application(plan: BuildPlan, config: ImageConfig, user: User) -> Application:
+def make_application(plan: BuildPlan, config: ImageConfig, root: RootFileSystem) -> Application:
     """Join what the Dockerfile and the image say into what the guest runs."""
-    environment = {"HOME": user.home, **dict(config.environment), **plan.environment}
+    user = root.user
+    environment = {"HOME": user.home, **dict(root.environment), **dict(config.environment), **plan.environment}
     environment |= {
         "AWS_LAMBDA_MICROVM_IMAGE_NAME": plan.image_name,
         "AWS_LAMBDA_MICROVM_IMAGE_ARN": plan.image_arn,
