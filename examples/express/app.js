@@ -1,6 +1,7 @@
 // A small application whose state can be seen: a counter in memory, a file on disk, and the lifecycle hooks.
 "use strict";
 
+const crypto = require("crypto");
 const express = require("express");
 const fs = require("fs");
 const http = require("http");
@@ -11,16 +12,7 @@ const HOOK_PORT = 9000;
 const HOOKS = ["ready", "validate", "run", "resume", "suspend", "terminate"];
 const LOG = "/data/requests.log";
 
-// Straight from the kernel, which every microVM seeds anew. Node's own generator (crypto.randomBytes) is part of
-// the snapshot: two microVMs of one image could hand out the same numbers.
-function randomHex(bytes) {
-  const buffer = Buffer.alloc(bytes);
-  const device = fs.openSync("/dev/urandom", "r");
-  fs.readSync(device, buffer, 0, bytes);
-  fs.closeSync(device);
-  return buffer.toString("hex");
-}
-
+const randomHex = (bytes) => crypto.randomBytes(bytes).toString("hex");
 const BOOT = randomHex(8); // made once, before the snapshot: every microVM of the image shows the same
 
 let count = 0;

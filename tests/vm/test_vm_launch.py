@@ -6,13 +6,11 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
 import pytest
 
-from support import host, shell
+from support import host
 from support.guests import Microvm
 from support.images import Image, ImageMaker
 from support.server import Server
@@ -143,40 +141,6 @@ def test_two_microvms_of_one_image_share_nothing(launch: Launch, flask_image: Im
     assert first["boot"] == seen["boot"]
     assert first["random"] != seen["random"]
     assert first["hostname"] != seen["hostname"]
-
-
-DRAWS = {
-    "flask": """python3 -c '
-import os, secrets, ssl, uuid
-print(os.urandom(8).hex(), secrets.token_hex(8), uuid.uuid4(), ssl.RAND_bytes(8).hex())'
-""",
-    "express": """node -e '
-const { randomBytes, randomUUID } = require("crypto");
-console.log(require("fs").readFileSync("/proc/sys/kernel/random/uuid", "utf8").trim(), randomUUID(),
-  randomBytes(8).toString("hex"))'
-""",
-}
-
-
-@pytest.mark.parametrize("example", ["flask", "express"])
-def test_ten_microvms_of_one_image_draw_ten_different_numbers(
-    launch: Launch, request: pytest.FixtureRequest, server: Server, example: str
-) -> None:
-    """The kernel's, Python's, Node's and OpenSSL's: of ten clones, no two processes draw the same."""
-    image = request.getfixturevalue(f"{example}_image")
-    connectors = shell.ingress(server.endpoints["region"], "SHELL_INGRESS", "HTTP_INGRESS")
-    microvms = [launch(image, wait=False, ingressNetworkConnectors=connectors) for _ in range(10)]
-    microvms[0].gateway.http.timeout = httpx.Timeout(180)  # a new interpreter in an emulated guest takes its time
-    with ThreadPoolExecutor(2) as threads:
-        drawn = list(threads.map(lambda microvm: draw(microvm, DRAWS[example]), microvms))
-    for column in zip(*drawn, strict=True):
-        assert len(set(column)) == len(microvms), column
-
-
-def draw(microvm: Microvm, script: str) -> list[str]:
-    """Return what the running application and a new process draw."""
-    microvm.wait_state("RUNNING", timeout_s=120)
-    return [microvm.get()["random"], *shell.run(microvm, script).split()]
 
 
 def test_a_microvm_changes_nothing_of_its_images_snapshot(launch: Launch, probe_image: Image, server: Server) -> None:

@@ -226,15 +226,17 @@ class Tour:
         Raises:
             HostError: one of them is not what it should be.
         """
-        first = self._launch("A")
-        second = self._launch("B")
+        first, drawn = self._launch("A")
+        second, also_drawn = self._launch("B")
         for _ in range(2):
             before = self._ask("A", first)
         other = self._ask("B", second)
         _expect((before["count"], other["count"]) == (3, 2), "each microVM counts its own requests")
         _expect(before["hostname"] != other["hostname"], "each microVM has its own host name")
         _expect(before["boot"] == other["boot"], "both come from one snapshot of a started application")
-        self._timeline.say("one snapshot (boot), but memory, disk, host name and random numbers of their own")
+        _expect(drawn["random"] != also_drawn["random"], "each microVM draws its own random numbers")
+        self._timeline.say("one snapshot (boot), but memory, disk and host name of their own; random comes from the")
+        self._timeline.say("generator of OpenSSL that drew boot before the snapshot, and yet differs")
 
         running = measure_vmms(self.server.pid)
         with self._timeline.step("microVM A suspended") as step:
@@ -254,7 +256,8 @@ class Tour:
         _expect(after["hostname"] == before["hostname"], "its host name is as it was")
         self._timeline.say("it went on where it was: the counter in memory and the file on disk are one up")
 
-    def _launch(self, label: str) -> Endpoint:
+    def _launch(self, label: str) -> tuple[Endpoint, dict[str, Any]]:
+        """Return the new microVM's endpoint and its first answer."""
         with self._timeline.step(f"microVM {label} launched, to its first answer") as step:
             answer = self._client.run_microvm(imageIdentifier=self.image_arn)
             self.microvms[label] = answer["microvmId"]
@@ -268,7 +271,7 @@ class Tour:
             reply = endpoint.wait_answer(ANSWER_TIMEOUT_S).json()
             step.note = f"{answer['microvmId']} at https://{answer['endpoint']}/"
         self._show(label, reply)
-        return endpoint
+        return endpoint, reply
 
     def _ask(self, label: str, endpoint: Endpoint) -> dict[str, Any]:
         reply = endpoint.get().json()
