@@ -85,10 +85,11 @@ def run(command: list[str], configuration: Path) -> str:
     return done.stdout
 
 
-def draw_in_clones(configuration: Path) -> list[str]:
-    """Return what two clones of a process draw in their first thread and in a new one."""
+def draw_in_clones(configuration: Path, first: str = "") -> list[str]:
+    """Return what two clones of a process draw in their first thread and in a new one; they may do something first."""
     enter = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
-    return run([*enter, sys.executable, "-c", CLONES], configuration).split()
+    program = CLONES.replace("def clone():\n", f"def clone():\n    {first or 'pass'}\n")
+    return run([*enter, sys.executable, "-c", program], configuration).split()
 
 
 @pytest.fixture
@@ -102,6 +103,12 @@ def test_without_the_provider_clones_of_a_process_draw_the_same(configuration: P
     drawn = draw_in_clones(configuration)
     assert len(drawn) == 4
     assert drawn[:2] == drawn[2:]
+
+
+def test_a_hook_mends_a_process_that_has_no_provider(configuration: Path) -> None:
+    """The recipe of docs/randomness.md."""
+    configuration.write_text(STOCK)
+    assert len(set(draw_in_clones(configuration, "ssl.RAND_add(os.urandom(32), 32)"))) == 4
 
 
 @pytest.mark.parametrize("text", ["", STOCK, LEGACY, OWN_RANDOM], ids=["empty", "stock", "legacy", "own random"])
