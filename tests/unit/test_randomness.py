@@ -156,10 +156,6 @@ def test_a_section_that_a_file_includes_is_gone_on_with() -> None:
     assert "openssl_conf = openssl_init\n" in added
 
 
-def test_files_that_include_each_other_end() -> None:
-    assert parse(".include /a\n", lambda _: [".include /a\n"]) == {"default": {}}
-
-
 @pytest.mark.parametrize("name", ["$start", "${start}", "two words"])
 def test_a_section_named_by_a_variable_is_left_alone(root: Path, name: str) -> None:
     (root / "etc/ssl/openssl.cnf").write_text(f"openssl_conf = {name}\n")
@@ -204,6 +200,21 @@ def test_the_configuration_that_a_library_reads_is_extended_where_it_is(root: Pa
     assert path.replace("$", "\\$") not in extended.content.decode()
     assert f".include = {path}\n" in extended.content.decode()
     assert included.content.decode().endswith(render(parse(STOCK, lambda _: [])))
+
+
+def test_files_that_include_each_other_end(root: Path) -> None:
+    """By a hostile image: each includes itself a hundred times over."""
+    (root / "etc/ssl/openssl.cnf").write_text(".include = /etc/ssl/openssl.cnf\n" * 100)
+    assert len(find_additions(root, None, b"library").files) == 3
+
+
+def test_what_a_directory_holds_is_included(root: Path) -> None:
+    (root / "etc/conf.d").mkdir()
+    (root / "etc/conf.d/own.cnf").write_text("[openssl_init]\nproviders = theirs\n")
+    (root / "etc/conf.d/link.conf").symlink_to("/etc/hostname")
+    (root / "etc/ssl/openssl.cnf").write_text("openssl_conf = openssl_init\n.include /etc/conf.d\n")
+    added = find_additions(root, None, b"library")
+    assert b"providers = theirs\n" in added.files[-1].content
 
 
 def test_what_was_extended_is_not_extended_again(root: Path) -> None:

@@ -2,7 +2,7 @@
 
 The kernel's generator is seeded anew before any process of a launch, fork or rollback runs. OpenSSL 3 keeps one of its
 own in each process, so each `openssl.cnf` that a library of the image reads is told of a provider that asks the kernel
-(agent/openssl_random.c). docs/decisions/0019-random-numbers.md says why it is done this way, docs/randomness.md for whom.
+(agent/openssl_random.c). docs/decisions/0019-random-numbers.md says why, docs/randomness.md who is reached by it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SINCE_VERSION_3 = b'MODULESDIR: "'
 _PROGRAM_BYTES = range(1 << 17, 1 << 30)
 _CONFIGURATION_BYTES_MAX = 1 << 20
 _LINKS_MAX = 40
-_INCLUDES_MAX = 10
+_INCLUDES_MAX = 100
 _ON = ("1", "yes", "YES", "true", "TRUE", "on", "ON")
 
 Sections = dict[str, dict[str, str]]
@@ -133,8 +133,15 @@ def _named_directories(path: Path) -> set[str]:
 def resolve(root: Path, path: str) -> str | None:
     """Return the path without links that a path in the image leads to, None where it leads nowhere.
 
-    The last part need not exist.
+    The last part need not exist. Another user than root may not see it all.
     """
+    try:
+        return _resolve(root, path)
+    except PermissionError:
+        return None
+
+
+def _resolve(root: Path, path: str) -> str | None:
     done, todo, links = PurePosixPath("/"), list(reversed(PurePosixPath(path).parts)), 0
     while todo:
         part = todo.pop()
@@ -174,7 +181,8 @@ def _extend(root: Path, path: str, notes: list[str]) -> list[AddedFile]:
     if MARK in text:
         return []  # the image was made of a microVM's files
     try:
-        included = _included(path, parse(text, lambda name: _read_included(root, name)))
+        left = iter(range(_INCLUDES_MAX))
+        included = _included(path, parse(text, lambda name: list(_read_included(root, name, left))))
     except ValueError as error:
         notes.append(f"NOTE: {path}: {error}; OpenSSL's random numbers repeat (docs/randomness.md)")
         return []
@@ -184,41 +192,38 @@ def _extend(root: Path, path: str, notes: list[str]) -> list[AddedFile]:
     return [AddedFile(path, content, mode, uid, gid), included]
 
 
-def _read_included(root: Path, name: str) -> list[str]:
-    """Return the texts that `.include` of a file, or of a directory, would take in."""
-    found = resolve(root, name) if name.startswith("/") else None
+def _read_included(root: Path, name: str, left: Iterator[int]) -> Iterator[str]:
+    """Give the texts that `.include` of a file, or of a directory, takes in, as long as there are some left to read."""
+    known = name.startswith("/") and next(left, None) is not None
+    found = resolve(root, name) if known else None
     if not found:
-        return []
+        return
     path = root / found[1:]
-    files = [path]
-    if path.is_dir():
-        files = sorted(entry for entry in path.iterdir() if entry.suffix in (".cnf", ".conf"))
-    return [
-        file.read_text(errors="surrogateescape")
-        for file in files
-        if file.is_file() and not file.is_symlink() and os.access(file, os.R_OK)
-    ]
+    is_directory = path.is_dir() and os.access(path, os.R_OK)
+    for file in sorted(path.glob("*.c*nf")) if is_directory else [path]:
+        if next(left, None) is not None and file.is_file() and not file.is_symlink() and os.access(file, os.R_OK):
+            yield file.read_bytes()[:_CONFIGURATION_BYTES_MAX].decode(errors="surrogateescape")
 
 
 # --- the text of a configuration (config(5ssl))
 
 
-def parse(text: str, read: Reader, depth: int = 0) -> Sections:
+def parse(text: str, read: Reader) -> Sections:
     """Read which sections a configuration has, and what they say, as far as section names need it."""
     sections: Sections = {"default": {}}
-    _parse_into(sections, "default", text, read, depth)
+    _parse_into(sections, "default", text, read)
     return sections
 
 
-def _parse_into(sections: Sections, section: str, text: str, read: Reader, depth: int) -> str:
+def _parse_into(sections: Sections, section: str, text: str, read: Reader) -> str:
     for written in re.sub(r"\\\r?\n", "", text).splitlines():
         line = written.partition("#")[0].strip()
         if line.startswith("[") and "]" in line:
             section = line[1:].partition("]")[0].strip()
             sections.setdefault(section, {})
         elif included := re.fullmatch(r"\.include\s*=?\s*(.+)", line):
-            for more in read(included[1].strip()) if depth < _INCLUDES_MAX else ():
-                section = _parse_into(sections, section, more, read, depth + 1)
+            for more in read(included[1].strip()):
+                section = _parse_into(sections, section, more, read)
         elif "=" in line:
             name, _, value = (part.strip() for part in line.partition("="))
             elsewhere, _, name = name.rpartition("::")
