@@ -2,7 +2,7 @@
 
 The kernel's generator is seeded anew before any process of a launch, fork or rollback runs. OpenSSL 3 keeps one of its
 own in each process, so each `openssl.cnf` that a library of the image reads is told of a provider that asks the kernel
-(agent/openssl_random.c). docs/decisions/0019-random-numbers.md says why, docs/randomness.md who is reached by it.
+(agent/openssl_random.c). docs/decisions/0022-random-numbers.md says why, docs/randomness.md who is reached by it.
 """
 
 from __future__ import annotations
