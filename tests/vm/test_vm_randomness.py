@@ -54,6 +54,11 @@ def draw(microvms: Sequence[Microvm]) -> list[dict[str, Any]]:
         return list(threads.map(Microvm.get, microvms))
 
 
+def pooled_images(clients: Clients) -> set[str]:
+    """Return the images of which the warm pool has a microVM."""
+    return {row["imageArn"] for row in clients.emberbox.describe_host()["pooledMicrovms"]}
+
+
 def assert_distinct(answers: list[dict[str, Any]]) -> None:
     """Every generator gave a value of its own in each answer."""
     drawn = [answer["drawn"] for answer in answers]
@@ -65,7 +70,7 @@ def assert_distinct(answers: list[dict[str, Any]]) -> None:
 def test_launches_of_one_image_draw_different_numbers(launch: Launch, image: Image, clients: Clients) -> None:
     """Those from the warm pool too."""
     first = launch(image)
-    wait_for("a microVM is prepared", lambda: clients.emberbox.describe_host()["pooledMicrovms"], 60)
+    wait_for("a microVM is prepared", lambda: image.arn in pooled_images(clients), 60)
     more = [launch(image, wait=False) for _ in range(CLONES - 1)]
     for microvm in more:
         microvm.wait_state("RUNNING", timeout_s=120)
