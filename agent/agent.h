@@ -9,6 +9,8 @@
 
 #include "protocol.h"
 
+struct pollfd;
+
 /* log.c: to the guest's kernel log, which the host keeps while an image is built. */
 void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn void give_up(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -18,8 +20,10 @@ int write_file(const char *path, const void *bytes, size_t length);
 /* boot.c: from the first instruction to a mounted container root and a configured network. */
 #define CONTAINER_ROOT "/container"
 #define IDENTITY_DIRECTORY "/identity"
+#define GUEST_ADDRESS "10.0.2.15"
 void boot(void);
 int open_channel_port(void);
+int bring_up(const char *device);
 
 /* fields.c: the TLV fields of START and THAW. */
 struct field {
@@ -80,10 +84,13 @@ void send_u32(uint8_t type, uint32_t stream, uint32_t value);
 void on_frame(uint8_t type, uint32_t stream, const uint8_t *payload, size_t length);
 void on_disconnect(void);
 
-/* metadata.c: connections to the instance metadata address. */
-void metadata_listen(void);
-int metadata_fd(void);
-void metadata_ready(void);
+/* services.c: what the host answers in the guest: instance metadata, and names. */
+#define SERVICES_POLLS 3
+void services_open(void);
+void services_answer_names(bool here); /* or else the network has a name server */
+void services_answer(uint32_t id, const uint8_t *bytes, size_t length);
+size_t services_poll(struct pollfd *polls);
+void services_ready(const struct pollfd *polls);
 
 /* sever.c: ends TCP connections that cannot have survived. */
 void sever_open(void); /* once the modules are loaded */
@@ -91,7 +98,7 @@ void sever_look_ahead(void);
 void sever_spare(const uint8_t *spared, size_t length); /* as THAW_SPARED has them; for the next call of: */
 void sever_connections(void);
 
-/* stream.c: what a stream of the host's leads to: a TCP port on the guest's loopback, or a command. */
+/* stream.c: what a stream of the host's leads to: a TCP port in the guest, or a command. */
 #define STREAMS_MAX 256
 #define STREAM_POLLS_MAX (3 * STREAMS_MAX)
 struct command {
@@ -99,10 +106,9 @@ struct command {
     int in, out, err; /* the agent's ends; of a terminal, `in` is `out` and `err` is -1 */
     bool files;       /* the agent's own work, not a program */
 };
-struct pollfd;
 void stream_open(uint32_t id, uint16_t port);
 bool stream_may_accept(void);
-void stream_accept(int fd);
+void stream_accept(int fd, uint16_t port); /* of the service that was connected to */
 bool stream_reserve(uint32_t id); /* before a command is started; then attach or close */
 void stream_attach(uint32_t id, const struct command *command);
 void stream_exited(pid_t pid, uint32_t code);

@@ -45,7 +45,7 @@ struct settings {
     char *arguments[ARGUMENTS_MAX + 1];
     size_t argument_count, environment_count;
     char *hostname, *resolv_conf;
-    uint32_t privileged;
+    uint32_t privileged, names;
     int go[2], failed[2], out[2], err[2]; /* pipes between parent and child */
 };
 
@@ -74,6 +74,8 @@ static bool take_field(const struct field *field) {
         return field_u64(field, &app.credentials.capabilities);
     case START_PRIVILEGED:
         return field_u32(field, &settings.privileged);
+    case START_NAMES:
+        return field_u32(field, &settings.names);
     case START_NOFILE:
         return field_u64(field, &app.credentials.nofile);
     default:
@@ -349,6 +351,7 @@ const char *app_start(const uint8_t *payload, size_t length) {
         return "the host name cannot be set";
     write_machine_id();
     rewrite(RESOLV_CONF, settings.resolv_conf ? settings.resolv_conf : "");
+    services_answer_names(settings.names);
     return spawn();
 }
 
@@ -405,6 +408,7 @@ static void set_hostname(const char *hostname) {
 
 static void take_identity(const struct field *field) {
     uint64_t nanoseconds;
+    uint32_t number;
     char text[256];
     switch (field->kind) {
     case THAW_CLOCK:
@@ -420,6 +424,10 @@ static void take_identity(const struct field *field) {
         break;
     case THAW_NEW_NETWORK:
         sever_connections();
+        break;
+    case THAW_NAMES:
+        if (field_u32(field, &number))
+            services_answer_names(number);
         break;
     case THAW_HOSTNAME:
         if (copy_text(field, text, sizeof text))

@@ -23,7 +23,6 @@
 #define ROOT_SERIAL "root"
 #define DISK_SERIAL "disk"
 #define DEVICE_TRIES 6000 /* a minute: on a busy host an emulated guest is slow */
-#define GUEST_ADDRESS "10.0.2.15"
 #define GUEST_NETMASK "255.255.255.0"
 #define GUEST_GATEWAY "10.0.2.2"
 
@@ -116,20 +115,25 @@ static void set_address(struct sockaddr *where, const char *text) {
     memcpy(where, &address, sizeof address);
 }
 
-static int bring_up(int control, const char *name) {
+int bring_up(const char *device) {
+    int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     struct ifreq request = {0};
-    snprintf(request.ifr_name, sizeof request.ifr_name, "%s", name);
-    if (ioctl(control, SIOCGIFFLAGS, &request))
-        return -1;
+    snprintf(request.ifr_name, sizeof request.ifr_name, "%s", device);
+    int failed = ioctl(control, SIOCGIFFLAGS, &request);
     request.ifr_flags |= IFF_UP | IFF_RUNNING;
-    return ioctl(control, SIOCSIFFLAGS, &request);
+    failed = failed ? failed : ioctl(control, SIOCSIFFLAGS, &request);
+    close(control);
+    return failed;
 }
 
 static void configure_network(void) {
     int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     struct ifreq request = {.ifr_name = "eth0"};
     struct rtentry route = {.rt_flags = RTF_UP | RTF_GATEWAY};
-    bring_up(control, "lo");
+    /* IPv6 ends at the guest's own loopback: its network has none. */
+    write_file("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1", 1);
+    write_file("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1", 1);
+    bring_up("lo");
     set_address(&request.ifr_addr, GUEST_ADDRESS);
     if (ioctl(control, SIOCSIFADDR, &request)) {
         note("no network device: %s", strerror(errno));
@@ -138,7 +142,7 @@ static void configure_network(void) {
     }
     set_address(&request.ifr_netmask, GUEST_NETMASK);
     ioctl(control, SIOCSIFNETMASK, &request);
-    bring_up(control, "eth0");
+    bring_up("eth0");
     set_address(&route.rt_dst, "0.0.0.0");
     set_address(&route.rt_genmask, "0.0.0.0");
     set_address(&route.rt_gateway, GUEST_GATEWAY);
@@ -147,7 +151,6 @@ static void configure_network(void) {
     close(control);
     /* The host sends what clients ask for to 127.0.0.1, so that servers bound to loopback are reached too. */
     write_file("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1", 1);
-    write_file("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1", 1);
 }
 
 void boot(void) {

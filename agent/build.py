@@ -15,7 +15,7 @@ OUTPUT = HERE.parent / "src" / "emberbox" / "_native"
 
 AGENT_SOURCES = [
     "main.c", "app.c", "archive.c", "boot.c", "channel.c", "container.c", "exec.c", "fields.c", "log.c",
-    "metadata.c", "pack.c", "sever.c", "stream.c", "unpack.c",
+    "pack.c", "services.c", "sever.c", "stream.c", "unpack.c",
 ]  # fmt: skip
 WARNINGS = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE"]
 

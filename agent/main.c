@@ -14,7 +14,7 @@
 
 #include "agent.h"
 
-#define FIXED_POLLS 5 /* channel, signals, stdout, stderr, metadata */
+#define FIXED_POLLS (4 + SERVICES_POLLS) /* channel, signals, stdout, stderr */
 #define HOSTLESS_POLL_MS 50
 #define LAST_OUTPUT_MAX 1048576 /* of an application that has ended: its children may write without end */
 
@@ -151,6 +151,9 @@ void on_frame(uint8_t type, uint32_t stream, const uint8_t *payload, size_t leng
         else
             take_output_credit(number);
         break;
+    case FRAME_ANSWER:
+        services_answer(stream, payload, length);
+        break;
     case FRAME_POWEROFF:
         power_off();
     default:
@@ -197,15 +200,16 @@ static void one_round(int signals) {
     polls[1] = (struct pollfd){.fd = signals, .events = POLLIN};
     for (int which = 0; which < 2; which++)
         polls[2 + which] = (struct pollfd){.fd = read_output ? app.output[which] : -1, .events = POLLIN};
-    polls[4] = (struct pollfd){.fd = has_room ? metadata_fd() : -1, .events = POLLIN};
+    size_t services = has_room ? services_poll(polls + 4) : 0;
+    for (size_t i = services; i < SERVICES_POLLS; i++)
+        polls[4 + i] = (struct pollfd){.fd = -1};
     size_t streams = streams_poll(polls + FIXED_POLLS, STREAM_POLLS_MAX);
     poll(polls, FIXED_POLLS + streams, usable ? -1 : HOSTLESS_POLL_MS);
     if (polls[1].revents)
         reap(signals);
     forward_ready(polls + 2);
     streams_ready(polls + FIXED_POLLS, streams);
-    if (polls[4].fd >= 0 && polls[4].revents)
-        metadata_ready();
+    services_ready(polls + 4);
     channel_ready(usable ? polls[0].revents : POLLIN);
 }
 
@@ -220,7 +224,7 @@ int main(void) {
     int signals = watch_children();
     go_first();
     boot();
-    metadata_listen();
+    services_open();
     sever_open();
     channel_open();
     for (;;)

@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#define PROTOCOL_VERSION 5
+#define PROTOCOL_VERSION 6
 #define FRAME_HEADER_BYTES 12
 #define FRAME_PAYLOAD_MAX 65536
 #define STREAM_WINDOW_BYTES 262144
@@ -21,22 +21,25 @@ enum frame_type {
     FRAME_START = 2,    /* settings of the application (enum start_field); answered with STARTED or FAILED */
     FRAME_FREEZE = 3,   /* stop the application's processes (u32 1: and look for connections); answered with FROZEN */
     FRAME_THAW = 4,     /* identity (enum thaw_field), then let it run; answered with THAWED */
-    FRAME_OPEN = 5,     /* connect `stream` to 127.0.0.1; payload: u16 port; answered with OPENED or CLOSE */
+    FRAME_OPEN = 5,     /* connect `stream` to a port of the guest; payload: u16 port; answered with OPENED or CLOSE */
     FRAME_POWEROFF = 6, /* end the guest */
     FRAME_EXEC = 7,     /* run a command (enum exec_field) as `stream`; answered with OPENED or CLOSE */
     FRAME_RESIZE = 8,   /* the command's terminal: u16 columns, u16 rows */
     FRAME_SIGNAL = 9,   /* u32: to the command's process group */
+    FRAME_ANSWER = 10,  /* a datagram of the name server's; stream: the QUERY's */
 
     /* guest to host */
     FRAME_STARTED = 16,
     FRAME_FAILED = 17,  /* text: why START, FREEZE or THAW could not be done */
     FRAME_FROZEN = 18,
     FRAME_THAWED = 19,
-    FRAME_OPENED = 20,
+    FRAME_OPENED = 20,  /* of OPEN: u8, which address of the guest took the connection (enum place) */
     FRAME_OUTPUT = 21,  /* stream 1: what the application wrote to stdout; 2: to stderr */
     FRAME_EXITED = 22,  /* u32: exit code of the application's main process, 128 + n after signal n */
-    FRAME_ACCEPTED = 24, /* somebody in the guest has connected to the metadata address; a new stream, id >= GUEST_STREAMS */
     FRAME_EXEC_EXITED = 23, /* the same of a command; after its last output, before its CLOSE */
+    FRAME_ACCEPTED = 24, /* somebody in the guest has connected to the service at u16 port (metadata 80, names 53): a new
+                          * stream, id >= GUEST_STREAMS */
+    FRAME_QUERY = 25,    /* a datagram to the name server; stream: a number for its ANSWER */
 
     /* both ways */
     FRAME_DATA = 32,
@@ -45,6 +48,9 @@ enum frame_type {
     FRAME_WINDOW = 35,  /* u32: so many more bytes may be sent on this stream; stream 0: as OUTPUT */
     FRAME_ERROR_DATA = 36, /* guest to host: DATA of a command's stderr; counts for the same window */
 };
+
+/* Where OPEN looks for a listener, in this order. */
+enum place { PLACE_LOOPBACK = 0, PLACE_LOOPBACK6 = 1, PLACE_OWN_ADDRESS = 2 };
 
 /* Fields of START and THAW: u8 field, u32 length, value; in any order, some more than once. */
 enum start_field {
@@ -59,6 +65,7 @@ enum start_field {
     START_HOSTNAME = 9,
     START_RESOLV_CONF = 10,
     START_NOFILE = 11,      /* u64 hard limit of open files */
+    START_NAMES = 12,       /* u32: 1 has the agent pass questions to the name server on to the host */
 };
 
 enum exec_field {
@@ -86,6 +93,7 @@ enum thaw_field {
     THAW_REHEARSAL = 6,     /* u32: 1 leaves the application frozen; all else is done */
     THAW_SPARED = 7,        /* before NEW_NETWORK, connections that go on all the same: the gateway's 4 bytes of
                              * address; then for each u16 the gateway's port, u16 the guest's */
+    THAW_NAMES = 8,         /* as START_NAMES; 0 takes that back */
 };
 
 #endif

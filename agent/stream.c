@@ -20,6 +20,9 @@ struct stream {
     int in;              /* takes what the host sends; -1 when closed */
     int out[2];          /* give what the guest sends: the connection, or a command's stdout and stderr */
     bool connecting;
+    uint16_t port;       /* that a connection is for */
+    uint8_t place;       /* where a listener is being looked for (enum place) */
+    int refusal;         /* what the first place said */
     bool host_eof;       /* the host sends no more; shut down once `pending` is written */
     bool app_eof;
     uint32_t credit;     /* bytes that the host will still take */
@@ -105,24 +108,49 @@ static struct stream *take_slot(uint32_t id) {
     return stream;
 }
 
+/* --- connections from the host to a port */
+
+static int connect_to(enum place place, uint16_t port) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct sockaddr_in6 address6 = {.sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    bool is_6 = place == PLACE_LOOPBACK6;
+    int fd = socket(is_6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    inet_pton(AF_INET, place == PLACE_OWN_ADDRESS ? GUEST_ADDRESS : "127.0.0.1", &address.sin_addr);
+    if (fd < 0)
+        return -1;
+    int failed = is_6 ? connect(fd, (struct sockaddr *)&address6, sizeof address6)
+                      : connect(fd, (struct sockaddr *)&address, sizeof address);
+    if (!failed || errno == EINPROGRESS)
+        return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+/* Looks for a listener at the stream's place and, where there is none, at those that follow. */
+static void look_for_listener(struct stream *stream) {
+    for (; stream->place <= PLACE_OWN_ADDRESS; stream->place++) {
+        int fd = connect_to(stream->place, stream->port);
+        if (fd >= 0) {
+            stream->in = stream->out[0] = fd;
+            stream->connecting = true;
+            return;
+        }
+        if (!stream->refusal)
+            stream->refusal = errno;
+    }
+    finish(stream, stream->refusal);
+}
+
 void stream_open(uint32_t id, uint16_t port) {
     struct stream *stream = take_slot(id);
-    int fd = stream ? socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0) : -1;
-    if (fd < 0) {
+    if (!stream) {
         send_u32(FRAME_CLOSE, id, EMFILE);
-        if (stream)
-            release(stream);
         return;
     }
-    stream->in = stream->out[0] = fd;
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
-        send_frame(FRAME_OPENED, id, NULL, 0);
-    else if (errno == EINPROGRESS)
-        stream->connecting = true;
-    else
-        finish(stream, errno);
+    stream->port = port;
+    look_for_listener(stream);
 }
 
 /* --- connections from the guest to the host */
@@ -136,7 +164,7 @@ static size_t count_accepted(void) {
 
 bool stream_may_accept(void) { return count_accepted() < GUEST_STREAMS_MAX && find_free(); }
 
-void stream_accept(int fd) {
+void stream_accept(int fd, uint16_t port) {
     static uint32_t next;
     struct stream *stream = take_slot(GUEST_STREAMS + next);
     next = (next + 1) % GUEST_STREAMS;
@@ -145,7 +173,8 @@ void stream_accept(int fd) {
         return;
     }
     stream->in = stream->out[0] = fd;
-    send_frame(FRAME_ACCEPTED, stream->id, NULL, 0);
+    uint8_t payload[2] = {(uint8_t)port, (uint8_t)(port >> 8)};
+    send_frame(FRAME_ACCEPTED, stream->id, payload, sizeof payload);
 }
 
 /* --- commands */
@@ -339,12 +368,16 @@ static void finish_connect(struct stream *stream) {
     int error = 0;
     socklen_t length = sizeof error;
     getsockopt(stream->in, SOL_SOCKET, SO_ERROR, &error, &length);
+    stream->connecting = false;
     if (error) {
-        finish(stream, error);
+        if (!stream->refusal)
+            stream->refusal = error;
+        close_output(stream, 0);
+        stream->place++;
+        look_for_listener(stream);
         return;
     }
-    stream->connecting = false;
-    send_frame(FRAME_OPENED, stream->id, NULL, 0);
+    send_frame(FRAME_OPENED, stream->id, &stream->place, sizeof stream->place);
     write_pending(stream);
 }
 

@@ -54,7 +54,7 @@ from emberbox.guest.protocol import Command
 from emberbox.guest.streams import GuestCommand
 from emberbox.host import native, network
 from emberbox.host.kernel import Kernel, ensure_kernel
-from emberbox.host.network import PlaceNote, TapNetwork
+from emberbox.host.network import DNS_ADDRESS, PlaceNote, TapNetwork, has_names
 from emberbox.host.s3_server import S3Settings, start_s3_server
 from emberbox.host.users import UserPool
 from emberbox.images.containers import BuildNetwork, Containers
@@ -174,6 +174,11 @@ class _Directory:
         if reached is None:
             raise Unreachable(f"{microvm_id} does not run")
         return Upstream(*reached, runner.spoke_tls(port))
+
+    def doubt(self, microvm_id: str, port: int) -> None:
+        runner = self.microvms.find_runner(microvm_id)
+        if runner is not None:
+            runner.doubt(port)
 
     async def wake(self, microvm_id: str) -> str:
         incarnation = await self._in_shell_runner(microvm_id, lambda runner: runner.wake())
@@ -379,8 +384,8 @@ class _Server:
         problem = network.is_possible() if settings.network == "auto" else None
         if settings.network == "user" or problem:
             log.info("microVMs are connected by user-mode networks%s", f": {problem}" if problem else "")
-            return Connector(None), users, None
-        tap = TapNetwork(settings.network_cidr, (os.geteuid(),), PlaceNote(settings.home))
+            return Connector(None, settings.resolv_conf), users, None
+        tap = TapNetwork(settings.network_cidr, (os.geteuid(),), PlaceNote(settings.home), settings.resolv_conf)
         await tap.open(recovery.slots())
         self._running.push_async_callback(tap.close)
         self._network = tap
@@ -459,7 +464,9 @@ class _Server:
         try:
             if egress is not None:
                 await self._network.restrict(slot, egress)
-            yield BuildNetwork(self._network.namespace_path(slot), self._network.resolver(egress))
+            await self._network.open_to_builds(slot)
+            resolver = DNS_ADDRESS if has_names(egress) else None
+            yield BuildNetwork(self._network.namespace_path(slot), resolver)
         finally:
             await self._network.give_back(slot)
 

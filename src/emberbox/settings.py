@@ -21,6 +21,7 @@ FILE_NAME = "settings.toml"
 
 _GIB = 1 << 30
 _FIRST_USER_ID, _LAST_USER_ID = 1000, (1 << 31) - 32768
+_RESOLV_CONF = Path("/etc/resolv.conf")
 _DEFAULT_NETWORK = ipaddress.IPv4Network("10.213.0.0/16")
 
 
@@ -119,6 +120,9 @@ class Settings:
     network: str = _row("auto", _one_of("auto", "tap", "user"), "how microVMs are connected (docs/network.md)")
     network_cidr: ipaddress.IPv4Network = _row(  # noqa: RUF009 - it returns a dataclass field
         _DEFAULT_NETWORK, _network, "addresses for the host's side of microVM networks"
+    )
+    resolv_conf: Path = _row(  # noqa: RUF009 - it returns a dataclass field
+        _RESOLV_CONF, Path, "the file that names the name servers of builds and microVMs (docs/network.md)"
     )
     accelerator: str = _row("auto", _one_of("auto", "kvm", "tcg"), "auto takes KVM where a tiny guest runs on it")
     uid_base: int = _row(1_900_000_000, _user_id, "first of 32,768 user ids that VMM processes run as")

@@ -1,5 +1,6 @@
 # The probe application of the tests: all it needs is in Debian's perl-base.
 #   8080 and 127.0.0.1:8081   GET /        a counter, the port, the process id
+#   and each address a port can be open at by itself: [::1]:8082, 10.0.2.15:8083, [::]:8084 without IPv4, [::]:8085
 #                             POST /sh     runs the body with sh as this user; the exit code is in x-exit-code
 #                             POST /exit/N ends the process
 #   9000                      the lifecycle hooks; the payload of /run, such as "suspend=500", decides how the
@@ -8,7 +9,7 @@
 use strict;
 use warnings;
 use IO::Select;
-use IO::Socket::INET;
+use IO::Socket::IP;
 
 $| = 1;
 exit $ENV{EXIT_AT_ONCE} if defined $ENV{EXIT_AT_ONCE};
@@ -19,13 +20,15 @@ for (qw(ready validate run suspend resume terminate)) {
 }
 
 sub listener {
-    my ($address, $port) = @_;
-    return IO::Socket::INET->new(LocalAddr => $address, LocalPort => $port, Listen => 64, ReuseAddr => 1)
-        || die "cannot listen on $port: $!";
+    my ($address, $port, @options) = @_;
+    return IO::Socket::IP->new(LocalHost => $address, LocalPort => $port, Listen => 64, ReuseAddr => 1,
+        GetAddrInfoFlags => 0, @options)
+        || die "cannot listen on $port: $@";
 }
 
 my %ports = map { $_->sockport => $_ } listener('0.0.0.0', 8080), listener('127.0.0.1', 8081),
-    listener('127.0.0.1', 9000);
+    listener('127.0.0.1', 9000), listener('::1', 8082), listener('10.0.2.15', 8083), listener('::', 8084, V6Only => 1),
+    listener('::', 8085, V6Only => 0);
 my $select = IO::Select->new(values %ports);
 print "probe is listening\n";
 

@@ -345,6 +345,11 @@ class MicrovmRunner:
                     raise  # it was not a suspend that came between
         return None
 
+    def doubt(self, port: int) -> None:
+        """A connection to a port of the guest has failed: what is known of the port may be wrong."""
+        if self._guest is not None:
+            self._guest.doubt(port)
+
     def spoke_tls(self, port: int) -> bool | None:
         """Say whether a port spoke TLS when the image was built; None where nothing listened there then."""
         return None if self._guest is None else self._guest.ports.get(port)

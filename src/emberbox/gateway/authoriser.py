@@ -127,6 +127,10 @@ class Directory(Protocol):
         """
         ...
 
+    def doubt(self, microvm_id: str, port: int) -> None:
+        """Take note that a connection to a guest's port has failed: it may be open elsewhere now."""
+        ...
+
     async def wake(self, microvm_id: str) -> str:
         """See that a microVM runs, for a shell or a command in it; wake it first when its policy says so.
 

@@ -115,6 +115,7 @@ async def start_gateway(
 
     def look_again(microvm_id: str, port: int) -> None:
         tls_ports.forget(microvm_id, port)
+        directory.doubt(microvm_id, port)
         admissions.revoke(microvm_id)
 
     traffic = Traffic(directory.note_bytes, look_again, admissions)

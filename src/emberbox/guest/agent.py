@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from emberbox.guest.budget import Budget
 from emberbox.guest.output import Output, OutputListener
@@ -20,6 +20,8 @@ from emberbox.guest.protocol import (
     GUEST_STREAMS,
     GUEST_STREAMS_MAX,
     HEADER_BYTES,
+    METADATA_PORT,
+    NAMES_PORT,
     NONCE_BYTES,
     PROTOCOL_VERSION,
     Application,
@@ -28,6 +30,7 @@ from emberbox.guest.protocol import (
     FrameType,
     Identity,
     decode_header,
+    decode_service,
     decode_u32,
     encode,
     encode_application,
@@ -51,6 +54,8 @@ _COMMANDS_SINCE = 2
 _REHEARSALS_SINCE = 3
 _SPARES_SINCE = 4
 _OUTPUT_WINDOW_SINCE = 5
+_NAMES_SINCE = 6
+_QUERIES_MAX = 32  # as many as the guest's agent remembers
 _SERVED_MAX = 64  # those that the guest has closed may still be answered here
 _ANSWERS = (FrameType.STARTED, FrameType.FROZEN, FrameType.THAWED)
 _NO_COMMAND = {
@@ -61,7 +66,19 @@ _NO_COMMAND = {
 _HELLO_INTERVAL_S = 0.25
 
 StreamHandler = Callable[[GuestStream], Coroutine[Any, Any, None]]
-"""Answers one connection that somebody in the guest made to the metadata address, and closes it."""
+"""Answers one connection that somebody in the guest made to a service of the host's, and closes it."""
+
+
+class NameServer(Protocol):
+    """Answers what a guest asks its name server, bounded; it never raises."""
+
+    async def answer(self, query: bytes) -> bytes | None:
+        """Return the answer to a datagram; None leaves it unanswered."""
+        ...
+
+    async def serve(self, stream: GuestStream) -> None:
+        """Answer a connection and close it."""
+        ...
 
 
 def fresh_identity(hostname: str | None = None, machine_id: str | None = None) -> Identity:
@@ -101,8 +118,10 @@ class Agent:
         self._task: asyncio.Task[None] | None = None
         self._failure: GuestError | None = None
         self._version = 0
-        self._accepted: dict[int, GuestStream] = {}
-        self._serve: StreamHandler | None = None
+        self._accepted: dict[int, tuple[int, GuestStream]] = {}
+        self._services: dict[int, StreamHandler] = {}
+        self._names: NameServer | None = None
+        self._answering: set[asyncio.Task[None]] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self.exited: asyncio.Future[int] = loop.create_future()
         self.lost: asyncio.Future[GuestError] = loop.create_future()
@@ -211,7 +230,9 @@ class Agent:
                 if not self.exited.done():
                     self.exited.set_result(code)
             case FrameType.ACCEPTED:
-                self._accept(frame.stream)
+                self._accept(frame.stream, decode_service(frame.payload))
+            case FrameType.QUERY:
+                self._take_query(frame)
             case FrameType.HELLO:
                 self._take_greeting(frame.payload)
             case FrameType.STARTED | FrameType.FAILED | FrameType.FROZEN | FrameType.THAWED:
@@ -240,7 +261,7 @@ class Agent:
         else:
             raise GuestError(f"the guest sent {frame.type.name}, which nobody had asked for")
 
-    def _accept(self, stream_id: int) -> None:
+    def _accept(self, stream_id: int, port: int) -> None:
         if stream_id < GUEST_STREAMS or stream_id in self._streams:
             raise GuestError("the guest opened a stream with an id that is not its to take")
         if sum(taken >= GUEST_STREAMS for taken in self._streams) >= GUEST_STREAMS_MAX:
@@ -251,18 +272,42 @@ class Agent:
         if len(self._accepted) + len(self._serving) >= _SERVED_MAX:
             self.forget_stream(stream_id)  # it closes its streams more quickly than we see it
             return
-        self._accepted[stream_id] = GuestStream(self, stream_id, state)
-        if self._serve is not None:
-            self.serve(self._serve)
+        self._accepted[stream_id] = (port, GuestStream(self, stream_id, state))
+        self._serve_waiting()
 
     def serve(self, handler: StreamHandler) -> None:
         """Let `handler` answer the connections to the guest's metadata address, those that wait already first."""
-        self._serve = handler
-        waiting, self._accepted = self._accepted, {}
-        for stream in waiting.values():
-            task = asyncio.create_task(handler(stream))
-            self._serving.add(task)
-            task.add_done_callback(self._serving.discard)
+        self._services[METADATA_PORT] = handler
+        self._serve_waiting()
+
+    def serve_names(self, names: NameServer) -> None:
+        """Let `names` answer what the guest asks its name server; a guest does so that was told to (`Identity`)."""
+        if self._version < _NAMES_SINCE:
+            log.warning("no name resolves in a guest whose image was built by an older Emberbox; build it again")
+        self._names = names
+        self._services[NAMES_PORT] = names.serve
+        self._serve_waiting()
+
+    def _serve_waiting(self) -> None:
+        for stream_id, (port, stream) in list(self._accepted.items()):
+            if handler := self._services.get(port):
+                del self._accepted[stream_id]
+                task = asyncio.create_task(handler(stream))
+                self._serving.add(task)
+                task.add_done_callback(self._serving.discard)
+
+    def _take_query(self, frame: Frame) -> None:
+        """Have it answered; what is too much is dropped, as datagrams are."""
+        if self._names is not None and len(self._answering) < _QUERIES_MAX:
+            task = asyncio.create_task(self._answer_query(self._names, frame))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
+    async def _answer_query(self, names: NameServer, query: Frame) -> None:
+        answer = await names.answer(query.payload)
+        if answer is not None:
+            await self.drain()
+            self.send(Frame(FrameType.ANSWER, query.stream, answer))
 
     def _take_for_stream(self, frame: Frame) -> None:
         stream = self._streams.get(frame.stream)
@@ -407,7 +452,7 @@ class Agent:
     # --- streams
 
     async def open_stream(self, port: int, timeout_s: float) -> GuestStream:
-        """Connect to a TCP port on the guest's loopback.
+        """Connect to a TCP port of the guest, at the first of its addresses where something listens (`Place`).
 
         Raises:
             ConnectionRefusedError: nothing listens there.
@@ -463,7 +508,7 @@ class Agent:
         """Drop the connection; what the application has written still goes to the log. The guest goes on."""
         if self._failure is None:
             self._end(GuestError("the connection to the guest's agent is closed"))
-        tasks = [*self._serving, *([] if self._task is None else [self._task])]
+        tasks = [*self._serving, *self._answering, *([] if self._task is None else [self._task])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -9,7 +9,7 @@ from enum import IntEnum
 
 from emberbox.model.errors import GuestError
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 FRAME_PAYLOAD_MAX = 65536
 STREAM_WINDOW_BYTES = 262144
 SPARED_MAX = 8192
@@ -19,6 +19,9 @@ GUEST_STREAMS_MAX = 32
 NONCE_BYTES = 16
 GUEST_STREAMS = 0x80000000
 """Streams with smaller ids are the host's to open."""
+
+METADATA_PORT, NAMES_PORT = 80, 53
+"""The services that ACCEPTED knows."""
 
 _HEADER = struct.Struct("<IBxxxI")
 _FIELD = struct.Struct("<BI")
@@ -41,6 +44,7 @@ class FrameType(IntEnum):
     EXEC = 7
     RESIZE = 8
     SIGNAL = 9
+    ANSWER = 10
 
     STARTED = 16
     FAILED = 17
@@ -51,6 +55,7 @@ class FrameType(IntEnum):
     EXITED = 22
     EXEC_EXITED = 23
     ACCEPTED = 24
+    QUERY = 25
 
     DATA = 32
     EOF = 33
@@ -73,6 +78,7 @@ class StartField(IntEnum):
     HOSTNAME = 9
     RESOLV_CONF = 10
     NOFILE = 11
+    NAMES = 12
 
 
 class ExecField(IntEnum):
@@ -94,6 +100,14 @@ class FilesWork(IntEnum):
     UNPACK = 3
 
 
+class Place(IntEnum):
+    """The address of the guest at which something listened: what OPEN looks at, in this order."""
+
+    LOOPBACK = 0
+    LOOPBACK6 = 1
+    OWN_ADDRESS = 2
+
+
 class ThawField(IntEnum):
     """The fields of THAW."""
 
@@ -104,6 +118,7 @@ class ThawField(IntEnum):
     NEW_NETWORK = 5
     REHEARSAL = 6
     SPARED = 7
+    NAMES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +144,7 @@ class Application:
         hostname: the host name until a launch gives it another.
         resolv_conf: the text of /etc/resolv.conf.
         nofile: the hard limit of open files.
+        names: questions to the name server are passed on to the host; else the network answers them.
     """
 
     arguments: tuple[str, ...]
@@ -142,6 +158,7 @@ class Application:
     hostname: str
     resolv_conf: str
     nofile: int = 524288
+    names: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +207,7 @@ class Identity:
         machine_id: a new /etc/machine-id, 32 hexadecimal digits; None keeps the one it has.
         new_network: its connections to elsewhere lead nowhere any more, and are ended.
         spared: except for these.
+        names: as in `Application`; None leaves it as it is.
     """
 
     entropy: bytes
@@ -197,6 +215,7 @@ class Identity:
     machine_id: str | None = None
     new_network: bool = False
     spared: Spared | None = None
+    names: bool | None = None
 
 
 def encode(frame: Frame) -> bytes:
@@ -232,6 +251,30 @@ def decode_u32(payload: bytes) -> int:
     return number
 
 
+def decode_service(payload: bytes) -> int:
+    """Return the port of ACCEPTED; older agents know the metadata service only, and name none.
+
+    Raises:
+        GuestError: no service of ours is at that port.
+    """
+    port = METADATA_PORT if not payload else int.from_bytes(payload, "little")
+    if port not in (METADATA_PORT, NAMES_PORT):
+        raise GuestError("the guest names a service that does not exist")
+    return port
+
+
+def decode_place(payload: bytes) -> Place:
+    """Return where OPEN has found a listener; older agents look at 127.0.0.1 only, and do not say so.
+
+    Raises:
+        GuestError: there is no such place.
+    """
+    try:
+        return Place(int.from_bytes(payload[:2], "little"))
+    except ValueError:
+        raise GuestError("the guest names a place that does not exist") from None
+
+
 def encode_u32(number: int) -> bytes:
     """Return a payload that is one number."""
     return _U32.pack(number)
@@ -265,6 +308,7 @@ def encode_application(application: Application) -> bytes:
         _field(StartField.HOSTNAME, application.hostname.encode()),
         _field(StartField.RESOLV_CONF, application.resolv_conf.encode()),
         _field(StartField.NOFILE, _U64.pack(application.nofile)),
+        _field(StartField.NAMES, _U32.pack(application.names)),
     ]
     return b"".join(fields)
 
@@ -300,6 +344,8 @@ def encode_identity(identity: Identity, clock_ns: int, *, rehearsal: bool = Fals
     if identity.new_network and identity.spared is not None:
         ports = b"".join(_U16.pack(theirs) + _U16.pack(ours) for theirs, ours in identity.spared.ports)
         fields.append(_field(ThawField.SPARED, socket.inet_aton(identity.spared.gateway) + ports))
+    if identity.names is not None:
+        fields.append(_field(ThawField.NAMES, encode_u32(identity.names)))
     if identity.new_network:
         fields.append(_field(ThawField.NEW_NETWORK, encode_u32(1)))
     fields.append(_field(ThawField.CLOCK, _U64.pack(clock_ns)))

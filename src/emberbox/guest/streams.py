@@ -13,6 +13,8 @@ from emberbox.guest.protocol import (
     STREAM_WINDOW_BYTES,
     Frame,
     FrameType,
+    Place,
+    decode_place,
     decode_u32,
     encode_size,
     encode_u32,
@@ -34,6 +36,7 @@ class StreamState:
     credit_changed: asyncio.Event = field(default_factory=asyncio.Event)
     error: int | None = None
     exit_code: int | None = None
+    place: Place = Place.LOOPBACK
 
     def take(self, frame: Frame) -> None:
         """Note what a frame says.
@@ -45,6 +48,7 @@ class StreamState:
         match frame.type:
             case FrameType.OPENED:
                 _check(not self.opened.done(), "opened a stream twice")
+                self.place = decode_place(frame.payload)
                 self.opened.set_result(None)
             case FrameType.DATA:
                 self._take_data(STDOUT, frame.payload)
@@ -157,7 +161,12 @@ class _Stream:
 
 
 class GuestStream(_Stream):
-    """A byte stream to a TCP port on the guest's loopback; made by `Agent.open_stream`."""
+    """A byte stream to a TCP port in the guest; made by `Agent.open_stream`."""
+
+    @property
+    def place(self) -> Place:
+        """The address of the guest that took the connection."""
+        return self._state.place
 
     async def read(self) -> bytes:
         """Return what has come, or b"" at the end.

@@ -22,6 +22,7 @@ MODULES = (
     "virtio_console",
     "virtio_blk",
     "virtio_net",
+    "veth",
     "virtio-rng",
     "virtio_balloon",
     "erofs",

@@ -10,6 +10,10 @@ loopback alone are reached, as on AWS. The way out is NAT twice; the host itself
 private networks are refused. Only root and the server's own user on the host may open connections to a guest:
 everyone else must come through the gateway and its tokens.
 
+The guest's name server, 10.0.2.3, is an address of the namespace. What is sent there goes on to the host's name server
+by NAT, without this process; where packets cannot reach that one, this process answers instead (names.py). A map in
+the rules says which of the two, so that another resolv.conf counts at once.
+
 `docs/network.md` has the whole picture.
 """
 
@@ -23,6 +27,7 @@ import fcntl
 import ipaddress
 import logging
 import os
+import socket
 import struct
 import tempfile
 from collections import deque
@@ -33,6 +38,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from emberbox import process
+from emberbox.byte_streams import SocketStream, listen_with
+from emberbox.host.names import NameListener, NameRelay, find_direct_server, read_servers
 from emberbox.host.tcp import end_connections, find_connections
 from emberbox.model.egress import EgressPolicy, EgressRule
 from emberbox.model.errors import HostError
@@ -44,10 +51,13 @@ GUEST_MAC = "02:eb:00:00:00:01"
 GATEWAY_ADDRESS = "10.0.2.2"
 GATEWAY_MAC = "02:eb:00:00:00:02"
 DNS_ADDRESS = "10.0.2.3"
+DNS_PORT = 53
 
 SLOTS_PER_INSTANCE = 512
 REFILL_DELAY_S = 0.5
+RESOLV_CONF_CHECK_S = 2.0
 INSTANCES = 64
+QUERIES_PER_S = 500
 REFUSED_NETWORKS = (
     "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, "
     "192.0.0.0/24, 192.0.2.0/24, 192.168.0.0/16, 198.18.0.0/15, 224.0.0.0/4, 240.0.0.0/4"
@@ -55,6 +65,7 @@ REFUSED_NETWORKS = (
 
 NEVER_ALLOWED = "0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/4, 240.0.0.0/4"
 _REFUSE = "reject with icmp type admin-prohibited"
+_NAMES = f"ip daddr {DNS_ADDRESS} meta l4proto {{ tcp, udp }} th dport 53"
 
 _NETNS_DIRECTORY = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
@@ -95,45 +106,51 @@ def plan_slot(network: ipaddress.IPv4Network, instance: int, number: int) -> Slo
     )
 
 
-def find_resolver(resolv_conf: Path = Path("/etc/resolv.conf")) -> str | None:
-    """Return the first IPv4 name server of the host that is not on its loopback."""
-    for path in (resolv_conf, Path("/run/systemd/resolve/resolv.conf")):
-        with contextlib.suppress(OSError):
-            for line in path.read_text().splitlines():
-                words = line.split()
-                if len(words) > 1 and words[0] == "nameserver" and _is_reachable_resolver(words[1]):
-                    return words[1]
-    return None
-
-
-def _is_reachable_resolver(text: str) -> bool:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return address.version == 4 and not address.is_loopback
-
-
-def render_namespace_rules(resolver: str | None, policy: EgressPolicy | None = None) -> str:
+def render_namespace_rules(
+    direct: str | None, policy: EgressPolicy | None = None, relayed: Collection[int] = ()
+) -> str:  # fmt: skip
     """Return the nftables rules inside a slot's namespace.
 
     Args:
-        resolver: the name server that answers at 10.0.2.3, if there is one.
+        direct: the host's name server, if packets reach it; else this process answers at 10.0.2.3.
         policy: where the guest's packets may go; None lets them to public addresses.
+        relayed: ports of the guest that this process listens for, at the slot's address.
 
     Only the packets of connections that the guest began are held against the policy, each of them, so that another
     policy counts at once and what comes in through the gateway is not touched.
     """
-    dns_nat = dns_pass = ""
-    if resolver:
-        dns_nat = f'iifname "tap0" ip daddr {DNS_ADDRESS} meta l4proto {{ tcp, udp }} th dport 53 dnat to {resolver}'
-        dns_pass = f"ip daddr {resolver} meta l4proto {{ tcp, udp }} th dport 53 accept"
+    names_nat = names_pass = ""
+    if has_names(policy):
+        server = policy.resolver if policy else None
+        names_nat = f"{_NAMES} dnat to {server or 'th dport map @host_names'}"
+        names_pass = f"ct original ip daddr {DNS_ADDRESS} ct status dnat accept"
+    answers_here = has_names(policy) and not (policy and policy.resolver)
     return f"""
 table ip emberbox {{
+  map host_names {{
+    type inet_service : ipv4_addr
+    {f"elements = {{ 53 : {direct} }}" if direct else ""}
+  }}
+  set relayed {{
+    type inet_service
+    {f"elements = {{ {', '.join(map(str, relayed))} }}" if relayed else ""}
+  }}
+  chain flood {{
+    type filter hook prerouting priority raw
+    iifname "tap0" {_NAMES} limit rate over {QUERIES_PER_S}/second burst {2 * QUERIES_PER_S} packets drop
+  }}
   chain prerouting {{
     type nat hook prerouting priority dstnat
+    iifname "up0" tcp dport @relayed accept
     iifname "up0" meta l4proto {{ tcp, udp }} dnat to 127.0.0.1
-    {dns_nat}
+    iifname "tap0" jump names
+  }}
+  chain local {{
+    type nat hook output priority -100
+    jump names
+  }}
+  chain names {{
+    {names_nat}
   }}
   chain postrouting {{
     type nat hook postrouting priority srcnat
@@ -143,17 +160,24 @@ table ip emberbox {{
     {_render_allowed(policy)}
   }}
   chain egress {{
-    {dns_pass}
+    {names_pass}
     {_render_egress(policy)}
   }}
   chain input {{
     type filter hook input priority filter; policy drop
-    iifname "up0" ct state established,related accept
+    iifname {{ "up0", "lo" }} ct state established,related accept
+    iifname "up0" tcp dport @relayed accept
+    {f"{_NAMES} accept" if answers_here else ""}
+    ip daddr {DNS_ADDRESS} meta l4proto tcp reject with tcp reset
+    ip daddr {DNS_ADDRESS} reject
+    iifname "lo" accept
     iifname "tap0" ip daddr {GATEWAY_ADDRESS} icmp type echo-request accept
   }}
   chain output {{
     type filter hook output priority filter
     oifname "tap0" ip protocol icmp accept
+    ct direction reply accept
+    oifname "lo" accept
     jump egress
   }}
   chain forward {{
@@ -166,6 +190,11 @@ table ip emberbox {{
   }}
 }}
 """
+
+
+def has_names(policy: EgressPolicy | None) -> bool:
+    """Say whether the guests and builds with a policy have a name server."""
+    return policy is None or policy.resolver is not None or policy.internet
 
 
 def _render_egress(policy: EgressPolicy | None) -> str:
@@ -269,15 +298,21 @@ class TapNetwork:
         network: the addresses to use, at least a /16.
         users: the host's users that may open connections to guests (the gateway's).
         note: remembers the place for the next server.
+        resolv_conf: the file that names the host's name servers.
         spare: how many slots are kept ready.
     """
 
-    def __init__(self, network: ipaddress.IPv4Network, users: tuple[int, ...], note: PlaceNote, spare: int = 8) -> None:
+    def __init__(
+        self, network: ipaddress.IPv4Network, users: tuple[int, ...], note: PlaceNote, resolv_conf: Path, spare: int = 8
+    ) -> None:  # fmt: skip
         self._network = network
         self._users = users
         self._note = note
         self._spare = spare
-        self._resolver = find_resolver()
+        self._resolv_conf = resolv_conf
+        self._direct = find_direct_server(resolv_conf)
+        self._listeners: dict[int, NameListener] = {}
+        self._relayed: dict[int, dict[int, asyncio.Server]] = {}
         self._instance = -1
         self._free: list[Slot] = []
         self._stale: list[Slot] = []
@@ -289,6 +324,7 @@ class TapNetwork:
         self._making = asyncio.Lock()
         self._refill: asyncio.Task[None] | None = None
         self.make_room: Callable[[], Awaitable[None]] | None = None
+        self._watch: asyncio.Task[None] | None = None
 
     @property
     def instance(self) -> int:
@@ -299,12 +335,6 @@ class TapNetwork:
     def void(self) -> Path:
         """A namespace with no way out, in which VMM processes run: they reach the guest's network by the tap."""
         return _NETNS_DIRECTORY / f"emberbox-{self._instance}-void"
-
-    def resolver(self, policy: EgressPolicy | None) -> str | None:
-        """Return the name server that guests and builds with a policy may ask."""
-        if policy is None:
-            return self._resolver
-        return policy.resolver or (self._resolver if policy.internet else None)
 
     def namespace_path(self, slot: Slot) -> Path:
         """Return the path of a slot's namespace."""
@@ -336,6 +366,7 @@ class TapNetwork:
             await self.close()
             raise
         self._start_refill()
+        self._watch = asyncio.create_task(self._follow_resolv_conf())
 
     async def _take_over(self, instance: int, keep: Collection[int]) -> None:
         """Go on with an earlier server's place: its rules are replaced at once, so nothing passes in between."""
@@ -362,7 +393,7 @@ class TapNetwork:
             return instance
         raise HostError(f"{INSTANCES} Emberbox servers hold networks on this machine already")
 
-    def adopt(self, number: int) -> Slot:
+    async def adopt(self, number: int) -> Slot:
         """Return a slot that was kept at `open`.
 
         Raises:
@@ -372,6 +403,12 @@ class TapNetwork:
         slot = plan_slot(self._network, self._instance, number)
         if not self.namespace_path(slot).exists():
             raise HostError(f"the network {slot.namespace} of the microVM is gone")
+        await _ip_batch(slot.namespace, f"address replace {DNS_ADDRESS}/32 dev tap0")  # an older server made none
+        await self._listen(slot)
+        try:
+            await self._tell_name_server(slot)
+        except HostError as error:
+            log.warning("names in %s may not resolve before its microVM is resumed: %s", slot.namespace, error)
         return slot
 
     async def take(self) -> Slot:
@@ -393,10 +430,29 @@ class TapNetwork:
             HostError: the rules cannot be set; those from before still count.
         """
         renew = "table ip emberbox\ndelete table ip emberbox"
-        await _apply_rules(f"{renew}\n{render_namespace_rules(self.resolver(policy), policy)}", slot.namespace)
+        relayed = self._relayed.get(slot.number, ())
+        await _apply_rules(f"{renew}\n{render_namespace_rules(self._direct, policy, relayed)}", slot.namespace)
+
+    async def relay(self, slot: Slot, port: int, serve: Callable[[SocketStream], Awaitable[None]]) -> None:
+        """Let `serve` answer the connections to a port of a slot's address, in place of the guest's network.
+
+        Raises:
+            HostError: it cannot be listened there.
+        """
+        servers = self._relayed.setdefault(slot.number, {})
+        if port in servers:
+            return
+        listener = await self._bind(slot, socket.SOCK_STREAM, slot.address, port)
+        servers[port] = await listen_with(listener, serve)
+        await _apply_rules(f"add element ip emberbox relayed {{ {port} }}", slot.namespace)
+
+    async def open_to_builds(self, slot: Slot) -> None:
+        """Give the namespace itself what RUN steps expect: a loopback of their own."""
+        await _ip_batch(slot.namespace, "link set lo up")
 
     async def give_back(self, slot: Slot) -> None:
         """Remove a slot. What the host's processes have open to it is reset: nothing else would tell them."""
+        self._fall_silent(slot.number)
         try:
             end_connections(find_connections(slot.address))
         except HostError as error:
@@ -419,10 +475,13 @@ class TapNetwork:
 
     async def close(self) -> None:
         """Remove everything that was made; but nothing while microVMs that nobody has adopted use it."""
-        if self._refill is not None:
-            self._refill.cancel()
-            with contextlib.suppress(asyncio.CancelledError, HostError):
-                await self._refill
+        for task in (self._refill, self._watch):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, HostError):
+                    await task
+        for number in {*self._listeners, *self._relayed}:
+            self._fall_silent(number)
         self._threads.shutdown()
         if self._kept:
             return
@@ -454,6 +513,7 @@ class TapNetwork:
             try:
                 await self._build(slot)
             except BaseException:
+                self._fall_silent(slot.number)
                 await _remove_namespace(slot)
                 self._unused.append(slot.number)
                 raise
@@ -473,6 +533,7 @@ class TapNetwork:
             slot.namespace,
             f"link set tap0 address {GATEWAY_MAC}",
             f"address add {GATEWAY_ADDRESS}/24 dev tap0",
+            f"address add {DNS_ADDRESS}/32 dev tap0",
             f"address add {slot.address}/31 dev up0",
             "link set tap0 up",
             "link set up0 up",
@@ -480,7 +541,46 @@ class TapNetwork:
             f"route add default via {slot.host_address}",
             f"route add 127.0.0.1/32 via {GUEST_ADDRESS} dev tap0",
         )
-        await _apply_rules(render_namespace_rules(self._resolver), slot.namespace)
+        await _apply_rules(render_namespace_rules(self._direct), slot.namespace)
+        await self._listen(slot)
+
+    # --- names
+
+    async def _listen(self, slot: Slot) -> None:
+        """Answer at the slot's name server; packets come there only while there is no direct one."""
+        relay = NameRelay(lambda: read_servers(self._resolv_conf))
+        with contextlib.ExitStack() as opened:
+            datagram = opened.enter_context(await self._bind(slot, socket.SOCK_DGRAM, DNS_ADDRESS, DNS_PORT))
+            stream = opened.enter_context(await self._bind(slot, socket.SOCK_STREAM, DNS_ADDRESS, DNS_PORT))
+            self._listeners[slot.number] = await NameListener.open(datagram, stream, relay)
+            opened.pop_all()
+
+    async def _bind(self, slot: Slot, kind: socket.SocketKind, address: str, port: int) -> socket.socket:
+        """Return a socket that is bound in a slot's namespace."""
+        return socket.socket(fileno=await self._open_inside(slot, lambda: _bound(kind, address, port).detach()))
+
+    def _fall_silent(self, number: int) -> None:
+        if listener := self._listeners.pop(number, None):
+            listener.close()
+        for server in self._relayed.pop(number, {}).values():
+            server.close()
+
+    async def _follow_resolv_conf(self) -> None:
+        """Take over another name server, such as one that DHCP brings, while microVMs run."""
+        while True:
+            await asyncio.sleep(RESOLV_CONF_CHECK_S)
+            direct = find_direct_server(self._resolv_conf)
+            if direct == self._direct:
+                continue
+            self._direct = direct
+            log.info("guests ask %s for names now", direct or "this server")
+            for slot in _existing_slots(self._network, self._instance):
+                with contextlib.suppress(HostError):  # it is just being made or removed
+                    await self._tell_name_server(slot)
+
+    async def _tell_name_server(self, slot: Slot) -> None:
+        new = f"add element ip emberbox host_names {{ 53 : {self._direct} }}" if self._direct else ""
+        await _apply_rules(f"flush map ip emberbox host_names\n{new}", slot.namespace)
 
 
 def _close_unused(opening: asyncio.Future[int]) -> None:
@@ -503,6 +603,18 @@ def _in_namespace(namespace: str, work: Callable[[], T]) -> T:
     finally:
         os.close(there)
         os.close(home)
+
+
+def _bound(kind: socket.SocketKind, address: str, port: int) -> socket.socket:
+    """Return a socket that is bound to an address of the thread's network namespace."""
+    bound = socket.socket(socket.AF_INET, kind)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((address, port))
+    except OSError as error:
+        bound.close()
+        raise HostError(f"{address}:{port} of a microVM's network cannot be bound: {error.strerror}") from error
+    return bound
 
 
 def _open_tap() -> int:

@@ -26,7 +26,7 @@ from emberbox.images.artifact import S3Client, UnpackLimits, check_readable, fet
 from emberbox.images.containers import BuildNetwork, Containers, ImageConfig, RootFileSystem, TakeLine, make_root
 from emberbox.images.lines import LineLog, OutputLines
 from emberbox.images.managed import ManagedImages
-from emberbox.machine.connections import RESOLV_CONF
+from emberbox.machine.connections import GUEST_RESOLV_CONF
 from emberbox.machine.guests import Guest, GuestHost
 from emberbox.machine.hooks import Hook, call_build_hook
 from emberbox.machine.snapshot import ImageSnapshot
@@ -299,7 +299,7 @@ def make_application(plan: BuildPlan, config: ImageConfig, root: RootFileSystem)
         capabilities=ALL_CAPABILITIES if plan.all_capabilities else DEFAULT_CAPABILITIES,
         privileged=plan.all_capabilities,
         hostname=new_microvm_id(),  # as long as the one of a launch, so the guest's files keep their lengths
-        resolv_conf=RESOLV_CONF,
+        resolv_conf=GUEST_RESOLV_CONF,
     )
 
 
@@ -357,8 +357,15 @@ async def _rests(guest: Guest, deadline: float) -> bool:
 
 
 async def _find_ports(guest: Guest, ports: tuple[int, ...]) -> tuple[tuple[int, bool], ...]:
-    """Find out now which ports speak TLS, so that no launch has to; then let the application forget the question."""
-    found = [(port, is_tls) for port in ports if (is_tls := await find_tls(guest.agent, port)) is not None]
+    """Find out now which ports speak TLS, so that no launch has to; then let the application forget the question.
+
+    Only those that the network reaches: of any other it is asked where it listens, whenever it is first used.
+    """
+    found = [
+        (port, is_tls)
+        for port in ports
+        if await guest.is_direct(port) and (is_tls := await find_tls(guest.agent, port)) is not None
+    ]
     if found:
         await _rests(guest, time.monotonic() + _FORGET_TIMEOUT_S)
     return tuple(found)

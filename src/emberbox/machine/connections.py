@@ -10,15 +10,20 @@ sent meanwhile waits in the tap device, whose descriptor is taken over from the 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Protocol
 
+from emberbox.byte_streams import SocketStream, listen_with
 from emberbox.guest.protocol import SPARED_MAX, Spared
 from emberbox.host.descriptors import take_descriptor
-from emberbox.host.network import Slot, TapNetwork
+from emberbox.host.names import RESOLV_CONF, NameRelay, read_servers
+from emberbox.host.network import DNS_ADDRESS, Slot, TapNetwork, has_names
 from emberbox.host.ports import free_port
 from emberbox.host.tcp import HostConnection, end_connections, find_connections
 from emberbox.model.egress import EgressPolicy
@@ -27,12 +32,20 @@ from emberbox.vmm.base import Tap, UserNetwork, Vm
 
 log = logging.getLogger(__name__)
 
-DNS_ADDRESS = "10.0.2.3"
-RESOLV_CONF = f"nameserver {DNS_ADDRESS}\n"
+GUEST_RESOLV_CONF = f"nameserver {DNS_ADDRESS}\n"
+
+Carry = Callable[[int, SocketStream], Awaitable[None]]
+"""Carries a connection to a port of the guest, in which the network has no part, and closes it."""
 
 
 class Connection(Protocol):
-    """The network of one microVM while it runs."""
+    """The network of one microVM while it runs.
+
+    Attributes:
+        carry: of the guest that runs now; for the ports that `relay` has been called for.
+    """
+
+    carry: Carry
 
     @property
     def slot_number(self) -> int | None:
@@ -43,8 +56,17 @@ class Connection(Protocol):
         """Give the VMM's end; used while the VMM is started."""
         ...
 
+    @property
+    def names(self) -> NameRelay | None:
+        """Answers what the guest asks its name server, where its network does not."""
+        ...
+
     async def reach(self, vm: Vm, port: int) -> tuple[str, int]:
-        """Return address and port at which the host reaches a port of the guest."""
+        """Return address and port at which the host reaches a port of the guest that is open on its 127.0.0.1."""
+        ...
+
+    async def relay(self, port: int) -> tuple[str, int]:
+        """Return the same for a port that is open elsewhere in the guest."""
         ...
 
     async def restrict(self, policy: EgressPolicy) -> None:
@@ -62,6 +84,11 @@ class Connection(Protocol):
     async def release(self) -> None:
         """Remove it, and reset what the gateway still has open to it."""
         ...
+
+
+async def nobody_carries(_port: int, client: SocketStream) -> None:
+    """Close a connection: there is no guest yet."""
+    client.close()
 
 
 class TapConnection:
@@ -84,6 +111,7 @@ class TapConnection:
         self._microvm_id = microvm_id
         self._goes_on = goes_on
         self._tap: int | None = None
+        self.carry: Carry = nobody_carries
 
     @property
     def slot_number(self) -> int | None:
@@ -100,8 +128,18 @@ class TapConnection:
         finally:
             os.close(tap)
 
+    @property
+    def names(self) -> NameRelay | None:
+        """The network has a name server."""
+        return None
+
     async def reach(self, vm: Vm, port: int) -> tuple[str, int]:  # noqa: ARG002 - the interface's shape
         """Every port of the guest has the slot's address."""
+        return self._slot.address, port
+
+    async def relay(self, port: int) -> tuple[str, int]:
+        """Listen at the same address, which the guest's network then leaves alone."""
+        await self._network.relay(self._slot, port, lambda client: self.carry(port, client))
         return self._slot.address, port
 
     async def restrict(self, policy: EgressPolicy) -> None:
@@ -154,10 +192,19 @@ class TapConnection:
 
 
 class UserConnection:
-    """The VMM's user network; ports are forwarded when they are first asked for."""
+    """The VMM's user network; ports are forwarded when they are first asked for.
 
-    def __init__(self) -> None:
+    Args:
+        resolv_conf: the file that names the host's name servers.
+    """
+
+    def __init__(self, resolv_conf: Path) -> None:
+        self._resolv_conf = resolv_conf
+        self._policy: EgressPolicy | None = None
+        self._names = NameRelay(self._name_servers)
         self._forwarded: dict[int, int] = {}
+        self._relayed: dict[int, tuple[int, asyncio.Server]] = {}
+        self.carry: Carry = nobody_carries
 
     @property
     def slot_number(self) -> int | None:
@@ -170,6 +217,17 @@ class UserConnection:
         self._forwarded.clear()
         yield UserNetwork()
 
+    @property
+    def names(self) -> NameRelay | None:
+        """Names are the one thing from outside that a guest gets."""
+        return self._names
+
+    def _name_servers(self) -> tuple[str, ...]:
+        if not has_names(self._policy):
+            return ()
+        own = self._policy.resolver if self._policy else None
+        return (own,) if own else read_servers(self._resolv_conf)
+
     async def reach(self, vm: Vm, port: int) -> tuple[str, int]:
         """Forward the port on the first call."""
         if port not in self._forwarded:
@@ -178,8 +236,17 @@ class UserConnection:
             await vm.forward(host_port, port)
         return "127.0.0.1", self._forwarded[port]
 
-    async def restrict(self, policy: EgressPolicy) -> None:  # noqa: ARG002 - the interface's shape
-        """It is closed as it is: a connector can open nothing."""
+    async def relay(self, port: int) -> tuple[str, int]:
+        """Listen at a free port of the host's loopback."""
+        if port not in self._relayed:
+            listener = socket.create_server(("127.0.0.1", 0))
+            server = await listen_with(listener, lambda client: self.carry(port, client))
+            self._relayed[port] = (listener.getsockname()[1], server)
+        return "127.0.0.1", self._relayed[port][0]
+
+    async def restrict(self, policy: EgressPolicy) -> None:
+        """It is closed as it is: a connector can open nothing, and only names are held against it."""
+        self._policy = policy
         log.warning("a network connector has no effect: with user-mode networks a guest reaches nothing at all")
 
     def hold(self, vm: Vm) -> None:
@@ -190,7 +257,9 @@ class UserConnection:
         return None
 
     async def release(self) -> None:
-        """It ends with the VMM."""
+        """What the VMM forwards ends with it."""
+        for _, server in self._relayed.values():
+            server.close()
 
 
 class Connector:
@@ -198,10 +267,12 @@ class Connector:
 
     Args:
         network: the tap network; None gives each VMM a user network.
+        resolv_conf: the file that names the host's name servers.
     """
 
-    def __init__(self, network: TapNetwork | None) -> None:
+    def __init__(self, network: TapNetwork | None, resolv_conf: Path = RESOLV_CONF) -> None:
         self._network = network
+        self._resolv_conf = resolv_conf
         self._held: dict[str, TapConnection] = {}
         if network is not None:
             network.make_room = self._make_room
@@ -213,23 +284,23 @@ class Connector:
             HostError: none can be made.
         """
         if self._network is None:
-            return UserConnection()
+            return UserConnection(self._resolv_conf)
         held = self._held.pop(microvm_id, None)
         if held is not None:
             return held
         return TapConnection(self._network, await self._network.take(), self._held, microvm_id, goes_on=False)
 
-    def adopt(self, microvm_id: str, slot_number: int | None) -> Connection:
+    async def adopt(self, microvm_id: str, slot_number: int | None) -> Connection:
         """Return the connection of a microVM that an earlier server started.
 
         Raises:
             HostError: it was connected in another way than this server connects microVMs, or its network is gone.
         """
         if self._network is None and slot_number is None:
-            return UserConnection()
+            return UserConnection(self._resolv_conf)
         if self._network is None or slot_number is None:
             raise HostError("the network of the microVM was made with another setting of EMBERBOX_NETWORK")
-        slot = self._network.adopt(slot_number)
+        slot = await self._network.adopt(slot_number)
         return TapConnection(self._network, slot, self._held, microvm_id, goes_on=True)
 
     def has_undelivered(self, microvm_id: str) -> bool:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emberbox.background import in_thread
+from emberbox.byte_streams import SocketStream, join
 from emberbox.guest.agent import Agent, fresh_identity
 from emberbox.guest.output import DropOutput, OutputListener
-from emberbox.guest.protocol import Application, Identity
+from emberbox.guest.protocol import Application, Identity, Place
 from emberbox.host import disk, memory, usage
 from emberbox.host.kernel import Kernel
 from emberbox.host.memory_stack import open_stack
@@ -64,6 +65,9 @@ LATE_THAW_TIMEOUT_S = limit_s(1.0)
 END_TIMEOUT_S = limit_s(1.0)
 RECONNECT_TIMEOUT_S = limit_s(10.0)
 
+LOOK_TIMEOUT_S = limit_s(2.0)
+CONNECT_TIMEOUT_S = limit_s(10.0)
+
 LAUNCHES_PER_CPU = 2
 """More launches wait: at a time they would only slow each other down, until one runs into a time limit."""
 
@@ -98,11 +102,16 @@ class Guest:
         self._vm = vm
         self._connection = connection
         self._resources = resources
+        self._direct: dict[int, bool] = dict.fromkeys(self.ports, True)
+        self._looking = asyncio.Lock()
+        connection.carry = self._carry
         self._ending: asyncio.Task[None] | None = None
         self._hold(agent)
 
     def _hold(self, agent: Agent) -> None:
         self.agent = agent
+        if self._connection.names is not None:
+            agent.serve_names(self._connection.names)
         self.lost: asyncio.Future[GuestError] = asyncio.get_running_loop().create_future()
         agent.lost.add_done_callback(lambda ended: self._lose(agent, ended.result()))
 
@@ -141,8 +150,43 @@ class Guest:
         return self._vm.engine
 
     async def reach(self, port: int) -> tuple[str, int]:
-        """Return address and port at which the host reaches a port of the guest."""
-        return await self._connection.reach(self._vm, port)
+        """Return address and port at which the host reaches a port of the guest, whatever address it is open at."""
+        if await self.is_direct(port):
+            return await self._connection.reach(self._vm, port)
+        return await self._connection.relay(port)
+
+    async def is_direct(self, port: int) -> bool:
+        """Say whether the network leads to where a port is open: the guest's 127.0.0.1. Other addresses need the agent.
+
+        Asked of the agent at the first use, and again while nothing listens.
+        """
+        if port not in self._direct:
+            async with self._looking:  # one question is enough for all who wait
+                return self._direct[port] if port in self._direct else await self._look(port)
+        return self._direct[port]
+
+    async def _look(self, port: int) -> bool:
+        try:
+            stream = await self.agent.open_stream(port, LOOK_TIMEOUT_S)
+        except (ConnectionRefusedError, GuestError):
+            return True
+        stream.close()
+        self._direct[port] = stream.place is Place.LOOPBACK
+        return self._direct[port]
+
+    def doubt(self, port: int) -> None:
+        """Look anew for where a port is open: a connection to it has failed."""
+        self.ports.pop(port, None)
+        self._direct.pop(port, None)
+
+    async def _carry(self, port: int, client: SocketStream) -> None:
+        """Carry a client's connection to a port of the guest by way of the agent."""
+        try:
+            stream = await self.agent.open_stream(port, CONNECT_TIMEOUT_S)
+        except (ConnectionRefusedError, GuestError):
+            client.close()
+            return
+        await join(client, stream)
 
     async def restrict(self, egress: EgressPolicy) -> None:
         """Let it reach what a policy says and nothing else, at once.
@@ -193,7 +237,16 @@ class Guest:
         Raises:
             GuestError: the agent did not answer.
         """
-        await self.agent.thaw(replace(identity, new_network=True, spared=self._connection.spared()))
+        await self.agent.thaw(replace(self.connected(identity), spared=self._connection.spared()))
+
+    @property
+    def is_asked_for_names(self) -> bool:
+        """Whether its agent passes on to the host what is asked of the name server."""
+        return self._connection.names is not None
+
+    def connected(self, identity: Identity) -> Identity:
+        """Return an identity that says how the guest is connected now."""
+        return replace(identity, new_network=True, names=self.is_asked_for_names)
 
     async def begin(self, identity: Identity, on_output: OutputListener, egress: EgressPolicy | None) -> None:
         """Start a prepared guest as a new microVM.
@@ -395,7 +448,7 @@ class GuestHost:
 
         guest = await self._start(directory, shape, start, on_output, BOOT_TIMEOUT_S, egress)
         async with _ended_on_error(guest):
-            await guest.agent.start(application)
+            await guest.agent.start(replace(application, names=guest.is_asked_for_names))
         return guest
 
     async def launch(
@@ -438,9 +491,7 @@ class GuestHost:
         await in_thread(_copy_disk, snapshot, directory)
         guest = await self._restore(snapshot, directory, _Saved(snapshot.devices), DropOutput(), None)
         async with _ended_on_error(guest):
-            await guest.agent.rehearse_thaw(
-                replace(fresh_identity(new_microvm_id(), uuid.uuid4().hex), new_network=True)
-            )
+            await guest.agent.rehearse_thaw(guest.connected(fresh_identity(new_microvm_id(), uuid.uuid4().hex)))
             await guest.pause()
         return guest
 
@@ -487,7 +538,7 @@ class GuestHost:
                 self._users.adopt(survivor.uid)
                 acquired.callback(self._users.give_back, survivor.uid)
             acquired.push_async_callback(survivor.process.kill_group)
-            connection = self._connector.adopt(directory.name, survivor.slot)
+            connection = await self._connector.adopt(directory.name, survivor.slot)
             acquired.push_async_callback(connection.release)
             vm = await self._driver.adopt(survivor.process, files, snapshot.memory)
             acquired.push_async_callback(vm.kill)
