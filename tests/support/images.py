@@ -17,6 +17,8 @@ from support.waiting import wait_for
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PROBE = Path(__file__).resolve().parent / "probe.pl"
 BUCKET = "code"
+PORTS = [8081, 8082, 8083, 8084, 8085]
+"""Ports of the probe application, each open at another kind of address (probe.pl)."""
 BUILD_TIMEOUT_S = 400.0
 BUILD_HOOK_S, HOOK_S = min(3600, round(limit_s(120))), min(60, round(limit_s(30)))  # up to what AWS allows
 BUILD_ROLE = "arn:aws:iam::000000000000:role/build"

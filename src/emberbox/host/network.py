@@ -407,6 +407,7 @@ class TapNetwork:
         await self._listen(slot)
         try:
             await self._tell_name_server(slot)
+            await _apply_rules("flush set ip emberbox relayed", slot.namespace)  # nobody listens there any more
         except HostError as error:
             log.warning("names in %s may not resolve before its microVM is resumed: %s", slot.namespace, error)
         return slot

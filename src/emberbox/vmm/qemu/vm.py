@@ -86,7 +86,7 @@ class QemuVm:
 
     async def forward(self, host_port: int, guest_port: int) -> None:
         """Open a way from a port on the host's 127.0.0.1 (user network only)."""
-        command = f"hostfwd_add net tcp:127.0.0.1:{host_port}-:{guest_port}"
+        command = f"hostfwd_add net tcp:127.0.0.1:{host_port}-127.0.0.1:{guest_port}"
         answer = await self._monitor.execute("human-monitor-command", **{"command-line": command})
         if answer.strip():
             raise VmmError(f"QEMU could not forward a port: {answer.strip()}")
