@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from emberbox.model.errors import GuestError
 
 _READ_BYTES: Final = 65_536
+_NO_LINGERING: Final = struct.pack("ii", 1, 0)  # struct linger
 
 
 class ByteStream(Protocol):
@@ -61,7 +63,9 @@ class SocketStream:
             await self._writer.wait_closed()
 
     def close(self) -> None:
-        """Drop it with what has not been taken yet: the other side sees that it broke."""
+        """Drop it with what has not been taken yet: the other side sees a reset, and takes it for no end."""
+        with contextlib.suppress(OSError):  # it is closed already
+            self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
         self._writer.transport.abort()
 
 

@@ -24,6 +24,7 @@ from emberbox.guest.protocol import (
     Application,
     Frame,
     FrameType,
+    Place,
     ThawField,
     decode_header,
     encode,
@@ -35,6 +36,7 @@ from emberbox.machine.connections import UserConnection
 from emberbox.machine.guests import Guest
 from emberbox.model.errors import GuestError, VmmError
 from emberbox.vmm.base import Vm
+from support.waiting import wait_for_async
 
 APPLICATION = Application(("true",), (), "/", 0, 0, (), 0, False, "h", "")
 
@@ -435,6 +437,68 @@ async def test_a_connection_from_the_guest_waits_for_its_handler(tmp_path: Path)
         await agent.thaw(fresh_identity())
         agent.serve(serve)
         assert await served.get() == b"another"  # a freeze drops all streams: the first is gone
+
+
+class Names:
+    """A name server that answers once it is let."""
+
+    def __init__(self) -> None:
+        self.asked: list[bytes] = []
+        self.served: list[GuestStream] = []
+        self.let = asyncio.Event()
+
+    async def answer(self, query: bytes) -> bytes | None:
+        self.asked.append(query)
+        await self.let.wait()
+        return None if query == b"drop" else b"answer to " + query
+
+    async def serve(self, stream: GuestStream) -> None:
+        self.served.append(stream)
+
+
+async def test_questions_for_the_name_server_are_answered_by_their_number(tmp_path: Path) -> None:
+    """Datagrams and connections; the metadata service's connections are not its own."""
+    names = Names()
+    names.let.set()
+    async with connected(tmp_path, accept_all) as (agent, fake):
+        fake.send(Frame(FrameType.ACCEPTED, GUEST_STREAMS, b"\x50\0"))
+        fake.send(Frame(FrameType.ACCEPTED, GUEST_STREAMS + 1, b"\x35\0"))
+        fake.send(Frame(FrameType.QUERY, 1, b"before anybody answers"))
+        await agent.rehearse_thaw(fresh_identity())  # all of that has been taken
+        agent.serve_names(names)
+        for number, query in ((7, b"drop"), (8, b"a.test")):
+            fake.send(Frame(FrameType.QUERY, number, query))
+        await wait_for_async("the answer", lambda: [f for f in fake.seen if f.type is FrameType.ANSWER])
+        assert [f for f in fake.seen if f.type is FrameType.ANSWER] == [Frame(FrameType.ANSWER, 8, b"answer to a.test")]
+        assert names.asked == [b"drop", b"a.test"]
+        assert len(names.served) == 1
+
+
+async def test_questions_beyond_what_the_agent_remembers_are_dropped(tmp_path: Path) -> None:
+    names = Names()
+    async with connected(tmp_path, accept_all) as (agent, fake):
+        agent.serve_names(names)
+        for number in range(1000):
+            fake.send(Frame(FrameType.QUERY, number, b"%d" % number))
+        await agent.rehearse_thaw(fresh_identity())
+        await asyncio.sleep(0)
+        assert len(names.asked) == 32
+
+
+async def test_a_service_that_does_not_exist_cuts_the_guest_off(tmp_path: Path) -> None:
+    async with connected(tmp_path, accept_all) as (agent, fake):
+        fake.send(Frame(FrameType.ACCEPTED, GUEST_STREAMS, b"\x51\0"))
+        with pytest.raises(GuestError):
+            await freeze_for_ever(agent)
+
+
+async def test_a_stream_says_at_which_address_the_port_was_open(tmp_path: Path) -> None:
+    async def open_at(fake: FakeAgent, frame: Frame) -> None:
+        if frame.type is FrameType.OPEN:
+            fake.send(Frame(FrameType.OPENED, frame.stream, b"\1"))
+
+    async with connected(tmp_path, open_at) as (agent, _):
+        assert (await agent.open_stream(8082, 5)).place is Place.LOOPBACK6
 
 
 @pytest.mark.parametrize("stream", [5, GUEST_STREAMS - 1])

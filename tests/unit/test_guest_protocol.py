@@ -26,6 +26,8 @@ from emberbox.guest.protocol import (
     StartField,
     ThawField,
     decode_header,
+    decode_place,
+    decode_service,
     decode_u32,
     encode,
     encode_application,
@@ -116,6 +118,7 @@ def test_an_application_is_told_field_by_field() -> None:
     assert single[StartField.HOSTNAME] == b"build"
     assert single[StartField.RESOLV_CONF] == b"nameserver 10.0.2.3\n"
     assert single[StartField.NOFILE] == struct.pack("<Q", 524288)
+    assert single[StartField.NAMES] == b"\0\0\0\0"
 
 
 def test_an_identity_ends_with_the_clock() -> None:
@@ -128,6 +131,21 @@ def test_an_identity_ends_with_the_clock() -> None:
     ]
     assert told[2][1] == b"0" * 32 + b"\n"
     assert told[-1][1] == struct.pack("<Q", 1_700_000_000_000_000_000)
+
+
+@pytest.mark.parametrize("names", [True, False])
+def test_a_guest_is_told_who_answers_names(names: bool) -> None:
+    told = dict(fields(encode_identity(Identity(1, b"e", names=names))))
+    assert told[ThawField.NAMES] == encode_u32(names)
+
+
+def test_services_and_places_are_those_that_exist() -> None:
+    """Older agents say nothing: they know the metadata service and 127.0.0.1 only."""
+    assert [decode_service(payload) for payload in (b"", b"\x50\0", b"\x35\0")] == [80, 80, 53]
+    assert [decode_place(payload) for payload in (b"", b"\0", b"\1", b"\2")] == [0, 0, 1, 2]
+    for decode in (decode_service, decode_place):
+        with pytest.raises(GuestError, match="does not exist"):
+            decode(b"\x51")
 
 
 def test_a_resume_keeps_name_and_machine_id() -> None:

@@ -13,7 +13,6 @@ from emberbox.host import network
 from emberbox.host.network import (
     INSTANCES,
     SLOTS_PER_INSTANCE,
-    find_resolver,
     plan_slot,
     render_host_rules,
     render_namespace_rules,
@@ -47,28 +46,15 @@ def test_interface_names_are_short_enough_for_the_kernel() -> None:
     assert len(plan_slot(CIDR, INSTANCES - 1, SLOTS_PER_INSTANCE - 1).interface) <= 15
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("nameserver 192.0.2.53\n", "192.0.2.53"),
-        ("# nameserver 192.0.2.1\nsearch x\nnameserver 192.0.2.53 # ours\n", "192.0.2.53"),
-        ("nameserver fe80::1%eth0\nnameserver 192.0.2.53\n", "192.0.2.53"),
-        ("nameserver ::1\nnameserver 127.0.0.1\nnameserver 192.0.2.9\n", "192.0.2.9"),
-    ],
-)
-def test_the_first_name_server_that_a_guest_can_reach_is_taken(tmp_path: Path, text: str, found: str) -> None:
-    (tmp_path / "resolv.conf").write_text(text)
-    assert find_resolver(tmp_path / "resolv.conf") == found
-
-
-def test_the_rules_refuse_private_networks_but_the_resolver() -> None:
+def test_the_rules_refuse_private_networks_but_the_name_server() -> None:
     rules = render_namespace_rules("192.0.2.53")
     for refused in ("10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"):
         assert refused in rules
-    assert "ip daddr 10.0.2.3 meta l4proto { tcp, udp } th dport 53 dnat to 192.0.2.53" in rules
+    assert "elements = { 53 : 192.0.2.53 }" in rules
+    assert "ip daddr 10.0.2.3 meta l4proto { tcp, udp } th dport 53 dnat to th dport map @host_names" in rules
     egress = rules[rules.index("chain egress") :]
     order = [
-        egress.index("ip daddr 192.0.2.53 meta l4proto { tcp, udp } th dport 53 accept"),
+        egress.index("ct original ip daddr 10.0.2.3 ct status dnat accept"),
         egress.index("reject with icmp type admin-prohibited"),
         egress.index("accept\n  }"),
         egress.index("ip saddr != 10.0.2.15 drop"),
@@ -77,10 +63,35 @@ def test_the_rules_refuse_private_networks_but_the_resolver() -> None:
     assert order == sorted(order)
 
 
-def test_without_a_resolver_no_rule_names_one() -> None:
+def test_where_packets_cannot_reach_the_hosts_name_server_this_process_answers() -> None:
     rules = render_namespace_rules(None)
-    assert "dport 53" not in rules
-    assert "policy drop" in rules
+    assert "elements" not in rules
+    assert f"{NAMES} accept" in chain(rules, "input")
+
+
+def test_a_policy_says_who_answers_names() -> None:
+    own = render_namespace_rules("192.0.2.53", OPEN)
+    assert f"{NAMES} dnat to 10.0.0.53" in chain(own, "names")
+    assert f"{NAMES} accept" not in chain(own, "input")
+    nobody = render_namespace_rules("192.0.2.53", WEB)
+    assert chain(nobody, "names") == ""
+    assert f"{NAMES} accept" not in chain(nobody, "input")
+    for rules in (own, nobody):  # and whoever asks all the same is told at once
+        assert chain(rules, "input").index("ip daddr 10.0.2.3 reject") < chain(rules, "input").index('iifname "lo"')
+
+
+def test_ports_that_this_process_listens_for_are_left_alone() -> None:
+    rules = render_namespace_rules(None, relayed=[8082, 5173])
+    assert "elements = { 8082, 5173 }" in rules
+    assert chain(rules, "prerouting").index("@relayed accept") < chain(rules, "prerouting").index("dnat to 127.0.0.1")
+
+
+NAMES = "ip daddr 10.0.2.3 meta l4proto { tcp, udp } th dport 53"
+
+
+def chain(rules: str, name: str) -> str:
+    """Return the rules of one chain."""
+    return rules[rules.index(f"chain {name} {{") :].partition("{")[2].partition("\n  }")[0].strip()
 
 
 WEB = EgressPolicy(("192.168.0.0/16", "10.1.0.0/16"), False, (EgressRule("192.168.10.0/24", "tcp", (443, 443)),), None)
@@ -115,7 +126,7 @@ def test_the_hosts_rules_let_only_the_named_users_in() -> None:
     "rules",
     [
         render_namespace_rules("192.0.2.53"),
-        render_namespace_rules(None),
+        render_namespace_rules(None, relayed=[5173, 8082]),
         render_namespace_rules(None, NO_EGRESS),
         render_namespace_rules("10.0.0.53", OPEN),
         render_namespace_rules(
