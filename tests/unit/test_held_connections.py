@@ -168,8 +168,12 @@ async def test_an_adopted_guest_keeps_its_clients_and_too_many_are_reset(
     found: dict[str, list[HostConnection]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network, connector = make()
-    monkeypatch.setattr(network, "adopt", slot, raising=False)
-    adopted = connector.adopt("a", 3)
+
+    async def adopt(number: int) -> Slot:
+        return slot(number)
+
+    monkeypatch.setattr(network, "adopt", adopt, raising=False)
+    adopted = await connector.adopt("a", 3)
     found["10.213.0.7"] = [connected(3, 4000)]
     assert adopted.spared() == Spared("10.213.0.6", ((4000, 8080),))
     found["10.213.0.7"] = [connected(3, port) for port in range(SPARED_MAX + 1)]

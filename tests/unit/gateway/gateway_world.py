@@ -40,10 +40,14 @@ class FakeDirectory:
     connects: list[tuple[str, int]] = field(default_factory=list)
     limits: dict[str, EndpointLimits] = field(default_factory=dict)
     moved: list[str] = field(default_factory=list)
+    doubted: list[tuple[str, int]] = field(default_factory=list)
     commands: dict[str, Callable[[Command], GuestCommand]] = field(default_factory=dict)
 
     def find_by_host(self, host_label: str) -> str | None:
         return self.labels.get(host_label)
+
+    def doubt(self, microvm_id: str, port: int) -> None:
+        self.doubted.append((microvm_id, port))
 
     async def connect(self, microvm_id: str, port: int) -> Upstream:
         self.connects.append((microvm_id, port))
