@@ -163,6 +163,7 @@ static int listen_at(int type, const char *text, uint16_t port) {
 static bool open_far_end(void) {
     int socket = open_route();
     unsigned device = if_nametoindex(FAR_END);
+    write_file("/proc/sys/net/ipv6/conf/" FAR_END "/disable_ipv6", "1", 1); /* /proc/sys/net is the namespace's */
     bool done = socket >= 0 && device && bring_up(FAR_END) == 0 && add_address(socket, device, METADATA_ADDRESS) == 0 &&
                 add_address(socket, device, NAMES_ADDRESS) == 0 &&
                 change_route(socket, RTM_NEWROUTE, device, NULL) == 0;

@@ -29,7 +29,7 @@ from emberbox.host.kernel import ensure_kernel
 from emberbox.host.pagemap import find_changed_runs
 from emberbox.host.users import UserPool
 from emberbox.images.pipeline import DEFAULT_CAPABILITIES
-from emberbox.machine.connections import RESOLV_CONF, Connector
+from emberbox.machine.connections import GUEST_RESOLV_CONF, Connector
 from emberbox.machine.guests import GuestHost
 from emberbox.model.sizes import SIZES
 from emberbox.vmm.base import MachineShape
@@ -101,7 +101,7 @@ async def measure_cold_boots(home: Path, accelerator: str, size: int, runs: int,
     shape = MachineShape(SIZES[size].vcpu_count, SIZES[size].mem_size_mib)
     application = Application(
         ("python3", "app.py"), (("PATH", os.defpath), ("HOME", "/")), "/app", 33, 33, (), DEFAULT_CAPABILITIES,
-        privileged=False, hostname="cold", resolv_conf=RESOLV_CONF,
+        privileged=False, hostname="cold", resolv_conf=GUEST_RESOLV_CONF,
     )  # fmt: skip
     for _ in range(runs):
         with tempfile.TemporaryDirectory(dir=home) as scratch:

@@ -80,6 +80,19 @@ def test_a_policy_says_who_answers_names() -> None:
         assert chain(rules, "input").index("ip daddr 10.0.2.3 reject") < chain(rules, "input").index('iifname "lo"')
 
 
+def test_what_a_guest_begins_is_counted_before_it_may_leave() -> None:
+    """Its share of the host's connection tracking; what came in by the gateway has been accepted by then."""
+    forward = chain(render_namespace_rules(None), "forward")
+    order = [
+        "ct status dnat accept",
+        "ct direction reply accept",
+        "limit rate over 500/",
+        "ct count over 16384",
+        "jump",
+    ]
+    assert sorted(order, key=forward.index) == order
+
+
 def test_ports_that_this_process_listens_for_are_left_alone() -> None:
     rules = render_namespace_rules(None, relayed=[8082, 5173])
     assert "elements = { 8082, 5173 }" in rules

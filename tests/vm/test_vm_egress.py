@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from emberbox.host.network import FLOWS_PER_S
 from support import host
 from support.aws import Clients
 from support.guests import Microvm
@@ -140,6 +142,21 @@ def test_connectors_decide_what_a_microvm_reaches(
     web.resume()
     assert reaches(web, FAR, OPEN_PORT)
     assert not reaches(web, FAR, OTHER_PORT)
+
+
+def test_a_guest_has_its_share_of_connection_tracking_and_no_more(
+    launch: Launch, probe_image: Image, server: Server
+) -> None:
+    """The host's table is everybody's: a guest that sends to ever other ports fills it at a bounded rate."""
+    microvm = launch(probe_image)
+    slot = host.find_slot(server.instance, microvm.id)
+    assert slot is not None
+    tracked = ("ip", "netns", "exec", slot.namespace, "cat", "/proc/sys/net/netfilter/nf_conntrack_count")
+    sends = 'socket(S, 2, 2, 17); send(S, 1, 0, pack("S n C4 x8", 2, $_, 203, 0, 113, 1)) for 1 .. 60000'
+    before = time.monotonic()
+    microvm.shell(f"perl -e '{sends}'")
+    found = int(host.run(*tracked))
+    assert 500 < found < FLOWS_PER_S * (2 + time.monotonic() - before) + 100
 
 
 @pytest.mark.usefixtures("private_host", "connectors")

@@ -58,6 +58,9 @@ REFILL_DELAY_S = 0.5
 RESOLV_CONF_CHECK_S = 2.0
 INSTANCES = 64
 QUERIES_PER_S = 500
+FLOWS_PER_S, FLOWS_MAX = 500, 16_384
+"""What one guest may have of the host's connection tracking, which all share; to count flows takes time for each."""
+
 REFUSED_NETWORKS = (
     "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, "
     "192.0.0.0/24, 192.0.2.0/24, 192.168.0.0/16, 198.18.0.0/15, 224.0.0.0/4, 240.0.0.0/4"
@@ -186,6 +189,8 @@ table ip emberbox {{
     iifname "up0" oifname "tap0" ct status dnat accept
     iifname "tap0" ct direction reply accept
     iifname "tap0" ip saddr != {GUEST_ADDRESS} drop
+    iifname "tap0" ct state new limit rate over {FLOWS_PER_S}/second burst {2 * FLOWS_PER_S} packets drop
+    iifname "tap0" ct state new ct count over {FLOWS_MAX} {_REFUSE}
     iifname "tap0" oifname "up0" jump egress
   }}
 }}
