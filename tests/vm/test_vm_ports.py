@@ -112,7 +112,7 @@ def test_a_port_may_move_from_one_address_to_another(launch: Launch, probe_image
 
 
 def test_packages_are_installed_by_name_in_a_running_microvm(launch: Launch, web_image: Image) -> None:
-    """With apt-get and pip, from the registries that this machine uses, before a suspend and after it; some megabytes too."""
+    """With apt-get and pip, from the registries of this machine, before and after a suspend; some megabytes too."""
     index = f"--index-url {os.environ['PIP_INDEX_URL']}" if "PIP_INDEX_URL" in os.environ else ""
     trust = "export PIP_BREAK_SYSTEM_PACKAGES=1; test -s /authorities.pem && export PIP_CERT=/authorities.pem;"
     pip = f"{trust} pip --disable-pip-version-check --no-cache-dir"
