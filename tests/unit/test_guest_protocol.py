@@ -135,7 +135,7 @@ def test_an_identity_ends_with_the_clock() -> None:
 
 @pytest.mark.parametrize("names", [True, False])
 def test_a_guest_is_told_who_answers_names(names: bool) -> None:
-    told = dict(fields(encode_identity(Identity(1, b"e", names=names))))
+    told = dict(fields(encode_identity(Identity(b"e", names=names), 1)))
     assert told[ThawField.NAMES] == encode_u32(names)
 
 

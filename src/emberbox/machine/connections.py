@@ -198,7 +198,7 @@ class UserConnection:
         resolv_conf: the file that names the host's name servers.
     """
 
-    def __init__(self, resolv_conf: Path) -> None:
+    def __init__(self, resolv_conf: Path = RESOLV_CONF) -> None:
         self._resolv_conf = resolv_conf
         self._policy: EgressPolicy | None = None
         self._names = NameRelay(self._name_servers)
