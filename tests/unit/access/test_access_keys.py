@@ -151,7 +151,7 @@ async def test_temporary_credentials_have_the_rights_of_their_user(world: World)
     session = as_key(shown)
     assert session.access_key_id.startswith("ASIA")
     left = datetime.fromtimestamp(shown["expiration"], UTC) - datetime.now(UTC)
-    assert timedelta(seconds=800) < left <= timedelta(seconds=901)  # the wire rounds
+    assert timedelta(seconds=800) < left <= timedelta(seconds=900)  # the wire rounds
     assert await code_of(world, session) is None
     with pytest.raises(RefusedError, match=r"user/ann is not authorized to perform: lambda:GetMicrovm"):
         await world.call(session, "GetMicrovm", microvmIdentifier="microvm-x")
