@@ -34,7 +34,7 @@ SCALE = 20
 CPUS = min(2, os.cpu_count() or 1)
 MEMORY_MIB = 6144
 DISK_BYTES = 20 << 30
-UP_TIMEOUT_S = 600.0
+UP_TIMEOUT_S = 1800.0
 SHARE = Path("/lane/share")
 CACHE = Path("/lane/cache")
 
