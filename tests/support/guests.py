@@ -14,7 +14,7 @@ from emberbox.time_limits import limit_s
 from support.aws import Clients
 from support.images import Image
 from support.server import Server
-from support.waiting import wait_for
+from support.waiting import PATIENCE_S, wait_for
 
 TOKEN_HEADER = "X-aws-proxy-auth"
 PORT_HEADER = "X-aws-proxy-port"
@@ -81,7 +81,7 @@ class Microvm:
         """Return its state."""
         return str(self.describe()["state"])
 
-    def wait_state(self, *states: str, timeout_s: float = 60.0) -> dict[str, Any]:
+    def wait_state(self, *states: str, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
         """Wait until it is in one of the states; a state that it can never leave ends the waiting."""
 
         def reached() -> dict[str, Any] | None:
@@ -102,7 +102,7 @@ class Microvm:
 
         return wait_for(f"{self.id} has settled", settled)
 
-    def wait_ended(self, timeout_s: float = 60.0) -> str:
+    def wait_ended(self, timeout_s: float = PATIENCE_S) -> str:
         """Wait until it is TERMINATED and return why."""
         described = self.wait_state("TERMINATED", timeout_s=timeout_s)
         assert described["terminatedAt"] is not None

@@ -11,12 +11,15 @@ from emberbox.time_limits import limit_s
 
 POLL_S = 0.1
 
+PATIENCE_S = 240.0
+"""No wait ends sooner: who waits for what must come learns nothing from a shorter one but how busy the machine is."""
+
 T = TypeVar("T")
 
 
-def wait_for(what: str, probe: Callable[[], T | None], timeout_s: float = 60.0, poll_s: float = POLL_S) -> T:
+def wait_for(what: str, probe: Callable[[], T | None], timeout_s: float = PATIENCE_S, poll_s: float = POLL_S) -> T:
     """Return the first true answer of `probe`; fail, naming `what`, when none comes in time."""
-    timeout_s = limit_s(timeout_s)
+    timeout_s = limit_s(max(timeout_s, PATIENCE_S))
     deadline = time.monotonic() + timeout_s
     while True:
         found = probe()
@@ -27,10 +30,10 @@ def wait_for(what: str, probe: Callable[[], T | None], timeout_s: float = 60.0, 
         time.sleep(min(limit_s(poll_s), 1))
 
 
-async def wait_for_async(what: str, probe: Callable[[], T | None], timeout_s: float = 10.0) -> T:
+async def wait_for_async(what: str, probe: Callable[[], T | None], timeout_s: float = PATIENCE_S) -> T:
     """Do the same inside an event loop, which goes on meanwhile."""
     loop = asyncio.get_running_loop()
-    timeout_s = limit_s(timeout_s)
+    timeout_s = limit_s(max(timeout_s, PATIENCE_S))
     deadline = loop.time() + timeout_s
     while True:
         found = probe()
