@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,39 @@ def find_process(path: Path, log_path: Path) -> AdoptedProcess | None:
     except OSError:  # it ended, or it is another user's
         return None
     return found if is_it and found.returncode is None else None
+
+
+def descendants(pid: int) -> list[AdoptedProcess]:
+    """Return all processes that a process has started, and those that they have."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                children.setdefault(_parent(entry), []).append(int(entry.name))
+    found, parents = [], [pid]
+    for parent in parents:
+        parents += children.get(parent, [])
+    for started in parents[1:]:
+        with contextlib.suppress(OSError):
+            found.append(AdoptedProcess(started, os.pidfd_open(started)))
+    return found
+
+
+def _parent(entry: Path) -> int:
+    return int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+
+
+def tools_of(scratch: Collection[Path]) -> list[int]:
+    """Return the processes whose directory for temporary files is, or is in, one of these: tools of ours."""
+    wanted = [f"TMPDIR={path}".encode() for path in scratch]
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                variables = (entry / "environ").read_bytes().split(b"\0")
+                if any(row == want or row.startswith(want + b"/") for row in variables for want in wanted):
+                    found.append(int(entry.name))
+    return found
 
 
 def error_logs() -> Iterator[tuple[int, str]]:

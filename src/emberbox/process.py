@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from emberbox.adoption import ENDED_UNSEEN
+from emberbox.adoption import ENDED_UNSEEN, descendants
 from emberbox.model.errors import HostError
 from emberbox.time_limits import limit_s
 from emberbox.watched import Child, WatchedProcess
@@ -33,6 +33,7 @@ _LINES_AT_ONCE = 200
 
 OnLine = Callable[[str], Awaitable[None] | None]
 """Called with a line of a tool's; the tool waits for what it returns once a pipe is full."""
+_END_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,13 @@ async def start(
         raise CommandError(f"{line[0]} cannot be started: {error.strerror}", None) from error
 
 
+_TIED = ("setpriv", "--pdeathsig", "KILL", "--")
+_ENCLOSED = (
+    *(*_TIED, "unshare", "--mount", "--propagation=slave"),
+    *("--pid", "--fork", "--kill-child", "--mount-proc", "--"),
+)
+
+
 async def run(
     arguments: Sequence[Argument],
     *,
@@ -106,6 +114,8 @@ async def run(
     timeout: float | None = 60.0,
     check: bool = True,
     on_line: OnLine | None = None,
+    tied: bool = False,
+    enclosed: bool = False,
 ) -> Completed:
     """Run a tool to its end.
 
@@ -117,13 +127,17 @@ async def run(
         check: raise when the exit code is not 0.
         on_line: called with each line of output and errors as they come, what it returns is awaited; then `stdout` in
             the result holds both, and `stderr` is empty.
+        tied: it gets SIGKILL when this process ends, however that ends (prctl(2), PR_SET_PDEATHSIG).
+        enclosed: the same, and whatever it starts ends with it. As root it leads a process namespace: the kernel ends
+            the others in it, daemons too, and their mounts go with them.
 
     Raises:
         CommandError: it is missing, failed (with `check`), or took longer than `timeout`.
     """
     merged = on_line is not None
+    before = _ENCLOSED if enclosed and os.geteuid() == 0 else _TIED if tied or enclosed else ()
     child = await start(
-        arguments,
+        [*before, *arguments],
         environment=environment,
         directory=directory,
         stdout=PIPE,
@@ -141,7 +155,9 @@ async def run(
     except TimeoutError:
         raise CommandError(f"{name} did not finish within {limit:g} s and was stopped", None) from None
     finally:
+        started = descendants(child.pid) if enclosed and child.returncode is None else []
         await child.kill_group()
+        await _end_all(started)
     assert child.returncode is not None
     done = Completed(child.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
     if check and done.returncode != 0:
@@ -171,6 +187,15 @@ async def _stream_lines(child: Child, on_line: OnLine) -> bytes:
         if count % _LINES_AT_ONCE == 0:
             await asyncio.sleep(0)  # a pipe full of empty lines is no reason to let everybody else wait
     return tail
+
+
+async def _end_all(processes: Sequence[WatchedProcess]) -> None:
+    for process in processes:
+        with contextlib.suppress(PermissionError):
+            process.kill()
+    with contextlib.suppress(TimeoutError):  # one that is held up in the kernel
+        async with asyncio.timeout(_END_TIMEOUT_S):
+            await asyncio.gather(*(process.wait() for process in processes))
 
 
 async def stop(child: WatchedProcess, grace_s: float = 5.0) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -95,3 +97,55 @@ def test_exits_are_described() -> None:
     assert describe_exit(3) == "exited with code 3"
     assert describe_exit(-9) == "was killed by SIGKILL"
     assert "-200" in describe_exit(-200)
+
+
+DAEMON = "(setsid sh -c 'echo $$ > {pid}; exec sleep 600' &) ; sleep 600"
+
+
+async def wait_pid(path: Path) -> int:
+    async with asyncio.timeout(60):
+        while not (path.exists() and path.read_text().strip()):  # noqa: ASYNC110 - a shell writes it
+            await asyncio.sleep(0.01)
+    return int(path.read_text())
+
+
+def outside(name: str) -> list[int]:
+    """Return the processes that sleep under a name of ours."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if name.encode() in (entry / "environ").read_bytes() and b"sleep" in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes process namespaces")
+async def test_daemons_of_an_enclosed_tool_end_with_it_before_run_returns(tmp_path: Path) -> None:
+    command = ["sh", "-c", DAEMON.format(pid=tmp_path / "pid")]
+    mark = f"MARK={tmp_path}"
+    environment = {**os.environ, "MARK": str(tmp_path)}
+    task = asyncio.create_task(process.run(command, environment=environment, enclosed=True))
+    await wait_pid(tmp_path / "pid")
+    assert outside(mark)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not outside(mark)
+
+
+async def test_an_enclosed_tool_ends_when_its_server_is_killed(tmp_path: Path) -> None:
+    code = """
+import asyncio, sys
+from emberbox import process
+asyncio.run(process.run(["sh", "-c", sys.argv[1]], enclosed=True))
+"""
+    mark, script = f"MARK={tmp_path}", f"echo 1 > {tmp_path}/pid; exec sleep 600"
+    server = subprocess.Popen([sys.executable, "-c", code, script], env={**os.environ, "MARK": str(tmp_path)})  # noqa: ASYNC220 - it must be no child of our own door
+    try:
+        await wait_pid(tmp_path / "pid")
+    finally:
+        server.kill()
+        server.wait()
+    async with asyncio.timeout(60):
+        while outside(mark):  # noqa: ASYNC110 - the kernel ends it
+            await asyncio.sleep(0.01)

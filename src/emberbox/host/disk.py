@@ -23,7 +23,7 @@ async def make_root(directory: Path, destination: Path, enter: Sequence[str] = (
     Raises:
         CommandError: mkfs.erofs failed; the disk may be full.
     """
-    await process.run([*enter, "mkfs.erofs", "--quiet", destination, directory], timeout=600)
+    await process.run([*enter, "mkfs.erofs", "--quiet", destination, directory], timeout=1800, tied=True)
 
 
 async def make_writable(destination: Path, size_bytes: int) -> None:
@@ -38,7 +38,8 @@ async def make_writable(destination: Path, size_bytes: int) -> None:
     with destination.open("xb") as disk:
         disk.truncate(size_bytes)
     features = ["-t", "ext4", "-O", "^has_journal,^resize_inode", "-m", "0", "-i", "65536"]
-    await process.run(["mke2fs", "-q", *features, "-E", "lazy_itable_init=1,nodiscard", destination], timeout=60)
+    extended = ["-E", "lazy_itable_init=1,nodiscard"]
+    await process.run(["mke2fs", "-q", *features, *extended, destination], timeout=300, tied=True)
 
 
 def copy_sparse(source: Path, destination: Path) -> None:

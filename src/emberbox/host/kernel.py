@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from emberbox import process
 from emberbox.host.native import agent_path
+from emberbox.host.scratch import tool_environment
 from emberbox.model.errors import HostError
 
 META_PACKAGE = "linux-image-cloud-amd64"
@@ -65,15 +66,20 @@ def find_kernel(directory: Path) -> Kernel | None:
 
 
 async def _fetch(directory: Path) -> Kernel:
-    directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory) as scratch:
-        work = Path(scratch)
+    work = directory / "scratch"
+    shutil.rmtree(work, ignore_errors=True)  # of a server that was killed
+    work.mkdir(parents=True)
+    try:
         package = await _resolve_package()
-        await process.run(["apt-get", "download", package], directory=work, timeout=600)
+        download = ["apt-get", "download", package]
+        await process.run(download, directory=work, environment=tool_environment(work), timeout=1800, enclosed=True)
         archive = next(work.glob("*.deb"))
         await process.run(["dpkg-deb", "--extract", archive, work / "unpacked"], timeout=120)
+        await process.run(["sync", "--file-system", work], timeout=600)
         (work / "unpacked/lib").replace(directory / "lib")
         (work / "unpacked/boot").replace(directory / "boot")  # last: its presence means complete
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
     kernel = find_kernel(directory)
     if kernel is None:
         raise HostError(f"the package {package} holds no kernel")
