@@ -27,6 +27,7 @@ from emberbox.guest.protocol import Application
 from emberbox.host import disk, memory, native
 from emberbox.host.kernel import ensure_kernel
 from emberbox.host.pagemap import find_changed_runs
+from emberbox.host.space import DiskSpace
 from emberbox.host.users import UserPool
 from emberbox.images.pipeline import DEFAULT_CAPABILITIES
 from emberbox.machine.connections import GUEST_RESOLV_CONF, Connector
@@ -97,7 +98,7 @@ async def measure_cold_boots(home: Path, accelerator: str, size: int, runs: int,
     kernel = await ensure_kernel(home / "kernel")
     driver = QemuDriver(Engine("QEMU", await find_version(), accelerator), native.memory_shim_path(), native.tsc_khz())
     users = UserPool(1_900_000_000) if os.geteuid() == 0 else None
-    guests = GuestHost(driver, Connector(None), users, None)
+    guests = GuestHost(driver, Connector(None), users, None, DiskSpace(home))
     shape = MachineShape(SIZES[size].vcpu_count, SIZES[size].mem_size_mib)
     application = Application(
         ("python3", "app.py"), (("PATH", os.defpath), ("HOME", "/")), "/app", 33, 33, (), DEFAULT_CAPABILITIES,

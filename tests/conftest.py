@@ -41,6 +41,7 @@ LONG_WITH_OWN_SERVERS = (
     "tests/conformance/test_conformance_quickstart.py",
     "tests/vm/test_vm_full_disk.py",
     "tests/vm/test_vm_names.py",
+    "tests/vm/test_vm_build_leftovers.py",
 )
 
 WITH_CONFORMANCE = tuple(f"tests/vm/test_vm_{name}.py" for name in ("cage", "cp", "egress", "exec", "pool", "shell"))

@@ -54,10 +54,13 @@ from emberbox.guest.protocol import Command
 from emberbox.guest.streams import GuestCommand
 from emberbox.host import native, network
 from emberbox.host.kernel import Kernel, ensure_kernel
+from emberbox.host.log_files import trim_log_files
 from emberbox.host.network import DNS_ADDRESS, PlaceNote, TapNetwork, has_names
 from emberbox.host.s3_server import S3Settings, start_s3_server
+from emberbox.host.space import DiskSpace
 from emberbox.host.users import UserPool
 from emberbox.images.containers import BuildNetwork, Containers
+from emberbox.images.leftovers import clear_builds
 from emberbox.images.managed import ManagedImages
 from emberbox.images.pipeline import Limits, Pipeline
 from emberbox.keys import ensure_credential
@@ -88,6 +91,7 @@ log = logging.getLogger(__name__)
 
 API_KEEP_ALIVE_S = 75
 _HOUSEKEEPING_S = 60.0
+_TRIM_FILES_S = 5.0
 
 _T = TypeVar("_T")
 
@@ -230,6 +234,7 @@ class _Server:
         self._gateway_drain: Callable[[str], Awaitable[None]] | None = None
         self._kernel_lock = asyncio.Lock()
         self._background = Background()
+        self._space = DiskSpace(settings.home, settings.disk_reserve_bytes or None)
 
     def endpoints(self) -> dict[str, Any]:
         """Return what `runtime/endpoints.json` holds."""
@@ -256,10 +261,13 @@ class _Server:
         self._running.callback(database.close)
         self._running.callback(log_database.close)
         admissions = self._open_admissions()  # revoked before a microVM of an earlier server can be replaced by another
+        self._running.push_async_callback(self._background.close)
+        self._background.start(self._space.watch(), "the watch over the disk")
+        await clear_builds(self._settings.home)
         recovery = Recovery(self._settings.home, MicrovmStore(database).list_live())
         await asyncio.to_thread(recovery.clear)
         connector, users, void = await self._start_network(recovery)
-        guests = GuestHost(await self._make_driver(users, void), connector, users, void)
+        guests = GuestHost(await self._make_driver(users, void), connector, users, void, self._space)
         log_store = LogStore(log_database)
         log_writer = LogWriter(log_store, self._settings.log_max_bytes)
         log_writer.start()
@@ -310,6 +318,7 @@ class _Server:
             admissions.revoke,
             self._drain,
             pool,
+            self._space,
         )
         self._running.push_async_callback(microvms.close)  # before: a stop while VMMs are taken over loses none
         await microvms.open(context, recovery)
@@ -337,7 +346,7 @@ class _Server:
             EMBERBOX: ServerInfo(settings.region, self._accelerator, self._network_kind()).handlers()
             | forks.handlers()
             | events.handlers()
-            | HostInfo(microvms, images, pool, home).handlers()
+            | HostInfo(microvms, images, pool, self._space).handlers()
             | access.handlers(),
         }
         await self._start_api(handlers, access)
@@ -436,6 +445,7 @@ class _Server:
             s3,
             self._build_network,
             limits,
+            self._space,
             s3_has_accounts=not settings.s3_endpoint_url,
         )
 
@@ -545,4 +555,10 @@ class _Server:
             await in_thread(logs.forget_beyond, settings.log_max_bytes)
 
         self._background.start(every(_HOUSEKEEPING_S, rotate, forget_microvms, forget_events), "housekeeping")
+
+        async def trim_files() -> None:
+            """A guest can make its VMM say as much as it likes, on the console of a build above all."""
+            await in_thread(trim_log_files, settings.home)
+
         self._background.start(every(_HOUSEKEEPING_S, trim_logs), "the trimming of logs")
+        self._background.start(every(_TRIM_FILES_S, trim_files), "the trimming of VMMs' logs")

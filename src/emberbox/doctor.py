@@ -10,7 +10,6 @@ import asyncio
 import os
 import platform
 import re
-import shutil
 import sys
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from emberbox import process
 from emberbox.host import kernel, native, network
+from emberbox.host.space import measure
 from emberbox.host.supervisor import find_program
 from emberbox.host.users import UserPool
 from emberbox.machine.engines import count_saved
@@ -35,6 +35,7 @@ UIDS = 32_768
 
 UID_MAX = 2**32 - 2
 
+_GIB = 1 << 30
 _TOOL_TIMEOUT_S = 30.0
 
 
@@ -102,7 +103,7 @@ async def examine(settings: Settings) -> list[Check]:
         check_kernel(settings.home),
         check_network(settings),
         check_vmm_user(settings.uid_base),
-        check_disk(settings.home),
+        check_disk(settings.home, settings.disk_reserve_bytes),
         check_memory(),
     ]
     return list(await asyncio.gather(*checks))
@@ -256,15 +257,19 @@ async def check_vmm_user(uid_base: int) -> Check:
     return Check(name, ok=True, detail=f"ids {uid_base} to {last}")
 
 
-async def check_disk(home: Path) -> Check:
-    """There is room where state lives."""
+async def check_disk(home: Path, reserve_bytes: int = 0) -> Check:
+    """There is room where state lives, beyond the reserve below which nothing new begins."""
     place = home
     while not place.exists():
         place = place.parent
-    free = shutil.disk_usage(place).free
+    room = measure(place, reserve_bytes or None)
+    least = max(room.reserve, DISK_MIN_BYTES)
     remedy = "free some space, or set EMBERBOX_HOME to a larger disk"
-    detail = f"{free / (1 << 30):.1f} GiB free for {home} ({DISK_MIN_BYTES >> 30} GiB is the least to start with)"
-    return Check("disk", free >= DISK_MIN_BYTES, detail, remedy)
+    detail = (
+        f"{room.free / _GIB:.1f} GiB free for {home}; below {room.reserve / _GIB:.1f} GiB nothing new begins, and "
+        f"{least / _GIB:.0f} GiB is the least to start with"
+    )
+    return Check("disk", room.free >= least, detail, remedy)
 
 
 async def check_memory(meminfo: Path = Path("/proc/meminfo")) -> Check:

@@ -128,6 +128,7 @@ class Settings:
     uid_base: int = _row(1_900_000_000, _user_id, "first of 32,768 user ids that VMM processes run as")
     artifact_max_bytes: int = _row(2 * _GIB, _positive, "largest zip of a code artifact")
     artifact_max_unpacked_bytes: int = _row(8 * _GIB, _positive, "largest unpacked code artifact")
+    disk_reserve_bytes: int = _row(0, _not_negative, "free bytes of the disk below which nothing new begins; 0: 5 %")
     concurrent_builds: int = _row(2, _positive, "builds that run at the same time; more wait")
     build_timeout_s: int = _row(3600, _positive, "seconds after which a container build is stopped")
     terminated_retention_s: int = _row(86400, _positive, "seconds that a terminated microVM stays in lists")

@@ -32,6 +32,7 @@ from emberbox.control.tags import TagService
 from emberbox.control.timers import Timers
 from emberbox.control.tokens import TokenKeys
 from emberbox.host import native
+from emberbox.host.space import DiskSpace
 from emberbox.images.containers import Containers
 from emberbox.images.managed import ManagedImages
 from emberbox.images.pipeline import Limits, Pipeline
@@ -120,12 +121,23 @@ class ControlPlane:
         directory, region, quotas = self.directory, self.region, self.access.quotas
         tokens = ClientTokenStore(self.database)
         keys = TokenKeys(directory / "secrets/tokens.json")
-        guests = GuestHost(
-            QemuDriver(Engine("QEMU", "7.2.22", "tcg"), native.memory_shim_path(), 1), Connector(None), None, None
-        )
+        space = DiskSpace(directory)
+        driver = QemuDriver(Engine("QEMU", "7.2.22", "tcg"), native.memory_shim_path(), 1)
+        guests = GuestHost(driver, Connector(None), None, None, space)
         containers = Containers(directory / "containers")
         managed = ManagedImages(containers, directory / "base")
-        pipeline = Pipeline(containers, managed, guests, None, EmptyS3(), None, Limits(1, 1, 1), s3_has_accounts=False)  # type: ignore[arg-type]
+        limits = Limits(1, 1, 1)
+        pipeline = Pipeline(
+            containers,
+            managed,
+            guests,
+            None,
+            EmptyS3(),
+            None,
+            limits,
+            space,
+            s3_has_accounts=False,  # type: ignore[arg-type]
+        )
         connectors = ConnectorFinder(self.connectors, region)
         egress = self.egress = EgressRules(connectors, self.connectors, region, directory)
         self._builder = Builder(
@@ -150,7 +162,7 @@ class ControlPlane:
             load_snapshot=self._builder.load_snapshot, image_tags=self.images.tags_of,
             on_ended=self.microvm_service.forget, find_egress=egress.policy,
             issue_credentials=self.access.roles.credentials, revoke=_nothing_to_revoke, drain=_no_requests,
-            pool=WarmPool(guests, directory, 0, self._builder.load_snapshot, self.images.is_launchable),
+            pool=WarmPool(guests, directory, 0, self._builder.load_snapshot, self.images.is_launchable), space=space,
         )  # fmt: skip
         self._context = context
         self._tags = TagService(images, self.images, connectors, self.connectors)

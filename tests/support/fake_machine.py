@@ -39,7 +39,7 @@ FAULTS = {
     "agent": lambda: GuestError("the guest does not answer"),
     "network": lambda: HostError("the network cannot be changed"),
     "store": lambda: HostError("the database cannot be used"),
-    "thread": lambda: OSError(28, "No space left on device"),
+    "thread": lambda: OSError(5, "Input/output error"),
 }
 """What each part of the machine raises when it fails, by the first word of a step's name."""
 
@@ -90,7 +90,7 @@ class Script:
         return done
 
 
-@dataclass
+@dataclass(eq=False)
 class FakeVm(Vm):
     """A VMM. `memory` is its guest's; a frozen application is the guest's affair and outlives its connections."""
 
@@ -100,6 +100,7 @@ class FakeVm(Vm):
     runs: bool = False
     frozen: bool = True
     alive: bool = True
+    stall: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
@@ -141,7 +142,24 @@ class FakeVm(Vm):
 
     async def unpause(self) -> None:
         await self._take("unpause")
-        self.runs = True
+        self.runs = not self.machine.disk_is_full
+        if self.runs:
+            self.stall.clear()
+
+    def meet_full_disk(self) -> None:
+        """Stop the guest, as a VMM does whose write fails."""
+        self.machine.disk_is_full, self.runs = True, False
+        self.stall.set()
+
+    async def is_stalled(self) -> bool:
+        await self._take("is_stalled")
+        return self.stall.is_set()
+
+    async def wait_stalled(self) -> None:
+        await self.stall.wait()
+
+    async def hold_writes(self, *, held: bool) -> None:
+        await self._take("hold_writes")
 
     async def save_devices(self) -> None:
         assert not self.runs, "devices are saved while the guest stands still"
@@ -270,6 +288,9 @@ class FakeConnection:
     async def restrict(self, policy: EgressPolicy) -> None:
         await self.machine.script.pause("network.restrict")
 
+    def keep(self) -> None:
+        self.machine.connections.remove(self)
+
     def hold(self, vm: Vm) -> None:
         assert not vm.runs, "a connection is held while the guest stands still"  # type: ignore[attr-defined]
 
@@ -289,6 +310,7 @@ class FakeMachine:
     vms: list[FakeVm] = field(default_factory=list)
     agents: list[FakeAgent] = field(default_factory=list)
     connections: list[FakeConnection] = field(default_factory=list)
+    disk_is_full: bool = False
 
     def vm_in(self, directory: Path) -> FakeVm | None:
         """Return the VMM of a microVM, by its directory; there must never be two."""

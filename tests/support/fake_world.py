@@ -21,6 +21,7 @@ from emberbox.control.runner import MicrovmRunner
 from emberbox.control.runner_context import RunnerContext
 from emberbox.control.timers import Timers
 from emberbox.host import disk
+from emberbox.host.space import DiskSpace
 from emberbox.machine import guests as guests_module
 from emberbox.machine.guests import GuestHost
 from emberbox.machine.pool import WarmPool
@@ -112,12 +113,14 @@ class World:
 
     def _begin(self) -> None:
         self.timers = Timers()
-        host = GuestHost(self.machine, self.machine, None, None)  # type: ignore[arg-type]
+        self.space = DiskSpace(self.home, 0)
+        host = GuestHost(self.machine, self.machine, None, None, self.space)  # type: ignore[arg-type]
         self.context = RunnerContext(
             store=self.store, guests=host, log_writer=LogWriter(LogStore(self.database)), home=self.home,
             timers=self.timers, load_snapshot=lambda *_: self.image, image_tags=lambda _: KEEPS_RUNNING,
             on_ended=self.ended.append, find_egress=lambda *_: None, issue_credentials=lambda *_: None,
             revoke=lambda _: None, drain=self._drain, pool=WarmPool(host, self.home, 0, None, None),  # type: ignore[arg-type]
+            space=self.space,
         )  # fmt: skip
 
     async def _drain(self, _microvm_id: str) -> None:

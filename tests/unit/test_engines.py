@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from emberbox.host.space import DiskSpace
 from emberbox.machine.engines import choose_engine, count_saved
 from emberbox.machine.guests import GuestHost
 from emberbox.machine.snapshot import ImageSnapshot, SuspendedState
@@ -81,7 +82,7 @@ class Driver:
 
 
 async def test_nothing_is_started_or_copied_for_state_of_another_engine(tmp_path: Path) -> None:
-    guests = GuestHost(Driver(), None, None, None)  # type: ignore[arg-type]
+    guests = GuestHost(Driver(), None, None, None, DiskSpace(tmp_path))  # type: ignore[arg-type]
     snapshot = ImageSnapshot(tmp_path, MachineShape(1, 512), engine=KVM)
     state = SuspendedState(tmp_path, (), engine=KVM)
     with pytest.raises(VmmError, match="with KVM"):

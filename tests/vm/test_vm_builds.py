@@ -76,6 +76,9 @@ CASES = {
     "failing-step": Bad(
         {"Dockerfile": BASE + "RUN echo before-it-failed && exit 7\n"}, "CONTAINER_BUILD_FAILED", "lines above"
     ),
+    "large-step": Bad(
+        {"Dockerfile": BASE + "RUN fallocate -l 300M /big\nRUN false\n"}, "CONTAINER_BUILD_FAILED", "lines above"
+    ),
     "bad-syntax": Bad({"Dockerfile": BASE + "NONSENSE here\n"}, "CONTAINER_BUILD_FAILED", "lines above"),
     "nothing-to-run": Bad({"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}, "CONTAINER_BUILD_FAILED", "CMD"),
     "unknown-user": Bad(
@@ -183,8 +186,11 @@ def test_failed_builds_leave_nothing(images: ImageMaker, bad_builds: dict[str, I
         assert (path / "snapshot.json").exists(), f"half a snapshot: {path}"
     containers = host.run("buildah", *container_store(server), "containers", "--quiet")
     assert containers.split() == []
-    names = host.run("buildah", *container_store(server), "images", "--format", "{{.Name}}")
-    assert "emberbox-build" not in names
+    layers = host.run("buildah", *container_store(server), "images", "--all", "--quiet").split()
+    names = host.run("buildah", *container_store(server), "images", "--quiet").split()
+    assert sorted(layers) == sorted(names), "layers of builds"
+    shown = host.run("buildah", *container_store(server), "images", "--format", "{{.Name}}")
+    assert "emberbox-build" not in shown
 
 
 def container_store(server: Server) -> list[str]:

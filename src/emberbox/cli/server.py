@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from emberbox.cli.context import Server, find_server, get_server, log_path, read_server
+from emberbox.cli.microvms import format_bytes
 from emberbox.model.errors import HostError
 from emberbox.settings import Settings, load
 from emberbox.time_limits import limit_s
@@ -75,7 +76,12 @@ def status() -> None:
     microvms = [item for page in client.get_paginator("list_microvms").paginate() for item in page["items"]]
     states = sorted(item["state"] for item in microvms)
     counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    _show(server, Console(), images=str(len(images)), microvms=counted or "none")
+    host = server.client("emberbox").describe_host()
+    free, reserve = host["diskFreeInBytes"], host["diskReserveInBytes"]
+    room = f"{format_bytes(free)} free, the reserve is {format_bytes(reserve)}"
+    if free < reserve:
+        room += ": nothing new begins" + (", and what microVMs write is held up" if free < reserve // 2 else "")
+    _show(server, Console(), images=str(len(images)), microvms=counted or "none", disk=room)
 
 
 def run_foreground(settings: Settings) -> None:

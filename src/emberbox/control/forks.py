@@ -81,6 +81,7 @@ class ForkService:
         if earlier is not None:
             return self._show_version(*earlier.split("/"))
         runner = self._find_runner(caller, parameters)
+        self._microvms.check_room("A snapshot cannot be taken")
         image_id = runner.version.image_id
         versions = self._images.list_versions(image_id)
         self._quotas.check(caller.account_id, VERSIONS, len(versions))
@@ -131,6 +132,7 @@ class ForkService:
         if "runHookPayload" in parameters:
             check_run_hook_payload(parameters["runHookPayload"], runner.version)
         self._microvms.check_memory(caller, runner.version, count)
+        self._microvms.check_room("A MicroVM cannot be forked")
         return await self._background.see_through(
             self._fork(runner, caller, parameters, count), f"forks of {runner.id}"
         )

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from emberbox.control.microvms import MicrovmService
 from emberbox.control.runner import MicrovmRunner
+from emberbox.host.space import DiskSpace
 from emberbox.host.usage import machine_memory
 from emberbox.machine.pool import WarmPool
 from emberbox.machine.usage import Usage
@@ -27,14 +26,14 @@ class HostInfo:
         microvms: keeps the microVMs.
         images: asked what pooled microVMs are of.
         pool: those that are prepared.
-        home: the state directory.
+        space: the room on the disk.
     """
 
-    def __init__(self, microvms: MicrovmService, images: ImageStore, pool: WarmPool, home: Path) -> None:
+    def __init__(self, microvms: MicrovmService, images: ImageStore, pool: WarmPool, space: DiskSpace) -> None:
         self._microvms = microvms
         self._images = images
         self._pool = pool
-        self._home = home
+        self._space = space
 
     def handlers(self) -> dict[str, Handler]:
         """Return the handler of each operation, by its name in the service model."""
@@ -45,13 +44,14 @@ class HostInfo:
         runners = [runner for runner in self._microvms.runners() if runner.microvm.account_id == caller.account_id]
         measured = await asyncio.to_thread(lambda: [shown for runner in runners if (shown := _measure(runner))])
         pooled = await asyncio.to_thread(self._measure_pool, caller.account_id)
-        memory = machine_memory()
+        memory, room = machine_memory(), self._space.look()
         return {
             "cpuCount": os.cpu_count() or 1,
             "loadAverage": os.getloadavg()[0],
             "memoryTotalInBytes": memory.total,
             "memoryAvailableInBytes": memory.available,
-            "diskFreeInBytes": shutil.disk_usage(self._home).free,
+            "diskFreeInBytes": room.free,
+            "diskReserveInBytes": room.reserve,
             "microvms": measured,
             "pooledMicrovms": pooled,
         }

@@ -201,6 +201,7 @@ class MicrovmService:
         image, version = self._find_launchable(caller, parameters)
         request = self._check_run(caller, parameters, version)
         self.check_memory(caller, version)
+        self.check_room("A MicroVM cannot be launched")
         assert self._context is not None
         pool = self._context.pool
         pooled = pool.take(image.id, version.version)
@@ -379,6 +380,23 @@ class MicrovmService:
         ports = PortGrant.from_allowed_ports([{"port": SHELL_PORT}])
         return {"authToken": {TOKEN_HEADER: self._token_keys.mint(microvm.id, ports, expires, kind="shell")}}
 
+    def _find_stall(self, microvm: Microvm) -> str | None:
+        """Say why a microVM that is RUNNING stands still, if it does: the full disk may not take that into its row."""
+        runner = self._runners.get(microvm.id)
+        return runner.stalled if runner is not None and microvm.state is MicrovmState.RUNNING else None
+
+    def check_room(self, what: str) -> None:
+        """Refuse something new when there is little room on the disk.
+
+        Args:
+            what: the start of the sentence that says so.
+
+        Raises:
+            CapacityError: there is.
+        """
+        assert self._context is not None
+        self._context.space.check(what)
+
     def find(self, caller: Caller, microvm_id: str) -> Microvm:
         """Return a microVM of the caller's account, also after it has ended.
 
@@ -406,7 +424,7 @@ class MicrovmService:
             "imageVersion": microvm.image_version,
             "startedAt": microvm.started_at,
             "terminatedAt": microvm.terminated_at,
-            "stateReason": microvm.state_reason,
+            "stateReason": self._find_stall(microvm) or microvm.state_reason,
         }
 
 

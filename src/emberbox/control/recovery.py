@@ -98,7 +98,7 @@ class Recovery:
         return {survivor.slot for survivor in self.survivors.values() if survivor.slot is not None}
 
     def clear(self) -> None:
-        """End every VMM that is not taken over, and remove files that belong to nobody."""
+        """End every VMM that is not taken over, and remove files of microVMs that belong to nobody."""
         end_leftovers(self._home, {survivor.pid for survivor in self.survivors.values()})
         for directory in (self._home / "microvms").iterdir():
             fate = self._fates.get(directory.name, Fate.END)
@@ -106,8 +106,6 @@ class Recovery:
                 shutil.rmtree(directory, ignore_errors=True)
             elif fate is Fate.LAUNCH:
                 _empty(directory)
-        for scratch in (self._home / "builds").iterdir():
-            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _empty(directory: Path) -> None:

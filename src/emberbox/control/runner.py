@@ -29,11 +29,13 @@ from emberbox.control.microvm_row import MicrovmRow
 from emberbox.control.role_sessions import RoleSession
 from emberbox.control.runner_context import RunnerContext
 from emberbox.control.runtime_hooks import RuntimeHooks
+from emberbox.control.stall import Stall
 from emberbox.guest.agent import fresh_identity
 from emberbox.guest.metadata import MetadataService
 from emberbox.guest.output import DropOutput, OutputListener
 from emberbox.guest.protocol import Command, Identity
 from emberbox.guest.streams import GuestCommand
+from emberbox.host.space import is_full_disk
 from emberbox.images.lines import OutputLines
 from emberbox.images.pipeline import log_stream
 from emberbox.machine import checkpoint
@@ -72,6 +74,7 @@ RECONNECTS_AFTER_S = (0.5, 2.0, 5.0)
 LOSSES_MAX, LOSSES_WITHIN_S = 5, 600.0
 """A guest that breaks the protocol more often is not spoken to again."""
 
+_GOES_ON_WITHIN_S = limit_s(1.0)
 _EXPLAINED_WITHIN_S = limit_s(1.0)
 STOPS_WITHIN_S = limit_s(150.0)
 """What is under way when the server stops, and then the suspend, may take so long: each may wait for a hook."""
@@ -115,6 +118,8 @@ class MicrovmRunner:
     _deadlines: Deadlines = field(init=False)
     _idle: IdleTimer = field(init=False)
     _metadata: MetadataService = field(init=False)
+    _stall: Stall = field(init=False)
+    _lacks_room: bool = False
     _waking: asyncio.Task[None] | None = None
     _hearing: asyncio.Task[None] | None = None
     _stops: bool = False
@@ -130,6 +135,7 @@ class MicrovmRunner:
         policy = self.microvm.request.get("idlePolicy")
         role = self.microvm.request.get("executionRoleArn")
         self._metadata = RoleSession(self.context.issue_credentials, self.microvm.account_id, role, self.id).metadata()
+        self._stall = Stall(self.id, self.context.store, self.context.space)
         self._hooks = RuntimeHooks(self.id, self.version.request)
         self._deadlines = Deadlines(self.context.timers, self.id, self._end_by_policy)
         self._idle = IdleTimer(self.context.timers, self.id, policy, self._begin_to_end_idleness)
@@ -138,6 +144,11 @@ class MicrovmRunner:
     def id(self) -> str:
         """The microVM's id."""
         return self.microvm.id
+
+    @property
+    def stalled(self) -> str | None:
+        """Why it stands still though it is RUNNING; None when it does not."""
+        return self._stall.reason
 
     @property
     def directory(self) -> Path:
@@ -299,6 +310,7 @@ class MicrovmRunner:
         return None
 
     async def _find_running(self) -> Guest | None:
+        self._stall.check()
         if self._guest is not None and not self._lock.locked():
             return self._guest
         async with self._lock:  # nothing is changed: what is under way has ended
@@ -405,6 +417,7 @@ class MicrovmRunner:
     async def _watch(self, guest: Guest) -> None:
         """End the microVM when its application or its VMM ends by itself, or its agent is lost for good."""
         vmm = asyncio.create_task(guest.wait_exited())
+        stalls = asyncio.create_task(self._watch_disk(guest))
         try:
             while True:
                 ends: list[asyncio.Future[Any]] = [vmm, guest.agent.exited, guest.lost]
@@ -415,6 +428,9 @@ class MicrovmRunner:
                     actor, reason = Actor.GUEST, f"Container Stopped with Exit Code: {guest.agent.exited.result()}"
                 elif await _ends_soon(vmm):  # and that is why the agent is lost
                     actor, reason = Actor.VMM, f"The microVM's VMM ended unexpectedly: {vmm.result()}"
+                elif await self._stands_still(guest):  # then no agent answers, and none is lost
+                    await asyncio.sleep(_GOES_ON_WITHIN_S)
+                    continue
                 elif await self._own(lambda: self._reconnect(guest)):
                     continue
                 else:
@@ -424,6 +440,30 @@ class MicrovmRunner:
                 await self._own(lambda: self._end_if(guest, reason))
         finally:
             vmm.cancel()
+            stalls.cancel()
+
+    async def _watch_disk(self, guest: Guest) -> None:
+        """Let the guest go on each time that its VMM has stopped it because the host's disk was full."""
+        with contextlib.suppress(VmmError):  # it has ended
+            while self._guest is guest:
+                await guest.wait_stalled()
+                if not await self._stall.wait_for_room():
+                    return
+                await self._own(lambda: self._go_on(guest))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_GOES_ON_WITHIN_S):
+                        await guest.wait_stalled()
+                        continue
+                self._stall.end()
+
+    async def _stands_still(self, guest: Guest) -> bool:
+        with contextlib.suppress(VmmError):
+            return await guest.is_stalled()
+        return False
+
+    async def _go_on(self, guest: Guest) -> None:
+        if self._guest is guest and await guest.is_stalled():
+            await guest.go_on()
 
     async def _end_if(self, guest: Guest, reason: str) -> None:
         if self._guest is guest:  # else it was suspended or terminated: that was us
@@ -471,8 +511,10 @@ class MicrovmRunner:
 
         Raises:
             InternalError: it could not be saved; the text says why.
-            ConflictError: its /suspend hook failed, and its image's tag says that it is to run on.
+            ConflictError: its /suspend hook failed, and its image's tag says that it is to run on; or it stands still.
         """
+        if not server_stops:
+            self._stall.check()
         await self._own(lambda: self._suspend(server_stops=server_stops))
 
     async def _suspend(self, *, server_stops: bool) -> None:
@@ -480,7 +522,9 @@ class MicrovmRunner:
         if guest is None or not self._begin_to_suspend(server_stops=server_stops):
             return
         await self.context.drain(self.id)
-        failure = await self._hooks.suspend(guest.agent)
+        failure = None if self.stalled else await self._hooks.suspend(guest.agent)
+        if failure is not None and await guest.is_stalled():
+            failure = None  # it could not be called
         survives = failure is None or survives_failed_suspend(self.context.image_tags(self.version.image_id))
         if not survives:
             await self._end(str(failure))
@@ -514,6 +558,7 @@ class MicrovmRunner:
             if is_suspended(self.directory):  # only what comes after the saving has failed
                 await self._settle(error)
                 return
+            self._lacks_room = is_full_disk(error)
             with caused_by(Actor.SERVER, f"It could not be suspended: {error}"):
                 self._row.note(MicrovmState.RUNNING)
             self._idle.restart()
@@ -613,6 +658,7 @@ class MicrovmRunner:
             ConflictError: it neither runs nor is suspended.
             GuestError, VmmError, HostError, OSError: it could not be taken.
         """
+        self._stall.check()
         draft, stopped_s = await self._own(lambda: self._draft_checkpoint(directory))
         log.info("%s stood still for %.0f ms for a snapshot", self.id, stopped_s * 1000)
         return await in_thread(checkpoint.publish, draft), stopped_s
@@ -683,11 +729,12 @@ class MicrovmRunner:
         with caused_by(TERMINATING_ACTORS.get(reason, present_cause().actor), reason):
             if not self._row.begin(MicrovmState.TERMINATING, reason):
                 return False
+            self._stall.give_up()
             self._begin_to_own(lambda: self._terminate(reason))
         return True
 
     async def _terminate(self, reason: str) -> None:
-        if self._guest is not None:
+        if self._guest is not None and self.stalled is None:
             self.context.revoke(self.id)
             try:
                 await self._hooks.terminate(self._guest.agent)
@@ -720,9 +767,11 @@ class MicrovmRunner:
     async def stop(self) -> None:
         """Suspend it and let go of it, as the server stops; what is under way comes to its end before.
 
-        A guest that cannot be suspended ends: without a server it would have neither owner nor endpoint.
+        A guest that cannot be suspended ends: without a server it would have neither owner nor endpoint. But where only
+        room on the disk is lacking, its VMM runs on, as after a kill, and the next server takes it over.
         """
         self._stops = True
+        self._stall.give_up()
         self._idle.stop()
         self._deadlines.stop()
         try:
@@ -744,6 +793,10 @@ class MicrovmRunner:
             if is_suspended(self.directory) or self._is_pending():
                 self._guest = None
                 await guest.end()
+            elif self._lacks_room or self.stalled:
+                self._guest = None
+                await guest.leave()
+                log.error("%s runs on: there is no room to suspend it; free some and start the server again", self.id)
             else:
                 await self._end(NOT_SUSPENDED_AT_STOP)
         if is_suspended(self.directory):
@@ -773,17 +826,33 @@ class MicrovmRunner:
         try:
             self._saved_runs = load_resumed(self.directory).runs
             guest = await self.context.guests.adopt(
-                self._snapshot(), self.directory, survivor, self._listener(), resumes=resuming
+                self._snapshot(), self.directory, survivor, self._listener(), self._wait_to_adopt, resumes=resuming
             )
+            if guest is None:  # the server stops, and the next one finds it as this one did
+                return
         except (EmberboxError, OSError) as error:
-            await self._end(f"{NOT_TAKEN_OVER} {error}")
+            if self.state() is not MicrovmState.TERMINATING:  # else that waits for its turn, and has a reason
+                await self._end(f"{NOT_TAKEN_OVER} {error}")
             return
+        self._stall.end()
         self._start_guest(guest)
         if resuming:
             await self._hooks.resume(guest.agent)
         self._row.note(MicrovmState.RUNNING, new_incarnation=resuming)
         self._idle.start()
         log.info("%s was taken over in %.0f ms", self.id, (time.monotonic() - started) * 1000)
+
+    async def _wait_to_adopt(self) -> bool:
+        """Wait for room; False when the server stops.
+
+        Raises:
+            GuestError: it is terminated instead.
+        """
+        if await self._stall.wait_for_room():
+            return True
+        if self._stops:
+            return False
+        raise GuestError("it is being terminated")
 
     def keep_suspended(self) -> None:
         """Take over a microVM that is suspended, though its row may not say so yet."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from emberbox.control.log_writer import LogWriter
 from emberbox.control.role_sessions import IssueCredentials
 from emberbox.control.timers import Timers
+from emberbox.host.space import DiskSpace
 from emberbox.machine.guests import GuestHost
 from emberbox.machine.pool import WarmPool
 from emberbox.machine.snapshot import ImageSnapshot
@@ -34,6 +35,7 @@ class RunnerContext:
         revoke: takes back that requests for a microVM may reach it without being asked about.
         drain: does so, and waits for a second at most until the requests that have just begun on it have ended.
         pool: microVMs that are prepared.
+        space: the room on the disk.
     """
 
     store: MicrovmStore
@@ -49,3 +51,4 @@ class RunnerContext:
     revoke: Callable[[str], None]
     drain: Callable[[str], Awaitable[None]]
     pool: WarmPool
+    space: DiskSpace

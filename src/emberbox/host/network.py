@@ -417,6 +417,10 @@ class TapNetwork:
             log.warning("names in %s may not resolve before its microVM is resumed: %s", slot.namespace, error)
         return slot
 
+    def keep(self, slot: Slot) -> None:
+        """Let a slot outlive this server, for a microVM that does so: the next one adopts it."""
+        self._kept.add(slot.number)
+
     async def take(self) -> Slot:
         """Return a slot that nobody uses.
 

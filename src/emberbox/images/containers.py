@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import json
+import logging
 import os
 import re
 import tarfile
@@ -16,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from emberbox import process
-from emberbox.host import disk, native
+from emberbox.host import disk, native, scratch
 from emberbox.images.randomness import AddedFile, find_additions
 from emberbox.model.errors import BuildError
 
-PULL_TIMEOUT_S = 900
+_SYNC_TIMEOUT_S = 600
 _BIND_RESOLV_CONF = 'mount --bind "$1" "$(readlink -f /etc/resolv.conf)" && shift && exec "$@"'
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+log = logging.getLogger(__name__)
 
 LogLine = Callable[[str], None]
 TakeLine = Callable[[str], Awaitable[None]]
@@ -90,14 +93,17 @@ class Containers:
 
     Args:
         directory: where images and build containers are kept.
+        base: a store whose images can be used here, but not changed.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, base: Path | None = None) -> None:
         self._directory = directory
+        self._stamp = directory / "complete"
         driver = "overlay" if os.geteuid() == 0 else "vfs"
         self._options = [
             *["--root", str(directory / "storage"), "--runroot", str(directory / "run")],
             *["--storage-driver", driver],
+            *([] if base is None else ["--storage-opt", f"{driver}.imagestore={base / 'storage'}"]),
         ]
 
         # A user other than root sees the owners of an image's files only inside the user namespace that maps them.
@@ -105,7 +111,60 @@ class Containers:
 
     async def _buildah(self, *arguments: str, timeout: float = 300, check: bool = True) -> process.Completed:
         command = [*self._enter, "buildah", *self._options, *arguments]
-        return await process.run(command, timeout=timeout, check=check)
+        return await process.run(command, environment=self._environment(), timeout=timeout, check=check, tied=True)
+
+    def _environment(self) -> Mapping[str, str]:
+        temporary = self._directory / "tmp"
+        temporary.mkdir(parents=True, exist_ok=True)
+        return scratch.tool_environment(temporary)
+
+    @contextlib.asynccontextmanager
+    async def for_build(self, directory: Path) -> AsyncIterator[Containers]:
+        """Give a build a store of its own over this one, in a new directory; at the end nothing of it is left.
+
+        So no build takes what another has left, whole or not, nor learns what others build.
+        """
+        own = Containers(directory, self._directory)
+        try:
+            yield own
+        finally:
+            try:
+                await own.remove()
+            except (
+                Exception
+            ):  # what became of the build counts; its directory is removed once more with its other files
+                log.exception("the container store of a build could not be removed")
+
+    async def remove(self) -> None:
+        """Remove the store, with what a container that was stopped half-way has left on this machine.
+
+        Raises:
+            CommandError: something in it is still used.
+        """
+        state = self._directory / "runc"
+        for container in state.iterdir() if state.exists() else ():
+            await process.run(["runc", "--root", state, "delete", "--force", container.name], check=False)
+        await scratch.remove_tree(self._directory)
+
+    async def drop_unless_whole(self) -> None:
+        """Remove all images unless they are sure to be as they were stored: the machine may have stopped meanwhile.
+
+        Raises:
+            CommandError: something in the store is still used.
+        """
+        if not self._stamp.exists():
+            await self.remove()
+
+    @contextlib.asynccontextmanager
+    async def _changing(self) -> AsyncIterator[None]:
+        """Let the store count as whole again only when all that was written in the block is on stable storage."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._stamp.unlink(missing_ok=True)
+        disk.sync(self._directory)
+        yield
+        await process.run(["sync", "--file-system", self._directory], timeout=_SYNC_TIMEOUT_S)
+        self._stamp.touch()
+        disk.sync(self._directory)
 
     async def pack(self, root: Path, destination: Path) -> None:
         """Pack the files of a mounted image into a root file system.
@@ -121,13 +180,14 @@ class Containers:
 
     async def import_root(self, archive: Path, name: str) -> None:
         """Make an image of one layer from a tar archive of a root file system."""
-        container = (await self._buildah("from", "scratch")).stdout.strip()
-        try:
-            await self._buildah("add", container, str(archive), "/")
-            await self._buildah("config", "--cmd", "/bin/bash", "--env", f"PATH={_DEFAULT_PATH}", container)
-            await self._buildah("commit", "--quiet", container, name)
-        finally:
-            await self._buildah("rm", container, check=False)
+        async with self._changing():
+            container = (await self._buildah("from", "scratch")).stdout.strip()
+            try:
+                await self._buildah("add", container, str(archive), "/")
+                await self._buildah("config", "--cmd", "/bin/bash", "--env", f"PATH={_DEFAULT_PATH}", container)
+                await self._buildah("commit", "--quiet", container, name)
+            finally:
+                await self._buildah("rm", container, check=False)
 
     async def tag(self, name: str, other: str) -> None:
         """Give an image another name."""
@@ -150,11 +210,13 @@ class Containers:
         Raises:
             BuildError: the build failed, or took longer than `timeout_s`.
         """
-        with _entering(network) as enter:
+        environment = self._environment()
+        with _entering(network, self._directory) as enter:
             command = [
                 *enter,
-                *["buildah", *self._options, "build", "--layers", "--force-rm", "--pull=missing", "--network", "host"],
-                *["--isolation", "oci", "--runtime", "runc", "--format", "oci", "--tag", name],
+                *["buildah", *self._options, "build", "--layers=false", "--force-rm", "--pull=missing"],
+                *["--network", "host", "--isolation", "oci", "--format", "oci", "--tag", name],
+                *["--runtime", "runc", "--runtime-flag", f"root={self._directory / 'runc'}"],
                 *["--file", str(context / "Dockerfile"), str(context)],
             ]
             tail: list[str] = []
@@ -165,7 +227,7 @@ class Containers:
                 await take_line(line)
 
             try:
-                await process.run(command, timeout=timeout_s, on_line=take)
+                await process.run(command, environment=environment, timeout=timeout_s, on_line=take, enclosed=True)
             except process.CommandError as error:
                 raise _build_error(tail, error) from error
 
@@ -207,38 +269,26 @@ class Containers:
 
     async def close(self) -> None:
         """Undo the mount that the store makes of its own directory."""
-        overlay = self._directory / "storage" / "overlay"
-        while _is_mounted(overlay):
-            await process.run(["umount", overlay])
-
-    async def remove_image(self, name: str) -> None:
-        """Remove an image; it need not exist. Layers that other builds use stay."""
-        await self._buildah("rmi", name, check=False)
-
-
-def _is_mounted(path: Path) -> bool:
-    """Say whether something is mounted there; `Path.is_mount` does not see bind mounts."""
-    return any(line.split()[1] == str(path) for line in Path("/proc/self/mounts").read_text().splitlines())
+        await scratch.unmount(self._directory)
 
 
 @contextlib.contextmanager
-def _entering(network: BuildNetwork) -> Iterator[list[str]]:
+def _entering(network: BuildNetwork, directory: Path) -> Iterator[list[str]]:
     """Return the commands that lead into the build's own surroundings.
 
-    These are its network, with the name server that is reached from there, and a process namespace: whatever a RUN
-    step leaves running ends with the build, also when the build is stopped half-way.
+    These are its network, with the name server that is reached from there. It is run enclosed (process.py): whatever a
+    RUN step leaves running ends with the build, also when the build is stopped half-way.
     """
     if os.geteuid() != 0:
         yield []
         return
     connect = [] if network.namespace is None else ["nsenter", f"--net={network.namespace}", "--"]
-    isolate = ["unshare", "--mount", "--propagation=slave", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
-    with tempfile.NamedTemporaryFile("w", prefix="emberbox-resolv-") as resolv:
+    with tempfile.NamedTemporaryFile("w", prefix="resolv-", dir=directory) as resolv:
         resolv.write(f"nameserver {network.resolver}\n" if network.resolver else "")
         resolv.flush()
         Path(resolv.name).chmod(0o644)
         bind = [] if network.namespace is None else ["sh", "-c", _BIND_RESOLV_CONF, "sh", resolv.name]
-        yield [*connect, *isolate, *bind]
+        yield [*connect, *bind]
 
 
 def _build_error(tail: list[str], error: process.CommandError) -> BuildError:

@@ -16,6 +16,7 @@ import urllib.request
 from pathlib import Path
 
 from emberbox import process
+from emberbox.host import disk, scratch
 from emberbox.images.containers import Containers, LogLine
 from emberbox.model.errors import HostError
 from emberbox.time_limits import limit_s
@@ -31,6 +32,10 @@ AWS_NAMES = (
     "public.ecr.aws/amazonlinux/amazonlinux:2023",
     "public.ecr.aws/amazonlinux/amazonlinux:2023-minimal",
 )
+SCRATCH = "scratch"
+"""Leads to what mmdebstrap works in. Other users must get there, so it is not in the state directory."""
+
+_BOOTSTRAP_TIMEOUT_S = 1800
 _PACKAGES = "ca-certificates,curl"
 _REACH_TIMEOUT_S = limit_s(3.0)
 _REACH_MEMORY_S = 300.0
@@ -79,7 +84,10 @@ class ManagedImages:
             HostError: mmdebstrap or buildah failed.
         """
         async with self._lock:
-            if self._made or await self._containers.has_image(DEBIAN_NAME):
+            if self._made:
+                return
+            await self._containers.drop_unless_whole()
+            if await self._containers.has_image(DEBIAN_NAME):
                 self._made = True
                 return
             if not self._archive.exists():
@@ -91,16 +99,24 @@ class ManagedImages:
 
     async def _bootstrap(self) -> None:
         self._archive.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self._archive.with_name(f".{os.getpid()}.debian12.tar")
+        made = self._archive.with_name(".debian12.tar")
+        made.unlink(missing_ok=True)
+        link = self._archive.with_name(SCRATCH)
+        await scratch.remove_outside(link)
         mode = "root" if os.geteuid() == 0 else "unshare"
         options = ["--quiet", "--variant=minbase", f"--mode={mode}", f"--include={_PACKAGES}"]
         try:
-            await process.run(["mmdebstrap", *options, "bookworm", scratch], timeout=900)
-            scratch.replace(self._archive)
+            command = ["mmdebstrap", *options, "bookworm", str(made)]
+            environment = scratch.tool_environment(scratch.make_outside(link))
+            await process.run(command, environment=environment, timeout=_BOOTSTRAP_TIMEOUT_S, enclosed=True)
+            disk.sync(made)
+            made.replace(self._archive)
+            disk.sync(self._archive.parent)
         except process.CommandError as error:
             raise HostError(f"the base image debian12-1 cannot be made: {error}") from error
         finally:
-            scratch.unlink(missing_ok=True)
+            made.unlink(missing_ok=True)
+            await scratch.remove_outside(link)
 
     async def _is_real(self, name: str) -> bool:
         """Say whether a name is stored and is not the stand-in."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import shutil
 import time
@@ -20,8 +19,9 @@ from emberbox.guest.metadata import MetadataService
 from emberbox.guest.output import OutputListener
 from emberbox.guest.protocol import Application
 from emberbox.guest.tls import find_tls
-from emberbox.host import disk
+from emberbox.host import disk, scratch
 from emberbox.host.kernel import Kernel
+from emberbox.host.space import DiskSpace, is_full_disk
 from emberbox.images.artifact import S3Client, UnpackLimits, check_readable, fetch, unpack
 from emberbox.images.containers import BuildNetwork, Containers, ImageConfig, RootFileSystem, TakeLine, make_root
 from emberbox.images.lines import LineLog, OutputLines
@@ -32,7 +32,15 @@ from emberbox.machine.hooks import Hook, call_build_hook
 from emberbox.machine.snapshot import ImageSnapshot
 from emberbox.model.arns import new_microvm_id
 from emberbox.model.egress import EgressPolicy
-from emberbox.model.errors import BuildError, GuestError, HostError, StartError, VmmError
+from emberbox.model.errors import (
+    BuildError,
+    CapacityError,
+    DiskFullError,
+    GuestError,
+    HostError,
+    StartError,
+    VmmError,
+)
 from emberbox.model.sizes import Size
 from emberbox.time_limits import limit_s
 from emberbox.vmm.base import MachineShape
@@ -132,13 +140,14 @@ class Pipeline:
         s3: a client for the S3 that artifacts come from.
         build_network: gives RUN steps their network.
         limits: see there.
+        space: the room on the disk; without it no build begins or goes on.
         s3_has_accounts: the buckets of that S3 belong to accounts of this server.
     """
 
     def __init__(
         self, containers: Containers, managed: ManagedImages, guests: GuestHost,
         kernel: Callable[[], Awaitable[Kernel]], s3: S3Client, build_network: BuildNetworkScope, limits: Limits,
-        *, s3_has_accounts: bool,
+        space: DiskSpace, *, s3_has_accounts: bool,
     ) -> None:  # fmt: skip
         self._containers = containers
         self._managed = managed
@@ -148,6 +157,7 @@ class Pipeline:
         self._build_network = build_network
         self._limits = limits
         self._s3_has_accounts = s3_has_accounts
+        self._space = space
 
     async def run(self, plan: BuildPlan, build_log: BuildLog) -> ImageSnapshot:
         """Build and publish a version. Whatever fails, nothing half-made stays.
@@ -162,26 +172,34 @@ class Pipeline:
             await stream.wait_for_room()
             stream.write(line)
 
-        name = f"localhost/emberbox-build/{plan.build_id}"
         try:
+            self._space.check("The image cannot be built")
             plan.scratch.mkdir(parents=True)
-            config, root = await self._build_container(plan, name, say, take_line)
-            snapshot = await self._make_snapshot(plan, config, root, say, build_log)
-            if plan.validate is not None:
-                await self._validate(plan, snapshot, say, build_log)
-            return await self._publish(plan, snapshot, say)
+            return await self._space.unless_full(self._build(plan, say, take_line, build_log))
         except Exception as error:
             failure = as_build_error(error, shutil.disk_usage(plan.scratch.parent).free)
             say(f"FAILED: {failure.reason}" + (f": {failure.detail}" if failure.detail else ""))
             raise failure from error
         finally:
-            await asyncio.to_thread(shutil.rmtree, plan.scratch, ignore_errors=True)
-            with contextlib.suppress(HostError):
-                await self._containers.remove_image(name)
+            try:
+                await scratch.remove_tree(plan.scratch)
+            except Exception:  # what became of the build counts, and the next start clears up too
+                log.exception("what the build %s has left could not be removed", plan.build_id)
+
+    async def _build(
+        self, plan: BuildPlan, say: Callable[[str], None], take_line: TakeLine, build_log: BuildLog
+    ) -> ImageSnapshot:
+        async with self._containers.for_build(plan.scratch / "containers") as containers:
+            config, root = await self._build_container(plan, containers, say, take_line)
+        snapshot = await self._make_snapshot(plan, config, root, say, build_log)
+        if plan.validate is not None:
+            await self._validate(plan, snapshot, say, build_log)
+        return await self._publish(plan, snapshot, say)
 
     async def _build_container(
-        self, plan: BuildPlan, name: str, say: Callable[[str], None], take_line: TakeLine
+        self, plan: BuildPlan, containers: Containers, say: Callable[[str], None], take_line: TakeLine
     ) -> tuple[ImageConfig, RootFileSystem]:
+        name = f"localhost/emberbox-build/{plan.build_id}"
         archive, context = plan.scratch / "artifact.zip", plan.scratch / "context"
         say(f"Fetching {plan.artifact_uri}")
         check_readable(plan.artifact_uri, plan.readable_prefixes)
@@ -194,11 +212,11 @@ class Pipeline:
         await self._managed.prepare(dockerfile, say)
         say("Building the Dockerfile")
         async with self._build_network(plan.egress) as network:
-            await self._containers.build(context, name, network, self._limits.build_timeout_s, take_line)
-        config = await self._containers.read_config(name)
+            await containers.build(context, name, network, self._limits.build_timeout_s, take_line)
+        config = await containers.read_config(name)
         say("Packing the root file system")
         environment = {**dict(config.environment), **plan.environment}
-        root = await make_root(self._containers, name, plan.scratch / "root.erofs", config.user, environment)
+        root = await make_root(containers, name, plan.scratch / "root.erofs", config.user, environment)
         for note in root.notes:
             say(note)
         await asyncio.to_thread(shutil.rmtree, context)
@@ -263,6 +281,8 @@ class Pipeline:
         await asyncio.to_thread(shutil.rmtree, trial)
 
     async def _publish(self, plan: BuildPlan, snapshot: ImageSnapshot, say: Callable[[str], None]) -> ImageSnapshot:
+        for said in ("console", "vmm.log"):
+            (plan.scratch / said).unlink(missing_ok=True)
         await in_thread(snapshot.publish)
         published = await in_thread(snapshot.move_to, plan.destination)
         sizes = {name: f"{size / 1e6:.1f} MB" for name, size in published.sizes().items()}
@@ -388,9 +408,10 @@ def as_build_error(error: Exception, free_bytes: int) -> BuildError:
     """
     if isinstance(error, BuildError):
         return error
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     died_of_it = isinstance(error, GuestError | VmmError) and free_bytes < FULL_DISK_BYTES
-    if full or died_of_it or "no space left on device" in str(error).lower():
+    if isinstance(error, DiskFullError | CapacityError):
+        return BuildError("DISK_STORAGE_FULL", f"{error}; then build again")
+    if is_full_disk(error) or died_of_it:
         return BuildError("DISK_STORAGE_FULL", "the disk is full; free some space and build again")
     if isinstance(error, StartError):
         return BuildError("CONTAINER_BUILD_FAILED", f"the application cannot be started: {error}")

@@ -81,6 +81,10 @@ class Connection(Protocol):
         """Return the connections from before a suspend that go on now; None where none can."""
         ...
 
+    def keep(self) -> None:
+        """Let it outlive this server, together with its microVM."""
+        ...
+
     async def release(self) -> None:
         """Remove it, and reset what the gateway still has open to it."""
         ...
@@ -181,6 +185,10 @@ class TapConnection:
     def _from_gateway(self) -> list[HostConnection]:
         return [one for one in find_connections(self._slot.address) if one.source == self._slot.host_address]
 
+    def keep(self) -> None:
+        """Keep the slot when the network is closed."""
+        self._network.keep(self._slot)
+
     async def release(self) -> None:
         """Give the slot back, unless it is held."""
         if self._microvm_id in self._held:
@@ -255,6 +263,9 @@ class UserConnection:
     def spared(self) -> Spared | None:
         """None."""
         return None
+
+    def keep(self) -> None:
+        """It is the VMM's own."""
 
     async def release(self) -> None:
         """What the VMM forwards ends with it."""

@@ -20,6 +20,7 @@ from emberbox.host import disk, memory, usage
 from emberbox.host.kernel import Kernel
 from emberbox.host.memory_stack import open_stack
 from emberbox.host.pagemap import find_touched_runs
+from emberbox.host.space import DiskSpace
 from emberbox.host.users import UserPool
 from emberbox.machine import checkpoint
 from emberbox.machine.checkpoint import Capture
@@ -215,6 +216,30 @@ class Guest:
         except OSError as error:
             raise VmmError("the VMM has ended") from error
 
+    async def is_stalled(self) -> bool:
+        """Say whether its VMM has stopped it because the host's disk is full.
+
+        Raises:
+            VmmError: the VMM has ended.
+        """
+        return await self._vm.is_stalled()
+
+    async def wait_stalled(self) -> None:
+        """Wait until its VMM stops it for that reason.
+
+        Raises:
+            VmmError: the VMM has ended.
+        """
+        await self._vm.wait_stalled()
+
+    async def go_on(self) -> None:
+        """Let it go on where its VMM stopped it; what it had not written is written now.
+
+        Raises:
+            VmmError: the VMM has ended.
+        """
+        await self._vm.unpause()
+
     async def wait_exited(self) -> str:
         """Wait until the VMM's process has ended; return in words how."""
         return await self._vm.wait_exited()
@@ -284,7 +309,8 @@ class Guest:
     async def suspend(self, earlier: tuple[memory.Run, ...]) -> SuspendFigures:
         """Save the guest and end its VMM; only pages that are not as they were at its last start are written.
 
-        When saving fails the guest runs on as if nothing had happened.
+        When saving fails the guest runs on as if nothing had happened. One that stands still for want of space on the
+        host's disk is saved with the write that waits, its application not frozen.
 
         Args:
             earlier: the pages that an earlier suspend saved, and that still count.
@@ -292,7 +318,9 @@ class Guest:
         Raises:
             GuestError, VmmError, OSError: it could not be saved; it still runs.
         """
-        await self._freeze()
+        stalled = await self._vm.is_stalled()
+        if not stalled:
+            await self._freeze()
         try:
             await self._vm.pause()
             stopped = Instant.now()
@@ -300,7 +328,10 @@ class Guest:
             figures = await in_thread(self._write_changes, earlier, stopped)
         except Exception:
             try:
-                await self._run_on()
+                if stalled:
+                    forget_suspended(self.directory)
+                else:
+                    await self._run_on()
             finally:
                 if not earlier and not is_suspended(self.directory):  # else pages of it are mapped, or will be
                     (self.directory / "memory.layer").unlink(missing_ok=True)
@@ -370,6 +401,12 @@ class Guest:
             self._lose(self.agent, GuestError(f"its application could not be let run on: {error}"))
             raise
 
+    async def leave(self) -> None:
+        """Let the VMM run on without this server; the next one takes it over."""
+        self._connection.keep()
+        self._resources.pop_all()
+        await self.agent.close()
+
     async def end(self) -> None:
         """End the VMM and give back everything. It may be asked for again, and whoever waits may be cancelled."""
         if self._ending is None:
@@ -400,13 +437,19 @@ class GuestHost:
         connector: makes the network of a guest.
         users: ids for VMM processes; None where this process may not change its user.
         void: a network namespace with no way out for VMM processes, if there is one.
+        space: the room on the disk; while there is none, what guests write is held up.
     """
 
-    def __init__(self, driver: VmmDriver, connector: Connector, users: UserPool | None, void: Path | None) -> None:
+    def __init__(
+        self, driver: VmmDriver, connector: Connector, users: UserPool | None, void: Path | None, space: DiskSpace
+    ) -> None:
         self._driver = driver
         self._connector = connector
         self._users = users
         self._void = void
+        self._space = space
+        self._vms: set[Vm] = set()
+        space.on_full(self._hold_writes)
         self._launches = asyncio.Semaphore(LAUNCHES_PER_CPU * (os.cpu_count() or 1))
 
     def check_engine(self, saved: Engine | None) -> None:
@@ -488,6 +531,7 @@ class GuestHost:
             VmmError, GuestError, HostError: it could not be started; nothing is left running.
         """
         self.check_engine(snapshot.engine)
+        self._space.check("No MicroVM can be prepared")
         await in_thread(_copy_disk, snapshot, directory)
         guest = await self._restore(snapshot, directory, _Saved(snapshot.devices), DropOutput(), None)
         async with _ended_on_error(guest):
@@ -518,8 +562,9 @@ class GuestHost:
         return guest
 
     async def adopt(
-        self, snapshot: ImageSnapshot, directory: Path, survivor: Survivor, on_output: OutputListener, *, resumes: bool
-    ) -> Guest:
+        self, snapshot: ImageSnapshot, directory: Path, survivor: Survivor, on_output: OutputListener,
+        wait_for_room: Callable[[], Awaitable[bool]], *, resumes: bool,
+    ) -> Guest | None:  # fmt: skip
         """Take over a guest that an earlier server started. What that server had stopped it for is undone.
 
         Args:
@@ -527,7 +572,11 @@ class GuestHost:
             directory: the microVM's own files.
             survivor: its VMM.
             on_output: gets what the application writes.
+            wait_for_room: called when it stands still for want of space on the disk; False lets it stand.
             resumes: a resume was under way: its connections to elsewhere are those of before the suspend.
+
+        Returns:
+            None when it was let stand; its VMM runs on, for the next server.
 
         Raises:
             VmmError, GuestError, HostError: it cannot be taken over; it is ended.
@@ -542,10 +591,16 @@ class GuestHost:
             acquired.push_async_callback(connection.release)
             vm = await self._driver.adopt(survivor.process, files, snapshot.memory)
             acquired.push_async_callback(vm.kill)
-            await vm.unpause()
-            agent = await connect_agent(vm, on_output, ADOPT_TIMEOUT_S)
+            self._note_vm(acquired, vm)
+            await self._hold_one(vm, held=self._space.is_full)
+            stalled = await vm.is_stalled()
+            while stalled or (agent := await _greet(vm, on_output, connection, resumes=resumes)) is None:
+                if not await wait_for_room():
+                    connection.keep()
+                    acquired.pop_all()
+                    return None
+                stalled = False
             acquired.push_async_callback(agent.close)
-            await agent.thaw(replace(fresh_identity(), new_network=resumes, spared=connection.spared()))
             return Guest(directory, snapshot.shape, snapshot, vm, agent, connection, acquired.pop_all())
         raise AssertionError("an exit stack swallows nothing")
 
@@ -591,6 +646,9 @@ class GuestHost:
             async with connection.attach() as network:
                 vm = await start(Cage(uid, self._void), network)
             acquired.push_async_callback(vm.kill)
+            self._note_vm(acquired, vm)
+            if self._space.is_full:
+                await self._hold_one(vm, held=True)
             if snapshot is not None:
                 note_vmm(directory, vm.pid, uid, connection.slot_number)
                 await in_thread(forget_suspended, directory)
@@ -602,6 +660,19 @@ class GuestHost:
             acquired.push_async_callback(agent.close)
             return Guest(directory, shape, snapshot, vm, agent, connection, acquired.pop_all())
         raise AssertionError("an exit stack swallows nothing")
+
+    async def _hold_writes(self, held: bool) -> None:
+        await asyncio.gather(*(self._hold_one(vm, held=held) for vm in self._vms))
+
+    async def _hold_one(self, vm: Vm, *, held: bool) -> None:
+        try:
+            await vm.hold_writes(held=held)
+        except VmmError as error:  # it ends just now, or an earlier release has started it
+            log.warning("what a microVM writes could not be %s: %s", "held up" if held else "let go on", error)
+
+    def _note_vm(self, acquired: contextlib.AsyncExitStack, vm: Vm) -> None:
+        self._vms.add(vm)
+        acquired.callback(self._vms.discard, vm)
 
     def _take_user(self, acquired: contextlib.AsyncExitStack) -> int | None:
         if self._users is None:
@@ -627,6 +698,33 @@ async def connect_agent(vm: Vm, on_output: OutputListener, timeout_s: float) -> 
         except TimeoutError:
             raise error from None
         raise VmmError(f"the VMM ended before the guest's agent answered: {words}") from error
+
+
+async def _greet(vm: Vm, on_output: OutputListener, connection: Connection, *, resumes: bool) -> Agent | None:
+    """Let an adopted guest run and its application too; None when its VMM stops it, as the disk is full.
+
+    Raises:
+        GuestError, VmmError: it does not answer.
+    """
+
+    async def greet() -> Agent:
+        agent = await connect_agent(vm, on_output, ADOPT_TIMEOUT_S)
+        try:
+            await agent.thaw(replace(fresh_identity(), new_network=resumes, spared=connection.spared()))
+        except BaseException:
+            await agent.close()
+            raise
+        return agent
+
+    await vm.unpause()
+    greeting, stall = asyncio.create_task(greet()), asyncio.create_task(vm.wait_stalled())
+    try:
+        await asyncio.wait((greeting, stall), return_when=asyncio.FIRST_COMPLETED)
+        return await greeting if greeting.done() else None
+    finally:
+        for task in (greeting, stall):
+            task.cancel()
+        await asyncio.gather(greeting, stall, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager

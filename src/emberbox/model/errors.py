@@ -16,6 +16,7 @@
     ├── GuestError                 the guest or its agent failed, lied or went silent
     │   └── StartError             the guest is up, but the application's program cannot be executed
     └── HostError                  the machine lacks something, or one of its tools failed
+        └── DiskFullError          there is no room on the disk that holds all state
 
 `ServiceError` knows nothing of HTTP: the wire layer finds the status of a code in the service model.
 """
@@ -127,3 +128,7 @@ class StartError(GuestError):
 
 class HostError(EmberboxError):
     """The machine lacks something, or a tool of it failed; the message says what to do."""
+
+
+class DiskFullError(HostError):
+    """There is no room on the disk that holds all state."""

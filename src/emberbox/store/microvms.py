@@ -187,6 +187,15 @@ class MicrovmStore:
         with self._database.transaction() as connection:
             connection.execute(update(microvms).where(microvms.c.id == microvm_id).values(state_reason=reason))
 
+    def note_event(self, microvm_id: str, reason: str) -> None:
+        """Store an event of a microVM that changes nothing of its state."""
+        query = select(microvms.c.account_id, microvms.c.state).where(microvms.c.id == microvm_id)
+        with self._database.transaction() as connection:
+            row = connection.execute(query).first()
+            if row is not None:
+                state, now = MicrovmState(row.state), datetime.now(UTC)
+                insert_event(connection, row.account_id, microvm_id, state, state, now, reason, None)
+
     def forget_terminated(self, before: datetime) -> int:
         """Remove microVMs that were terminated before a moment; return how many."""
         statement = delete(microvms).where(

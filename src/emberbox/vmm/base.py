@@ -145,6 +145,18 @@ class Vm(Protocol):
         """Write the state of all devices to `VmFiles.devices`."""
         ...
 
+    async def is_stalled(self) -> bool:
+        """Say whether the VMM has stopped the guest by itself: its disk could not be written, as the host's is full."""
+        ...
+
+    async def wait_stalled(self) -> None:
+        """Wait until it does so. `unpause` then writes what could not be written; nothing of it is lost."""
+        ...
+
+    async def hold_writes(self, *, held: bool) -> None:
+        """Let the guest's disk writes wait, or go on; what it reads and computes is not affected."""
+        ...
+
     async def forward(self, host_port: int, guest_port: int) -> None:
         """Open a way from a port on the host's 127.0.0.1 (user network only)."""
         ...

@@ -13,6 +13,7 @@ EMULATED_CPU = "max,-erms,-fsrm"
 # The table of TCP connections is looked through at every launch (agent/sever.c); the kernel would size it by memory.
 BOOT_ARGS = "console=ttyS0 quiet loglevel=4 panic=-1 reboot=t random.trust_cpu=on thash_entries=4096"
 
+DISK_DEVICE = "disk-device"
 SET_ROOT, SET_DISK, SET_DEVICES, SET_CONSOLE = 1, 2, 3, 4
 
 
@@ -83,7 +84,7 @@ def _drive_args(name: str, fd: int, set_number: int, *, read_only: bool) -> list
         *["-add-fd", f"fd={fd},set={set_number}"],
         *["-blockdev", backing],
         *["-blockdev", f"driver=raw,node-name={name},file={name}-file,discard=unmap,read-only={mode}"],
-        *["-device", f"virtio-blk-device,drive={name},serial={name}"],
+        *["-device", f"virtio-blk-device,id={name}-device,drive={name},serial={name}"],
     ]
 
 

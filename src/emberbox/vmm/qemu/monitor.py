@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qemu.qmp import ExecuteError, QMPClient, QMPError
+from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError
 
 from emberbox.model.errors import VmmError
 from emberbox.time_limits import limit_s
@@ -86,6 +86,10 @@ class Monitor:
             raise VmmError(f"QEMU did not answer {command} within {COMMAND_TIMEOUT_S:g} s") from None
         except (QMPError, OSError, EOFError) as error:
             raise VmmError(f"QEMU ended during {command}") from error
+
+    def stops(self) -> contextlib.AbstractContextManager[EventListener]:
+        """Collect, for as long as the block lasts, the events that say that the guest was stopped, by whomever."""
+        return self._client.listener("STOP")
 
     async def lend_file(self, fd: int, set_number: int) -> str:
         """Give QEMU a descriptor and return the path under which it opens it; `take_back` ends that.

@@ -13,7 +13,7 @@ from emberbox.model.errors import VmmError
 from emberbox.time_limits import limit_s
 from emberbox.vmm.base import VmFiles
 from emberbox.vmm.engine import Engine
-from emberbox.vmm.qemu.arguments import SET_DEVICES
+from emberbox.vmm.qemu.arguments import DISK_DEVICE, SET_DEVICES
 from emberbox.vmm.qemu.monitor import Monitor
 from emberbox.watched import WatchedProcess
 
@@ -79,6 +79,21 @@ class QemuVm:
     async def unpause(self) -> None:
         """Let the virtual processors run."""
         await self._monitor.execute("cont")
+
+    async def is_stalled(self) -> bool:
+        """Say whether QEMU has stopped the guest: a write failed for want of space (its default, `werror=enospc`)."""
+        return bool((await self._monitor.execute("query-status"))["status"] == "io-error")
+
+    async def wait_stalled(self) -> None:
+        """Wait until QEMU stops the guest by itself; the request waits in the device, also when that is saved."""
+        with self._monitor.stops() as stops:
+            while not await self.is_stalled():
+                await stops.get()
+
+    async def hold_writes(self, *, held: bool) -> None:
+        """Limit the disk to a byte a second: one more request passes, then none for days. No limit lets all go on."""
+        rates = dict.fromkeys(("bps", "bps_rd", "iops", "iops_rd", "iops_wr"), 0)
+        await self._monitor.execute("block_set_io_throttle", id=DISK_DEVICE, bps_wr=int(held), **rates)
 
     async def save_devices(self) -> None:
         """Write the state of all devices to `VmFiles.devices`."""

@@ -1,0 +1,35 @@
+"""What builds of a server that was killed have left: tools, containers, mounts and files."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from emberbox.host import scratch
+from emberbox.images.containers import Containers
+from emberbox.images.managed import SCRATCH
+from emberbox.model.errors import HostError
+
+log = logging.getLogger(__name__)
+
+
+async def clear_builds(home: Path) -> None:
+    """End and remove all of it; what cannot be removed now is tried again at the next start.
+
+    Args:
+        home: the state directory.
+
+    Raises:
+        HostError: a tool does not end, or is another user's.
+    """
+    places = [home / name for name in ("builds", "containers", "kernel")]
+    if ended := await asyncio.to_thread(scratch.end_tools, places):
+        log.warning("%d tools of an earlier server were ended", ended)
+    try:
+        await scratch.remove_outside(home / "base" / SCRATCH)
+        for build in (home / "builds").iterdir():
+            await Containers(build / "containers").remove()
+            await scratch.remove_tree(build)
+    except (HostError, OSError) as error:
+        log.error("what an earlier server's build has left cannot be removed: %s", error)
