@@ -277,6 +277,7 @@ class FakeConnection:
 
     machine: FakeMachine
     slot_number: int | None = None
+    names: None = None
 
     @contextlib.asynccontextmanager
     async def attach(self) -> AsyncIterator[UserNetwork]:

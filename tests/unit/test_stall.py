@@ -48,7 +48,7 @@ class Adopting:
     def __init__(self, machine: FakeMachine) -> None:
         self._machine = machine
 
-    def adopt(self, _microvm_id: str, _slot: int | None) -> FakeConnection:
+    async def adopt(self, _microvm_id: str, _slot: int | None) -> FakeConnection:
         self._machine.connections[:] = [FakeConnection(self._machine)]
         return self._machine.connections[0]
 

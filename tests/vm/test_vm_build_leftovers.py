@@ -14,14 +14,13 @@ from support import host
 from support.aws import Clients
 from support.images import READY_HOOK, ImageMaker, probe_files
 from support.server import Server, make_home
-from support.waiting import wait_for
+from support.waiting import PATIENCE_S, wait_for
 
 pytestmark = [
     pytest.mark.vm,
     pytest.mark.skipif(os.geteuid() != 0, reason="a user's tools have no process namespace to end with"),
 ]
 
-PATIENCE_S = 300.0
 ENDLESS = """\
 FROM emberbox/debian:12
 RUN fallocate -l 100M /big && (setsid sleep 54321 &) && sleep 54321
@@ -46,23 +45,21 @@ def started_by(pid: int) -> dict[int, str]:
 
 
 def wait_busy(server: Server, words: str) -> list[int]:
-    """Wait until something that a server has started has these words in its command line; return the tools' ids."""
+    """Wait until a tool that a server has started runs something with these words; return what the tool has started."""
     assert server.process is not None
     pid = server.process.pid
-    wait_for(words, lambda: any(words in line for line in started_by(pid).values()), PATIENCE_S)
-    lasting = ("envoy", "rclone", "qemu")
-    return [child for child, line in started_by(pid).items() if not any(name in line for name in lasting)]
+
+    def find() -> list[int]:
+        tools = [child for child, line in started_by(pid).items() if "mmdebstrap" in line or "buildah" in line]
+        below = {child: line for tool in tools for child, line in started_by(tool).items()}
+        return [*tools, *below] if any(words in line for line in below.values()) else []
+
+    return wait_for(words, find)
 
 
 def wait_gone(pids: list[int]) -> None:
     """Wait until none of these processes runs."""
-    wait_for("the tools have ended", lambda: not any(map(host.is_running, pids)), PATIENCE_S)
-
-
-def bootstrap_traces() -> set[str]:
-    """Return what mmdebstrap leaves mounted when it is killed."""
-    mounts = (line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines())
-    return {point for point in mounts if "mmdebstrap" in point}
+    wait_for("the tools have ended", lambda: not any(map(host.is_running, pids)))
 
 
 @pytest.fixture
@@ -90,17 +87,16 @@ def test_a_server_that_ends_while_it_makes_the_base_image_leaves_nothing(
     bare: Server, ending: Callable[[Server], None]
 ) -> None:
     """No tool, no mount and no file; when it is killed, files until the next start."""
-    before = bootstrap_traces()
     bare.start()
     tools = wait_busy(bare, "dpkg --install")
     scratch = (bare.home / "base" / "scratch").readlink()
     assert any(scratch.iterdir())
     ending(bare)
     wait_gone(tools)
-    assert not bootstrap_traces() - before
+    assert not host.mounts_below(scratch)
     if ending is Server.kill:
         bare.start()
-    wait_for("its files are gone", lambda: not scratch.exists(), PATIENCE_S)
+    wait_for("its files are gone", lambda: not scratch.exists())
 
 
 @pytest.fixture(scope="module")
