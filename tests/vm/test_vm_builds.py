@@ -41,14 +41,14 @@ def escaping_zip() -> bytes:
     return buffer.getvalue()
 
 
-def linked_zip() -> bytes:
-    """Return a zip with a symbolic link to a file of the host."""
+def linked_zip(target: str) -> bytes:
+    """Return a zip with a symbolic link, which the Dockerfile copies."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("Dockerfile", BASE + 'COPY link /x\nCMD ["true"]\n')
         entry = zipfile.ZipInfo("link")
         entry.create_system, entry.external_attr = 3, 0o120777 << 16
-        archive.writestr(entry, "/etc/shadow")
+        archive.writestr(entry, target)
     return buffer.getvalue()
 
 
@@ -72,7 +72,8 @@ CASES = {
     "no-dockerfile": Bad({"app.py": "print()"}, "ARCHIVE_DOCKERFILE_NOT_FOUND", "Dockerfile at the zip's root"),
     "dockerfile-below-the-root": Bad({"app/Dockerfile": BASE}, "ARCHIVE_DOCKERFILE_NOT_FOUND", "root"),
     "escaping-zip": Bad(escaping_zip(), "ARCHIVE_INVALID", "outside"),
-    "linked-zip": Bad(linked_zip(), "ARCHIVE_INVALID", "link"),
+    "link-out-of-the-zip": Bad(linked_zip("../../etc/shadow"), "ARCHIVE_INVALID", "link"),
+    "link-to-a-path-of-the-image": Bad(linked_zip("/etc/shadow"), "CONTAINER_BUILD_FAILED", "lines above"),
     "failing-step": Bad(
         {"Dockerfile": BASE + "RUN echo before-it-failed && exit 7\n"}, "CONTAINER_BUILD_FAILED", "lines above"
     ),
