@@ -28,7 +28,7 @@ from kvm_lane.machine import (
     pack_checkout,
 )
 from kvm_lane.results import Results
-from kvm_lane.seed import EXAMPLES, make_seed, seed_key
+from kvm_lane.seed import make_seed, seed_key
 
 RENEW_CPU_S = 1800.0
 """The emulator fails by itself after about half an hour of work: before that the machine is started anew between tests.
@@ -69,8 +69,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is cleaned up
     try:
         check_tools()
-        examples = () if is_reduced else EXAMPLES
-        images = Images(say, lambda place: make_seed(place, examples, say), f"{len(examples)}-{seed_key(examples)}")
+        images = Images(say, lambda place: make_seed(place, say), seed_key())
         with tempfile.TemporaryDirectory(prefix="kvm-lane-", dir="/var/tmp") as scratch:
             pack_checkout(Path(scratch) / "checkout.tar")  # once: all starts of the machine test the same
             _run_all(images, Path(scratch) / "checkout.tar", chosen, results)

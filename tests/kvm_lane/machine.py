@@ -5,7 +5,7 @@ Its root file system and what the tests need of this machine are made into image
     root.img      Debian, by mmdebstrap; every start sees it as it was made
     venv.erofs    the checkout's virtual environment
     python.erofs  the Python that it belongs to, where that is not Debian's
-    seed.erofs    guest kernel, base image and container layers, as a server of this checkout has made them here
+    seed.erofs    guest kernel and base image, as a server of this checkout makes them, with more packages
 
 The checkout itself, jobs and their results go through a shared directory (virtio-9p).
 """
@@ -95,7 +95,7 @@ class Images:
 
     Args:
         say: told what is being done.
-        make_seed: fills a directory with `kernel`, `base` and `containers`.
+        make_seed: fills a directory with `kernel` and `containers`.
         seed_key: names what `make_seed` makes.
     """
 

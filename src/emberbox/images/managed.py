@@ -13,6 +13,7 @@ import os
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 from emberbox import process
@@ -36,7 +37,8 @@ SCRATCH = "scratch"
 """Leads to what mmdebstrap works in. Other users must get there, so it is not in the state directory."""
 
 _BOOTSTRAP_TIMEOUT_S = 1800
-_PACKAGES = "ca-certificates,curl"
+PACKAGES = ("ca-certificates", "curl")
+"""What the Debian base has beyond Debian's essential packages and apt."""
 _REACH_TIMEOUT_S = limit_s(3.0)
 _REACH_MEMORY_S = 300.0
 
@@ -47,10 +49,12 @@ class ManagedImages:
     Args:
         containers: where they are stored.
         directory: keeps the archive of the Debian base between runs.
+        packages: what a Debian base that is made here has.
     """
 
-    def __init__(self, containers: Containers, directory: Path) -> None:
+    def __init__(self, containers: Containers, directory: Path, packages: Sequence[str] = PACKAGES) -> None:
         self._containers = containers
+        self._packages = packages
         self._archive = directory / "debian12.tar"
         self._lock = asyncio.Lock()
         self._made = False
@@ -104,7 +108,7 @@ class ManagedImages:
         link = self._archive.with_name(SCRATCH)
         await scratch.remove_outside(link)
         mode = "root" if os.geteuid() == 0 else "unshare"
-        options = ["--quiet", "--variant=minbase", f"--mode={mode}", f"--include={_PACKAGES}"]
+        options = ["--quiet", "--variant=minbase", f"--mode={mode}", f"--include={','.join(self._packages)}"]
         try:
             command = ["mmdebstrap", *options, "bookworm", str(made)]
             environment = scratch.tool_environment(scratch.make_outside(link))
