@@ -390,7 +390,7 @@ class _Server:
     async def _start_network(self, recovery: Recovery) -> tuple[Connector, UserPool | None, Path | None]:
         settings = self._settings
         users = UserPool(settings.uid_base) if os.geteuid() == 0 else None
-        problem = network.is_possible() if settings.network == "auto" else None
+        problem = await network.find_obstacle() if settings.network == "auto" else None
         if settings.network == "user" or problem:
             log.info("microVMs are connected by user-mode networks%s", f": {problem}" if problem else "")
             return Connector(None, settings.resolv_conf), users, None

@@ -224,7 +224,7 @@ async def check_kernel(home: Path) -> Check:
 async def check_network(settings: Settings) -> Check:
     """MicroVMs get a network namespace each, or QEMU's own user network."""
     name = "network"
-    problem = network.is_possible()
+    problem = await network.find_obstacle()
     if settings.network == "user":
         return Check(name, ok=True, detail="QEMU's user network, as EMBERBOX_NETWORK says")
     if problem is None:
@@ -233,7 +233,8 @@ async def check_network(settings: Settings) -> Check:
         name,
         ok=False,
         detail=f"{problem}; microVMs get QEMU's user network, closed towards the outside",
-        remedy="run the server as root where /dev/net/tun is there, for microVMs that reach the internet",
+        remedy="run the server as root on a kernel with tun and nftables (nft_ct, nft_connlimit, nft_limit, nft_nat, "
+        "nft_masq, nft_reject), for microVMs that reach the internet",
         required=settings.network == "tap",
     )
 

@@ -659,12 +659,12 @@ async def _ip_batch(namespace: str | None, *lines: str) -> None:
         await process.run(["ip", *where, "-batch", batch.name])
 
 
-async def _apply_rules(rules: str, namespace: str | None = None) -> None:
+async def _apply_rules(rules: str, namespace: str | None = None, *options: str) -> None:
     with tempfile.NamedTemporaryFile("w", prefix="emberbox-nft-") as batch:
         batch.write(rules)
         batch.flush()
         where = [] if namespace is None else ["nsenter", f"--net={_NETNS_DIRECTORY / namespace}", "--"]
-        await process.run([*where, "nft", "--file", batch.name])
+        await process.run([*where, "nft", *options, "--file", batch.name])
 
 
 async def _remove_namespace(slot: Slot) -> None:
@@ -684,12 +684,16 @@ async def _has_table(instance: int) -> bool:
     return (await process.run(["nft", "list", "table", "inet", _table(instance)], check=False)).returncode == 0
 
 
-def is_possible() -> str | None:
-    """Return None where tap networks can be made, otherwise what is missing."""
+async def find_obstacle() -> str | None:
+    """Return None where tap networks can be made, otherwise what is missing; the kernel is asked for every rule."""
     if os.geteuid() != 0:
         return "only root can make networks for microVMs"
     try:
         os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
         return f"/dev/net/tun cannot be opened: {errno.errorcode.get(error.errno or 0, error)}"
+    try:
+        await _apply_rules(render_namespace_rules(None), None, "--check")
+    except HostError as error:
+        return f"nftables does not take the rules of a microVM's network: {error}"
     return None
