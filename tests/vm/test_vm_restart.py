@@ -19,7 +19,7 @@ import boto3
 import httpx
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ReadTimeoutError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
 from emberbox.time_limits import limit_s
 from support import host
@@ -174,12 +174,17 @@ def test_with_user_mode_networks_streams_end_at_the_suspend_on_both_sides(own: S
         wait_for("the guest has noticed", lambda: tunnel_support.count_open(microvm) == 0, 20)
         with tunnel_support.open_tunnel(microvm) as tunnel:
             tunnel.ask("a new one")
-        microvm.terminate()
-        microvm.wait_ended()
+        microvm.suspend()
         own.stop()
     finally:
         del own.environment["EMBERBOX_NETWORK"]
     own.start()
+    microvm = again(microvm, connect(own))
+    with pytest.raises(ClientError, match="EMBERBOX_NETWORK=user"):
+        microvm.resume()
+    assert microvm.state() == "SUSPENDED"
+    microvm.terminate()
+    microvm.wait_ended()
 
 
 @contextlib.contextmanager

@@ -36,6 +36,11 @@ def find_accelerator(state: bytes) -> str | None:
     return "tcg" if _find_sections(state, _TCG) else None
 
 
+def has_user_network(state: bytes) -> bool:
+    """Say whether device state holds connections of QEMU's own user-mode network, which no other network can take."""
+    return bool(_find_sections(state, b"slirp"))
+
+
 def advance_clock(state: bytes, elapsed_s: float, accelerator: str, tsc_khz: int) -> bytes:
     """Return device state of a guest in which so much time has passed.
 

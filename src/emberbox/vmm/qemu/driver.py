@@ -14,7 +14,7 @@ from emberbox.vmm.base import BootPlan, Cage, MemoryLayer, RestorePlan, Tap, Use
 from emberbox.vmm.engine import NAMES, Engine
 from emberbox.vmm.qemu import arguments
 from emberbox.vmm.qemu.arguments import Descriptors, descriptor_path
-from emberbox.vmm.qemu.clock import advance_clock, find_accelerator
+from emberbox.vmm.qemu.clock import advance_clock, find_accelerator, has_user_network
 from emberbox.vmm.qemu.monitor import Monitor
 from emberbox.vmm.qemu.spawn import keep_content, listen, open_file, open_kvm, shim_environment, spawn
 from emberbox.vmm.qemu.vm import QemuVm, last_error, log_size
@@ -113,6 +113,11 @@ class QemuDriver:
             raise VmmError(
                 f"it was saved with {NAMES[saved_with]}, and this server runs guests with {NAMES[accelerator]}; start "
                 f"the server with EMBERBOX_ACCELERATOR={saved_with} where that works, or build the image again"
+            )
+        if isinstance(plan.network, Tap) and has_user_network(state):
+            raise VmmError(
+                "it was saved with a user-mode network, whose state no other network can take; start the server with "
+                "EMBERBOX_NETWORK=user, or build the image again"
             )
         if not plan.stood_still_s:
             return open_file(opened, plan.saved_devices, os.O_RDONLY)
