@@ -28,6 +28,7 @@ OF_THE_RUN = ("EMBERBOX_ACCELERATOR", "EMBERBOX_TIME_SCALE")
 """Settings of a test's server that may be given to the whole run."""
 
 NO_HURRY = {"EMBERBOX_RATE_LIMITS": "off"}  # many tests ask one server for more than five launches a second
+SMALL_RESERVE = {"EMBERBOX_DISK_RESERVE_BYTES": str(256 << 20)}  # a large disk may have less free than 5 % of it
 
 
 def make_home() -> Path:
@@ -57,6 +58,7 @@ class Server:
             **kept,
             **ANY_FREE_PORT,
             **NO_HURRY,
+            **SMALL_RESERVE,
             **more,
             "EMBERBOX_HOME": str(home),
             "PYTHONUNBUFFERED": "1",
