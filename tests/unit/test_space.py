@@ -118,6 +118,17 @@ async def test_the_ballast_goes_when_nothing_is_left_and_comes_back(disk: Disk, 
     watching.cancel()
 
 
+def test_a_server_that_starts_on_a_full_disk_has_the_ballast_s_room_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ballast = tmp_path / "runtime" / "ballast"
+    ballast.parent.mkdir()
+    ballast.write_bytes(b"x")
+    monkeypatch.setattr(space_module, "measure", lambda *_: Room(1_000_000, 0, 16_000))
+    assert DiskSpace(tmp_path).is_full
+    assert not ballast.exists()
+
+
 @pytest.mark.parametrize(
     ("error", "full"),
     [

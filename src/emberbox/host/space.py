@@ -117,7 +117,7 @@ class DiskSpace:
         self._level = Level.ENOUGH
         self._changed = asyncio.Condition()
         self._listeners: list[OnChange] = []
-        self.look()
+        self._trim(self.look())  # a server that starts on a full disk needs room at once
 
     @property
     def is_full(self) -> bool:
@@ -178,7 +178,7 @@ class DiskSpace:
             if room.free <= room.ballast:
                 self._ballast.unlink(missing_ok=True)
         elif self._level is Level.ENOUGH and room.ballast and not self._ballast.exists():
-            with self._ballast.open("wb") as file:
+            with contextlib.suppress(OSError), self._ballast.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, room.ballast)
 
     async def wait_until(self, *, full: bool) -> None:

@@ -86,6 +86,9 @@ class AuditFiles:
     def _end_torn_line(self) -> None:
         """A server that was killed while it wrote left half a line; the next must not be joined to it."""
         for path in self._paths()[-1:]:
-            with path.open("rb+") as file:
+            with path.open("rb+", buffering=0) as file:
                 if file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) is not None and file.read(1) != b"\n":
-                    file.write(b"\n")
+                    try:
+                        file.write(b"\n")
+                    except OSError:  # a full disk, which is no reason not to start: the half line goes
+                        file.truncate(path.read_bytes().rfind(b"\n") + 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import itertools
 import json
 import re
@@ -293,3 +295,17 @@ async def test_closing_writes_what_is_left(tmp_path: Path) -> None:
         trail.add({"eventName": f"E{number}"})
     await trail.close()
     assert sum(1 for _ in files.read(Place())) == 1000
+
+
+def test_a_trail_with_half_a_line_opens_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no room to end the line, so it goes; the lines before it stay."""
+
+    class OnFullDisk(io.FileIO):
+        def write(self, _content: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "audit-1.jsonl"
+    path.write_bytes(b'{"whole": 1}\n{"ha')
+    monkeypatch.setattr(Path, "open", lambda self, mode, **_: OnFullDisk(self, mode.replace("b", "")))
+    AuditFiles(tmp_path, 1000, 2)
+    assert path.read_bytes() == b'{"whole": 1}\n'
