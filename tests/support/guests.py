@@ -151,3 +151,10 @@ class Microvm:
     def shell_code(self, command: str) -> int:
         """Run a command in a microVM of the probe image and return its exit code."""
         return int(self.request("POST", "/sh", content=command).headers["x-exit-code"])
+
+
+def again(microvm: Microvm, gateway: Gateway) -> Microvm:
+    """Return the same microVM as the restarted server knows it; the gateway's port is part of its endpoint."""
+    endpoint = gateway.clients.microvms.get_microvm(microvmIdentifier=microvm.id)["endpoint"]
+    assert endpoint.partition(":")[0] == microvm.endpoint.partition(":")[0]
+    return Microvm(microvm.id, endpoint, gateway, token=microvm.token)

@@ -14,7 +14,7 @@ import pytest
 
 from support import host
 from support.aws import Clients
-from support.guests import Gateway, Microvm
+from support.guests import Gateway, Microvm, again
 from support.images import BUILD_ROLE, PORTS, READY_HOOK, Image, ImageMaker, probe_files, unique
 from support.name_server import MANY, NameServer, serve_names
 from support.server import Server, make_home
@@ -105,13 +105,6 @@ def start(server: Server, image: Image, **parameters: Any) -> Microvm:
     return microvm
 
 
-def again(microvm: Microvm, server: Server) -> Microvm:
-    """Return the same microVM as a server knows it that was started anew."""
-    gateway = Gateway(server, Clients.of(server))
-    endpoint = gateway.clients.microvms.get_microvm(microvmIdentifier=microvm.id)["endpoint"]
-    return Microvm(microvm.id, endpoint, gateway, token=microvm.token)
-
-
 def end(*microvms: Microvm) -> None:
     for microvm in microvms:
         microvm.terminate()
@@ -192,12 +185,12 @@ def test_names_resolve_after_a_restart_and_meanwhile_where_packets_reach_the_nam
         before = server.names().count("meanwhile.test")
         wait_for("names resolve without a server", lambda: server.names().count("meanwhile.test") > before + 3, 30)
     own.start()
-    microvm = again(microvm, own)
+    microvm = again(microvm, Gateway(own, Clients.of(own)))
     resolves(microvm, server)
     assert [microvm.get(port=port)["port"] for port in PORTS] == PORTS
     own.stop()
     own.start()
-    microvm = again(microvm, own)
+    microvm = again(microvm, Gateway(own, Clients.of(own)))
     microvm.resume()
     resolves(microvm, server)
     end(microvm)
@@ -267,7 +260,7 @@ def test_user_networks_have_names_and_nothing_else(own: Server, image: Image, on
         assert [microvm.get(port=port)["port"] for port in PORTS] == PORTS
         own.kill()
         own.start()
-        microvm = again(microvm, own)
+        microvm = again(microvm, Gateway(own, Clients.of(own)))
         resolves(microvm, on_loopback)
         assert [microvm.get(port=port)["port"] for port in PORTS] == PORTS
         api_port = own.endpoints["api_url"].rpartition(":")[2]

@@ -25,7 +25,7 @@ from emberbox.time_limits import limit_s
 from support import host
 from support import tunnel as tunnel_support
 from support.aws import Clients
-from support.guests import TOKEN_HEADER, Gateway, Microvm
+from support.guests import TOKEN_HEADER, Gateway, Microvm, again
 from support.images import ALL_HOOKS, READY_HOOK, Image, ImageMaker, probe_files
 from support.server import Server, make_home
 from support.tunnel import Tunnel
@@ -67,13 +67,6 @@ def connect(server: Server) -> Gateway:
     gateway = Gateway(server, Clients.of(server))
     gateway.http.timeout = httpx.Timeout(HELD_S)
     return gateway
-
-
-def again(microvm: Microvm, gateway: Gateway) -> Microvm:
-    """Return the same microVM as the restarted server knows it; the gateway's port is part of its endpoint."""
-    endpoint = gateway.clients.microvms.get_microvm(microvmIdentifier=microvm.id)["endpoint"]
-    assert endpoint.partition(":")[0] == microvm.endpoint.partition(":")[0]
-    return Microvm(microvm.id, endpoint, gateway, token=microvm.token)
 
 
 def launch(gateway: Gateway, image: Image, **parameters: Any) -> Microvm:
