@@ -45,7 +45,14 @@ def fork(gateway: Gateway, clients: Clients) -> Iterator[Fork]:
 
 
 def snapshot(clients: Clients, microvm: Microvm, **parameters: Any) -> str:
-    """Take a snapshot and return its version."""
+    """Take a snapshot and return its version, once what an earlier test asked of the image has settled."""
+    image = microvm.describe()["imageArn"]
+
+    def has_settled() -> bool:
+        shown = clients.microvms.get_microvm_image(imageIdentifier=image)
+        return str(shown["state"]) in ("CREATED", "UPDATED")
+
+    wait_for("the image has settled", has_settled)
     answer = clients.emberbox.snapshot_microvm(microvmIdentifier=microvm.id, **parameters)
     assert answer["state"] == "SUCCESSFUL"
     return str(answer["imageVersion"])
