@@ -108,10 +108,7 @@ class Listings:
         """ListObjects, with a marker."""
         asked = _Asked(call, "MaxKeys")
         marker = call.parameters.get("Marker", "").encode()
-        start = marker + b"\0" if marker else b""
-        if asked.delimiter and marker.startswith(asked.prefix) and marker.endswith(asked.delimiter):
-            start = successor(marker) or start  # it was a common prefix
-        page = self._objects(call, asked, start)
+        page = self._objects(call, asked, asked.after(marker))
         last = page.last.key if isinstance(page.last, Version) else page.last
         members = asked.members(page) | {
             "Name": call.bucket.name,
@@ -158,9 +155,7 @@ class Listings:
         version_marker = call.parameters.get("VersionIdMarker", "")
         end = successor(asked.prefix)
         with self._index.reading() as rows:
-            start: tuple[bytes, int | None] = (marker + b"\0" if marker else b"", None)
-            if asked.delimiter and marker.startswith(asked.prefix) and marker.endswith(asked.delimiter):
-                start = (successor(marker) or start[0], None)
+            start: tuple[bytes, int | None] = (asked.after(marker), None)
             if version_marker:
                 found = rows.version(call.bucket.name, marker, version_marker)
                 start = (marker, found.sequence) if found is not None else start
@@ -190,9 +185,8 @@ class Listings:
         asked = _Asked(call, "MaxUploads")
         marker = call.parameters.get("KeyMarker", "").encode()
         upload_marker = call.parameters.get("UploadIdMarker") if marker else None
-        start = (marker, upload_marker) if upload_marker else (marker + b"\0" if marker else b"", None)
-        if asked.delimiter and marker.startswith(asked.prefix) and marker.endswith(asked.delimiter):
-            start = (successor(marker) or start[0], None)
+        goes_on_within = bool(upload_marker) and not asked.names_group(marker)
+        start = (marker, upload_marker) if goes_on_within else (asked.after(marker), None)
         end = successor(asked.prefix)
         with self._index.reading() as rows:
             page = walk(
@@ -232,6 +226,15 @@ class _Asked:
         if self.stated < 0:
             raise S3Error("InvalidArgument", ArgumentName="max-keys", ArgumentValue=str(self.stated))
         self.most = min(self.stated, PAGE)
+
+    def names_group(self, marker: bytes) -> bool:
+        """Say whether a marker is a common prefix, which stands for all keys below it."""
+        return bool(self.delimiter) and marker.startswith(self.prefix) and marker.endswith(self.delimiter)
+
+    def after(self, marker: bytes) -> bytes:
+        """Return where a listing goes on that had come to a key or common prefix; an empty one begins it."""
+        following = successor(marker) if self.names_group(marker) else None
+        return following or (marker + b"\0" if marker else b"")
 
     def text(self, key: bytes) -> str:
         """Return a key as the client wants it."""
