@@ -51,6 +51,8 @@ class Quotas:
 class RateLimiter:
     """Token buckets, one for each account and operation: as many requests at once as come in a second.
 
+    A bucket belongs to the rate that it was filled at: when a quota changes, the next request finds a full one.
+
     Args:
         quotas: the rates.
         clock: seconds that only go forward.
@@ -59,7 +61,7 @@ class RateLimiter:
     def __init__(self, quotas: Quotas, clock: Callable[[], float] = time.monotonic) -> None:
         self._quotas = quotas
         self._clock = clock
-        self._buckets: dict[tuple[str, str], tuple[float, float]] = {}
+        self._buckets: dict[tuple[str, str], tuple[int, float, float]] = {}
 
     def take(self, account_id: str, operation: str) -> None:
         """Count a request.
@@ -71,10 +73,12 @@ class RateLimiter:
         if rate is None:
             return
         now, key = self._clock(), (account_id, operation)
-        tokens, filled_at = self._buckets.get(key, (float(rate), now))
+        filled_for, tokens, filled_at = self._buckets.get(key, (rate, float(rate), now))
+        if filled_for != rate:
+            tokens, filled_at = float(rate), now
         tokens = min(float(rate), tokens + (now - filled_at) * rate)
         allowed = tokens >= 1
-        self._buckets[key] = (tokens - 1 if allowed else tokens, now)
+        self._buckets[key] = (rate, tokens - 1 if allowed else tokens, now)
         if not allowed:
             raise ThrottlingError("Rate exceeded")
 

@@ -89,6 +89,9 @@ def test_a_changed_rate_counts_at_once(store: AccessStore) -> None:
     quotas.reload()
     assert taken(limiter, FIRST, "RunMicrovm") == 0
     assert taken(limiter, FIRST, "ListMicrovms") == 3
+    store.remove_quota(FIRST, "RunMicrovmRate")
+    quotas.reload()
+    assert taken(limiter, FIRST, "RunMicrovm") == 5
 
 
 async def test_quotas_are_listed_changed_and_reset(world: World) -> None:
