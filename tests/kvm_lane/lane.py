@@ -71,8 +71,12 @@ def main(arguments: list[str]) -> int:
         check_tools()
         images = Images(say, lambda place: make_seed(place, say), seed_key())
         with tempfile.TemporaryDirectory(prefix="kvm-lane-", dir="/var/tmp") as scratch:
-            pack_checkout(Path(scratch) / "checkout.tar")  # once: all starts of the machine test the same
-            _run_all(images, Path(scratch) / "checkout.tar", chosen, results)
+            checkout = Path(scratch) / "checkout.tar"
+            pack_checkout(checkout)  # once: all starts of the machine test the same
+            _run_all(images, checkout, chosen, results)
+            if bad := results.repeat_bad():
+                say(f"what did not pass is run once more: {len(bad)} of {len(results.collected)} tests")
+                _run_all(images, checkout, bad, results)
     except (LaneError, EmberboxError) as error:
         say(str(error))
         print(results.summary())

@@ -73,6 +73,21 @@ def test_a_repeated_tests_earlier_reports_do_not_count() -> None:
     assert results.outcomes == {"a": "passed"}
 
 
+def test_what_did_not_pass_is_run_once_more_and_named_when_it_passes_then() -> None:
+    results = Results()
+    tell(results, "a", setup="passed", call="passed", teardown="passed")
+    tell(results, "b", setup="failed", teardown="passed")
+    tell(results, "c", setup="passed", call="failed", teardown="passed")
+    assert results.repeat_bad() == ["b", "c"]
+    assert results.outcomes == {"a": "passed"}
+    tell(results, "b", setup="passed", call="passed", teardown="passed")
+    assert results.code() == 0
+    tell(results, "c", setup="passed", call="failed", teardown="passed")
+    assert results.code() == 1
+    assert "REPEATED b - passed at the second try; b setup" in results.summary()
+    assert "1 failed, 2 passed in" in results.summary()
+
+
 def test_a_run_of_no_test_is_no_success() -> None:
     assert Results().code() == 5
 
