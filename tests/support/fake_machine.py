@@ -92,7 +92,10 @@ class Script:
 
 @dataclass(eq=False)
 class FakeVm(Vm):
-    """A VMM. `memory` is its guest's; a frozen application is the guest's affair and outlives its connections."""
+    """A VMM. `memory` is its guest's; a frozen application is the guest's affair and outlives its connections.
+
+    One of its processes always waits for a write, so it is not frozen while `holds_writes`.
+    """
 
     machine: FakeMachine
     files: VmFiles
@@ -100,6 +103,7 @@ class FakeVm(Vm):
     runs: bool = False
     frozen: bool = True
     alive: bool = True
+    holds_writes: bool = False
     stall: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -160,6 +164,7 @@ class FakeVm(Vm):
 
     async def hold_writes(self, *, held: bool) -> None:
         await self._take("hold_writes")
+        self.holds_writes = held
 
     async def save_devices(self) -> None:
         assert not self.runs, "devices are saved while the guest stands still"
@@ -248,6 +253,8 @@ class FakeAgent:
 
     async def freeze(self, *, for_launches: bool = False, timeout_s: float = 10) -> None:
         await self._ask("freeze")
+        if self._vm.holds_writes:
+            raise GuestError("a process waits for its write and cannot be stopped")
         self._vm.frozen = True
 
     async def thaw(self, identity: Identity, timeout_s: float = 10) -> None:

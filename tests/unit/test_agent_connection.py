@@ -31,6 +31,7 @@ from emberbox.guest.protocol import (
     encode_u32,
 )
 from emberbox.guest.streams import GuestStream
+from emberbox.host.space import DiskSpace
 from emberbox.machine import guests
 from emberbox.machine.connections import UserConnection
 from emberbox.machine.guests import Guest
@@ -555,7 +556,8 @@ async def test_a_guest_is_told_the_time_at_which_it_is_told(tmp_path: Path) -> N
 async def test_a_launch_that_waits_for_its_turn_has_the_time_of_its_start(tmp_path: Path) -> None:
     """Through the machine layer: the identity is made when the launch is asked for, the clock when the guest wakes."""
     async with connected(tmp_path, accept_all) as (agent, fake):
-        guest = Guest(tmp_path, None, None, None, agent, UserConnection(), contextlib.AsyncExitStack())  # type: ignore[arg-type]
+        space, resources = DiskSpace(tmp_path, 0), contextlib.AsyncExitStack()
+        guest = Guest(tmp_path, None, None, None, agent, UserConnection(), space, resources)  # type: ignore[arg-type]
         identity = fresh_identity("name", "0" * 32)
         launches = asyncio.Semaphore(1)
 

@@ -106,6 +106,30 @@ async def test_what_its_guest_would_have_to_answer_is_refused_with_the_reason(wo
     assert await world.check(runner) is RUNNING
 
 
+async def full_with_held_writes(world: World) -> MicrovmRunner:
+    """Return the owner of a microVM that runs and whose writes are held up, since the disk is nearly full."""
+    runner = await world.launched()
+    world.space._reserve = 1 << 62
+    world.space.look()
+    await runner.context.guests._hold_writes(True)
+    assert world.vm(runner).holds_writes
+    return runner
+
+
+@pytest.mark.parametrize("ask", ["suspend", "stop"])
+async def test_one_that_waits_for_its_write_is_suspended_all_the_same(world: World, ask: str) -> None:
+    runner = await full_with_held_writes(world)
+    await (runner.suspend() if ask == "suspend" else runner.stop())
+    assert world.row(runner).state is SUSPENDED
+
+
+async def test_a_checkpoint_of_one_that_waits_for_its_write_leaves_it_waiting(world: World) -> None:
+    runner = await full_with_held_writes(world)
+    await runner.take_checkpoint(world.scratch())
+    assert world.vm(runner).holds_writes
+    assert await world.check(runner) is RUNNING
+
+
 async def test_it_can_be_terminated(world: World) -> None:
     runner = await stalled(world)
     runner.begin_to_terminate("Success.")

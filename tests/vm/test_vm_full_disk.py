@@ -331,9 +331,14 @@ def test_below_the_reserve_nothing_new_begins_and_below_half_of_it_nobody_writes
     assert host_status["diskFreeInBytes"] < host_status["diskReserveInBytes"] // 2
     assert writer.microvm.shell_code("test -e /dev/shm/done") != 0
     assert host_status["diskFreeInBytes"] > 190 * MIB
+    waits = "grep -l '^State:.D' /proc/[0-9]*/status"  # a process that cannot be stopped before its write has ended
+    wait_for("a process waits for its write", lambda: writer.microvm.shell_code(waits) == 0)
     writer.microvm.suspend()
     writer.microvm.resume()
-    assert writer.microvm.shell_code("test -e /dev/shm/done") != 0
+    more = "dd if=/dev/zero of=/data/more bs=1M count=16 conv=fsync && touch /dev/shm/more"
+    writer.microvm.shell(f"({more}) </dev/null >/dev/null 2>&1 &")
+    wait_for("a process waits for its write again", lambda: writer.microvm.shell_code(waits) == 0)
+    assert writer.microvm.shell_code("test -e /dev/shm/more") != 0
     filler.unlink()
     writer.counted += 1
     writer.check(gateway)

@@ -94,7 +94,7 @@ class Guest:
 
     def __init__(
         self, directory: Path, shape: MachineShape, snapshot: ImageSnapshot | None, vm: Vm, agent: Agent,
-        connection: Connection, resources: contextlib.AsyncExitStack,
+        connection: Connection, space: DiskSpace, resources: contextlib.AsyncExitStack,
     ) -> None:  # fmt: skip
         self.directory = directory
         self.shape = shape
@@ -102,6 +102,7 @@ class Guest:
         self._snapshot = snapshot
         self._vm = vm
         self._connection = connection
+        self._space = space
         self._resources = resources
         self._direct: dict[int, bool] = dict.fromkeys(self.ports, True)
         self._looking = asyncio.Lock()
@@ -380,6 +381,20 @@ class Guest:
             await self._run_on()
 
     async def _freeze(self) -> None:
+        """Stop the application; what it does is undone where that fails.
+
+        Writes that are held up are let go meanwhile: a process cannot be stopped before its write has ended.
+        """
+        is_held = self._space.is_full
+        if is_held:
+            await hold_writes(self._vm, held=False)
+        try:
+            await self._freeze_or_thaw()
+        finally:
+            if is_held:
+                await hold_writes(self._vm, held=self._space.is_full)
+
+    async def _freeze_or_thaw(self) -> None:
         try:
             await self.agent.freeze()
         except GuestError:
@@ -592,7 +607,7 @@ class GuestHost:
             vm = await self._driver.adopt(survivor.process, files, snapshot.memory)
             acquired.push_async_callback(vm.kill)
             self._note_vm(acquired, vm)
-            await self._hold_one(vm, held=self._space.is_full)
+            await hold_writes(vm, held=self._space.is_full)
             stalled = await vm.is_stalled()
             while stalled or (agent := await _greet(vm, on_output, connection, resumes=resumes)) is None:
                 if not await wait_for_room():
@@ -601,7 +616,7 @@ class GuestHost:
                     return None
                 stalled = False
             acquired.push_async_callback(agent.close)
-            return Guest(directory, snapshot.shape, snapshot, vm, agent, connection, acquired.pop_all())
+            return Guest(directory, snapshot.shape, snapshot, vm, agent, connection, self._space, acquired.pop_all())
         raise AssertionError("an exit stack swallows nothing")
 
     def has_undelivered(self, microvm_id: str) -> bool:
@@ -648,27 +663,21 @@ class GuestHost:
             acquired.push_async_callback(vm.kill)
             self._note_vm(acquired, vm)
             if self._space.is_full:
-                await self._hold_one(vm, held=True)
+                await hold_writes(vm, held=True)
             if snapshot is not None:
                 note_vmm(directory, vm.pid, uid, connection.slot_number)
                 await in_thread(forget_suspended, directory)
                 await vm.unpause()
             try:
                 agent = await connect_agent(vm, on_output, timeout_s)
-            except GuestError as error:
-                raise GuestError(f"{error}{_console_tail(directory)}") from error
+            except (GuestError, VmmError) as error:
+                raise type(error)(f"{error}{_console_tail(directory)}") from error
             acquired.push_async_callback(agent.close)
-            return Guest(directory, shape, snapshot, vm, agent, connection, acquired.pop_all())
+            return Guest(directory, shape, snapshot, vm, agent, connection, self._space, acquired.pop_all())
         raise AssertionError("an exit stack swallows nothing")
 
     async def _hold_writes(self, held: bool) -> None:
-        await asyncio.gather(*(self._hold_one(vm, held=held) for vm in self._vms))
-
-    async def _hold_one(self, vm: Vm, *, held: bool) -> None:
-        try:
-            await vm.hold_writes(held=held)
-        except VmmError as error:  # it ends just now, or an earlier release has started it
-            log.warning("what a microVM writes could not be %s: %s", "held up" if held else "let go on", error)
+        await asyncio.gather(*(hold_writes(vm, held=held) for vm in self._vms))
 
     def _note_vm(self, acquired: contextlib.AsyncExitStack, vm: Vm) -> None:
         self._vms.add(vm)
@@ -680,6 +689,14 @@ class GuestHost:
         uid = self._users.take()
         acquired.callback(self._users.give_back, uid)
         return uid
+
+
+async def hold_writes(vm: Vm, *, held: bool) -> None:
+    """Let what a guest writes wait, or go on."""
+    try:
+        await vm.hold_writes(held=held)
+    except VmmError as error:  # it ends just now, or an earlier release has started it
+        log.warning("what a microVM writes could not be %s: %s", "held up" if held else "let go on", error)
 
 
 async def connect_agent(vm: Vm, on_output: OutputListener, timeout_s: float) -> Agent:
