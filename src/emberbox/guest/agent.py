@@ -57,6 +57,9 @@ _OUTPUT_WINDOW_SINCE = 5
 _NAMES_SINCE = 6
 _QUERIES_MAX = 32  # as many as the guest's agent remembers
 _SERVED_MAX = 64  # those that the guest has closed may still be answered here
+START_TIMEOUT_S = limit_s(120)
+"""A build on a busy machine had no answer after 30 s, and nobody is helped by its failing."""
+
 _ANSWERS = (FrameType.STARTED, FrameType.FROZEN, FrameType.THAWED)
 _NO_COMMAND = {
     errno.EMFILE: "64 run already",
@@ -399,7 +402,7 @@ class Agent:
             if answer.cancelled():  # whoever asked has given up; the answer still comes
                 self._late_answers += 1
 
-    async def start(self, application: Application, timeout_s: float = limit_s(30)) -> None:
+    async def start(self, application: Application, timeout_s: float = START_TIMEOUT_S) -> None:
         """Start the application; returns once its program has been executed.
 
         Raises:
