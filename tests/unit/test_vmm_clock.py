@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import struct
 from pathlib import Path
@@ -12,8 +13,8 @@ from emberbox import process
 from emberbox.model.errors import VmmError
 from emberbox.vmm.qemu.clock import advance_clock, find_accelerator
 from emberbox.vmm.qemu.monitor import Monitor
+from emberbox.vmm.qemu.spawn import listen
 from emberbox.vmm.qemu.vm import save_devices
-from support.waiting import wait_for_async
 
 HEADER, END = b"QEVM\0\0\0\x03", b"\x00"
 OTHER = b"\x04\0\0\0\x01\x03cpu" + struct.pack(">II", 0, 12) + b"\x05timer\x08kvmclock" + b"\x7e\0\0\0\x01"
@@ -101,10 +102,12 @@ def test_what_qemu_7_2_saved_on_kvm_is_understood() -> None:
 
 async def test_what_the_installed_qemu_saves_is_understood(tmp_path: Path) -> None:
     command = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-S", "-m", "16"]
-    command += ["-machine", "microvm", "-accel", "tcg", "-qmp", f"unix:{tmp_path}/qmp.sock,server=on,wait=off"]
-    qemu = await process.start(command)
+    command += ["-machine", "microvm", "-accel", "tcg", "-mon", "chardev=monitor,mode=control"]
+    with contextlib.ExitStack() as opened:
+        listener = listen(opened, tmp_path / "qmp.sock")
+        command += ["-chardev", f"socket,id=monitor,fd={listener},server=on,wait=off"]
+        qemu = await process.start(command, pass_fds=[listener])
     try:
-        await wait_for_async("QEMU listens", (tmp_path / "qmp.sock").exists)
         monitor = await Monitor.connect(tmp_path / "qmp.sock")
         await save_devices(monitor, tmp_path / "devices")
         await monitor.close()
