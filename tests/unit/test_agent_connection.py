@@ -227,6 +227,31 @@ async def test_a_request_without_an_answer_ends_in_time(tmp_path: Path) -> None:
             await agent.freeze(timeout_s=0.1)
 
 
+async def test_an_answer_may_come_in_the_instant_in_which_whoever_asked_gives_up(tmp_path: Path) -> None:
+    """A future that is awaited is cancelled at once, and the task that awaits it learns of it only later."""
+    is_silent = True
+
+    async def handle(fake: FakeAgent, frame: Frame) -> None:
+        if not is_silent:
+            await accept_all(fake, frame)
+
+    async with connected(tmp_path, handle) as (agent, fake):
+        for ask, sent, answer in (
+            (agent.freeze(), FrameType.FREEZE, Frame(FrameType.FROZEN, 0, b"")),
+            (agent.open_stream(80, 5), FrameType.OPEN, Frame(FrameType.OPENED, 1, b"")),
+        ):
+            asked = asyncio.create_task(ask)
+            await wait_for_async("it is asked", lambda sent=sent: sent in fake.types())
+            asked.cancel()
+            agent._take(answer)
+            with pytest.raises(asyncio.CancelledError):
+                await asked
+        is_silent = False
+        await agent.thaw(fresh_identity())
+        await agent.open_stream(80, 5)
+        assert agent.is_connected()
+
+
 async def test_an_answer_that_comes_too_late_is_not_taken_for_another(tmp_path: Path) -> None:
     late = asyncio.Event()
 

@@ -259,10 +259,12 @@ class Agent:
             raise GuestError(f"the guest sent {frame.type.name} with a payload")
         if self._late_answers:
             self._late_answers -= 1  # nobody waits for it any more
-        elif self._answer is not None and not self._answer.done():
-            self._answer.set_result(frame)
-        else:
+            return
+        waits, self._answer = self._answer, None
+        if waits is None:
             raise GuestError(f"the guest sent {frame.type.name}, which nobody had asked for")
+        if not waits.cancelled():  # else whoever asked gives up just now
+            waits.set_result(frame)
 
     def _accept(self, stream_id: int, port: int) -> None:
         if stream_id < GUEST_STREAMS or stream_id in self._streams:
@@ -271,7 +273,7 @@ class Agent:
             raise GuestError("the guest opened more streams than it may")
         opened = asyncio.get_running_loop().create_future()
         opened.set_result(None)
-        state = self._streams[stream_id] = StreamState(opened)
+        state = self._streams[stream_id] = StreamState(opened, is_open=True)
         if len(self._accepted) + len(self._serving) >= _SERVED_MAX:
             self.forget_stream(stream_id)  # it closes its streams more quickly than we see it
             return
@@ -398,9 +400,9 @@ class Agent:
         try:
             return await answer
         finally:
-            self._answer = None
-            if answer.cancelled():  # whoever asked has given up; the answer still comes
+            if self._answer is answer and answer.cancelled():  # whoever asked has given up; the answer still comes
                 self._late_answers += 1
+            self._answer = None
 
     async def start(self, application: Application, timeout_s: float = START_TIMEOUT_S) -> None:
         """Start the application; returns once its program has been executed.

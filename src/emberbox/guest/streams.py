@@ -29,6 +29,7 @@ class StreamState:
     """What is known of one stream; its agent feeds it with the frames that come."""
 
     opened: asyncio.Future[None]
+    is_open: bool = False
     chunks: Chunks = field(default_factory=Chunks)
     has_ended: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -47,9 +48,10 @@ class StreamState:
         """
         match frame.type:
             case FrameType.OPENED:
-                _check(not self.opened.done(), "opened a stream twice")
-                self.place = decode_place(frame.payload)
-                self.opened.set_result(None)
+                _check(not self.is_open and self.error is None, "opened a stream twice")
+                self.place, self.is_open = decode_place(frame.payload), True
+                if not self.opened.done():  # else whoever asked for it gives up just now
+                    self.opened.set_result(None)
             case FrameType.DATA:
                 self._take_data(STDOUT, frame.payload)
             case FrameType.ERROR_DATA:
