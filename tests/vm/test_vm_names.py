@@ -5,9 +5,12 @@ The name servers are the tests' own; each answers with an address of its own, so
 
 from __future__ import annotations
 
+import fcntl
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,14 +51,22 @@ cidrs = ["{NEAR}/32"]
 
 
 @pytest.fixture(scope="module")
-def on_loopback() -> Iterator[NameServer]:
+def turn() -> Iterator[None]:
+    """The name servers' addresses are this machine's, so runs of these tests take turns."""
+    with (Path(tempfile.gettempdir()) / "emberbox-test-names.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="module")
+def on_loopback(turn: None) -> Iterator[NameServer]:
     """A name server that only the host itself reaches, as systemd-resolved and dnsmasq are."""
     with serve_names(LOOPBACK, "192.0.2.1") as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def beyond() -> Iterator[NameServer]:
+def beyond(turn: None) -> Iterator[NameServer]:
     """A name server on another machine: a network namespace behind a veth pair."""
     namespace, near, far = (f"{prefix}{uuid.uuid4().hex[:8]}" for prefix in ("tn-", "tn", "to"))
     inside = ["ip", "netns", "exec", namespace]
