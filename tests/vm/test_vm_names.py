@@ -68,6 +68,8 @@ def on_loopback(turn: None) -> Iterator[NameServer]:
 @pytest.fixture(scope="module")
 def beyond(turn: None) -> Iterator[NameServer]:
     """A name server on another machine: a network namespace behind a veth pair."""
+    for left in Path("/run/netns").glob("tn-*"):  # by a run that was killed
+        host.run("ip", "netns", "delete", left.name)
     namespace, near, far = (f"{prefix}{uuid.uuid4().hex[:8]}" for prefix in ("tn-", "tn", "to"))
     inside = ["ip", "netns", "exec", namespace]
     host.run("ip", "netns", "add", namespace)
