@@ -20,8 +20,8 @@ TESTS = Path(__file__).resolve().parents[1] / "tests"
 
 
 def main() -> None:
-    sys.path[:0] = [str(TESTS), str(TESTS / "unit")]
-    from api.fuzz import run_fuzzer
+    sys.path[:0] = [str(TESTS), str(TESTS / "unit" / "edges")]
+    from aws.fuzz import run_fuzzer
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=20_000)

@@ -32,11 +32,11 @@ from typing import Any
 import uvloop
 from bench import MIB, Client, running_server
 
-from emberbox.control.tokens import PortGrant, TokenKeys
-from emberbox.gateway.admissions import Admissions
-from emberbox.gateway.authoriser import Upstream
-from emberbox.gateway.limits import EndpointLimits
-from emberbox.gateway.server import Gateway, GatewaySettings, start_gateway
+from emberbox.control.endpoints.tokens import PortGrant, TokenKeys
+from emberbox.edges.gateway.judge.authoriser import Upstream
+from emberbox.edges.gateway.proxy.admissions import Admissions
+from emberbox.edges.gateway.proxy.limits import EndpointLimits
+from emberbox.edges.gateway.server import Gateway, GatewaySettings, start_gateway
 from emberbox.host.ports import keep_port
 
 MICROVM = "microvm-of-the-benchmark"

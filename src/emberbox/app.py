@@ -19,37 +19,37 @@ from typing import Any, TypeVar
 import boto3
 from botocore.config import Config
 
-from emberbox.api.server import create_api
-from emberbox.asgi import serve as serve_asgi
 from emberbox.background import Background, every, in_thread
-from emberbox.connection_guard import GuardLimits
-from emberbox.control.access import Access, AccessSettings
-from emberbox.control.artifact_reader import reader_credential
-from emberbox.control.builder import Builder
-from emberbox.control.connectors import ConnectorService
-from emberbox.control.egress import ConnectorFinder, EgressRules
-from emberbox.control.events import EventService
-from emberbox.control.forks import ForkService
-from emberbox.control.host_info import HostInfo
-from emberbox.control.image_versions import ImageVersionService
-from emberbox.control.images import ImageFinder, ImageService
-from emberbox.control.log_writer import LogWriter
-from emberbox.control.logs import LogService
-from emberbox.control.microvms import MicrovmService
-from emberbox.control.paging import PageTokens
-from emberbox.control.recovery import Recovery
-from emberbox.control.runner import MicrovmRunner
-from emberbox.control.runner_context import RunnerContext
-from emberbox.control.server_info import ServerInfo
-from emberbox.control.tags import TagService
-from emberbox.control.timers import Timers
-from emberbox.control.tokens import TokenKeys
-from emberbox.gateway.admissions import THREADS, Admissions
-from emberbox.gateway.authoriser import Unreachable, Upstream
-from emberbox.gateway.certificates import Certificates
-from emberbox.gateway.limits import EndpointLimits
-from emberbox.gateway.own_certificate import load_own_certificate
-from emberbox.gateway.server import GatewaySettings, start_gateway
+from emberbox.control.access.artifact_reader import reader_credential
+from emberbox.control.access.guard import Access, AccessSettings
+from emberbox.control.connectors.egress import ConnectorFinder, EgressRules
+from emberbox.control.connectors.service import ConnectorService
+from emberbox.control.endpoints.tokens import TokenKeys
+from emberbox.control.images.builder import Builder
+from emberbox.control.images.service import ImageFinder, ImageService
+from emberbox.control.images.versions import ImageVersionService
+from emberbox.control.logs.service import LogService
+from emberbox.control.logs.writer import LogWriter
+from emberbox.control.microvms.forks import ForkService
+from emberbox.control.microvms.recovery import Recovery
+from emberbox.control.microvms.runner import MicrovmRunner
+from emberbox.control.microvms.runner_context import RunnerContext
+from emberbox.control.microvms.service import MicrovmService
+from emberbox.control.microvms.timers import Timers
+from emberbox.control.requests.paging import PageTokens
+from emberbox.control.server.events import EventService
+from emberbox.control.server.host_info import HostInfo
+from emberbox.control.server.info import ServerInfo
+from emberbox.control.server.tags import TagService
+from emberbox.edges.asgi import serve as serve_asgi
+from emberbox.edges.aws.server import create_api
+from emberbox.edges.connection_guard import GuardLimits
+from emberbox.edges.gateway.judge.authoriser import Unreachable, Upstream
+from emberbox.edges.gateway.proxy.admissions import THREADS, Admissions
+from emberbox.edges.gateway.proxy.limits import EndpointLimits
+from emberbox.edges.gateway.server import GatewaySettings, start_gateway
+from emberbox.edges.gateway.tls.certificates import Certificates
+from emberbox.edges.gateway.tls.own_certificate import load_own_certificate
 from emberbox.guest.protocol import Command
 from emberbox.guest.streams import GuestCommand
 from emberbox.host import native, network
@@ -68,11 +68,11 @@ from emberbox.machine.connections import Connector
 from emberbox.machine.engines import choose_engine, count_saved
 from emberbox.machine.guests import GuestHost
 from emberbox.machine.pool import WarmPool
-from emberbox.model.access import Credential
 from emberbox.model.arns import endpoint_host
 from emberbox.model.causes import Actor, caused_by
 from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import EmberboxError, HostError, ServiceError
+from emberbox.model.iam.access import Credential
 from emberbox.settings import Settings
 from emberbox.spec.models import CORE, EMBERBOX, LOGS, MICROVMS
 from emberbox.store.client_tokens import ClientTokenStore

@@ -6,8 +6,8 @@ import configparser
 import os
 from pathlib import Path
 
-from emberbox.model.access import Credential, new_key_id, new_secret
 from emberbox.model.errors import HostError
+from emberbox.model.iam.access import Credential, new_key_id, new_secret
 
 FILE_NAME = "credentials"
 PROFILE = "emberbox"

@@ -24,7 +24,7 @@ from typing import Any
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
-from emberbox.adoption import error_logs
+from emberbox.process.adoption import error_logs
 from emberbox.time_limits import limit_s
 from support import host
 from support.aws import Clients

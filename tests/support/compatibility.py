@@ -29,7 +29,7 @@ answer against AWS's service model. What AWS does was taken from its documentati
 measurements of the real service; nothing here was compared with AWS side by side.
 
 Limits that the models state (lengths, ranges, patterns, enumerations, required members) are checked from the models
-for every operation, each at its edge and one past it (`tests/unit/api/test_limits.py`).
+for every operation, each at its edge and one past it (`tests/unit/edges/aws/test_limits.py`).
 """
 
 

@@ -15,22 +15,22 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from emberbox.api.server import create_api
-from emberbox.control.access import Access, AccessSettings
-from emberbox.control.builder import Builder
-from emberbox.control.connectors import ConnectorService
-from emberbox.control.egress import ConnectorFinder, EgressRules
-from emberbox.control.image_versions import ImageVersionService
-from emberbox.control.images import ImageFinder, ImageService
-from emberbox.control.log_writer import LogWriter
-from emberbox.control.logs import LogService
-from emberbox.control.microvms import MicrovmService
-from emberbox.control.paging import PageTokens
-from emberbox.control.recovery import Recovery
-from emberbox.control.runner_context import RunnerContext
-from emberbox.control.tags import TagService
-from emberbox.control.timers import Timers
-from emberbox.control.tokens import TokenKeys
+from emberbox.control.access.guard import Access, AccessSettings
+from emberbox.control.connectors.egress import ConnectorFinder, EgressRules
+from emberbox.control.connectors.service import ConnectorService
+from emberbox.control.endpoints.tokens import TokenKeys
+from emberbox.control.images.builder import Builder
+from emberbox.control.images.service import ImageFinder, ImageService
+from emberbox.control.images.versions import ImageVersionService
+from emberbox.control.logs.service import LogService
+from emberbox.control.logs.writer import LogWriter
+from emberbox.control.microvms.recovery import Recovery
+from emberbox.control.microvms.runner_context import RunnerContext
+from emberbox.control.microvms.service import MicrovmService
+from emberbox.control.microvms.timers import Timers
+from emberbox.control.requests.paging import PageTokens
+from emberbox.control.server.tags import TagService
+from emberbox.edges.aws.server import create_api
 from emberbox.host import native
 from emberbox.host.space import DiskSpace
 from emberbox.images.containers import Containers
@@ -39,10 +39,10 @@ from emberbox.images.pipeline import Limits, Pipeline
 from emberbox.machine.connections import Connector
 from emberbox.machine.guests import GuestHost
 from emberbox.machine.pool import WarmPool
-from emberbox.model.access import Credential
 from emberbox.model.arns import image_arn, managed_connector_arn, managed_image_arn, new_microvm_id
 from emberbox.model.caller import Handler
 from emberbox.model.clock import Instant
+from emberbox.model.iam.access import Credential
 from emberbox.model.records import Build, Image, ImageVersion, Microvm
 from emberbox.model.states import BuildState, ImageState, MicrovmState, VersionState, VersionStatus
 from emberbox.spec.models import CORE, EMBERBOX, LOGS, MICROVMS

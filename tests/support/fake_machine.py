@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emberbox.adoption import AdoptedProcess
 from emberbox.guest.agent import OutputListener, StreamHandler
 from emberbox.guest.protocol import Command, Identity
 from emberbox.host.memory import PAGE_BYTES
 from emberbox.machine.snapshot import ImageSnapshot
 from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import EmberboxError, GuestError, HostError, VmmError
+from emberbox.process.adoption import AdoptedProcess
 from emberbox.vmm.base import BootPlan, MachineShape, RestorePlan, UserNetwork, Vm, VmFiles
 from emberbox.vmm.engine import Engine
 

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from emberbox import background
-from emberbox.control import forks
-from emberbox.control import runner as runner_module
-from emberbox.control.log_writer import LogWriter
-from emberbox.control.recovery import Fate, Recovery
-from emberbox.control.runner import MicrovmRunner
-from emberbox.control.runner_context import RunnerContext
-from emberbox.control.timers import Timers
+from emberbox.control.logs.writer import LogWriter
+from emberbox.control.microvms import forks
+from emberbox.control.microvms import runner as runner_module
+from emberbox.control.microvms.recovery import Fate, Recovery
+from emberbox.control.microvms.runner import MicrovmRunner
+from emberbox.control.microvms.runner_context import RunnerContext
+from emberbox.control.microvms.timers import Timers
 from emberbox.host import disk
 from emberbox.host.space import DiskSpace
 from emberbox.machine import guests as guests_module

@@ -13,12 +13,12 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from emberbox.control.artifact_reader import reader_credential
-from emberbox.control.identities import Identities
-from emberbox.control.vault import Vault
+from emberbox.control.access.artifact_reader import reader_credential
+from emberbox.control.access.identities import Identities
+from emberbox.control.access.vault import Vault
 from emberbox.host.s3_server import S3Settings, start_s3_server
-from emberbox.model.access import Account, AttachedPolicy, Credential, PrincipalKind, new_key_id, new_secret
-from emberbox.model.policies import FULL_ACCESS_DOCUMENT
+from emberbox.model.iam.access import Account, AttachedPolicy, Credential, PrincipalKind, new_key_id, new_secret
+from emberbox.model.iam.policies import FULL_ACCESS_DOCUMENT
 from emberbox.store.access import AccessStore
 from emberbox.store.database import Database
 from emberbox.store.schema import metadata

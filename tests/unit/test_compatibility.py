@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from emberbox.api.sigv4 import Credential
+from emberbox.edges.aws.sigv4 import Credential
 from emberbox.spec.models import operation_names
 from support import compatibility
 from support.control_plane import ControlPlane

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from emberbox.adoption import error_logs
+from emberbox.process.adoption import error_logs
 from support.aws import Clients
 from support.guests import Microvm
 from support.images import Image

@@ -42,7 +42,7 @@ def execute(
 def make_request(
     command: list[str], *, tty: bool, user: str | None, workdir: str | None, env: list[str]
 ) -> dict[str, Any]:
-    """Return the ExecRequest (gateway/openapi.json).
+    """Return the ExecRequest (edges/gateway/data_plane/openapi.json).
 
     Raises:
         HostError: there is no command, or a variable has no name.

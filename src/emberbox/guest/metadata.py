@@ -24,8 +24,8 @@ from typing import Final
 import h11
 
 from emberbox.guest.streams import GuestStream
-from emberbox.model.access import TemporaryCredentials
 from emberbox.model.errors import GuestError
+from emberbox.model.iam.access import TemporaryCredentials
 from emberbox.time_limits import limit_s
 
 REQUEST_TIMEOUT_S: Final = limit_s(10.0)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection
 from pathlib import Path
 
-from emberbox.adoption import end_process, error_logs
+from emberbox.process.adoption import end_process, error_logs
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from botocore.credentials import Credentials
 
 from emberbox.host.ports import keep_port
 from emberbox.host.supervisor import Helper, find_running, supervise
-from emberbox.model.access import Credential
+from emberbox.model.iam.access import Credential
 from emberbox.time_limits import SCALE, limit_s
 
 _ADDRESS: Final = "127.0.0.1"

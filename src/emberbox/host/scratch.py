@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from emberbox import process
-from emberbox.adoption import end_process, tools_of
+from emberbox.process.adoption import end_process, tools_of
 
 
 def tool_environment(directory: Path) -> Mapping[str, str]:

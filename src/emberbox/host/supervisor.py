@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Final
 
 from emberbox import process
-from emberbox.adoption import AdoptedProcess, end_process, error_logs, find_process, read_note, write_note
 from emberbox.model.errors import HostError
 from emberbox.process import Argument
+from emberbox.process.adoption import AdoptedProcess, end_process, error_logs, find_process, read_note, write_note
+from emberbox.process.watched import WatchedProcess
 from emberbox.time_limits import limit_s
-from emberbox.watched import WatchedProcess
 
 log = logging.getLogger(__name__)
 

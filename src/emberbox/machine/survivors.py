@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from emberbox.adoption import AdoptedProcess, find_process, read_note, write_note
+from emberbox.process.adoption import AdoptedProcess, find_process, read_note, write_note
 
 NOTE = "vmm.json"
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from botocore.model import OperationModel
 
-from emberbox.model.access import Credential
+from emberbox.model.iam.access import Credential
 from emberbox.s3.checksums import DEFAULT, HEADER, Digests, stated_checksum
 from emberbox.s3.chunks import ChunkedBody
 from emberbox.s3.errors import S3Error

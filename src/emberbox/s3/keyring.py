@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from emberbox.control.artifact_reader import KEY_ID, reader_credential
-from emberbox.control.identities import Identities
-from emberbox.control.vault import Vault
-from emberbox.model.access import Credential
+from emberbox.control.access.artifact_reader import KEY_ID, reader_credential
+from emberbox.control.access.identities import Identities
+from emberbox.control.access.vault import Vault
+from emberbox.model.iam.access import Credential
 from emberbox.store.access import AccessStore
 from emberbox.store.database import Database
 from emberbox.store.schema import metadata

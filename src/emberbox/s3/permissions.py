@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from emberbox.model.access import Credential
-from emberbox.model.policies import Decision, decide
+from emberbox.model.iam.access import Credential
+from emberbox.model.iam.policies import Decision, decide
 from emberbox.s3.errors import S3Error
 
 _ACTIONS: Final[Mapping[str, str]] = {  # of the others the action is called like the operation

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from emberbox.model.access import Credential
+from emberbox.model.iam.access import Credential
 from emberbox.s3.errors import S3Error
 from emberbox.s3.parse import parse_document, read_time
 from emberbox.s3.signatures import (

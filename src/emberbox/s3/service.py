@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from emberbox.control.artifact_reader import KEY_ID
-from emberbox.control.authorisation import principal_facts
-from emberbox.model.access import Credential
+from emberbox.control.access.artifact_reader import KEY_ID
+from emberbox.control.access.authorisation import principal_facts
 from emberbox.model.errors import HostError
+from emberbox.model.iam.access import Credential
 from emberbox.s3.addressing import Addressing, read_key
 from emberbox.s3.buckets import Buckets
 from emberbox.s3.call import Call, Handler, Reply

@@ -21,7 +21,7 @@ from botocore.auth import HmacV1Auth, S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from emberbox.model.access import Credential
+from emberbox.model.iam.access import Credential
 from emberbox.s3.chunks import ChunkSigner
 from emberbox.s3.errors import S3Error
 from emberbox.s3.http import Request

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from emberbox.model.access import AccessKey, Account, AttachedPolicy, KeyStatus, PrincipalKind, Role
+from emberbox.model.iam.access import AccessKey, Account, AttachedPolicy, KeyStatus, PrincipalKind, Role
 from emberbox.store.database import Database
 from emberbox.store.schema import access_keys, accounts, policies, quotas, roles
 

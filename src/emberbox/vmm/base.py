@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from emberbox.adoption import AdoptedProcess
+from emberbox.process.adoption import AdoptedProcess
 from emberbox.vmm.engine import Engine
 
 

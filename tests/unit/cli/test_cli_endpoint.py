@@ -15,7 +15,7 @@ from cli_world import free_port, start_http, write_home
 
 from emberbox.cli.context import Server, read_server
 from emberbox.cli.endpoint import TOKEN_HEADER, Endpoint, Reply
-from emberbox.gateway.certificates import endpoint_names, ensure_certificates
+from emberbox.edges.gateway.tls.certificates import endpoint_names, ensure_certificates
 from emberbox.model.errors import HostError
 
 

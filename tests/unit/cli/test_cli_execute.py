@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from emberbox.cli.data_plane import refusal
 from emberbox.cli.execute import make_request
 from emberbox.cli.main import app
-from emberbox.gateway.openapi import check
+from emberbox.edges.gateway.data_plane.openapi import check
 from emberbox.model.errors import HostError
 
 

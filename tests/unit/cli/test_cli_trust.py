@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from emberbox.cli import trust
 from emberbox.cli.main import app
 from emberbox.cli.trust import Store, change_store, stored_path
-from emberbox.gateway.certificates import ensure_certificates
+from emberbox.edges.gateway.tls.certificates import ensure_certificates
 from emberbox.model.errors import HostError
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from emberbox.control.artifact_reader import reader_credential
+from emberbox.control.access.artifact_reader import reader_credential
 from emberbox.images.artifact import fetch
-from emberbox.model.access import Credential, KeyStatus, PrincipalKind
 from emberbox.model.errors import BuildError
+from emberbox.model.iam.access import Credential, KeyStatus, PrincipalKind
 from support.s3 import OPERATOR, World
 
 RED, BLUE = "111111111111", "222222222222"

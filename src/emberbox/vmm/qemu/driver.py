@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from emberbox.adoption import AdoptedProcess
 from emberbox.model.errors import HostError, VmmError
+from emberbox.process.adoption import AdoptedProcess
 from emberbox.vmm.base import BootPlan, Cage, MemoryLayer, RestorePlan, Tap, UserNetwork, VmFiles
 from emberbox.vmm.engine import NAMES, Engine
 from emberbox.vmm.qemu import arguments

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from emberbox import process
 from emberbox.model.errors import HostError
+from emberbox.process.watched import Child
 from emberbox.vmm.base import Cage
 from emberbox.vmm.qemu import arguments
-from emberbox.watched import Child
 
 KVM = Path("/dev/kvm")
 _SOCKET_PATH_MAX = 107

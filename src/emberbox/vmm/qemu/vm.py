@@ -10,12 +10,12 @@ from pathlib import Path
 
 from emberbox import process
 from emberbox.model.errors import VmmError
+from emberbox.process.watched import WatchedProcess
 from emberbox.time_limits import limit_s
 from emberbox.vmm.base import VmFiles
 from emberbox.vmm.engine import Engine
 from emberbox.vmm.qemu.arguments import DISK_DEVICE, SET_DEVICES
 from emberbox.vmm.qemu.monitor import Monitor
-from emberbox.watched import WatchedProcess
 
 RESTORE_TIMEOUT_S = limit_s(60.0)
 _POLL_S = 0.002

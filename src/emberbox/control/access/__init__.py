@@ -1,0 +1,1 @@
+"""Who may do what: accounts, users, roles, policies, quotas, and the audit trail."""

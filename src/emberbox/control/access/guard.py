@@ -1,0 +1,122 @@
+"""Who may do what: the parts put together, as the API's guard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from emberbox.control.access.accounts import AccountService
+from emberbox.control.access.audit import AuditService, AuditTrail
+from emberbox.control.access.authorisation import Authoriser
+from emberbox.control.access.identities import Identities
+from emberbox.control.access.policies import PolicyService
+from emberbox.control.access.quotas import Quotas, QuotaService, RateLimiter
+from emberbox.control.access.resources import ResourceIndex
+from emberbox.control.access.roles import Roles, RoleService
+from emberbox.control.access.vault import Vault
+from emberbox.control.requests.paging import PageTokens
+from emberbox.model.caller import Handler
+from emberbox.model.iam.access import Credential
+from emberbox.spec.models import SERVICES, operation_names
+from emberbox.store.access import AccessStore
+from emberbox.store.audit import AuditFiles
+from emberbox.store.connectors import ConnectorStore
+from emberbox.store.database import Database
+from emberbox.store.images import ImageStore
+from emberbox.store.microvms import MicrovmStore
+
+
+@dataclass(frozen=True, slots=True)
+class AccessSettings:
+    """What the operator chose.
+
+    Attributes:
+        home: the state directory.
+        region: the region played.
+        operator_account: the account of the first key.
+        strict_roles: an undefined role is an error.
+        rate_limits: request rates are limited.
+        audit_file_bytes: the size at which a file of the audit trail is followed by a new one.
+        audit_files: so many are kept.
+    """
+
+    home: Path
+    region: str
+    operator_account: str
+    strict_roles: bool
+    rate_limits: bool
+    audit_file_bytes: int
+    audit_files: int
+
+
+class Access:
+    """Accounts, policies, roles, quotas and the audit trail of one server.
+
+    Args:
+        settings: see there.
+        database: the rows.
+        page_tokens: for the audit trail's pages.
+        first_key: returns the credential of the credentials file.
+    """
+
+    def __init__(
+        self,
+        settings: AccessSettings,
+        database: Database,
+        page_tokens: PageTokens,
+        first_key: Callable[[], Credential],
+    ) -> None:
+        store, vault = AccessStore(database), Vault(settings.home / "secrets" / "access.key")
+        identities = self._identities = Identities(store, vault, settings.operator_account)
+        key = first_key()
+        identities.adopt(key.access_key_id, key.secret_access_key, datetime.now(UTC))
+        self.roles = Roles(identities, vault, settings.strict_roles)
+        self.quotas = Quotas(store, settings.region)
+        files = AuditFiles(settings.home / "audit", settings.audit_file_bytes, settings.audit_files)
+        self.trail = AuditTrail(files)
+        resources = ResourceIndex(ImageStore(database), MicrovmStore(database), ConnectorStore(database), identities)
+        self._authoriser = Authoriser(identities, resources, self.roles, settings.region)
+        self._limiter = RateLimiter(self.quotas) if settings.rate_limits else None
+        operations = {name for service in SERVICES for name in operation_names(service)}
+        self._services = (
+            AccountService(identities, store, lambda: first_key().access_key_id),
+            PolicyService(identities, store),
+            RoleService(identities, store, vault),
+            QuotaService(identities, self.quotas, store, operations),
+            AuditService(self.trail, files, page_tokens, identities),
+        )
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handler of each operation, by its name in the service model."""
+        return {name: handler for service in self._services for name, handler in service.handlers().items()}
+
+    def find_credential(self, access_key_id: str, token: str | None) -> Credential | None:
+        """Return the credential that a request was signed with; None when it counts for nothing."""
+        return self._identities.find_credential(access_key_id, token)
+
+    def throttle(self, credential: Credential, operation: str) -> None:
+        """Count a request.
+
+        Raises:
+            ThrottlingError: there were too many.
+        """
+        if self._limiter is not None:
+            self._limiter.take(credential.account_id, operation)
+
+    def authorise(
+        self, credential: Credential, source_ip: str, service: str, operation: str, parameters: dict[str, Any]
+    ) -> list[str]:
+        """Return the ARNs that a request is about.
+
+        Raises:
+            AccessDeniedError: no policy allows it, or one denies it.
+            ValidationError: a role is not defined, and roles are strict.
+        """
+        return self._authoriser.authorise(credential, source_ip, service, operation, parameters)
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Add a record to the audit trail."""
+        self.trail.add(record)

@@ -1,0 +1,1 @@
+"""Network connectors, and what they let microVMs reach."""

@@ -1,0 +1,120 @@
+"""Egress connectors where they are used: which may be named, and what a microVM or a build may reach through them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from emberbox.control.connectors.networks import load_networks
+from emberbox.model.arns import (
+    EGRESS_CONNECTORS,
+    check_managed_connector,
+    is_managed_connector,
+    managed_connector_arn,
+    split_connector_arn,
+)
+from emberbox.model.caller import Caller
+from emberbox.model.egress import NO_EGRESS, EgressPolicy
+from emberbox.model.errors import NotFoundError, ValidationError
+from emberbox.model.iam.actions import CONNECTOR_VERDICTS, ConnectorAction
+from emberbox.model.records import Connector, ConnectorVersion
+from emberbox.model.states import ConnectorState, Verdict
+from emberbox.store.connectors import ConnectorStore
+
+
+class ConnectorFinder:
+    """Finds the network connector that a caller names, in the caller's own account.
+
+    Args:
+        store: connectors and their versions.
+        region: the region played.
+    """
+
+    def __init__(self, store: ConnectorStore, region: str) -> None:
+        self._store = store
+        self._region = region
+
+    def find_by_arn(self, caller: Caller, text: str) -> tuple[Connector, ConnectorVersion | None]:
+        """Return the connector of an ARN, and the version where the ARN has one.
+
+        Raises:
+            ValidationError, AccessDeniedError: it is no such ARN, or another account's.
+            NotFoundError: there is no such connector or version.
+        """
+        connector_id, number = split_connector_arn(text, self._region, caller.account_id)
+        connector = self._store.find(caller.account_id, connector_id)
+        version = None if connector is None or number is None else self._store.find_version(connector.id, number)
+        if connector is None or (number is not None and version is None):
+            raise NotFoundError(f"Network connector not found for: {text}")
+        return connector, version
+
+    def effective(self, connector: Connector, version: ConnectorVersion | None) -> ConnectorVersion | None:
+        """Return the version that counts: the one named, else the latest."""
+        return version or self._store.find_version(connector.id, connector.latest_version)
+
+
+class EgressRules:
+    """What the rest of the control plane asks about egress connectors.
+
+    Args:
+        finder: finds connectors.
+        store: connectors and their versions.
+        region: the region played.
+        home: the state directory, where networks.toml is.
+    """
+
+    def __init__(self, finder: ConnectorFinder, store: ConnectorStore, region: str, home: Path) -> None:
+        self._finder = finder
+        self._store = store
+        self._region = region
+        self._home = home
+
+    def check(self, caller: Caller, given: Sequence[str] | None, inherited: Sequence[str] | None = None) -> list[str]:
+        """Return the egress connectors of a request when every one of them may be used.
+
+        Args:
+            caller: their owner.
+            given: what the request names; nothing or nothing in it takes what is inherited.
+            inherited: those of the image version; None takes INTERNET_EGRESS.
+
+        Raises:
+            ValidationError: one is malformed, unknown, or not ACTIVE.
+            AccessDeniedError: one is another account's.
+            NotFoundError: one does not exist.
+        """
+        arns = list(given or inherited or [managed_connector_arn(self._region, "INTERNET_EGRESS")])
+        for arn in arns:
+            if is_managed_connector(arn):
+                check_managed_connector(arn, EGRESS_CONNECTORS, self._region)
+            else:
+                self._check_own(caller, arn)
+        return arns
+
+    def _check_own(self, caller: Caller, arn: str) -> None:
+        connector, version = self._finder.find_by_arn(caller, arn)
+        if CONNECTOR_VERDICTS[connector.state, ConnectorAction.USE] is not Verdict.DO:
+            raise ValidationError(f"Network connector {arn} is in state {connector.state}; it must be ACTIVE")
+        if version is not None and version.state is not ConnectorState.ACTIVE:
+            raise ValidationError(f"Network connector {arn} is in state {version.state}; it must be ACTIVE")
+
+    def policy(self, account_id: str, arns: Sequence[str]) -> EgressPolicy | None:
+        """Return what checked connectors allow; None for public addresses. AWS lets one count: here the first.
+
+        Raises:
+            HostError: networks.toml does not define (any more) what the connector names.
+        """
+        arn = arns[0]
+        if is_managed_connector(arn):
+            return None
+        configuration = self._configuration(account_id, arn)
+        return NO_EGRESS if configuration is None else load_networks(self._home).policy(configuration)
+
+    def _configuration(self, account_id: str, arn: str) -> Mapping[str, Any] | None:
+        """Return the configuration that counts; None when the connector is gone: its users then reach nothing."""
+        connector_id, number = split_connector_arn(arn, self._region, account_id)
+        connector = self._store.find(account_id, connector_id)
+        if connector is None or connector.state is not ConnectorState.ACTIVE:
+            return None
+        version = self._store.find_version(connector.id, number or connector.latest_version)
+        return None if version is None else version.configuration

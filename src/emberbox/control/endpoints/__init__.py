@@ -1,0 +1,1 @@
+"""What opens a microVM's endpoint: tokens and ingress connectors."""

@@ -1,0 +1,166 @@
+"""The operations that change an image after its first build: new versions, their status, their end."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from emberbox.background import Background, in_thread, until_written
+from emberbox.control.access.quotas import Quotas
+from emberbox.control.connectors.egress import EgressRules
+from emberbox.control.images.builder import Builder
+from emberbox.control.images.rules import check_image_request
+from emberbox.control.images.service import DELETIONS_WITHIN_S, ImageFinder, remove_tree, show_image, show_version
+from emberbox.control.requests.idempotency import find_earlier, new_token
+from emberbox.model.caller import Caller, Handler
+from emberbox.model.errors import ConflictError, ValidationError
+from emberbox.model.iam.actions import IMAGE_VERDICTS, VERSION_VERDICTS, ImageAction, VersionAction
+from emberbox.model.iam.quotas import BUILDS, VERSIONS
+from emberbox.model.records import Build, Image, ImageVersion
+from emberbox.model.states import BuildState, ImageState, Verdict, VersionState, VersionStatus
+from emberbox.store.client_tokens import ClientTokenStore
+from emberbox.store.images import ImageStore
+from emberbox.store.microvms import MicrovmStore
+
+
+class ImageVersionService:
+    """Answers UpdateMicrovmImage, UpdateMicrovmImageVersion and DeleteMicrovmImageVersion.
+
+    Args:
+        finder: finds images and versions.
+        store: images, versions, builds.
+        microvms: asked whether a version is in use.
+        client_tokens: earlier requests.
+        builder: builds versions.
+        egress: checks egress connectors.
+        quotas: the limits of accounts.
+        region: the region played.
+    """
+
+    def __init__(
+        self,
+        finder: ImageFinder,
+        store: ImageStore,
+        microvms: MicrovmStore,
+        client_tokens: ClientTokenStore,
+        builder: Builder,
+        egress: EgressRules,
+        quotas: Quotas,
+        region: str,
+    ) -> None:
+        self._finder = finder
+        self._store = store
+        self._microvms = microvms
+        self._client_tokens = client_tokens
+        self._builder = builder
+        self._egress = egress
+        self._quotas = quotas
+        self._region = region
+        self._background = Background()
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handler of each operation, by its name in the service model."""
+        return {
+            "UpdateMicrovmImage": self.update,
+            "UpdateMicrovmImageVersion": self.update_version,
+            "DeleteMicrovmImageVersion": self.delete_version,
+        }
+
+    async def update(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """UpdateMicrovmImage: a whole new configuration, built as a new version."""
+        image = self._finder.find(caller, parameters)
+        earlier = find_earlier(self._client_tokens, caller, "UpdateMicrovmImage", parameters)
+        if earlier is not None:
+            return self._show_updated(image.id, earlier)
+        egress = self._egress.check(caller, parameters.get("egressNetworkConnectors"))
+        request = check_image_request(parameters, self._region, egress)
+        if IMAGE_VERDICTS[image.state, ImageAction.UPDATE] is not Verdict.DO:
+            raise _busy(image)
+        now = datetime.now(UTC)
+        versions, account_id = self._store.list_versions(image.id), caller.account_id
+        self._quotas.check(account_id, VERSIONS, len(versions))
+        self._quotas.check(account_id, BUILDS, self._store.count_unfinished_builds(account_id))
+        name = next_version(versions)
+        version = ImageVersion(image.id, name, VersionState.PENDING, VersionStatus.INACTIVE, request, now, now)
+        build = Build(str(uuid.uuid4()), image.id, name, BuildState.PENDING, None, None, now)
+        token = new_token(caller, "UpdateMicrovmImage", parameters, name)
+        if not self._store.add_version(version, build, token):
+            raise _busy(self._store.find_by_id(image.id) or image)
+        self._builder.start(image, version, build)
+        return self._show_updated(image.id, name)
+
+    def _show_updated(self, image_id: str, name: str) -> Mapping[str, Any]:
+        image, version = self._store.find_by_id(image_id), self._store.find_version(image_id, name)
+        if image is None or version is None:
+            raise ConflictError("The clientToken belongs to a version that has been deleted; use a new one.")
+        return {**show_image(image), **version.request, "imageVersion": name}
+
+    async def update_version(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """UpdateMicrovmImageVersion: allow or refuse new launches of a version."""
+        image, version = self._finder.find_version(caller, parameters)
+        status = VersionStatus(parameters["status"])
+        action = VersionAction.ACTIVATE if status is VersionStatus.ACTIVE else VersionAction.DEACTIVATE
+        match VERSION_VERDICTS[version.state, action]:
+            case Verdict.REFUSE:
+                raise ValidationError(
+                    f"MicroVM image version {version.version} is in state {version.state}; "
+                    "only a SUCCESSFUL version can be made ACTIVE"
+                )
+            case Verdict.DO:
+                self._store.set_version_status(image.id, version.version, status, datetime.now(UTC))
+        image, version = self._finder.find_version(caller, parameters)
+        return show_version(image, version)
+
+    async def delete_version(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """DeleteMicrovmImageVersion: the image is UPDATING until it is done."""
+        image, version = self._finder.find_version(caller, parameters)
+        answer = {
+            "imageIdentifier": image.arn,
+            "imageVersion": version.version,
+            "state": VersionState.DELETING,
+        }
+        verdict = VERSION_VERDICTS[version.state, VersionAction.DELETE]
+        if verdict is Verdict.IGNORE:
+            return answer
+        if verdict is Verdict.CONFLICT or IMAGE_VERDICTS[image.state, ImageAction.DELETE_VERSION] is not Verdict.DO:
+            raise _busy(image)
+        if len(self._store.list_versions(image.id)) == 1:
+            raise ValidationError("Cannot delete the last version of a MicroVM image. Delete the image instead.")
+        if self._microvms.count_live(image.id, version.version):
+            raise ValidationError("Cannot delete microvm image version with running microvms.")
+        if not self._store.begin_to_delete_version(image.id, version.version, datetime.now(UTC)):
+            raise _busy(image)
+        self._remove_in_background(image, version.version)
+        return answer
+
+    def finish_deletions(self) -> None:
+        """Finish what an earlier server began to delete."""
+        for image in self._store.list_in_state(ImageState.UPDATING):
+            for version in self._store.list_versions(image.id):
+                if version.state is VersionState.DELETING:
+                    self._remove_in_background(image, version.version)
+
+    def _remove_in_background(self, image: Image, version: str) -> None:
+        self._background.start(self._remove(image, version), f"the deletion of {image.name} {version}")
+
+    async def _remove(self, image: Image, version: str) -> None:
+        removed = await in_thread(remove_tree, self._builder.snapshot_directory(image.id, version))
+        await until_written(
+            lambda: self._store.finish_deleting_version(image.id, version, datetime.now(UTC), removed=removed),
+            f"the deletion of {image.name} {version}",
+        )
+
+    async def close(self) -> None:
+        """Wait for deletions under way; what takes long is finished by the next server."""
+        await self._background.close(DELETIONS_WITHIN_S)
+
+
+def next_version(versions: list[ImageVersion]) -> str:
+    """Return the number after the highest; failed versions have used theirs up."""
+    return f"{max((int(float(version.version)) for version in versions), default=0) + 1}.0"
+
+
+def _busy(image: Image) -> ConflictError:
+    return ConflictError(f"MicroVM Image is already in state: {image.state}")

@@ -1,0 +1,1 @@
+"""Applications' output: written, kept and asked for."""

@@ -1,0 +1,1 @@
+"""The life of microVMs: the operations on them, and the owner of each."""

@@ -1,0 +1,253 @@
+"""Snapshots, forks and rollbacks of microVMs: what Emberbox has beside AWS's operations."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from emberbox.background import Background, in_thread
+from emberbox.control.access.quotas import Quotas
+from emberbox.control.images.builder import Builder
+from emberbox.control.images.versions import next_version
+from emberbox.control.microvms.runner import MicrovmRunner
+from emberbox.control.microvms.service import MicrovmService, check_run_hook_payload
+from emberbox.control.requests.idempotency import find_earlier, new_token
+from emberbox.host import disk
+from emberbox.machine.snapshot import ImageSnapshot
+from emberbox.model.caller import Caller, Handler
+from emberbox.model.clock import Instant
+from emberbox.model.errors import (
+    ConflictError,
+    EmberboxError,
+    InternalError,
+    NotFoundError,
+    ServiceError,
+    ValidationError,
+)
+from emberbox.model.iam.quotas import VERSIONS
+from emberbox.model.records import Build, ImageVersion, Microvm
+from emberbox.model.states import Action, BuildState, MicrovmState, VersionState, VersionStatus
+from emberbox.store.client_tokens import ClientTokenStore
+from emberbox.store.images import ImageStore
+from emberbox.time_limits import limit_s
+
+CHECKPOINT_FAILED: Final = "SNAPSHOT_FAILED"
+CHECKPOINTS_WITHIN_S: Final = limit_s(60.0)
+
+
+class ForkService:
+    """Answers SnapshotMicrovm, ForkMicrovm and RestoreMicrovm.
+
+    Args:
+        microvms: keeps the microVMs.
+        images: images and versions; each snapshot is a version.
+        client_tokens: earlier requests.
+        builder: knows where snapshots are.
+        quotas: the limits of accounts.
+        home: the state directory.
+    """
+
+    def __init__(
+        self,
+        microvms: MicrovmService,
+        images: ImageStore,
+        client_tokens: ClientTokenStore,
+        builder: Builder,
+        quotas: Quotas,
+        home: Path,
+    ) -> None:
+        self._microvms = microvms
+        self._images = images
+        self._client_tokens = client_tokens
+        self._builder = builder
+        self._quotas = quotas
+        self._home = home
+        self._background = Background()
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handler of each operation, by its name in the service model."""
+        return {"SnapshotMicrovm": self.snapshot, "ForkMicrovm": self.fork, "RestoreMicrovm": self.restore}
+
+    # --- snapshots
+
+    async def snapshot(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """SnapshotMicrovm: a new image version from a microVM; returns when it is SUCCESSFUL."""
+        earlier = find_earlier(self._client_tokens, caller, "SnapshotMicrovm", parameters)
+        if earlier is not None:
+            return self._show_version(*earlier.split("/"))
+        runner = self._find_runner(caller, parameters)
+        self._microvms.check_room("A snapshot cannot be taken")
+        image_id = runner.version.image_id
+        versions = self._images.list_versions(image_id)
+        self._quotas.check(caller.account_id, VERSIONS, len(versions))
+        name, now = next_version(versions), datetime.now(UTC)
+        version = ImageVersion(
+            image_id, name, VersionState.PENDING, VersionStatus.INACTIVE, runner.version.request, now, now
+        )
+        build = Build(str(uuid.uuid4()), image_id, name, BuildState.PENDING, None, None, now)
+        token = new_token(caller, "SnapshotMicrovm", parameters, f"{image_id}/{name}")
+        if not self._images.add_version(version, build, token, taken_from=runner.id):
+            raise ConflictError("The MicroVM's image is being updated or deleted; wait until it has settled.")
+        stopped_s = await self._background.see_through(self._take(runner, build), f"a snapshot of {runner.id}")
+        if parameters.get("status") == VersionStatus.INACTIVE:
+            self._images.set_version_status(image_id, name, VersionStatus.INACTIVE, datetime.now(UTC))
+        return {**self._show_version(image_id, name), **_stopped(stopped_s)}
+
+    async def _take(self, runner: MicrovmRunner, build: Build) -> float:
+        """Take the snapshot and settle its version, whatever happens."""
+        scratch = self._home / "builds" / build.id
+        snapshot = None
+        try:
+            self._images.begin_build(build, datetime.now(UTC))
+            taken, stopped_s = await runner.take_checkpoint(scratch)
+            destination = self._builder.snapshot_directory(build.image_id, build.version)
+            snapshot = await in_thread(taken.move_to, destination)
+        except (EmberboxError, OSError) as error:
+            raise _as_service_error(error, runner) from error
+        finally:
+            await in_thread(shutil.rmtree, scratch, ignore_errors=True)
+            await self._builder.finish(build, snapshot, CHECKPOINT_FAILED)
+        return stopped_s
+
+    def _show_version(self, image_id: str, name: str) -> dict[str, Any]:
+        image, version = self._images.find_by_id(image_id), self._images.find_version(image_id, name)
+        if image is None or version is None:
+            raise ConflictError("The clientToken belongs to a version that has been deleted; use a new one.")
+        return {"imageArn": image.arn, "imageVersion": name, "state": version.state, "status": version.status}
+
+    # --- forks
+
+    async def fork(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """ForkMicrovm: microVMs that go on from this instant of another; returns when they are PENDING."""
+        count = parameters.get("count", 1)
+        earlier = find_earlier(self._client_tokens, caller, "ForkMicrovm", parameters)
+        if earlier is not None:
+            return {"items": [self._show_fork(caller, microvm_id) for microvm_id in _fork_ids(earlier, count)]}
+        runner = self._find_runner(caller, parameters)
+        if "runHookPayload" in parameters:
+            check_run_hook_payload(parameters["runHookPayload"], runner.version)
+        self._microvms.check_memory(caller, runner.version, count)
+        self._microvms.check_room("A MicroVM cannot be forked")
+        return await self._background.see_through(
+            self._fork(runner, caller, parameters, count), f"forks of {runner.id}"
+        )
+
+    async def _fork(
+        self, runner: MicrovmRunner, caller: Caller, parameters: dict[str, Any], count: int
+    ) -> Mapping[str, Any]:
+        group = str(uuid.uuid4())
+        forks = [_fork_of(runner.microvm, parameters, microvm_id) for microvm_id in _fork_ids(group, count)]
+        scratch = self._home / "builds" / group
+        try:
+            base, stopped_s = await runner.take_checkpoint(scratch)
+            runner.context.guests.check_engine(base.engine)
+            await in_thread(self._give_base, base, forks)
+            self._check_again(caller, runner, count)
+            self._microvms.add(forks, new_token(caller, "ForkMicrovm", parameters, group))
+        except BaseException as error:
+            for fork in forks:
+                await in_thread(shutil.rmtree, self._directory(fork), ignore_errors=True)
+            if isinstance(error, EmberboxError | OSError):
+                raise _as_service_error(error, runner) from error
+            raise
+        finally:
+            await in_thread(shutil.rmtree, scratch, ignore_errors=True)
+        return {"items": [self._show_fork(caller, fork.id) for fork in forks], **_stopped(stopped_s)}
+
+    def _check_again(self, caller: Caller, runner: MicrovmRunner, count: int) -> None:
+        """Check what may have changed while the checkpoint was taken; nothing changes any more before they are added.
+
+        Raises:
+            QuotaExceededError: other microVMs were launched.
+            ConflictError: the microVM has ended, and its image is gone.
+        """
+        self._microvms.check_memory(caller, runner.version, count)
+        version = self._images.find_version(runner.version.image_id, runner.version.version)
+        if version is None or version.state is not VersionState.SUCCESSFUL:
+            raise ConflictError(f"The image version of the MicroVM {runner.id} has been deleted meanwhile.")
+
+    async def close(self) -> None:
+        """Wait for what is under way."""
+        await self._background.close(CHECKPOINTS_WITHIN_S)
+
+    def _directory(self, microvm: Microvm) -> Path:
+        return self._home / "microvms" / microvm.id
+
+    def _give_base(self, base: ImageSnapshot, forks: list[Microvm]) -> None:
+        """Make the directories of microVMs that start from a snapshot of their own; they survive a power cut."""
+        for fork in forks:
+            self._directory(fork).mkdir()
+            base.link_to(self._directory(fork) / "base")
+            disk.sync(self._directory(fork))
+        disk.sync(self._home / "microvms")
+
+    def _show_fork(self, caller: Caller, microvm_id: str) -> dict[str, Any]:
+        shown = self._microvms.show(self._microvms.find(caller, microvm_id))
+        return {name: shown[name] for name in ("microvmId", "endpoint", "state")}
+
+    # --- rollbacks
+
+    async def restore(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """RestoreMicrovm: back to a snapshot of its own; returns when it runs."""
+        runner = self._find_runner(caller, parameters)
+        image_id, name = runner.version.image_id, parameters["imageVersion"]
+        own = self._images.list_taken_from(runner.id)
+        if name not in own:
+            raise ValidationError(
+                f"imageVersion {name} was not made from the MicroVM {runner.id} by SnapshotMicrovm; "
+                f"those that were: {', '.join(own) or 'none'}"
+            )
+        version = self._images.find_version(image_id, name)
+        if version is None or version.state is not VersionState.SUCCESSFUL:
+            raise ConflictError(f"The image version {name} is not SUCCESSFUL.")
+        try:
+            await runner.roll_back(self._builder.load_snapshot(image_id, name))
+        except (EmberboxError, OSError) as error:
+            raise _as_service_error(error, runner) from error
+        return {}
+
+    def _find_runner(self, caller: Caller, parameters: dict[str, Any]) -> MicrovmRunner:
+        runner = self._microvms.act_on(caller, parameters, Action.CHECKPOINT)
+        if runner is None:
+            raise NotFoundError(f"MicroVM not found: {parameters['microvmIdentifier']}")
+        return runner
+
+
+def _fork_ids(group: str, count: int) -> list[str]:
+    """Return the ids of the forks that one request makes: a repeat of it finds them by the request's id alone."""
+    return [f"microvm-{uuid.uuid5(uuid.UUID(group), str(number))}" for number in range(count)]
+
+
+def _fork_of(source: Microvm, parameters: dict[str, Any], microvm_id: str) -> Microvm:
+    request = dict(source.request)
+    if "runHookPayload" in parameters:
+        request["runHookPayload"] = parameters["runHookPayload"]
+    return replace(
+        source,
+        id=microvm_id,
+        endpoint_label=str(uuid.uuid4()),
+        state=MicrovmState.PENDING,
+        state_reason=None,
+        request=request,
+        incarnation=1,
+        started_at=datetime.now(UTC),
+        terminated_at=None,
+        started=Instant.now(),
+        suspended=None,
+        own_base=True,
+    )
+
+
+def _stopped(seconds: float) -> dict[str, int]:
+    return {"sourceStoppedInMilliseconds": round(seconds * 1000)}
+
+
+def _as_service_error(error: Exception, runner: MicrovmRunner) -> ServiceError:
+    if isinstance(error, ServiceError):
+        return error
+    return InternalError(f"The state of the MicroVM {runner.id} could not be copied; it goes on as it was: {error}")

@@ -1,0 +1,471 @@
+"""The operations on microVMs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from emberbox.control.access.quotas import Quotas
+from emberbox.control.connectors.egress import EgressRules
+from emberbox.control.endpoints.tokens import PortGrant, TokenKeys
+from emberbox.control.images.rules import build_log_group, find_hook, refuse_kms_key, size_of
+from emberbox.control.microvms.recovery import Fate, Recovery
+from emberbox.control.microvms.runner import ENDED_BY_CALLER, LOST, MicrovmRunner
+from emberbox.control.microvms.runner_context import RunnerContext
+from emberbox.control.requests.idempotency import find_earlier, new_token
+from emberbox.control.requests.paging import DEFAULT_PAGE, PageTokens
+from emberbox.machine.guests import Guest
+from emberbox.model.arns import (
+    INGRESS_CONNECTORS,
+    check_image_arn,
+    check_managed_connector,
+    endpoint_host,
+    managed_connector_arn,
+    new_microvm_id,
+)
+from emberbox.model.caller import Caller, Handler
+from emberbox.model.clock import Instant
+from emberbox.model.errors import ConflictError, HostError, NotFoundError, ValidationError
+from emberbox.model.iam.quotas import MEMORY
+from emberbox.model.records import Image, ImageVersion, LogGroup, Microvm
+from emberbox.model.states import (
+    LAUNCHABLE_IMAGE_STATES,
+    VERDICTS,
+    Action,
+    MicrovmState,
+    Verdict,
+    VersionState,
+    VersionStatus,
+)
+from emberbox.store.client_tokens import ClientToken, ClientTokenStore
+from emberbox.store.images import ImageStore
+from emberbox.store.microvms import MicrovmStore
+
+log = logging.getLogger(__name__)
+
+MAXIMUM_DURATION_S: Final = 28_800
+TOKEN_MINUTES_MAX: Final = 60
+SHELL_PORT: Final = 8022
+TOKEN_HEADER: Final = "X-aws-proxy-auth"  # noqa: S105 - a header's name
+_SUSPENDS_AT_ONCE: Final = 4
+
+
+class MicrovmService:
+    """Answers the microVM operations and keeps the runners.
+
+    Args:
+        store: the rows.
+        images: asked what can be launched.
+        client_tokens: earlier requests.
+        page_tokens: for the list.
+        token_keys: for endpoint tokens.
+        egress: checks egress connectors.
+        quotas: the limits of accounts.
+        region: the region played.
+        domain: what endpoint names end with.
+    """
+
+    def __init__(
+        self, store: MicrovmStore, images: ImageStore, client_tokens: ClientTokenStore, page_tokens: PageTokens,
+        token_keys: TokenKeys, egress: EgressRules, quotas: Quotas, region: str, domain: str,
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._images = images
+        self._client_tokens = client_tokens
+        self._page_tokens = page_tokens
+        self._token_keys = token_keys
+        self._egress = egress
+        self._quotas = quotas
+        self._region = region
+        self._domain = domain
+        self._port = 443
+        self._context: RunnerContext | None = None
+        self._runners: dict[str, MicrovmRunner] = {}
+        self._labels: dict[str, str] = {}
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handler of each operation, by its name in the service model."""
+        return {
+            "RunMicrovm": self.run,
+            "GetMicrovm": self.get,
+            "ListMicrovms": self.list_microvms,
+            "SuspendMicrovm": self.suspend,
+            "ResumeMicrovm": self.resume,
+            "TerminateMicrovm": self.terminate,
+            "CreateMicrovmAuthToken": self.create_auth_token,
+            "CreateMicrovmShellAuthToken": self.create_shell_auth_token,
+        }
+
+    async def open(self, context: RunnerContext, recovery: Recovery) -> None:
+        """Begin, with what an earlier server left.
+
+        Returns when every microVM has its runner: a request for one that is taken over then waits for it.
+        """
+        self._context = context
+        for microvm in self._store.list_live():
+            self._recover(microvm, recovery)
+        await asyncio.sleep(0)  # every task that was begun has its microVM's lock now
+
+    def serve_at(self, gateway_port: int) -> None:
+        """Say where endpoints are."""
+        self._port = gateway_port
+
+    def _recover(self, microvm: Microvm, recovery: Recovery) -> None:
+        runner = self._make_runner(microvm)
+        if runner is None:
+            return
+        match recovery.fate(microvm.id):
+            case Fate.LAUNCH:
+                runner.begin_to_launch()
+            case Fate.ADOPT:
+                runner.begin_to_take_over(recovery.survivors[microvm.id])
+            case Fate.KEEP_SUSPENDED:
+                runner.keep_suspended()
+            case Fate.END:
+                runner.begin_to_finish(microvm.state_reason or ENDED_BY_CALLER)
+                return
+            case Fate.LOSE:
+                runner.begin_to_finish(LOST)
+                return
+        runner.start_lifetime()
+
+    async def close(self) -> None:
+        """Stop: suspend every microVM that runs, so that nothing is lost."""
+        gate = asyncio.Semaphore(_SUSPENDS_AT_ONCE)
+
+        async def stop(runner: MicrovmRunner) -> None:
+            async with gate:
+                try:
+                    await runner.stop()
+                except Exception:  # the others are stopped all the same
+                    log.exception("%s could not be stopped in order", runner.id)
+
+        await asyncio.gather(*(stop(runner) for runner in list(self._runners.values())))
+
+    def forget(self, microvm_id: str) -> None:
+        """Drop the runner of a microVM that has ended."""
+        runner = self._runners.pop(microvm_id, None)
+        if runner is not None:
+            self._labels.pop(runner.microvm.endpoint_label, None)
+
+    async def renew_egress(self, connector_arn: str) -> None:
+        """Let what a connector allows now, perhaps nothing, count for every microVM that runs with it.
+
+        Raises:
+            HostError: it does not count for one of them.
+        """
+        failure: Exception | None = None
+        for runner in list(self._runners.values()):
+            if runner.microvm.request["egressNetworkConnectors"][0].startswith(connector_arn):
+                try:
+                    await runner.renew_egress()
+                except Exception as error:  # it counts for the others all the same
+                    log.error("what %s may reach could not be changed: %s", runner.id, error)
+                    failure = error
+        if failure is not None:
+            raise HostError(f"what a microVM may reach could not be changed: {failure}") from failure
+
+    def forget_terminated(self, older_than_s: float) -> None:
+        """Remove rows of microVMs that ended so long ago."""
+        self._store.forget_terminated(datetime.now(UTC) - timedelta(seconds=older_than_s))
+
+    # --- what the gateway asks
+
+    def find_by_label(self, label: str) -> str | None:
+        """Return the microVM of an endpoint's first label, also after it has ended."""
+        live = self._labels.get(label)
+        if live is not None:
+            return live
+        ended = self._store.find_by_label(label)
+        return None if ended is None else ended.id
+
+    def find_runner(self, microvm_id: str) -> MicrovmRunner | None:
+        """Return the runner of a microVM that has not ended."""
+        return self._runners.get(microvm_id)
+
+    def runners(self) -> list[MicrovmRunner]:
+        """Return the runners of all microVMs that have not ended."""
+        return list(self._runners.values())
+
+    # --- operations
+
+    async def run(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """RunMicrovm: answer at once with PENDING, launch in the background."""
+        earlier = find_earlier(self._client_tokens, caller, "RunMicrovm", parameters)
+        if earlier is not None:
+            return self.show(self.find(caller, earlier))
+        image, version = self._find_launchable(caller, parameters)
+        request = self._check_run(caller, parameters, version)
+        self.check_memory(caller, version)
+        self.check_room("A MicroVM cannot be launched")
+        assert self._context is not None
+        pool = self._context.pool
+        pooled = pool.take(image.id, version.version)
+        microvm = Microvm(
+            id=new_microvm_id() if pooled is None else pooled.microvm_id,
+            account_id=caller.account_id,
+            endpoint_label=str(uuid.uuid4()),
+            image_id=image.id,
+            image_arn=image.arn,
+            image_version=version.version,
+            state=MicrovmState.PENDING,
+            state_reason=None,
+            request=request,
+            incarnation=1,
+            started_at=datetime.now(UTC),
+            terminated_at=None,
+            started=Instant.now(),
+        )
+        token = new_token(caller, "RunMicrovm", parameters, microvm.id)
+        try:
+            self.add([microvm], token, None if pooled is None else pooled.guest)
+        except BaseException:
+            if pooled is not None:
+                await pool.end(pooled)
+            raise
+        return self.show(microvm)
+
+    def add(self, microvms: list[Microvm], token: ClientToken | None, prepared: Guest | None = None) -> None:
+        """Store new microVMs and launch them in the background.
+
+        Args:
+            microvms: the rows.
+            token: what asked for them.
+            prepared: a guest from the warm pool for the only one.
+
+        Raises:
+            ConflictError: the client token was used meanwhile; none was stored.
+        """
+        if not self._store.add(microvms, token):
+            raise ConflictError("A request with the same clientToken is under way; try again.")
+        for microvm in microvms:
+            runner = self._make_runner(microvm)
+            assert runner is not None
+            runner.start_lifetime()
+            runner.begin_to_launch(prepared)
+
+    def check_memory(self, caller: Caller, version: ImageVersion, count: int = 1) -> None:
+        """Refuse microVMs that would go beyond the account's memory; suspended ones count (dossier, section 11).
+
+        Raises:
+            QuotaExceededError: they would.
+        """
+        owned = (runner for runner in self._runners.values() if runner.microvm.account_id == caller.account_id)
+        in_use = sum(size_of(runner.version.request).baseline_mib for runner in owned)
+        self._quotas.check(caller.account_id, MEMORY, in_use, size_of(version.request).baseline_mib * count)
+
+    def _find_launchable(self, caller: Caller, parameters: dict[str, Any]) -> tuple[Image, ImageVersion]:
+        arn = check_image_arn(parameters["imageIdentifier"], self._region, caller.account_id, launching=True)
+        wanted = parameters.get("imageVersion")
+        image = self._images.find(arn)
+        if image is not None and image.state in LAUNCHABLE_IMAGE_STATES:
+            for version in self._images.list_versions(image.id):
+                runnable = version.state is VersionState.SUCCESSFUL and version.status is VersionStatus.ACTIVE
+                if runnable and wanted in (None, version.version):
+                    return image, version
+        pinned = f" and version {wanted}" if wanted else ""
+        raise NotFoundError(f"No active version found for MicroVM image {arn}{pinned}")
+
+    def _check_run(self, caller: Caller, parameters: dict[str, Any], version: ImageVersion) -> dict[str, Any]:
+        check_run_hook_payload(parameters.get("runHookPayload"), version)
+        refuse_kms_key(parameters)
+        if (parameters.get("logging") or {}).get("cloudWatch") and "executionRoleArn" not in parameters:
+            raise ValidationError("Logging cannot be enabled without providing executionRoleArn")
+        duration = parameters.get("maximumDurationInSeconds") or MAXIMUM_DURATION_S
+        ingress = parameters.get("ingressNetworkConnectors")
+        return {
+            "executionRoleArn": parameters.get("executionRoleArn"),
+            "idlePolicy": parameters.get("idlePolicy"),
+            "logging": parameters.get("logging"),
+            "runHookPayload": parameters.get("runHookPayload"),
+            "maximumDurationInSeconds": duration,
+            "ingressNetworkConnectors": [
+                check_managed_connector(arn, INGRESS_CONNECTORS, self._region) for arn in ingress or ()
+            ]
+            or [managed_connector_arn(self._region, "HTTP_INGRESS")],
+            "egressNetworkConnectors": self._egress.check(
+                caller, parameters.get("egressNetworkConnectors"), version.request["egressNetworkConnectors"]
+            ),
+        }
+
+    def _make_runner(self, microvm: Microvm) -> MicrovmRunner | None:
+        assert self._context is not None
+        image = self._images.find_by_id(microvm.image_id)
+        version = self._images.find_version(microvm.image_id, microvm.image_version)
+        if image is None or version is None:  # cannot be: an image stays while microVMs of it live
+            log.error("%s has lost its image", microvm.id)
+            return None
+        group, stream = _log_target(image, version, microvm)
+        runner = MicrovmRunner(self._context, microvm, version, group, stream)
+        self._runners[microvm.id] = runner
+        self._labels[microvm.endpoint_label] = microvm.id
+        return runner
+
+    async def get(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """GetMicrovm."""
+        return self.show(self.find(caller, parameters["microvmIdentifier"]))
+
+    async def list_microvms(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """ListMicrovms, newest first."""
+        limit = parameters.get("maxResults", DEFAULT_PAGE)
+        arn = parameters.get("imageIdentifier")
+        if arn is not None:
+            check_image_arn(arn, self._region, caller.account_id)
+        after = self._page_tokens.open_moment("ListMicrovms", parameters.get("nextToken"))
+        found = self._store.list_page(caller.account_id, limit + 1, after, arn, parameters.get("imageVersion"))
+        page, token = found[:limit], None
+        if len(found) > limit:
+            token = self._page_tokens.seal("ListMicrovms", [page[-1].started_at.timestamp(), page[-1].id])
+        return {"items": [show_brief(microvm) for microvm in page], "nextToken": token}
+
+    async def suspend(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """SuspendMicrovm: returns when it is suspended."""
+        runner = self.act_on(caller, parameters, Action.SUSPEND)
+        if runner is not None:
+            await runner.suspend()
+        return {}
+
+    async def resume(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """ResumeMicrovm: returns when it runs."""
+        runner = self.act_on(caller, parameters, Action.RESUME)
+        if runner is not None:
+            await runner.resume()
+        return {}
+
+    async def terminate(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """TerminateMicrovm: returns at once."""
+        runner = self.act_on(caller, parameters, Action.TERMINATE)
+        if runner is not None:
+            runner.begin_to_terminate(ENDED_BY_CALLER)
+        return {}
+
+    def act_on(self, caller: Caller, parameters: dict[str, Any], action: Action) -> MicrovmRunner | None:
+        """Return the runner when there is something to do, None when the action changes nothing."""
+        microvm = self.find(caller, parameters["microvmIdentifier"])
+        match VERDICTS[microvm.state, action]:
+            case Verdict.ENDED | Verdict.REFUSE:
+                raise ValidationError(f"The MicroVM {microvm.id} has been terminated and its state cannot be changed.")
+            case Verdict.CONFLICT:
+                raise ConflictError(f"The MicroVM {microvm.id} is in state {microvm.state}; wait until it has settled.")
+            case Verdict.IGNORE:
+                return None
+            case Verdict.DO:
+                return self._runners.get(microvm.id)
+
+    async def create_auth_token(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """CreateMicrovmAuthToken."""
+        microvm = self.find(caller, parameters["microvmIdentifier"])
+        expires = _expiry(parameters)
+        ports = PortGrant.from_allowed_ports(parameters["allowedPorts"])
+        return {"authToken": {TOKEN_HEADER: self._token_keys.mint(microvm.id, ports, expires)}}
+
+    async def create_shell_auth_token(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        """CreateMicrovmShellAuthToken: only for a microVM that was run with SHELL_INGRESS."""
+        microvm = self.find(caller, parameters["microvmIdentifier"])
+        expires = _expiry(parameters)
+        names = {arn.rpartition(":")[2] for arn in microvm.request["ingressNetworkConnectors"]}
+        if "ALL_INGRESS" in names and len(names) > 1:
+            raise ValidationError(
+                "ALL_INGRESS cannot be combined with other ingress network connectors; "
+                "use HTTP_INGRESS and/or SHELL_INGRESS instead"
+            )
+        if "SHELL_INGRESS" not in names:
+            raise ValidationError(
+                "Shell access requires SHELL_INGRESS network connector to be configured on the MicroVM."
+            )
+        ports = PortGrant.from_allowed_ports([{"port": SHELL_PORT}])
+        return {"authToken": {TOKEN_HEADER: self._token_keys.mint(microvm.id, ports, expires, kind="shell")}}
+
+    def _find_stall(self, microvm: Microvm) -> str | None:
+        """Say why a microVM that is RUNNING stands still, if it does: the full disk may not take that into its row."""
+        runner = self._runners.get(microvm.id)
+        return runner.stalled if runner is not None and microvm.state is MicrovmState.RUNNING else None
+
+    def check_room(self, what: str) -> None:
+        """Refuse something new when there is little room on the disk.
+
+        Args:
+            what: the start of the sentence that says so.
+
+        Raises:
+            CapacityError: there is.
+        """
+        assert self._context is not None
+        self._context.space.check(what)
+
+    def find(self, caller: Caller, microvm_id: str) -> Microvm:
+        """Return a microVM of the caller's account, also after it has ended.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        microvm = self._store.find(microvm_id)
+        if microvm is None or microvm.account_id != caller.account_id:
+            raise NotFoundError(f"MicroVM not found: {microvm_id}")
+        return microvm
+
+    def show(self, microvm: Microvm) -> dict[str, Any]:
+        """Return a microVM as the API shows it."""
+        host = endpoint_host(microvm.endpoint_label, self._region, self._domain)
+        request = microvm.request
+        shown = ("executionRoleArn", "idlePolicy", "maximumDurationInSeconds")
+        return {
+            **{name: request[name] for name in shown},
+            "ingressNetworkConnectors": request["ingressNetworkConnectors"],
+            "egressNetworkConnectors": request["egressNetworkConnectors"],
+            "microvmId": microvm.id,
+            "state": microvm.state,
+            "endpoint": host if self._port == 443 else f"{host}:{self._port}",
+            "imageArn": microvm.image_arn,
+            "imageVersion": microvm.image_version,
+            "startedAt": microvm.started_at,
+            "terminatedAt": microvm.terminated_at,
+            "stateReason": self._find_stall(microvm) or microvm.state_reason,
+        }
+
+
+def check_run_hook_payload(payload: str | None, version: ImageVersion) -> None:
+    """Check that there is a hook for a payload.
+
+    Raises:
+        ValidationError: there is none.
+    """
+    if payload and find_hook(version.request, "run") is None:
+        raise ValidationError("The run hook must be enabled in the MicroVM image to pass the run hook payload.")
+
+
+def _expiry(parameters: dict[str, Any]) -> datetime:
+    """Return when a token ends.
+
+    Raises:
+        ValidationError: that is too far off.
+    """
+    minutes = parameters["expirationInMinutes"]
+    if minutes > TOKEN_MINUTES_MAX:
+        raise ValidationError(f"ExpirationMinutes {minutes} exceeded max allowed of {TOKEN_MINUTES_MAX}.")
+    return datetime.now(UTC) + timedelta(minutes=minutes)
+
+
+def show_brief(microvm: Microvm) -> dict[str, Any]:
+    """Return a microVM as a list shows it."""
+    return {
+        "microvmId": microvm.id,
+        "state": microvm.state,
+        "imageArn": microvm.image_arn,
+        "imageVersion": microvm.image_version,
+        "startedAt": microvm.started_at,
+    }
+
+
+def _log_target(image: Image, version: ImageVersion, microvm: Microvm) -> tuple[LogGroup | None, str | None]:
+    """Return log group and stream; the group is None where logging is off, the stream where it is the default."""
+    logging_ = microvm.request.get("logging") or {}
+    if "disabled" in logging_:
+        return None, None
+    target = logging_.get("cloudWatch") or {}
+    name = target.get("logGroup") or build_log_group(image.name, version.request)
+    return LogGroup(microvm.account_id, name), target.get("logStream")

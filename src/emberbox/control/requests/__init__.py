@@ -1,0 +1,1 @@
+"""What all operations share: pages, repeats, batches."""

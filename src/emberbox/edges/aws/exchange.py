@@ -1,0 +1,43 @@
+"""What is known so far about a request that is being answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from emberbox.edges.aws.http import HttpRequest
+from emberbox.edges.aws.routing import Match
+from emberbox.model.iam.access import Credential
+
+
+@dataclass(slots=True)
+class Exchange:
+    """Filled in on the way, for the log, the audit record and the form of an error.
+
+    Attributes:
+        request_id: the UUID that the answer carries.
+        is_json_rpc: the client speaks json-1.1.
+        request: what came.
+        credential: of who signed.
+        match: the operation.
+        parameters: the operation's parameters.
+        resources: the ARNs that it is about.
+        result: the members of the operation's output.
+        error: why it was refused.
+    """
+
+    request_id: str
+    is_json_rpc: bool
+    request: HttpRequest | None = None
+    credential: Credential | None = None
+    match: Match | None = None
+    parameters: Mapping[str, Any] | None = None
+    resources: list[str] = field(default_factory=list)
+    result: Mapping[str, Any] | None = None
+    error: Exception | None = None
+
+    @property
+    def name(self) -> str:
+        """The operation's name, or a dash."""
+        return self.match.name if self.match else "-"

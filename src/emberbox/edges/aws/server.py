@@ -1,0 +1,232 @@
+"""The API as an ASGI application: one flat path from a request to its answer.
+
+    request id → head → key → body → signature → route → throttle → parse → validate → authorise → handler → serialise
+    → record
+
+The signature is checked before the route is, so a stranger learns nothing about what exists here; and the key is
+looked up before the body is read, so a stranger's body is not kept. Every refusal, whoever makes it, becomes an answer
+in `_refuse`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from emberbox.edges.aws.audit import make_record
+from emberbox.edges.aws.errors import AuthenticationError, NotSupportedError, WireError
+from emberbox.edges.aws.exchange import Exchange
+from emberbox.edges.aws.http import (
+    Answer,
+    BodyRoom,
+    BodyShare,
+    ClientGoneError,
+    HttpRequest,
+    read_body,
+    read_head,
+    send_answer,
+    skip_body,
+)
+from emberbox.edges.aws.parse import parse_request
+from emberbox.edges.aws.routing import Match, Router
+from emberbox.edges.aws.serialise import serialise_error, serialise_result, serialise_wire_error
+from emberbox.edges.aws.sigv4 import Claim, CredentialSource, Identity, check_signing_name, read_claim, verify
+from emberbox.edges.aws.validate import validate_parameters
+from emberbox.model.caller import Caller, Handler
+from emberbox.model.causes import Actor, caused_by
+from emberbox.model.errors import InternalError, ServiceError
+from emberbox.model.iam.access import Credential
+from emberbox.spec.models import SERVICES, operation_names
+from emberbox.spec.openapi import render_openapi
+
+log = logging.getLogger(__name__)
+
+_JSON: Final = {"content-type": "application/json"}
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Guard(Protocol):
+    """Who may do what and how often, and the record of it."""
+
+    def throttle(self, credential: Credential, operation: str) -> None:
+        """Count a request; raises ThrottlingError when there were too many."""
+        ...
+
+    def authorise(
+        self, credential: Credential, source_ip: str, service: str, operation: str, parameters: dict[str, Any]
+    ) -> list[str]:
+        """Return the ARNs that a request is about; raises AccessDeniedError when no policy allows it."""
+        ...
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Take the audit record of an answered request."""
+        ...
+
+
+def create_api(
+    handlers: Mapping[str, Mapping[str, Handler]],
+    credentials: CredentialSource,
+    region: str,
+    clock: Callable[[], datetime] = _utc_now,
+    guard: Guard | None = None,
+) -> ASGIApp:
+    """Build the API.
+
+    Args:
+        handlers: service name (`lambda-microvms`) to operation name (`RunMicrovm`) to handler. A handler gets
+            the caller and the parameters by their names in the model, and returns the output's members or
+            raises a `ServiceError`. An operation without a handler is answered with 501.
+        credentials: finds a credential by its access key id, or returns None.
+        region: the region that requests must be signed for.
+        clock: returns the present, aware of its time zone.
+        guard: without one, whoever has a key may do everything: for tests of this layer alone.
+
+    Raises:
+        ValueError: a handler is for a service or an operation that the models do not have.
+    """
+    for service, operations in handlers.items():
+        known = operation_names(service) if service in SERVICES else ()
+        if unknown := operations.keys() - set(known):
+            raise ValueError(f"the model of {service} has no operation {', '.join(sorted(unknown))}")
+    return _Api(handlers, credentials, region, clock, guard)
+
+
+class _Api:
+    """The application that `create_api` returns."""
+
+    def __init__(
+        self,
+        handlers: Mapping[str, Mapping[str, Handler]],
+        credentials: CredentialSource,
+        region: str,
+        clock: Callable[[], datetime],
+        guard: Guard | None,
+    ) -> None:
+        self._handlers = handlers
+        self._credentials = credentials
+        self._region = region
+        self._clock = clock
+        self._guard = guard
+        self._router = Router(SERVICES)
+        self._room = BodyRoom()
+        self._public = {
+            "/health": Answer(200, _JSON, b'{"status":"ok"}'),
+            "/emberbox/openapi.json": Answer(200, _JSON, json.dumps(render_openapi(), indent=1).encode()),
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _answer_lifespan(receive, send)
+        elif scope["type"] == "http" and scope["method"] == "GET" and scope["path"] in self._public:
+            await send_answer(self._public[scope["path"]], send)
+        elif scope["type"] == "http":
+            await self._answer_http(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _answer_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_json_rpc = any(name == b"x-amz-target" for name, _ in scope["headers"])
+        exchange = Exchange(str(uuid.uuid4()), is_json_rpc)
+        started = time.perf_counter()
+        share = BodyShare(self._room)
+        try:
+            exchange.request = head = read_head(scope)
+            claim = await self._read_claim(head, receive)
+            body = await read_body(receive, share)
+            exchange.request = request = replace(head, body=body) if body else head
+            answer = await self._answer(claim, request, exchange)
+        except ClientGoneError:
+            return
+        except Exception as error:
+            exchange.error = error
+            answer = _refuse(error, exchange)
+        finally:
+            share.give_back()
+        took_ms = (time.perf_counter() - started) * 1000
+        log.info("%s %s %d in %.1f ms", exchange.request_id, exchange.name, answer.status, took_ms)
+        if self._guard is not None:
+            self._guard.record(make_record(exchange, answer, self._region))
+        await send_answer(answer, send)
+
+    async def _read_claim(self, head: HttpRequest, receive: Receive) -> Claim:
+        try:
+            return read_claim(head, self._credentials, self._region, self._clock())
+        except AuthenticationError:
+            await skip_body(receive)  # a client that is still sending sees no answer
+            raise
+
+    async def _answer(self, claim: Claim, request: HttpRequest, exchange: Exchange) -> Answer:
+        identity = verify(claim, request, self._clock())
+        exchange.credential = identity.credential
+        match = exchange.match = self._router.match(request)
+        check_signing_name(identity, match.operation.service_model.signing_name)
+        if self._guard is not None:
+            self._guard.throttle(identity.credential, match.name)
+        parameters = exchange.parameters = parse_request(match, request)
+        validate_parameters(match.operation, parameters)
+        if self._guard is not None:
+            exchange.resources = self._guard.authorise(
+                identity.credential, request.source_ip, match.service, match.name, parameters
+            )
+        handler = self._find_handler(match)
+        with caused_by(Actor.CALLER, match.name):
+            exchange.result = await handler(_caller(identity, request, exchange.request_id), parameters)
+        return serialise_result(match, exchange.result, exchange.request_id)
+
+    def _find_handler(self, match: Match) -> Handler:
+        handler = self._handlers.get(match.service, {}).get(match.name)
+        if handler is None:
+            raise NotSupportedError(f"{match.name} is not supported yet by Emberbox")
+        return handler
+
+
+def _caller(identity: Identity, request: HttpRequest, request_id: str) -> Caller:
+    return Caller(
+        account_id=identity.credential.account_id,
+        access_key_id=identity.credential.access_key_id,
+        region=identity.region,
+        request_id=request_id,
+        source_ip=request.source_ip,
+    )
+
+
+def _refuse(error: Exception, exchange: Exchange) -> Answer:
+    """Turn any exception into an answer: the one place where errors become AWS's."""
+    if isinstance(error, WireError):
+        return serialise_wire_error(error, exchange.is_json_rpc, exchange.request_id)
+    if isinstance(error, ServiceError) and exchange.match is not None:
+        try:
+            return serialise_error(exchange.match, error, exchange.request_id)
+        except (LookupError, TypeError):
+            log.exception("%s %s: the error %s does not fit the model", exchange.request_id, exchange.name, error.code)
+    else:
+        log.error("%s %s failed", exchange.request_id, exchange.name, exc_info=error)
+    return _internal_error(exchange)
+
+
+def _internal_error(exchange: Exchange) -> Answer:
+    """Answer with the request id and nothing else: the details are in the log."""
+    error = InternalError(f"An internal error occurred. Request id: {exchange.request_id}")
+    if exchange.match is not None:
+        return serialise_error(exchange.match, error, exchange.request_id)
+    wire = WireError(error.message, error.code, 500)
+    return serialise_wire_error(wire, exchange.is_json_rpc, exchange.request_id)
+
+
+async def _answer_lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        event = await receive()
+        await send({"type": f"{event['type']}.complete"})
+        if event["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,1 @@
+"""What the holder of a shell token is served: shells, commands and files."""

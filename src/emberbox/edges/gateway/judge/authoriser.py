@@ -1,0 +1,338 @@
+"""The authoriser: for every request, Envoy asks this ASGI application whether it may pass, and where to.
+
+    endpoint name + token ──► whose microVM? ──► which port? ──► wake it if need be ──► 200, where and how
+
+The answers' texts and codes are those of the AWS endpoint, as recorded from the service: 403 with one of
+three sentences, 400 for an unusable port, 429 for too much at once, 502 with no body when nothing answers. A refusal
+never says why a token failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final, Protocol, TypeVar
+
+from emberbox.control.endpoints.tokens import Grant, InvalidToken, TokenKeys, is_token_shaped
+from emberbox.control.microvms.service import SHELL_PORT
+from emberbox.edges.gateway.judge.request import (
+    MARKER,
+    REQUEST_ID_HEADER,
+    SUBPROTOCOLS_HEADER,
+    WEBSOCKET_KEY_HEADER,
+    BadRequest,
+    Request,
+    read_request,
+)
+from emberbox.edges.gateway.proxy.admissions import LIFE_S, Admissions
+from emberbox.edges.gateway.proxy.limits import EndpointLimits, RequestRates
+from emberbox.edges.gateway.proxy.tls_ports import TlsPorts
+from emberbox.edges.gateway.proxy.traffic import Traffic
+from emberbox.model.errors import EmberboxError
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+# What the answer to Envoy is made of; envoy.py says what becomes of each.
+TARGET_HEADER: Final = "x-emberbox-target"
+UPSTREAM_HEADER: Final = "x-emberbox-upstream"
+INCARNATION_HEADER: Final = "x-emberbox-incarnation"
+CLUSTER_HEADER: Final = "x-emberbox-cluster"
+SUBPROTOCOL_HEADER: Final = "x-emberbox-subprotocol"
+ADMISSION_HEADER: Final = "x-emberbox-admission"
+REMOVE_HEADER: Final = "x-envoy-auth-headers-to-remove"
+# What the data plane behind a shell token is told; a client's own header of this name has been removed before.
+MICROVM_HEADER: Final = "x-emberbox-microvm"
+
+DATA_PLANE: Final = {("POST", "/exec"), ("GET", "/files"), ("PUT", "/files"), ("GET", "/openapi.json")}
+"""Methods and paths of plain requests that a shell token is good for; it is for WebSockets whatever their path."""
+
+_PATIENCE_S: Final = 0.25  # connections that a client has just closed are reported as closed within this time
+_SERVICE_LABEL: Final = "lambda-microvm"
+_TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where a guest's port can be reached from here.
+
+    Args:
+        address: an IP address.
+        port: a TCP port at that address.
+        incarnation: changes whenever the microVM is started or resumed, and is never the same for two
+            microVMs; connections of one incarnation are never used for another. Visible ASCII without blanks.
+        spoke_tls: whether the port spoke TLS when the image was built; None where nothing listened there then.
+    """
+
+    address: str
+    port: int
+    incarnation: str
+    spoke_tls: bool | None = None
+
+    def authority(self) -> str:
+        """Write it as `address:port`, IPv6 in brackets."""
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+class Cluster(StrEnum):
+    """How Envoy speaks to what is behind it; each has a cluster of this name."""
+
+    GUEST_HTTP1 = "guest_http1"
+    GUEST_HTTP2 = "guest_http2"  # clear text, with prior knowledge
+    GUEST_TLS = "guest_tls"  # HTTP/2 where the guest's ALPN takes it, else HTTP/1.1
+    GUEST_TLS_HTTP1 = "guest_tls_http1"
+    DATA_PLANE = "data_plane"  # our own: the shell, commands and files
+
+
+class Unreachable(EmberboxError):  # noqa: N818  # the name that implementations of Directory raise
+    """The microVM does not run and may not be woken, or waking it failed."""
+
+
+class Directory(Protocol):
+    """What the authoriser must know about microVMs."""
+
+    def find_by_host(self, host_label: str) -> str | None:
+        """Find the microVM of an endpoint.
+
+        Args:
+            host_label: the first label of the endpoint's name, in lower case.
+
+        Returns:
+            its id; None when there is no such endpoint.
+        """
+        ...
+
+    async def connect(self, microvm_id: str, port: int) -> Upstream:
+        """Say where a guest's port is reached; wake the microVM first when its policy says so.
+
+        Args:
+            microvm_id: from a valid token; the microVM may be gone meanwhile.
+            port: the guest's port.
+
+        Raises:
+            Unreachable: it does not run, and is not or cannot be woken.
+        """
+        ...
+
+    def doubt(self, microvm_id: str, port: int) -> None:
+        """Take note that a connection to a guest's port has failed: it may be open elsewhere now."""
+        ...
+
+    async def wake(self, microvm_id: str) -> str:
+        """See that a microVM runs, for a shell or a command in it; wake it first when its policy says so.
+
+        Returns:
+            its incarnation, as in `Upstream`.
+
+        Raises:
+            Unreachable: it does not run, and is not or cannot be woken; or it lets no shells in.
+        """
+        ...
+
+    def find_limits(self, microvm_id: str) -> EndpointLimits:
+        """Say what a microVM's endpoint takes; nothing is limited for one that is gone."""
+        ...
+
+    def note_bytes(self, microvm_id: str, *, from_client: bool) -> None:
+        """Take note that bytes have crossed a microVM's endpoint.
+
+        Args:
+            microvm_id: whose it is.
+            from_client: whether some were a client's, on a stream that is open.
+        """
+        ...
+
+
+class _Refusal(Exception):  # noqa: N818  # not an error of ours: an answer for the client
+    """Leave the judging of a request with this answer."""
+
+    def __init__(self, status: int, text: str = "") -> None:
+        super().__init__(status, text)
+        self.status = status
+        self.text = text
+
+
+class Authoriser:
+    """The ASGI application; one instance serves all requests.
+
+    Args:
+        directory: knows the microVMs.
+        keys: open the tokens.
+        traffic: told of every request that passes.
+        tls_ports: knows which ports of guests speak TLS.
+        admissions: let requests pass that are like one which has passed.
+        region: the region in endpoint names.
+        domain: what they end with, after `<uuid>.lambda-microvm.<region>.`.
+        hold_s: how long a request is held while its microVM is woken.
+    """
+
+    def __init__(
+        self, directory: Directory, keys: TokenKeys, traffic: Traffic, tls_ports: TlsPorts, admissions: Admissions,
+        *, region: str, domain: str, hold_s: float,
+    ) -> None:  # fmt: skip
+        self._directory = directory
+        self._keys = keys
+        self._traffic = traffic
+        self._tls_ports = tls_ports
+        self._admissions = admissions
+        self._rates = RequestRates(time.monotonic)
+        self._suffix = f".{region}.{domain}".lower()
+        self._hold_s = hold_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's shape
+        """Answer Envoy: 200 and where to, or the refusal that the client gets."""
+        assert scope["type"] == "http"
+        try:
+            headers = await self._judge(scope)
+        except _Refusal as refusal:
+            await _answer(send, refusal.status, [_TEXT] if refusal.text else [], refusal.text.encode())
+        except Exception:
+            log.exception("a request could not be judged")
+            await _answer(send, 500, [], b"")
+        else:
+            await _answer(send, 200, [(name.encode(), value.encode("latin-1")) for name, value in headers], b"")
+
+    async def _judge(self, scope: Scope) -> list[tuple[str, str]]:
+        request = read_request(scope["headers"])
+        grant = self._authenticate(request)
+        if grant.kind == "shell":
+            if not request.is_websocket and (scope["method"], scope["path"]) not in DATA_PLANE:
+                raise _Refusal(502)
+            return await self._admit_to_data_plane(grant.microvm_id, request)
+        try:
+            port = request.port()
+        except BadRequest as error:
+            raise _Refusal(400, str(error)) from None
+        if not grant.ports.allows(port):
+            raise _Refusal(403, "Access to port denied")
+        limits = self._directory.find_limits(grant.microvm_id)
+        await self._limit(request, grant.microvm_id, limits)
+        upstream = await self._hold(self._directory.connect(grant.microvm_id, port))
+        admission = self._admit(grant, limits)  # before anything else is waited for: it may be revoked meanwhile
+        self._traffic.begin(grant.microvm_id, request.id)
+        is_tls = await self._tls_ports.speaks_tls(
+            grant.microvm_id, port, (upstream.address, upstream.port), upstream.spoke_tls
+        )
+        return [
+            (TARGET_HEADER, f"{grant.microvm_id}:{port}"),
+            (UPSTREAM_HEADER, upstream.authority()),
+            (INCARNATION_HEADER, upstream.incarnation),
+            (CLUSTER_HEADER, _choose_cluster(request, is_tls)),
+            (REQUEST_ID_HEADER, request.id),
+            *admission,
+            *_websocket_headers(request),
+        ]
+
+    def _admit(self, grant: Grant, limits: EndpointLimits) -> list[tuple[str, str]]:
+        """Let Envoy answer for requests like this one, where their number is not limited."""
+        if limits.requests_per_s:
+            return []
+        admission = self._admissions.admit(grant.microvm_id)
+        if admission is None:
+            return []
+        expires = min(int(grant.expires_at.timestamp()), int(time.time()) + LIFE_S)
+        return [(ADMISSION_HEADER, f"{admission}:{expires}")]
+
+    async def _limit(self, request: Request, microvm_id: str, limits: EndpointLimits) -> None:
+        """Refuse what is too much for one microVM, before it is woken."""
+        if not self._rates.take(microvm_id, limits.requests_per_s):
+            raise _Refusal(429, f"Too many requests: this MicroVM takes {limits.requests_per_s} in a second")
+        if not await self._traffic.take_connection(microvm_id, request.connection, limits.connections, _PATIENCE_S):
+            raise _Refusal(429, f"Too many connections: this MicroVM takes {limits.connections} at once")
+
+    async def _admit_to_data_plane(self, microvm_id: str, request: Request) -> list[tuple[str, str]]:
+        """Wake the microVM, so that a refusal is the endpoint's own. The port plays no part, as on AWS."""
+        incarnation = await self._hold(self._directory.wake(microvm_id))
+        self._traffic.begin(microvm_id, request.id)
+        return [
+            (TARGET_HEADER, f"{microvm_id}:{SHELL_PORT}"),
+            (MICROVM_HEADER, microvm_id),
+            (INCARNATION_HEADER, incarnation),
+            (CLUSTER_HEADER, Cluster.DATA_PLANE),
+            (REQUEST_ID_HEADER, request.id),
+            *_websocket_headers(request),
+        ]
+
+    async def _hold(self, waking: Awaitable[_T]) -> _T:
+        """Wait for a microVM to run, within bounds."""
+        try:
+            async with asyncio.timeout(self._hold_s):
+                return await waking
+        except (Unreachable, TimeoutError) as error:
+            log.debug("nothing is served: %s", error or "it took too long")
+            raise _Refusal(502) from None
+
+    def _authenticate(self, request: Request) -> Grant:
+        if len(request.tokens) != 1 or not is_token_shaped(request.tokens[0]):
+            raise _Refusal(403, "Request missing authentication")
+        try:
+            grant = self._keys.open(request.tokens[0], datetime.now(UTC))
+        except InvalidToken as error:
+            log.debug("a token was refused: %s", error)
+            raise _Refusal(403, "Token authentication failed") from None
+        if not self._names(request.hosts, grant.microvm_id):
+            raise _Refusal(403, "Token authentication failed")
+        return grant
+
+    def _names(self, hosts: list[str], microvm_id: str) -> bool:
+        """Say whether the Host may go with a token of this microVM: an endpoint's name must be its own."""
+        if len(hosts) != 1:
+            return False
+        name = _host_name(hosts[0])
+        label, _, rest = name.partition(".")
+        if _SERVICE_LABEL not in rest.split("."):
+            return True  # the gateway's bare address: the token alone says which microVM is meant
+        if rest != _SERVICE_LABEL + self._suffix:
+            return False
+        return self._directory.find_by_host(label) == microvm_id
+
+
+def _host_name(host: str) -> str:
+    """Take the port and the root's dot off a Host header: `A.example.:8443` is `a.example`."""
+    if host.startswith("["):
+        return host
+    return host.partition(":")[0].rstrip(".").lower()
+
+
+def _choose_cluster(request: Request, is_tls: bool) -> Cluster:
+    """WebSockets go to TLS ports over HTTP/1.1, as browsers do it: few servers know them over HTTP/2 (RFC 8441)."""
+    if is_tls:
+        return Cluster.GUEST_TLS_HTTP1 if request.is_websocket else Cluster.GUEST_TLS
+    return Cluster.GUEST_HTTP2 if request.wants_http2 else Cluster.GUEST_HTTP1
+
+
+def _websocket_headers(request: Request) -> list[tuple[str, str]]:
+    """Hide the endpoint's own subprotocols from the guest, and name the one to answer when the guest chooses none.
+
+    A WebSocket over HTTP/2 has no key (RFC 8441, section 5), and servers for HTTP/1.1 insist on one.
+    """
+    headers = []
+    if request.is_websocket and not request.has_websocket_key:
+        headers.append((WEBSOCKET_KEY_HEADER, base64.b64encode(os.urandom(16)).decode()))
+    if request.has_own_subprotocols:
+        if request.subprotocols:
+            headers.append((SUBPROTOCOLS_HEADER, ", ".join(request.subprotocols)))
+        else:
+            headers.append((REMOVE_HEADER, SUBPROTOCOLS_HEADER))
+    if request.offers_marker:
+        headers.append((SUBPROTOCOL_HEADER, MARKER))
+    return headers
+
+
+async def _answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

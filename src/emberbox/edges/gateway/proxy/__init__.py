@@ -1,0 +1,1 @@
+"""Envoy: its configuration, what it may let pass by itself, and what it reports."""

@@ -1,0 +1,226 @@
+"""The running gateway: certificates, the authoriser and the data plane on Unix sockets, Envoy in front of them.
+
+Everything lives in one private directory and ends with the block that started it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import resource
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from emberbox.control.endpoints.tokens import TokenKeys
+from emberbox.edges.asgi import serve
+from emberbox.edges.gateway.data_plane.app import MESSAGE_BYTES_MAX, create_data_plane
+from emberbox.edges.gateway.data_plane.commands import Commands
+from emberbox.edges.gateway.judge.authoriser import Authoriser, Directory
+from emberbox.edges.gateway.proxy.admissions import Admissions
+from emberbox.edges.gateway.proxy.envoy import EnvoySettings, envoy_args, validate, write_bootstrap
+from emberbox.edges.gateway.proxy.tls_ports import TlsPorts
+from emberbox.edges.gateway.proxy.traffic import Traffic, read_reports
+from emberbox.edges.gateway.tls.certificates import Certificates, endpoint_names, ensure_certificates
+from emberbox.host.ports import keep_port
+from emberbox.host.supervisor import Helper, find_running, supervise
+from emberbox.model.errors import HostError
+from emberbox.time_limits import limit_s
+
+log = logging.getLogger(__name__)
+
+_KEEP_ALIVE_S = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """What the gateway depends on.
+
+    Args:
+        directory: its own directory, for certificates, sockets, configuration and logs; made when missing.
+        region: the region in endpoint names.
+        domain: what endpoint names end with.
+        address: the IP address to listen on.
+        port: the port to listen on; 0 takes a free one.
+        concurrency: Envoy's worker threads.
+        authorise_timeout_s: how long a request may be held while its microVM resumes.
+        own_certificate: what to present; by default one of the local authority's.
+    """
+
+    directory: Path
+    region: str
+    domain: str
+    address: str = "127.0.0.1"
+    port: int = 0
+    concurrency: int = 1
+    authorise_timeout_s: float = limit_s(120.0)
+    own_certificate: Certificates | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway that serves.
+
+    Args:
+        port: where it listens.
+        authority_path: the certificate (PEM) that clients must trust.
+        envoy_log_path: Envoy's warnings.
+        drain: waits, for a second at most, until the requests that have just begun on a microVM have ended.
+    """
+
+    port: int
+    authority_path: Path
+    envoy_log_path: Path
+    drain: Callable[[str], Awaitable[None]]
+
+
+class GatewayDirectory(Directory, Commands, Protocol):
+    """What the gateway must know about microVMs."""
+
+
+@contextlib.asynccontextmanager
+async def start_gateway(
+    settings: GatewaySettings, directory: GatewayDirectory, keys: TokenKeys, admissions: Admissions
+) -> AsyncIterator[Gateway]:
+    """Serve endpoints for as long as the block lasts.
+
+    Args:
+        settings: see there.
+        directory: knows the microVMs, and runs commands in them.
+        keys: open the tokens.
+        admissions: let requests pass that are like one which has passed; the caller revokes them.
+
+    Raises:
+        HostError: Envoy is missing, refuses its configuration, or does not listen within 30 s (the port is
+            taken).
+    """
+    _allow_many_files()
+    settings.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.directory.chmod(0o700)  # who reaches the authoriser's socket could ask about tokens
+    names = endpoint_names(settings.region, settings.domain)
+    certificates = settings.own_certificate or ensure_certificates(settings.directory / "tls", names)
+    port = settings.port or keep_port(
+        settings.directory / "port", settings.address, held=find_running("envoy", settings.directory) is not None
+    )
+    paths = _Paths.below(settings.directory)
+    write_bootstrap(_envoy_settings(settings, certificates, port, paths, admissions), paths.config)
+    tls_ports = TlsPorts()
+
+    def look_again(microvm_id: str, port: int) -> None:
+        tls_ports.forget(microvm_id, port)
+        directory.doubt(microvm_id, port)
+        admissions.revoke(microvm_id)
+
+    traffic = Traffic(directory.note_bytes, look_again, admissions)
+    app = Authoriser(
+        directory, keys, traffic, tls_ports, admissions,
+        region=settings.region, domain=settings.domain, hold_s=settings.authorise_timeout_s,
+    )  # fmt: skip
+    helper = Helper(
+        name="envoy",
+        arguments=envoy_args(paths.config, settings.concurrency),
+        directory=settings.directory,
+        files=(paths.config, certificates.certificate_path, certificates.key_path),
+        is_ready=_presents(settings.address, port, certificates.certificate_path),
+        on_end=traffic.forget_connections,
+    )
+    async with contextlib.AsyncExitStack() as running:
+        running.enter_context(read_reports(paths.reports, traffic.read_line))
+        await validate(paths.config)
+        listener = running.enter_context(_listen(paths.authoriser))
+        data_plane_listener = running.enter_context(_listen(paths.data_plane))
+        # The authoriser outlives Envoy's idle connections, so that only Envoy closes them.
+        await running.enter_async_context(serve(app, listener, _KEEP_ALIVE_S))
+        data_plane = create_data_plane(directory)
+        await running.enter_async_context(
+            serve(data_plane, data_plane_listener, _KEEP_ALIVE_S, websocket_message_bytes=MESSAGE_BYTES_MAX)
+        )
+        await running.enter_async_context(supervise(helper))
+        log.info("endpoints are served at %s, port %d", settings.address, port)
+        yield Gateway(port, certificates.authority_path, helper.log_path, traffic.drain)
+
+
+@dataclass(frozen=True, slots=True)
+class _Paths:
+    """What lies in the gateway's directory beside certificates and logs."""
+
+    config: Path
+    authoriser: Path
+    data_plane: Path
+    reports: Path
+
+    @classmethod
+    def below(cls, directory: Path) -> _Paths:
+        return cls(
+            directory / "envoy.json",
+            directory / "authoriser.sock",
+            directory / "data-plane.sock",
+            directory / "reports",
+        )
+
+
+def _envoy_settings(
+    settings: GatewaySettings, certificates: Certificates, port: int, paths: _Paths, admissions: Admissions
+) -> EnvoySettings:
+    return EnvoySettings(
+        address=settings.address,
+        port=port,
+        certificate_path=certificates.certificate_path,
+        key_path=certificates.key_path,
+        authoriser_path=paths.authoriser,
+        data_plane_path=paths.data_plane,
+        admissions_path=admissions.path,
+        admissions_inode=admissions.inode,
+        reports_path=paths.reports,
+        authorise_timeout_s=settings.authorise_timeout_s,
+    )
+
+
+def _allow_many_files() -> None:
+    """Use all of the descriptors that we may have: Envoy inherits the limit, and each connection takes one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@contextlib.contextmanager
+def _listen(socket_path: Path) -> Iterator[socket.socket]:
+    """Bind a socket of ours; its path goes with the block."""
+    socket_path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        try:
+            listener.bind(str(socket_path))
+        except OSError as error:
+            raise HostError(f"the gateway cannot listen on {socket_path}: {error}") from error
+        try:
+            yield listener
+        finally:
+            socket_path.unlink(missing_ok=True)
+
+
+def _presents(address: str, port: int, certificate_path: Path) -> Callable[[], Awaitable[bool]]:
+    """Make a check that our own certificate is presented at the port, and not another server's."""
+    ours = x509.load_pem_x509_certificates(certificate_path.read_bytes())[0].public_bytes(Encoding.DER)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104  # compared, not bound
+
+    async def presents() -> bool:
+        try:
+            async with asyncio.timeout(limit_s(5)):
+                _, writer = await asyncio.open_connection(target, port, ssl=context)
+        except (OSError, TimeoutError):
+            return False
+        presented = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        return bool(presented == ours)
+
+    return presents

@@ -1,0 +1,1 @@
+"""The language of access: who, what, which policies and which limits."""

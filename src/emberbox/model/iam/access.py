@@ -1,0 +1,147 @@
+"""Accounts and who acts in them, as values."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from emberbox.model.iam.policies import Policy
+
+
+class KeyStatus(StrEnum):
+    """Whether an access key can sign requests."""
+
+    ACTIVE = "Active"
+    INACTIVE = "Inactive"
+
+
+class PrincipalKind(StrEnum):
+    """What can have policies."""
+
+    USER = "user"
+    ROLE = "role"
+
+
+def iam_arn(account_id: str, kind: str, name: str) -> str:
+    """Return the ARN of a user or a role."""
+    return f"arn:aws:iam::{account_id}:{kind}/{name}"
+
+
+_KEY_ID_CHARACTERS: Final = string.ascii_uppercase + "234567"
+_SECRET_CHARACTERS: Final = string.ascii_letters + string.digits
+
+ADMIN_USER: Final = "admin"
+"""The first user of an account."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A key that can sign requests, and whose it is.
+
+    Attributes:
+        access_key_id: the public half.
+        secret_access_key: the secret half; never shown.
+        account_id: the 12-digit account.
+        session_token: what the client must send along, for temporary credentials; never shown.
+        expires_at: when temporary credentials end.
+        kind: whether a user has it or an assumed role.
+        name: the user's or the role's.
+        session_name: of an assumed role.
+        policies: what it may do.
+    """
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    account_id: str
+    session_token: str | None = field(default=None, repr=False)
+    expires_at: datetime | None = None
+    kind: PrincipalKind = PrincipalKind.USER
+    name: str = ADMIN_USER
+    session_name: str = ""
+    policies: tuple[Policy, ...] = field(default=(), repr=False)
+
+    @property
+    def principal_arn(self) -> str:
+        """The ARN of who has it, in IAM's or STS's form."""
+        if self.kind is PrincipalKind.ROLE:
+            return f"arn:aws:sts::{self.account_id}:assumed-role/{self.name}/{self.session_name}"
+        return iam_arn(self.account_id, self.kind, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account: everything in it is invisible to every other."""
+
+    id: str
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    """An access key of a user; `secret` is encrypted."""
+
+    id: str
+    account_id: str
+    user_name: str
+    secret: str = field(repr=False)
+    status: KeyStatus
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AttachedPolicy:
+    """A policy document with the user or role that it belongs to."""
+
+    account_id: str
+    kind: PrincipalKind
+    principal: str
+    name: str
+    document: str
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a role's name stands for.
+
+    Attributes:
+        account_id: the 12-digit account.
+        name: the last part of its ARN.
+        description: for people.
+        s3_prefixes: `s3://bucket/prefix` that a build with this role may read; None for all.
+        credentials: encrypted: what its holder gets instead of temporary credentials of this server.
+        updated_at: when it was last put.
+    """
+
+    account_id: str
+    name: str
+    description: str
+    s3_prefixes: tuple[str, ...] | None
+    credentials: str | None = field(repr=False)
+    updated_at: datetime
+
+
+def new_key_id(prefix: str) -> str:
+    """Return a new access key id: AKIA of a user, ASIA of a session."""
+    return prefix + "".join(secrets.choice(_KEY_ID_CHARACTERS) for _ in range(16))
+
+
+def new_secret() -> str:
+    """Return a new secret access key."""
+    return "".join(secrets.choice(_SECRET_CHARACTERS) for _ in range(40))
+
+
+@dataclass(frozen=True, slots=True)
+class TemporaryCredentials:
+    """What a session signs with; the moments are aware of their time zone."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(repr=False)
+    issued_at: datetime
+    expires_at: datetime

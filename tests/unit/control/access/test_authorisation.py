@@ -1,0 +1,482 @@
+"""Who may do what: every operation's permissions, the denials, and what is closed to other accounts."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from emberbox.control.access.permissions import On, Permission, Permissions, target_of
+from emberbox.model.iam.access import AccessKey, KeyStatus
+from emberbox.model.records import Image, LogGroup
+from emberbox.spec.models import CORE, EMBERBOX, LOGS, MICROVMS, SERVICES, load_operation, operation_names
+from support.wire import example
+
+from .access_world import OPERATOR, REGION, RefusedError, World, allow, connector, deny, start_world
+
+FIRST, SECOND = "111111111111", "222222222222"
+IMAGE = f"arn:aws:lambda:{REGION}:{FIRST}:microvm-image:web"
+ROLE = f"arn:aws:iam::{FIRST}:role/build"
+
+TARGETS = {
+    MICROVMS: {
+        On.MICROVM: (
+            "GetMicrovm SuspendMicrovm ResumeMicrovm TerminateMicrovm CreateMicrovmAuthToken "
+            "CreateMicrovmShellAuthToken"
+        ),
+        On.IMAGE: (
+            "RunMicrovm GetMicrovmImage UpdateMicrovmImage DeleteMicrovmImage GetMicrovmImageVersion "
+            "UpdateMicrovmImageVersion DeleteMicrovmImageVersion GetMicrovmImageBuild"
+        ),
+        On.NEW_IMAGE: "CreateMicrovmImage",
+        On.RESOURCE: "ListTags TagResource UntagResource",
+        On.ANYTHING: (
+            "ListMicrovms ListMicrovmImages ListMicrovmImageVersions ListMicrovmImageBuilds "
+            "ListManagedMicrovmImages ListManagedMicrovmImageVersions"
+        ),
+    },
+    CORE: {
+        On.CONNECTOR: (
+            "GetNetworkConnector UpdateNetworkConnector DeleteNetworkConnector ListNetworkConnectorVersions"
+        ),
+        On.ANYTHING: "CreateNetworkConnector ListNetworkConnectors",
+    },
+    LOGS: {
+        On.LOG_GROUP: "GetLogEvents FilterLogEvents DescribeLogStreams CreateLogGroup DeleteLogGroup",
+        On.LOG_GROUPS: "DescribeLogGroups",
+    },
+    EMBERBOX: {
+        On.USER: "CreateAccessKey PutPolicy DeletePolicy",
+        On.KEY: "UpdateAccessKey DeleteAccessKey",
+        On.ROLE: "PutRole DeleteRole AssumeRole",
+        On.ANYTHING: "CreateAccount ListAccounts ListAccessKeys ListPolicies ListRoles ListQuotas LookupAuditEvents",
+    },
+}
+
+
+@pytest.mark.parametrize("service", TARGETS)
+def test_every_operation_acts_on_what_aws_says(service: str) -> None:
+    for target, names in TARGETS[service].items():
+        for name in names.split():
+            assert target_of(service, name) is target, name
+
+
+def test_every_operation_of_microvms_is_in_the_table() -> None:
+    listed = {name for names in TARGETS[MICROVMS].values() for name in names.split()}
+    assert listed == set(operation_names(MICROVMS))
+
+
+class Known:
+    """One microVM, one image, one connector, one key."""
+
+    def image_of(self, account_id: str, microvm_id: str) -> str | None:
+        return IMAGE if (account_id, microvm_id) == (FIRST, "microvm-1") else None
+
+    def egress_of(self, image_arn: str, version: str | None) -> list[str]:
+        return [f"arn:aws:lambda:{REGION}:{FIRST}:network-connector:nc-1:3"] if version == "2.0" else []
+
+    def connector_arn(self, account_id: str, identifier: str) -> str | None:
+        return f"arn:aws:lambda:{REGION}:{FIRST}:network-connector:nc-1" if identifier == "mine" else None
+
+    def tags_of(self, arn: str) -> Mapping[str, str]:
+        return {}
+
+    def find_key(self, account_id: str, access_key_id: str) -> AccessKey | None:
+        known = AccessKey("AKIA1", FIRST, "ann", "", KeyStatus.ACTIVE, None)  # type: ignore[arg-type]
+        return known if access_key_id == "AKIA1" else None
+
+
+PERMISSIONS = Permissions(Known(), REGION)
+PASS, PASS_ROLE = "lambda:PassNetworkConnector", "iam:PassRole"
+MANAGED_IN, MANAGED_OUT = connector("HTTP_INGRESS"), connector("INTERNET_EGRESS")
+OWN_CONNECTOR = f"arn:aws:lambda:{REGION}:{FIRST}:network-connector:nc-1"
+LOG = f"arn:aws:logs:{REGION}:{FIRST}:log-group"
+NEEDED: list[tuple[str, str, dict[str, Any], list[tuple[str, str]]]] = [
+    (MICROVMS, "GetMicrovm", {"microvmIdentifier": "microvm-1"}, [("lambda:GetMicrovm", IMAGE)]),
+    (
+        MICROVMS,
+        "GetMicrovm",
+        {"microvmIdentifier": "microvm-2"},
+        [("lambda:GetMicrovm", IMAGE.replace("web", "*"))],
+    ),
+    (
+        MICROVMS,
+        "RunMicrovm",
+        {"imageIdentifier": IMAGE},
+        [("lambda:RunMicrovm", IMAGE), (PASS, MANAGED_IN), (PASS, MANAGED_OUT)],
+    ),
+    (
+        MICROVMS,
+        "RunMicrovm",
+        {"imageIdentifier": IMAGE, "imageVersion": "2.0", "executionRoleArn": ROLE},
+        [("lambda:RunMicrovm", IMAGE), (PASS, MANAGED_IN), (PASS, OWN_CONNECTOR), (PASS_ROLE, ROLE)],
+    ),
+    (
+        MICROVMS,
+        "RunMicrovm",
+        {
+            "imageIdentifier": IMAGE,
+            "ingressNetworkConnectors": [connector("SHELL_INGRESS")],
+            "egressNetworkConnectors": [OWN_CONNECTOR],
+        },
+        [("lambda:RunMicrovm", IMAGE), (PASS, connector("SHELL_INGRESS")), (PASS, OWN_CONNECTOR)],
+    ),
+    (MICROVMS, "RunMicrovm", {"imageIdentifier": "web"}, [("lambda:RunMicrovm", IMAGE.replace("web", "*"))]),
+    (
+        MICROVMS,
+        "CreateMicrovmImage",
+        {"name": "web", "buildRoleArn": ROLE, "tags": {"a": "b"}},
+        [("lambda:CreateMicrovmImage", IMAGE), (PASS, MANAGED_OUT), (PASS_ROLE, ROLE), ("lambda:TagResource", IMAGE)],
+    ),
+    (
+        MICROVMS,
+        "UpdateMicrovmImage",
+        {"imageIdentifier": IMAGE, "buildRoleArn": ROLE, "egressNetworkConnectors": [OWN_CONNECTOR]},
+        [("lambda:UpdateMicrovmImage", IMAGE), (PASS, OWN_CONNECTOR), (PASS_ROLE, ROLE)],
+    ),
+    (MICROVMS, "ListMicrovms", {"imageIdentifier": IMAGE}, [("lambda:ListMicrovms", "*")]),
+    (MICROVMS, "TagResource", {"Resource": IMAGE, "Tags": {}}, [("lambda:TagResource", IMAGE)]),
+    (
+        CORE,
+        "CreateNetworkConnector",
+        {"Name": "x", "OperatorRole": ROLE, "Tags": {"a": "b"}},
+        [("lambda:CreateNetworkConnector", "*"), (PASS_ROLE, ROLE), ("lambda:TagResource", "*")],
+    ),
+    (CORE, "GetNetworkConnector", {"Identifier": "mine"}, [("lambda:GetNetworkConnector", OWN_CONNECTOR)]),
+    (
+        CORE,
+        "DeleteNetworkConnector",
+        {"Identifier": f"{OWN_CONNECTOR}:7"},
+        [("lambda:DeleteNetworkConnector", OWN_CONNECTOR)],
+    ),
+    (LOGS, "DescribeLogGroups", {}, [("logs:DescribeLogGroups", f"{LOG}:*")]),
+    (LOGS, "FilterLogEvents", {"logGroupName": "/g"}, [("logs:FilterLogEvents", f"{LOG}:/g:*")]),
+    (LOGS, "FilterLogEvents", {"logGroupIdentifier": f"{LOG}:/g:*"}, [("logs:FilterLogEvents", f"{LOG}:/g:*")]),
+    (
+        LOGS,
+        "GetLogEvents",
+        {"logGroupName": "/g", "logStreamName": "s"},
+        [("logs:GetLogEvents", f"{LOG}:/g:log-stream:s")],
+    ),
+    (
+        EMBERBOX,
+        "PutPolicy",
+        {"userName": "ann", "policyName": "p"},
+        [("emberbox:PutPolicy", f"arn:aws:iam::{FIRST}:user/ann")],
+    ),
+    (
+        EMBERBOX,
+        "CreateAccessKey",
+        {"userName": "ann", "accountId": SECOND},
+        [("emberbox:CreateAccessKey", f"arn:aws:iam::{SECOND}:user/ann")],
+    ),
+    (
+        EMBERBOX,
+        "DeleteAccessKey",
+        {"accessKeyId": "AKIA1"},
+        [("emberbox:DeleteAccessKey", f"arn:aws:iam::{FIRST}:user/ann")],
+    ),
+    (EMBERBOX, "AssumeRole", {"roleName": "r"}, [("sts:AssumeRole", f"arn:aws:iam::{FIRST}:role/r")]),
+    (EMBERBOX, "ListQuotas", {}, [("emberbox:ListQuotas", "*")]),
+]
+
+
+@pytest.mark.parametrize(("service", "operation", "parameters", "needed"), NEEDED)
+def test_an_operation_needs_these_permissions(
+    service: str, operation: str, parameters: dict[str, Any], needed: list[tuple[str, str]]
+) -> None:
+    found = PERMISSIONS.of(FIRST, service, operation, parameters)
+    wanted = [Permission(*pair) for pair in needed]
+    if operation == "RunMicrovm":
+        assert found[: len(wanted)] == wanted
+    else:
+        assert found == wanted
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_permissions_are_found_for_any_request_of_the_model(service: str) -> None:
+    for name in operation_names(service):
+        shape = load_operation(service, name).input_shape
+        parameters = {} if shape is None else example(shape, random.Random(name))
+        assert PERMISSIONS.of(FIRST, service, name, parameters)[0].action
+
+
+@pytest.fixture
+async def first(world: World) -> Any:
+    """The admin of an account of its own."""
+    return await world.new_account(FIRST)
+
+
+@pytest.fixture
+async def image(world: World, first: Any) -> Image:
+    return world.add_image(FIRST, "web", team="red")
+
+
+async def test_a_user_without_a_policy_may_do_nothing(world: World, first: Any, image: Image) -> None:
+    user = await world.new_user(first, "ann")
+    microvm = world.add_microvm(image)
+    requests: list[tuple[str, str, dict[str, Any]]] = [
+        (MICROVMS, "GetMicrovm", {"microvmIdentifier": microvm.id}),
+        (MICROVMS, "ListMicrovms", {}),
+        (MICROVMS, "ListTags", {"Resource": image.arn}),
+        (LOGS, "DescribeLogGroups", {}),
+        (EMBERBOX, "ListAccessKeys", {}),
+        (EMBERBOX, "PutPolicy", {"policyName": "x", "userName": "ann", "policyDocument": "{}"}),
+        (EMBERBOX, "LookupAuditEvents", {}),
+    ]
+    for service, operation, parameters in requests:
+        with pytest.raises(RefusedError, match="because no identity-based policy allows the") as refused:
+            await world.call(user, operation, service, **parameters)
+        assert refused.value.code == "AccessDeniedException"
+
+
+async def test_a_denial_has_awss_words(world: World, first: Any, image: Image) -> None:
+    user = await world.new_user(first, "ann", allow("lambda:*"), deny("lambda:GetMicrovm", resource=image.arn))
+    stranger = await world.new_user(first, "bob")
+    microvm = world.add_microvm(image)
+    who = f"is not authorized to perform: lambda:GetMicrovm on resource: {image.arn}"
+    for key, text in (
+        (user, f"User: arn:aws:iam::{FIRST}:user/ann {who} with an explicit deny in an identity-based policy"),
+        (
+            stranger,
+            (
+                f"User: arn:aws:iam::{FIRST}:user/bob {who} because no identity-based policy allows the "
+                "lambda:GetMicrovm action"
+            ),
+        ),
+    ):
+        with pytest.raises(RefusedError) as refused:
+            await world.call(key, "GetMicrovm", microvmIdentifier=microvm.id)
+        found = refused.value
+        assert (found.status, found.code, found.text) == (403, "AccessDeniedException", text)
+
+
+async def test_microvms_are_authorised_on_their_image(world: World, first: Any, image: Image) -> None:
+    user = await world.new_user(first, "ann", allow("lambda:GetMicrovm", resource=image.arn))
+    other = world.add_image(FIRST, "other")
+    assert await world.call(user, "GetMicrovm", microvmIdentifier=world.add_microvm(image).id)
+    for identifier in (world.add_microvm(other).id, "microvm-unknown"):
+        with pytest.raises(RefusedError) as refused:
+            await world.call(user, "GetMicrovm", microvmIdentifier=identifier)
+        assert refused.value.status == 403
+    with pytest.raises(RefusedError) as refused:
+        await world.call(first, "GetMicrovm", microvmIdentifier="microvm-unknown")
+    assert refused.value.status == 404
+
+
+async def test_tags_of_the_image_decide(world: World, first: Any, image: Image) -> None:
+    red = {"StringEquals": {"aws:ResourceTag/team": "red"}}
+    user = await world.new_user(first, "ann", allow("lambda:GetMicrovm", **red))
+    blue = world.add_image(FIRST, "blue", team="blue")
+    assert await world.call(user, "GetMicrovm", microvmIdentifier=world.add_microvm(image).id)
+    microvm = world.add_microvm(blue)
+    with pytest.raises(RefusedError):
+        await world.call(user, "GetMicrovm", microvmIdentifier=microvm.id)
+    await world.call(first, "TagResource", Resource=blue.arn, Tags={"team": "red"})
+    assert await world.call(user, "GetMicrovm", microvmIdentifier=microvm.id)
+
+
+async def test_tags_of_the_request_decide(world: World, first: Any, image: Image) -> None:
+    only = {
+        "StringEquals": {"aws:RequestTag/team": ["red", "blue"]},
+        "ForAllValues:StringEquals": {"aws:TagKeys": ["team", "env"]},
+    }
+    user = await world.new_user(first, "ann", allow("lambda:TagResource", **only))
+    await world.call(user, "TagResource", Resource=image.arn, Tags={"team": "blue", "env": "x"})
+    for tags in ({"team": "green"}, {"env": "x"}, {"team": "red", "other": "x"}):
+        with pytest.raises(RefusedError):
+            await world.call(user, "TagResource", Resource=image.arn, Tags=tags)
+    assert world.images.find(image.arn).tags == {"team": "blue", "env": "x"}  # type: ignore[union-attr]
+
+
+async def test_the_source_address_and_the_time_decide(world: World, first: Any) -> None:
+    near = await world.new_user(first, "near", allow("lambda:*", IpAddress={"aws:SourceIp": "192.0.2.0/24"}))
+    far = await world.new_user(first, "far", allow("lambda:*", IpAddress={"aws:SourceIp": "10.0.0.0/8"}))
+    late = await world.new_user(first, "late", allow("lambda:*", DateLessThan={"aws:CurrentTime": "2020-01-01"}))
+    await world.call(near, "ListMicrovms")
+    for key in (far, late):
+        with pytest.raises(RefusedError):
+            await world.call(key, "ListMicrovms")
+
+
+async def test_passing_connectors_and_roles_needs_permission(world: World, first: Any, image: Image) -> None:
+    run = allow("lambda:RunMicrovm", resource=image.arn)
+    microvms = {"imageIdentifier": image.arn, "executionRoleArn": ROLE}
+    cases = [
+        ("a", [run], "lambda:PassNetworkConnector", connector("HTTP_INGRESS")),
+        (
+            "b",
+            [run, allow(PASS, resource=connector("HTTP_INGRESS"))],
+            "lambda:PassNetworkConnector",
+            connector("INTERNET_EGRESS"),
+        ),
+        ("c", [run, allow(PASS)], "iam:PassRole", ROLE),
+    ]
+    for name, statements, action, resource in cases:
+        user = await world.new_user(first, name, *statements)
+        with pytest.raises(RefusedError) as refused:
+            await world.call(user, "RunMicrovm", **microvms)
+        assert f"is not authorized to perform: {action} on resource: {resource} " in str(refused.value.text)
+    passed = {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
+    user = await world.new_user(first, "d", run, allow(PASS), allow(PASS_ROLE, resource=ROLE, **passed))
+    world.images.set_version_status(image.id, "1.0", "INACTIVE", image.created_at)  # type: ignore[arg-type]
+    with pytest.raises(RefusedError, match="No active version found"):
+        await world.call(user, "RunMicrovm", **microvms)
+
+
+async def test_a_role_of_another_account_cannot_be_passed(world: World, first: Any, image: Image) -> None:
+    role = ROLE.replace(FIRST, SECOND)
+    with pytest.raises(RefusedError, match=r"Cross-account pass role is not allowed\.") as refused:
+        await world.call(first, "RunMicrovm", imageIdentifier=image.arn, executionRoleArn=role)
+    assert refused.value.code == "AccessDeniedException"
+
+
+async def test_an_undefined_role_is_an_error_where_roles_are_strict(tmp_path: Any) -> None:
+    async with start_world(tmp_path, strict_roles=True) as world:
+        key = await world.new_account(FIRST)
+        image = world.add_image(FIRST, "web")
+        world.images.set_version_status(image.id, "1.0", "INACTIVE", image.created_at)  # type: ignore[arg-type]
+        run = {"imageIdentifier": image.arn, "executionRoleArn": ROLE}
+        with pytest.raises(RefusedError, match=f"The role {ROLE} cannot be assumed by Lambda") as refused:
+            await world.call(key, "RunMicrovm", **run)
+        assert (refused.value.status, refused.value.code) == (400, "ValidationException")
+        await world.own(world.admin, "PutRole", roleName="build", accountId=FIRST)
+        with pytest.raises(RefusedError, match="No active version found"):
+            await world.call(key, "RunMicrovm", **run)
+
+
+async def test_an_undefined_role_is_a_warning_by_default(
+    world: World, first: Any, image: Image, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.images.set_version_status(image.id, "1.0", "INACTIVE", image.created_at)  # type: ignore[arg-type]
+    for _ in range(2):
+        with pytest.raises(RefusedError, match="No active version found"):
+            await world.call(first, "RunMicrovm", imageIdentifier=image.arn, executionRoleArn=ROLE)
+    warnings = [record for record in caplog.records if ROLE in record.getMessage()]
+    assert len(warnings) == 1
+
+
+async def test_what_one_account_has_is_closed_and_invisible_to_another(world: World, first: Any, image: Image) -> None:
+    second = await world.new_account(SECOND)
+    microvm = world.add_microvm(image)
+    assert (await world.call(second, "ListMicrovms"))["items"] == []
+    for operation in ("GetMicrovm", "SuspendMicrovm", "ResumeMicrovm", "TerminateMicrovm"):
+        with pytest.raises(RefusedError, match=f"MicroVM not found: {microvm.id}") as refused:
+            await world.call(second, operation, microvmIdentifier=microvm.id)
+        assert refused.value.status == 404
+    foreign: list[tuple[str, str, dict[str, Any]]] = [
+        (MICROVMS, "RunMicrovm", {"imageIdentifier": image.arn}),
+        (MICROVMS, "ListTags", {"Resource": image.arn}),
+        (MICROVMS, "TagResource", {"Resource": image.arn, "Tags": {"a": "b"}}),
+        (MICROVMS, "UntagResource", {"Resource": image.arn, "TagKeys": ["a"]}),
+        (LOGS, "FilterLogEvents", {"logGroupIdentifier": f"arn:aws:logs:{REGION}:{FIRST}:log-group:/g"}),
+    ]
+    for service, operation, parameters in foreign:
+        with pytest.raises(RefusedError) as refused:
+            await world.call(second, operation, service, **parameters)
+        assert (refused.value.code, refused.value.status) in (
+            ("AccessDeniedException", 403),
+            ("AccessDeniedException", 400),
+        ), operation
+        assert "because no resource-based policy allows the" in refused.value.text
+    assert world.images.find(image.arn).tags == {"team": "red"}  # type: ignore[union-attr]
+    mine = world.add_image(SECOND, "web")
+    assert (await world.call(second, "ListTags", Resource=mine.arn))["Tags"] == {}
+
+
+async def test_log_groups_of_one_name_are_two_groups_in_two_accounts(world: World, first: Any) -> None:
+    second = await world.new_account(SECOND)
+    world.logs.append(LogGroup(FIRST, "/g"), "s", [(1, "of the first")])
+    world.logs.append(LogGroup(SECOND, "/g"), "s", [(2, "of the second")])
+    world.logs.append(LogGroup(FIRST, "/only"), "s", [(3, "x")])
+    for key, groups, text in ((first, ["/g", "/only"], "of the first"), (second, ["/g"], "of the second")):
+        listed = (await world.call(key, "DescribeLogGroups", LOGS))["logGroups"]
+        assert [group["logGroupName"] for group in listed] == groups
+        assert {group["arn"].split(":")[4] for group in listed} == {key.account_id}
+        for operation, more in (("FilterLogEvents", {}), ("GetLogEvents", {"logStreamName": "s"})):
+            events = (await world.call(key, operation, LOGS, logGroupName="/g", **more))["events"]
+            assert [event["message"] for event in events] == [text]
+    with pytest.raises(RefusedError, match="log group does not exist"):
+        await world.call(second, "FilterLogEvents", LOGS, logGroupName="/only")
+
+
+async def test_a_user_reads_only_the_groups_of_a_policy(world: World, first: Any) -> None:
+    group = f"arn:aws:logs:{REGION}:{FIRST}:log-group:/team/*"
+    user = await world.new_user(first, "ann", allow("logs:*", resource=group))
+    for name in ("/team/a", "/other"):
+        world.logs.append(LogGroup(FIRST, name), "s", [(1, name)])
+    for operation, more in (("FilterLogEvents", {}), ("GetLogEvents", {"logStreamName": "s"})):
+        events = (await world.call(user, operation, LOGS, logGroupName="/team/a", **more))["events"]
+        assert [event["message"] for event in events] == ["/team/a"]
+        with pytest.raises(RefusedError, match=f"not authorized to perform: logs:{operation}"):
+            await world.call(user, operation, LOGS, logGroupName="/other", **more)
+
+
+async def test_an_account_administers_itself_and_no_other(world: World, first: Any) -> None:
+    second = await world.new_account(SECOND)
+    ann = await world.new_user(second, "ann")
+    foreign: list[tuple[str, dict[str, Any]]] = [
+        ("CreateAccessKey", {"userName": "x", "accountId": SECOND}),
+        ("ListAccessKeys", {"accountId": SECOND}),
+        ("PutPolicy", {"policyName": "x", "userName": "ann", "accountId": SECOND, "policyDocument": "{}"}),
+        ("ListPolicies", {"accountId": SECOND}),
+        ("DeletePolicy", {"policyName": "x", "userName": "ann", "accountId": SECOND}),
+        ("ListRoles", {"accountId": SECOND}),
+        ("ListQuotas", {"accountId": SECOND}),
+    ]
+    for operation, parameters in foreign:
+        with pytest.raises(RefusedError) as refused:
+            await world.own(first, operation, **parameters)
+        assert (refused.value.status, refused.value.code) == (403, "AccessDeniedException"), operation
+    for operation, more in (("UpdateAccessKey", {"status": "Inactive"}), ("DeleteAccessKey", {})):
+        with pytest.raises(RefusedError, match=f"Access key not found: {ann.access_key_id}"):
+            await world.own(first, operation, accessKeyId=ann.access_key_id, **more)
+    for operation, parameters in foreign[:2]:
+        assert await world.own(world.admin, operation, **parameters)
+
+
+async def test_limits_are_the_operators_business_whatever_a_policy_says(world: World, first: Any) -> None:
+    requests: list[tuple[str, dict[str, Any]]] = [
+        ("CreateAccount", {"accountName": "x"}),
+        ("ListAccounts", {}),
+        ("PutQuota", {"quotaCode": "Images", "value": 10**6}),
+        ("DeleteQuota", {"quotaCode": "Images"}),
+        ("PutRole", {"roleName": "x"}),
+        ("DeleteRole", {"roleName": "x"}),
+    ]
+    for operation, parameters in requests:
+        with pytest.raises(RefusedError, match="because it is the operator's business"):
+            await world.own(first, operation, **parameters)
+    helper = await world.new_user(world.admin, "helper", allow("emberbox:CreateAccount"))
+    assert await world.own(helper, "CreateAccount", accountName="x")
+    with pytest.raises(RefusedError, match="because no identity-based policy allows the emberbox:PutQuota action"):
+        await world.own(helper, "PutQuota", quotaCode="Images", value=1)
+
+
+async def test_policies_are_put_listed_and_deleted(world: World, first: Any) -> None:
+    user = await world.new_user(first, "ann", allow("lambda:*"))
+    await world.call(user, "ListMicrovms")
+    listed = (await world.own(first, "ListPolicies", userName="ann"))["items"]
+    assert [(policy["policyName"], policy["accountId"]) for policy in listed] == [("test", FIRST)]
+    assert json.loads(listed[0]["policyDocument"])["Statement"][0]["Action"] == ["lambda:*"]
+    await world.own(first, "DeletePolicy", policyName="test", userName="ann")
+    with pytest.raises(RefusedError, match="not authorized"):
+        await world.call(user, "ListMicrovms")
+    with pytest.raises(RefusedError, match="Policy not found: test of user ann"):
+        await world.own(first, "DeletePolicy", policyName="test", userName="ann")
+    names = {(policy["userName"], policy["policyName"]) for policy in (await world.own(first, "ListPolicies"))["items"]}
+    assert names == {("admin", "AdministratorAccess")}
+    shown = (await world.own(world.admin, "ListPolicies"))["items"]
+    assert [(policy["userName"], policy["accountId"]) for policy in shown] == [("admin", OPERATOR)]
+
+
+async def test_a_malformed_policy_is_refused_and_nothing_changes(world: World, first: Any) -> None:
+    user = await world.new_user(first, "ann", allow("lambda:*"))
+    bad = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "lambda:*"}]}'
+    with pytest.raises(RefusedError, match=r"malformed: Statement\[0\] must have either Resource") as refused:
+        await world.own(first, "PutPolicy", policyName="test", userName="ann", policyDocument=bad)
+    assert refused.value.code == "ValidationException"
+    await world.call(user, "ListMicrovms")
