@@ -42,6 +42,7 @@ from emberbox.control.server.host_info import HostInfo
 from emberbox.control.server.info import ServerInfo
 from emberbox.control.server.tags import TagService
 from emberbox.edges.asgi import serve as serve_asgi
+from emberbox.edges.aws.operations import events as event_operations
 from emberbox.edges.aws.server import create_api
 from emberbox.edges.connection_guard import GuardLimits
 from emberbox.edges.gateway.judge.authoriser import Unreachable, Upstream
@@ -345,7 +346,7 @@ class _Server:
             LOGS: LogService(log_store, pages, settings.region).handlers(),
             EMBERBOX: ServerInfo(settings.region, self._accelerator, self._network_kind()).handlers()
             | forks.handlers()
-            | events.handlers()
+            | event_operations.handlers(events)
             | HostInfo(microvms, images, pool, self._space).handlers()
             | access.handlers(),
         }

@@ -10,9 +10,10 @@ import json
 import os
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from emberbox.model.errors import ValidationError
 
@@ -21,6 +22,27 @@ _KEY_BYTES = 32
 _MAC_BYTES = 16
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """Which page of a list is asked for.
+
+    Args:
+        limit: so many at most.
+        token: from the page before; None asks for the first.
+    """
+
+    limit: int = DEFAULT_PAGE
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a list, and what the next one is asked for with; None at the end."""
+
+    items: Sequence[T]
+    next_token: str | None = None
 
 
 class PageTokens:
@@ -87,3 +109,20 @@ def slice_page(
     page = list(items[start : start + limit])
     more = start + limit < len(items)
     return page, tokens.seal(operation, [start + limit]) if more else None
+
+
+def cut_page(tokens: PageTokens, name: str, items: Sequence[T], asked: PageRequest) -> Page[T]:
+    """Cut a page out of a whole short list that only grows at its end.
+
+    Args:
+        tokens: makes and reads tokens.
+        name: of the list; a token counts for no other.
+        items: the list.
+        asked: which page.
+
+    Raises:
+        ValidationError: the token is not one of this list's.
+    """
+    start = 0 if asked.token is None else int(tokens.open(name, asked.token)[0])
+    end = start + asked.limit
+    return Page(list(items[start:end]), tokens.seal(name, [end]) if end < len(items) else None)

@@ -1,20 +1,32 @@
-"""ListEvents: what happened to microVMs, when, why and by whom."""
+"""What happened to microVMs, when, why and by whom."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
 
-from emberbox.model.caller import Caller, Handler
+from emberbox.model.caller import Caller
 from emberbox.model.records import Event
 from emberbox.store.events import EventStore
 
-DEFAULT_EVENTS: Final = 50
+
+@dataclass(frozen=True, slots=True)
+class ListEvents:
+    """Asks for events.
+
+    Args:
+        microvm_id: of this microVM alone.
+        after: those after the event of this number, oldest first; None asks for the newest.
+        limit: so many at most.
+    """
+
+    microvm_id: str | None
+    after: int | None
+    limit: int
 
 
 class EventService:
-    """Answers ListEvents, and forgets old events.
+    """Tells of events, and forgets old ones.
 
     Args:
         store: the events.
@@ -25,29 +37,10 @@ class EventService:
         self._store = store
         self._retention = timedelta(seconds=retention_s)
 
-    def handlers(self) -> dict[str, Handler]:
-        """Return the handler of each operation, by its name in the service model."""
-        return {"ListEvents": self.list_events}
-
-    async def list_events(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """ListEvents: those after one that the caller knows, or the newest."""
-        limit = parameters.get("maxResults", DEFAULT_EVENTS)
-        microvm_id, after = parameters.get("microvmIdentifier"), parameters.get("afterEventId")
-        return {"items": [_show(event) for event in self._store.list_page(caller.account_id, microvm_id, after, limit)]}
+    def list_events(self, caller: Caller, asked: ListEvents) -> list[Event]:
+        """Return events of the caller's account."""
+        return self._store.list_page(caller.account_id, asked.microvm_id, asked.after, asked.limit)
 
     def forget_old(self) -> None:
         """Remove what has been kept long enough."""
         self._store.forget(datetime.now(UTC) - self._retention)
-
-
-def _show(event: Event) -> dict[str, Any]:
-    return {
-        "eventId": event.id,
-        "time": event.happened_at,
-        "microvmId": event.microvm_id,
-        "fromState": event.from_state,
-        "state": event.state,
-        "actor": event.actor,
-        "reason": event.reason,
-        "durationInMilliseconds": event.duration_ms,
-    }

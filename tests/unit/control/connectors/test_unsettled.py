@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from test_connectors import configuration, get, make, update
 
 from emberbox import background
 from emberbox.control.microvms.forks import ForkService
@@ -27,8 +28,6 @@ from support.api_world import World
 from support.control_plane import ROLE, ControlPlane
 from support.fake_machine import make_image
 from support.wire import KEY, REGION
-
-from test_connectors import configuration, get, make, update
 
 CORE, MICROVMS = "lambda-core", "lambda-microvms"
 CALLER = Caller(KEY.account_id, KEY.access_key_id, REGION, "request", "")

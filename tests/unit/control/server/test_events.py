@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from emberbox.control.server.events import EventService
+from emberbox.edges.aws.operations.events import handlers
 from emberbox.model.caller import Caller
 from emberbox.model.causes import Actor, caused_by, present_cause
 from emberbox.model.clock import Instant
@@ -108,9 +109,10 @@ def test_another_accounts_events_are_not_seen(microvms: MicrovmStore, events: Ev
     microvms.add([make(1), make(2, account="111111111111")], None)
     service = EventService(events, 60)
     caller = Caller(ACCOUNT, "AKIA", "us-east-1", "id", "")
-    items = asyncio.run(service.list_events(caller, {}))["items"]
+    list_events = handlers(service)["ListEvents"]
+    items = asyncio.run(list_events(caller, {}))["items"]
     assert [item["microvmId"] for item in items] == ["microvm-1"]
-    assert asyncio.run(service.list_events(caller, {"microvmIdentifier": "microvm-2"}))["items"] == []
+    assert asyncio.run(list_events(caller, {"microvmIdentifier": "microvm-2"}))["items"] == []
 
 
 def test_old_events_are_forgotten(microvms: MicrovmStore, events: EventStore) -> None:
