@@ -1,4 +1,5 @@
-/* What the agent's parts offer each other. Every part is one C file of the same name as its section. */
+/* What the agent's parts offer each other. Every part is one C file of the same name as its section. Calls go one way:
+ * main.c calls the others, and none calls back, directly or through another (tests/unit/test_agent_calls.py). */
 #ifndef EMBERBOX_AGENT_H
 #define EMBERBOX_AGENT_H
 
@@ -71,25 +72,32 @@ const char *app_start(const uint8_t *payload, size_t length);
 const char *app_freeze(bool for_launches);
 const char *app_thaw(const uint8_t *payload, size_t length);
 
-/* channel.c: frames over the virtio-serial port. */
+/* channel.c: frames over the virtio-serial port. Who owns the loop reads, takes frames until there is none, and flushes. */
+struct frame {
+    uint8_t type;
+    uint32_t stream;
+    const uint8_t *payload; /* until the next channel_next */
+    size_t length;
+};
+enum channel_read { CHANNEL_EMPTY, CHANNEL_READ, CHANNEL_LOST }; /* LOST, once: the host's end has closed */
 void channel_open(void);
 int channel_fd(void);
 short channel_events(void);
-void channel_ready(short events);
+enum channel_read channel_read(void); /* once; after it frames are taken until there is none */
+bool channel_next(struct frame *frame);
 bool channel_has_room(void);
 bool channel_usable(void);
+void channel_flush(void);
 void channel_flush_blocking(void);
 void send_frame(uint8_t type, uint32_t stream, const void *payload, size_t length);
 void send_u32(uint8_t type, uint32_t stream, uint32_t value);
-void on_frame(uint8_t type, uint32_t stream, const uint8_t *payload, size_t length);
-void on_disconnect(void);
 
 /* services.c: what the host answers in the guest: instance metadata, and names. */
 #define SERVICES_POLLS 3
 void services_open(void);
 void services_answer_names(bool here); /* or else the network has a name server */
 void services_answer(uint32_t id, const uint8_t *bytes, size_t length);
-size_t services_poll(struct pollfd *polls);
+size_t services_poll(struct pollfd *polls, bool asleep); /* asleep: the application stands still */
 void services_ready(const struct pollfd *polls);
 
 /* sever.c: ends TCP connections that cannot have survived. */

@@ -7,12 +7,11 @@
 
 /* Room for one frame more than what makes us stop reading from the application. */
 #define OUT_BYTES (4 * (FRAME_PAYLOAD_MAX + FRAME_HEADER_BYTES))
-#define READS_MAX 32
 
 static int port = -1;
 static bool connected = true;
 static uint8_t in[FRAME_HEADER_BYTES + FRAME_PAYLOAD_MAX];
-static size_t in_used;
+static size_t in_taken, in_used; /* what was handed out, and what was read */
 static uint8_t out[OUT_BYTES];
 static size_t out_used;
 
@@ -26,12 +25,6 @@ bool channel_usable(void) { return connected; }
 short channel_events(void) { return POLLIN | (out_used ? POLLOUT : 0); }
 
 bool channel_has_room(void) { return OUT_BYTES - out_used >= FRAME_PAYLOAD_MAX + FRAME_HEADER_BYTES; }
-
-static void disconnected(void) {
-    connected = false;
-    in_used = out_used = 0;
-    on_disconnect();
-}
 
 static void flush_out(void) {
     size_t done = 0;
@@ -75,44 +68,51 @@ void send_frame(uint8_t type, uint32_t stream, const void *payload, size_t lengt
 
 void send_u32(uint8_t type, uint32_t stream, uint32_t value) { send_frame(type, stream, &value, sizeof value); }
 
-static void take_frames(void) {
-    size_t at = 0;
-    while (in_used - at >= FRAME_HEADER_BYTES) {
-        uint32_t length, stream;
-        memcpy(&length, in + at, 4);
-        memcpy(&stream, in + at + 8, 4);
-        if (length > FRAME_PAYLOAD_MAX) {
-            note("a frame of %u bytes is too long; the channel starts afresh", length);
-            in_used = 0;
-            return;
-        }
-        if (in_used - at < FRAME_HEADER_BYTES + length)
-            break;
-        on_frame(in[at + 4], stream, in + at + FRAME_HEADER_BYTES, length);
-        at += FRAME_HEADER_BYTES + length;
-    }
-    memmove(in, in + at, in_used - at);
-    in_used -= at;
+/* Moves what is left of `in` to its front, so that there is room for a whole frame again. */
+static bool no_more_frames(void) {
+    memmove(in, in + in_taken, in_used - in_taken);
+    in_used -= in_taken;
+    in_taken = 0;
+    return false;
 }
 
-/* The kernel hands out one page at a time: take many in a round, but let others have their turn. */
-static void read_in(void) {
-    for (int reads = 0; reads < READS_MAX; reads++) {
-        ssize_t got = read(port, in + in_used, sizeof in - in_used);
-        if (got <= 0) {
-            if (connected && (got == 0 || (errno != EAGAIN && errno != EINTR)))
-                disconnected(); /* the kernel answers 0 when no host is behind the port */
-            return;
-        }
-        connected = true;
-        in_used += (size_t)got;
-        take_frames();
+bool channel_next(struct frame *frame) {
+    const uint8_t *at = in + in_taken;
+    uint32_t length;
+    if (in_used - in_taken < FRAME_HEADER_BYTES)
+        return no_more_frames();
+    memcpy(&length, at, 4);
+    if (length > FRAME_PAYLOAD_MAX) {
+        note("a frame of %u bytes is too long; the channel starts afresh", length);
+        in_taken = in_used = 0;
+        return false;
     }
+    if (in_used - in_taken < FRAME_HEADER_BYTES + length)
+        return no_more_frames();
+    *frame = (struct frame){.type = at[4], .payload = at + FRAME_HEADER_BYTES, .length = length};
+    memcpy(&frame->stream, at + 8, 4);
+    in_taken += FRAME_HEADER_BYTES + length;
+    return true;
 }
 
-void channel_ready(short events) {
-    if (events & (POLLIN | POLLHUP))
-        read_in();
+static enum channel_read nothing_read(bool lost) {
+    if (!connected || !lost)
+        return CHANNEL_EMPTY;
+    connected = false;
+    in_used = out_used = 0;
+    return CHANNEL_LOST;
+}
+
+enum channel_read channel_read(void) {
+    ssize_t got = read(port, in + in_used, sizeof in - in_used);
+    if (got <= 0) /* the kernel answers 0 when no host is behind the port */
+        return nothing_read(got == 0 || (errno != EAGAIN && errno != EINTR));
+    connected = true;
+    in_used += (size_t)got;
+    return CHANNEL_READ;
+}
+
+void channel_flush(void) {
     if (connected && out_used)
         flush_out();
 }

@@ -16,6 +16,7 @@
 
 #define FIXED_POLLS (4 + SERVICES_POLLS) /* channel, signals, stdout, stderr */
 #define HOSTLESS_POLL_MS 50
+#define READS_MAX 32 /* in a round: the kernel hands out one page at a time, but others must have their turn */
 #define LAST_OUTPUT_MAX 1048576 /* of an application that has ended: its children may write without end */
 
 static int64_t output_credit; /* bytes of output that the host will still take; last words may overdraw it */
@@ -104,11 +105,13 @@ static void hello(const uint8_t *nonce, size_t length) {
 
 static uint16_t read_u16(const uint8_t *bytes) { return (uint16_t)(bytes[0] | bytes[1] << 8); }
 
-void on_frame(uint8_t type, uint32_t stream, const uint8_t *payload, size_t length) {
-    uint32_t number = 0;
+static void on_frame(const struct frame *frame) {
+    uint32_t stream = frame->stream, number = 0;
+    const uint8_t *payload = frame->payload;
+    size_t length = frame->length;
     if (length == 4)
         memcpy(&number, payload, 4);
-    switch (type) {
+    switch (frame->type) {
     case FRAME_HELLO:
         hello(payload, length);
         break;
@@ -157,11 +160,21 @@ void on_frame(uint8_t type, uint32_t stream, const uint8_t *payload, size_t leng
     case FRAME_POWEROFF:
         power_off();
     default:
-        note("a frame of unknown type %u is ignored", type);
+        note("a frame of unknown type %u is ignored", frame->type);
     }
 }
 
-void on_disconnect(void) { streams_drop(); }
+static void serve_host(short events) {
+    enum channel_read got = events & (POLLIN | POLLHUP) ? channel_read() : CHANNEL_EMPTY;
+    for (int reads = 1; got == CHANNEL_READ; reads++) {
+        for (struct frame frame; channel_next(&frame);)
+            on_frame(&frame);
+        got = reads < READS_MAX ? channel_read() : CHANNEL_EMPTY;
+    }
+    if (got == CHANNEL_LOST)
+        streams_drop();
+    channel_flush();
+}
 
 static void report_exit(uint32_t code) {
     drain_output();
@@ -200,7 +213,7 @@ static void one_round(int signals) {
     polls[1] = (struct pollfd){.fd = signals, .events = POLLIN};
     for (int which = 0; which < 2; which++)
         polls[2 + which] = (struct pollfd){.fd = read_output ? app.output[which] : -1, .events = POLLIN};
-    size_t services = has_room ? services_poll(polls + 4) : 0;
+    size_t services = has_room ? services_poll(polls + 4, app.frozen) : 0;
     for (size_t i = services; i < SERVICES_POLLS; i++)
         polls[4 + i] = (struct pollfd){.fd = -1};
     size_t streams = streams_poll(polls + FIXED_POLLS, STREAM_POLLS_MAX);
@@ -210,7 +223,7 @@ static void one_round(int signals) {
     forward_ready(polls + 2);
     streams_ready(polls + FIXED_POLLS, streams);
     services_ready(polls + 4);
-    channel_ready(usable ? polls[0].revents : POLLIN);
+    serve_host(usable ? polls[0].revents : POLLIN);
 }
 
 /* A launch is over when the agent has answered, so it goes before the application that it has just thawed. */

@@ -219,11 +219,11 @@ void services_answer_names(bool here) {
 }
 
 /* What cannot be taken now waits in the kernel; and the agent says nothing by itself while all stands still. */
-size_t services_poll(struct pollfd *polls) {
-    bool accepts = !app.frozen && stream_may_accept();
+size_t services_poll(struct pollfd *polls, bool asleep) {
+    bool accepts = !asleep && stream_may_accept();
     polls[0] = (struct pollfd){.fd = accepts ? metadata : -1, .events = POLLIN};
     polls[1] = (struct pollfd){.fd = accepts ? names_stream : -1, .events = POLLIN};
-    polls[2] = (struct pollfd){.fd = app.frozen ? -1 : names_datagram, .events = POLLIN};
+    polls[2] = (struct pollfd){.fd = asleep ? -1 : names_datagram, .events = POLLIN};
     return SERVICES_POLLS;
 }
 
