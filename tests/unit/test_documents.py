@@ -1,4 +1,4 @@
-"""The documents: links that lead somewhere, and decisions that are numbered once, headed alike and in the index."""
+"""The documents: links and names of files lead somewhere; decisions are numbered once, headed alike and indexed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 DECISIONS = ROOT / "docs" / "decisions"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+OF_TODAY = [path for path in DOCUMENTS if path.parent != DECISIONS and path.name != "CHANGELOG.md"]
 NUMBERED = sorted(DECISIONS.glob("[0-9]*.md"))
 
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -19,6 +20,7 @@ ELSEWHERE = re.compile(r"[a-z]+:")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 STATUS = re.compile(r"^Status: ((?:accepted|superseded).*?)\n\n", re.MULTILINE | re.DOTALL)
 ROW = re.compile(r"^\| \[(\d{4})\]\((\d{4}-[\w-]+\.md)\) \| [^|]+ \| [^|]+ \| ([^|]+) \|$", re.MULTILINE)
+FILE = re.compile(r"`((?:src|agent|tests|docs|benchmarks|examples|\.ci|\.github)/[^`\s*<>]*)`")
 MENTION = re.compile(r"decisions/(\d{4})((?:-[\w-]+\.md)?)")
 PLACES = ("src/**/*.py", "src/**/*.lua", "agent/*.[ch]", "tests/**/*.py", "tests/**/*.toml", "benchmarks/*.py")
 
@@ -49,6 +51,11 @@ def changed_by(status: str) -> list[str]:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_each_relative_link_leads_somewhere(document: Path) -> None:
     assert dead_links(document) == []
+
+
+@pytest.mark.parametrize("document", OF_TODAY, ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_file_that_is_named_exists(document: Path) -> None:
+    assert [name for name in FILE.findall(document.read_text()) if not (ROOT / name).exists()] == []
 
 
 def test_a_dead_link_is_found(tmp_path: Path) -> None:
