@@ -99,12 +99,14 @@ def _row(name: str, modules: Sequence[Module]) -> str:
         f"{name:<12} {len(modules):>4} {sum(sizes):>7}   "
         f"{int(statistics.median(sizes)):>4} {_at(sizes, 0.9):>4} {max(sizes):>5}   "
         f"{int(statistics.median(functions or [0])):>4} {_at(functions, 0.9):>4} {max(functions, default=0):>4}   "
-        f"{max(classes, default=0):>4}   {comments:>5.1f} {annotated:>5.0f}   {sum(module.anys for module in modules):>4}"
+        f"{max(classes, default=0):>4}   {comments:>5.1f} {annotated:>5.0f}   "
+        f"{sum(module.anys for module in modules):>4}"
     )
 
 
 def _table(modules: Sequence[Module]) -> Iterator[str]:
-    yield "package      files  lines   module: median, p90, max   function: same   methods   comments %, annotated %   Any"
+    yield f"{'':<27}module:           function:        class:   comments"
+    yield "package      files  lines    median p90 max   median p90 max   methods   %   typed %   Any"
     packages: dict[str, list[Module]] = {}
     for module in modules:
         head, slash, _ = module.path.partition("/")
