@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from emberbox.model.arns import image_arn, managed_connector_arn, new_microvm_id
 from emberbox.model.clock import Instant
+from emberbox.model.launch_requests import Ingress, LaunchRequest
 from emberbox.model.records import Microvm
 from emberbox.model.states import MicrovmState
 from emberbox.store.database import Database
@@ -50,13 +51,8 @@ def store_microvms(server: Server, count: int) -> list[str]:
     database = Database(f"sqlite:///{server.home}/emberbox.db", metadata)
     store, now = MicrovmStore(database), datetime.now(UTC)
     there = len(store.list_page(ACCOUNT, 10 * count, None))
-    request = {
-        "executionRoleArn": None,
-        "idlePolicy": None,
-        "maximumDurationInSeconds": 28800,
-        "ingressNetworkConnectors": [managed_connector_arn(REGION, "HTTP_INGRESS")],
-        "egressNetworkConnectors": [managed_connector_arn(REGION, "INTERNET_EGRESS")],
-    }
+    egress = (managed_connector_arn(REGION, "INTERNET_EGRESS"),)
+    request = LaunchRequest(region=REGION, ingress=(Ingress.HTTP,), egress=egress)
     for number in range(there, count):
         started = now - timedelta(seconds=number / 100)
         microvm = Microvm(

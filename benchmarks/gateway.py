@@ -40,7 +40,7 @@ from emberbox.edges.gateway.server import Gateway, GatewaySettings, start_gatewa
 from emberbox.host.ports import keep_port
 
 MICROVM = "microvm-of-the-benchmark"
-PORTS = PortGrant.from_allowed_ports([{"allPorts": {}}])
+PORTS = PortGrant.of([(1, 65535)])
 CONNECTIONS = (1, 32)
 FAST, BULK = 8080, 8081
 PLAIN_SERVER = Path(__file__).resolve().parent / "plain_server.py"

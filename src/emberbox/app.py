@@ -43,6 +43,8 @@ from emberbox.control.server.info import ServerInfo
 from emberbox.control.server.tags import TagService
 from emberbox.edges.asgi import serve as serve_asgi
 from emberbox.edges.aws.operations import events as event_operations
+from emberbox.edges.aws.operations import forks as fork_operations
+from emberbox.edges.aws.operations import microvms as microvm_operations
 from emberbox.edges.aws.server import create_api
 from emberbox.edges.connection_guard import GuardLimits
 from emberbox.edges.gateway.judge.authoriser import Unreachable, Upstream
@@ -72,6 +74,7 @@ from emberbox.machine.pool import WarmPool
 from emberbox.model.arns import endpoint_host
 from emberbox.model.causes import Actor, caused_by
 from emberbox.model.egress import EgressPolicy
+from emberbox.model.endpoints import EndpointNames
 from emberbox.model.errors import EmberboxError, HostError, ServiceError
 from emberbox.model.iam.access import Credential
 from emberbox.settings import Settings
@@ -298,7 +301,7 @@ class _Server:
             finder, images, rows, tokens, builder, egress, quotas, pages, settings.region, home, managed_since=since
         )
         version_service = ImageVersionService(finder, images, rows, tokens, builder, egress, quotas, settings.region)
-        microvms = MicrovmService(rows, images, tokens, pages, keys, egress, quotas, settings.region, settings.domain)
+        microvms = MicrovmService(rows, images, tokens, pages, keys, egress, quotas, settings.region)
         connector_service = ConnectorService(
             connector_finder, connectors, tokens, quotas, pages, settings.region, home, microvms.renew_egress
         )
@@ -325,7 +328,8 @@ class _Server:
         await microvms.open(context, recovery)
         pool.start()
         self._running.push_async_callback(pool.close)
-        microvms.serve_at(await self._start_gateway(_Directory(microvms, settings), keys, admissions))
+        port = await self._start_gateway(_Directory(microvms, settings), keys, admissions)
+        names = EndpointNames(settings.region, settings.domain, port)
         builder.resume_unfinished()
         self._running.push_async_callback(builder.close)
         for service in (image_service, version_service):
@@ -341,11 +345,11 @@ class _Server:
             MICROVMS: image_service.handlers()
             | version_service.handlers()
             | TagService(finder, images, connector_finder, connectors).handlers()
-            | microvms.handlers(),
+            | microvm_operations.handlers(microvms, names),
             CORE: connector_service.handlers(),
             LOGS: LogService(log_store, pages, settings.region).handlers(),
             EMBERBOX: ServerInfo(settings.region, self._accelerator, self._network_kind()).handlers()
-            | forks.handlers()
+            | fork_operations.handlers(forks, names)
             | event_operations.handlers(events)
             | HostInfo(microvms, images, pool, self._space).handlers()
             | access.handlers(),

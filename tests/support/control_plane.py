@@ -30,6 +30,7 @@ from emberbox.control.microvms.service import MicrovmService
 from emberbox.control.microvms.timers import Timers
 from emberbox.control.requests.paging import PageTokens
 from emberbox.control.server.tags import TagService
+from emberbox.edges.aws.operations import microvms as microvm_operations
 from emberbox.edges.aws.server import create_api
 from emberbox.host import native
 from emberbox.host.space import DiskSpace
@@ -42,7 +43,9 @@ from emberbox.machine.pool import WarmPool
 from emberbox.model.arns import image_arn, managed_connector_arn, managed_image_arn, new_microvm_id
 from emberbox.model.caller import Handler
 from emberbox.model.clock import Instant
+from emberbox.model.endpoints import EndpointNames
 from emberbox.model.iam.access import Credential
+from emberbox.model.launch_requests import Ingress, LaunchRequest
 from emberbox.model.records import Build, Image, ImageVersion, Microvm
 from emberbox.model.states import BuildState, ImageState, MicrovmState, VersionState, VersionStatus
 from emberbox.spec.models import CORE, EMBERBOX, LOGS, MICROVMS
@@ -151,9 +154,7 @@ class ControlPlane:
         self.version_service = ImageVersionService(
             images, self.images, self.microvms, tokens, self._builder, egress, quotas, region
         )
-        self.microvm_service = MicrovmService(
-            self.microvms, self.images, tokens, pages, keys, egress, quotas, region, "localhost"
-        )
+        self.microvm_service = MicrovmService(self.microvms, self.images, tokens, pages, keys, egress, quotas, region)
         self.connector_service = ConnectorService(
             connectors, self.connectors, tokens, quotas, pages, region, directory, self.microvm_service.renew_egress
         )
@@ -171,7 +172,6 @@ class ControlPlane:
     async def open(self) -> ControlPlane:
         """Begin, with nothing left by an earlier server."""
         await self.microvm_service.open(self._context, Recovery(self.directory, []))
-        self.microvm_service.serve_at(443)
         return self
 
     def handlers(self) -> dict[str, dict[str, Handler]]:
@@ -180,7 +180,7 @@ class ControlPlane:
             MICROVMS: self.image_service.handlers()
             | self.version_service.handlers()
             | self._tags.handlers()
-            | self.microvm_service.handlers(),
+            | microvm_operations.handlers(self.microvm_service, EndpointNames(self.region, "localhost")),
             CORE: self.connector_service.handlers(),
             LOGS: self._log_service.handlers(),
             EMBERBOX: self.access.handlers(),
@@ -237,13 +237,8 @@ class ControlPlane:
     def add_microvm(self, image: Image, state: MicrovmState = MicrovmState.TERMINATED, **more: Any) -> Microvm:
         """Store a microVM as it would be in a state."""
         now = datetime.now(UTC)
-        request = {
-            "executionRoleArn": None,
-            "idlePolicy": None,
-            "maximumDurationInSeconds": 28800,
-            "ingressNetworkConnectors": [managed_connector_arn(self.region, "HTTP_INGRESS")],
-            "egressNetworkConnectors": [managed_connector_arn(self.region, "INTERNET_EGRESS")],
-        }
+        egress = (managed_connector_arn(self.region, "INTERNET_EGRESS"),)
+        request = LaunchRequest(region=self.region, ingress=(Ingress.HTTP,), egress=egress)
         microvm = Microvm(
             id=new_microvm_id(), account_id=image.account_id, endpoint_label=str(uuid.uuid4()), image_id=image.id,
             image_arn=image.arn, image_version="1.0", state=state, state_reason=None, request=request, incarnation=1,

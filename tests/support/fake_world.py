@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +28,7 @@ from emberbox.machine.snapshot import is_suspended, load_suspended
 from emberbox.model.arns import new_microvm_id
 from emberbox.model.clock import Instant
 from emberbox.model.errors import HostError
+from emberbox.model.launch_requests import LaunchRequest
 from emberbox.model.records import ImageVersion, Microvm
 from emberbox.model.states import MicrovmState, VersionState, VersionStatus
 from emberbox.store.database import Database
@@ -42,12 +42,8 @@ IMAGE, VERSION = "image-1", "1.0"
 SETTLED = {MicrovmState.RUNNING, MicrovmState.SUSPENDED, MicrovmState.TERMINATED}
 HOOKS = {"port": 9000, "microvmHooks": dict.fromkeys(("run", "suspend", "resume", "terminate"), "ENABLED")}
 KEEPS_RUNNING = {"emberbox:suspend-hook-failure": "keep-running"}
-REQUEST: Mapping[str, Any] = {
-    "idlePolicy": None,
-    "maximumDurationInSeconds": 28800,
-    "egressNetworkConnectors": ["arn:aws:lambda:us-east-1:aws:network-connector:aws-network-connector:INTERNET_EGRESS"],
-    "ingressNetworkConnectors": [],
-}
+INTERNET = "arn:aws:lambda:us-east-1:aws:network-connector:aws-network-connector:INTERNET_EGRESS"
+REQUEST = LaunchRequest(region="", ingress=(), egress=(INTERNET,))
 
 
 def new_microvm(**more: Any) -> Microvm:

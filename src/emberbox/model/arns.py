@@ -59,6 +59,11 @@ def check_image_arn(text: str, region: str, account_id: str, *, launching: bool 
     raise ValidationError(f"Invalid ARN format: {text}")
 
 
+def image_name(arn: str) -> str:
+    """Return the name in a checked ARN of an image; of one in another partition, what no image here is called."""
+    return arn.rpartition(":")[2] if arn.startswith("arn:aws:") else arn
+
+
 def connector_arn(region: str, account_id: str, connector: str) -> str:
     """Return the ARN of an account's network connector; AWS puts its id there, not its name."""
     return f"arn:aws:lambda:{region}:{account_id}:network-connector:{connector}"

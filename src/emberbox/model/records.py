@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from emberbox.model.causes import Actor
 from emberbox.model.clock import Instant
+from emberbox.model.launch_requests import LaunchRequest
 from emberbox.model.states import (
     BuildState,
     ConnectorState,
@@ -78,7 +79,7 @@ class Microvm:
     image_version: str
     state: MicrovmState
     state_reason: str | None
-    request: Mapping[str, Any]
+    request: LaunchRequest
     incarnation: int
     started_at: datetime
     terminated_at: datetime | None

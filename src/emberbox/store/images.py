@@ -107,6 +107,13 @@ class ImageStore:
             row = connection.execute(select(images).where(images.c.arn == arn)).first()
         return None if row is None else _image(row)
 
+    def find_named(self, account_id: str, name: str) -> Image | None:
+        """Return an account's image of a name."""
+        query = select(images).where(images.c.account_id == account_id, images.c.name == name)
+        with self._database.reading() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else _image(row)
+
     def find_by_id(self, image_id: str) -> Image | None:
         """Return the image of an id."""
         with self._database.reading() as connection:

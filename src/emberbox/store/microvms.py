@@ -6,7 +6,20 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from emberbox.model.clock import Instant
@@ -16,6 +29,7 @@ from emberbox.store.client_tokens import ClientToken, insert_token
 from emberbox.store.database import Database
 from emberbox.store.events import insert_event
 from emberbox.store.images import Place
+from emberbox.store.launch_requests import read_request, write_request
 from emberbox.store.schema import microvms
 
 Fact = Instant | datetime | bool
@@ -28,7 +42,12 @@ _BY_LABEL: Final = select(microvms).where(microvms.c.endpoint_label == bindparam
 
 def _microvm(row: Row[Any]) -> Microvm:
     values = dict(row._mapping)
-    return Microvm(**values | {"state": MicrovmState(values["state"])})
+    return Microvm(**values | {"state": MicrovmState(values["state"]), "request": read_request(values["request"])})
+
+
+def _values(microvm: Microvm) -> dict[str, Any]:  # Any: each column has a type of its own
+    values = {column.name: getattr(microvm, column.name) for column in microvms.columns}
+    return values | {"request": write_request(microvm.request)}
 
 
 def _find_state(connection: Connection, microvm_id: str) -> tuple[str, MicrovmState] | None:
@@ -48,6 +67,11 @@ def _move(
     insert_event(connection, account_id, microvm_id, before, state, datetime.now(UTC), reason, duration_s)
 
 
+def _ends_in(column: Column[str], end: str) -> ColumnElement[bool]:
+    """Say whether a text ends so. Not with LIKE, which takes A for a in SQLite."""
+    return func.substr(column, func.length(column) - len(end) + 1) == end
+
+
 class MicrovmStore:
     """MicroVMs in the database."""
 
@@ -56,7 +80,7 @@ class MicrovmStore:
 
     def add(self, new: Iterable[Microvm], token: ClientToken | None) -> bool:
         """Store new microVMs, all or none; False when the client token was used meanwhile."""
-        values = [{column.name: getattr(microvm, column.name) for column in microvms.columns} for microvm in new]
+        values = [_values(microvm) for microvm in new]
         try:
             with self._database.transaction() as connection:
                 if token is not None:
@@ -86,13 +110,13 @@ class MicrovmStore:
         account_id: str,
         limit: int,
         after: Place | None,
-        image_arn: str | None = None,
+        image_name: str | None = None,
         image_version: str | None = None,
     ) -> list[Microvm]:
-        """Return microVMs, newest first, after a place."""
+        """Return microVMs, newest first, after a place; those of an image too that is gone."""
         query = select(microvms).where(microvms.c.account_id == account_id)
-        if image_arn is not None:
-            query = query.where(microvms.c.image_arn == image_arn)
+        if image_name is not None:
+            query = query.where(_ends_in(microvms.c.image_arn, f":{image_name}"))
         if image_version is not None:
             query = query.where(microvms.c.image_version == image_version)
         if after is not None:

@@ -14,6 +14,7 @@ import pytest
 
 from emberbox.model.clock import Instant
 from emberbox.model.errors import HostError
+from emberbox.model.launch_requests import LaunchRequest
 from emberbox.model.records import Build, Image, ImageVersion, LogGroup, Microvm
 from emberbox.model.states import (
     MICROVM_TRANSITIONS,
@@ -68,7 +69,7 @@ def new_microvm(age_s: float = 0, **more: object) -> Microvm:
         image_version="1.0",
         state=MicrovmState.PENDING,
         state_reason=None,
-        request={"maximumDurationInSeconds": 5},
+        request=LaunchRequest("", (), (), max_duration_s=5),
         incarnation=1,
         started_at=NOW - timedelta(seconds=age_s),
         terminated_at=None,
@@ -228,8 +229,8 @@ def test_lists_and_counts_of_microvms(database: Database) -> None:
     store.add([ended], None)
     assert store.list_page(ACCOUNT, 10, None) == [*microvms, ended]
     assert store.list_page(ACCOUNT, 10, (microvms[1].started_at, microvms[1].id)) == [*microvms[2:], ended]
-    assert store.list_page(ACCOUNT, 10, None, "arn:other") == [ended]
-    assert store.list_page(ACCOUNT, 10, None, "arn:image", "2.0") == []
+    assert store.list_page(ACCOUNT, 10, None, "other") == [ended]
+    assert store.list_page(ACCOUNT, 10, None, "image", "2.0") == []
     assert (store.count_live("image"), store.count_live("other")) == (4, 0)
     assert len(store.list_live()) == 4
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from emberbox.control.endpoints.tokens import Kind
+from emberbox.model.launch_requests import Ingress
 
-LETS_IN: Final[Mapping[str, frozenset[Kind]]] = {
-    "HTTP_INGRESS": frozenset({"application"}),
-    "ALL_INGRESS": frozenset({"application"}),  # no shells, in spite of its name
-    "SHELL_INGRESS": frozenset({"shell"}),
-    "NO_INGRESS": frozenset(),
+LETS_IN: Final[Mapping[Ingress, frozenset[Kind]]] = {
+    Ingress.HTTP: frozenset({"application"}),
+    Ingress.ALL: frozenset({"application"}),  # no shells, in spite of its name
+    Ingress.SHELL: frozenset({"shell"}),
+    Ingress.NONE: frozenset(),
 }
 
 
-def lets_in(connector_arns: Iterable[str], kind: Kind) -> bool:
+def lets_in(connectors: Collection[Ingress], kind: Kind) -> bool:
     """Say whether connectors let a kind of request in. NO_INGRESS closes the endpoint, whatever is beside it."""
-    names = {arn.rpartition(":")[2] for arn in connector_arns}
-    return "NO_INGRESS" not in names and any(kind in LETS_IN[name] for name in names)
+    return Ingress.NONE not in connectors and any(kind in LETS_IN[connector] for connector in connectors)

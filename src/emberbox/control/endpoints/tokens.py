@@ -20,7 +20,7 @@ import secrets
 import stat
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,6 +34,8 @@ from emberbox.model.errors import EmberboxError, HostError, ValidationError
 
 Kind = Literal["application", "shell"]
 
+FIRST_PORT: Final = 1
+LAST_PORT: Final = 65535
 _ALGORITHMS: Final = ["dir", "A256GCM"]
 # header . empty key . 96-bit iv . claims . 128-bit tag (RFC 7518, section 5.3)
 _SHAPE: Final = re.compile(r"([A-Za-z0-9_-]{20,400})\.\.[A-Za-z0-9_-]{16}\.[A-Za-z0-9_-]{2,6000}\.[A-Za-z0-9_-]{22}")
@@ -41,8 +43,6 @@ _KEY_BYTES: Final = 32
 _TOKEN_LIFE: Final = timedelta(minutes=60)  # the longest
 _SLACK: Final = timedelta(minutes=5)  # for a clock that is set
 _OPENED_TOKENS: Final = 4096
-_FIRST_PORT: Final = 1
-_LAST_PORT: Final = 65535
 
 
 class InvalidToken(EmberboxError):  # noqa: N818  # the name that callers of `open` read best
@@ -60,40 +60,29 @@ class PortGrant:
     ranges: tuple[tuple[int, int], ...]
 
     @classmethod
-    def from_allowed_ports(cls, allowed_ports: Sequence[Mapping[str, Any]]) -> PortGrant:
-        """Build a grant from the API's `allowedPorts`.
+    def of(cls, ranges: Iterable[tuple[int, int]]) -> PortGrant:
+        """Build a grant from what a caller asked for.
 
         Args:
-            allowed_ports: `{"port": n}`, `{"range": {"startPort": a, "endPort": b}}` or `{"allPorts": {}}`
-                each.
+            ranges: pairs of first and last port, both included.
 
         Raises:
-            ValidationError: the list is empty, an entry sets not exactly one member, or a port is out of
-                range.
+            ValidationError: there is none, or a port is out of range.
         """
-        if not allowed_ports:
+        checked = tuple(sorted({_check_range(first, last) for first, last in ranges}))
+        if not checked:
             raise ValidationError("allowedPorts must have at least 1 member")
-        return cls(tuple(sorted({_port_range(entry) for entry in allowed_ports})))
+        return cls(checked)
 
     def allows(self, port: int) -> bool:
         """Say whether `port` is in the grant."""
         return any(first <= port <= last for first, last in self.ranges)
 
 
-def _port_range(entry: Mapping[str, Any]) -> tuple[int, int]:
-    """Turn one entry of `allowedPorts` into its first and last port."""
-    match dict(entry):
-        case {"port": int(port), **rest} if not rest:
-            first = last = port
-        case {"range": {"startPort": int(first), "endPort": int(last)}, **rest} if not rest:
-            pass
-        case {"allPorts": _, **rest} if not rest:
-            first, last = _FIRST_PORT, _LAST_PORT
-        case _:
-            raise ValidationError("Each member of allowedPorts must set exactly one of port, range and allPorts")
-    if not _FIRST_PORT <= first <= last <= _LAST_PORT:
+def _check_range(first: int, last: int) -> tuple[int, int]:
+    if not FIRST_PORT <= first <= last <= LAST_PORT:
         raise ValidationError(
-            f"Ports in allowedPorts must be from {_FIRST_PORT} to {_LAST_PORT}, and startPort at most endPort"
+            f"Ports in allowedPorts must be from {FIRST_PORT} to {LAST_PORT}, and startPort at most endPort"
         )
     return first, last
 
@@ -247,7 +236,7 @@ def is_token_shaped(value: str) -> bool:
     return _SHAPE.fullmatch(value) is not None
 
 
-def _grant_of(claims: Any) -> Grant:
+def _grant_of(claims: Any) -> Grant:  # Any: JSON that is checked here
     """Read decrypted claims; they are ours, yet an older Emberbox may have written them."""
     kind: Kind = {"application": "application", "shell": "shell"}[claims["kind"]]  # type: ignore[assignment]
     ranges = tuple((int(first), int(last)) for first, last in claims["ports"])

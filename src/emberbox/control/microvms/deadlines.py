@@ -33,14 +33,14 @@ class Deadlines:
 
     def start_lifetime(self, microvm: Microvm) -> None:
         """End it at its maximum duration, counted from its launch, suspended time included."""
-        left = microvm.request["maximumDurationInSeconds"] - microvm.started.elapsed_s()
+        left = microvm.request.max_duration_s - microvm.started.elapsed_s()
         self._timers.set(self._lifetime, left, lambda: self._end_surely(self._lifetime, LIFETIME_OVER))
 
     def start_suspended(self, microvm: Microvm) -> None:
         """End it when it has been suspended for as long as its policy allows."""
-        policy, suspended = microvm.request.get("idlePolicy"), microvm.suspended
+        policy, suspended = microvm.request.idle_policy, microvm.suspended
         if policy is not None and suspended is not None:
-            left = policy["suspendedDurationSeconds"] - suspended.elapsed_s()
+            left = policy.suspended_s - suspended.elapsed_s()
             self._timers.set(self._suspended, left, lambda: self._end_surely(self._suspended, SUSPENDED_TOO_LONG))
 
     def _end_surely(self, key: Hashable, reason: str) -> None:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from emberbox.background import Background, in_thread
 from emberbox.control.access.quotas import Quotas
 from emberbox.control.images.builder import Builder
 from emberbox.control.images.versions import next_version
+from emberbox.control.microvms.commands import ForkMicrovm, RestoreMicrovm, SnapshotMicrovm
 from emberbox.control.microvms.runner import MicrovmRunner
-from emberbox.control.microvms.service import MicrovmService, check_run_hook_payload
-from emberbox.control.requests.idempotency import find_earlier, new_token
+from emberbox.control.microvms.service import MicrovmService, check_hook_payload
+from emberbox.control.requests.idempotency import find_made, note_made
 from emberbox.host import disk
 from emberbox.machine.snapshot import ImageSnapshot
-from emberbox.model.caller import Caller, Handler
+from emberbox.model.caller import Caller
 from emberbox.model.clock import Instant
 from emberbox.model.errors import (
     ConflictError,
@@ -30,7 +31,7 @@ from emberbox.model.errors import (
     ValidationError,
 )
 from emberbox.model.iam.quotas import VERSIONS
-from emberbox.model.records import Build, ImageVersion, Microvm
+from emberbox.model.records import Build, Image, ImageVersion, Microvm
 from emberbox.model.states import Action, BuildState, MicrovmState, VersionState, VersionStatus
 from emberbox.store.client_tokens import ClientTokenStore
 from emberbox.store.images import ImageStore
@@ -40,8 +41,36 @@ CHECKPOINT_FAILED: Final = "SNAPSHOT_FAILED"
 CHECKPOINTS_WITHIN_S: Final = limit_s(60.0)
 
 
+@dataclass(frozen=True, slots=True)
+class TakenSnapshot:
+    """A snapshot of a microVM: a version of its image.
+
+    Args:
+        image: the image.
+        version: the version.
+        stopped_s: how many seconds the microVM stood still for it; None where an earlier request took it.
+    """
+
+    image: Image
+    version: ImageVersion
+    stopped_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forks:
+    """The forks of a microVM.
+
+    Args:
+        microvms: the forks.
+        stopped_s: how many seconds the microVM stood still for them; None where an earlier request made them.
+    """
+
+    microvms: Sequence[Microvm]
+    stopped_s: float | None = None
+
+
 class ForkService:
-    """Answers SnapshotMicrovm, ForkMicrovm and RestoreMicrovm.
+    """Takes snapshots of microVMs, forks them, and rolls them back.
 
     Args:
         microvms: keeps the microVMs.
@@ -69,18 +98,18 @@ class ForkService:
         self._home = home
         self._background = Background()
 
-    def handlers(self) -> dict[str, Handler]:
-        """Return the handler of each operation, by its name in the service model."""
-        return {"SnapshotMicrovm": self.snapshot, "ForkMicrovm": self.fork, "RestoreMicrovm": self.restore}
-
     # --- snapshots
 
-    async def snapshot(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """SnapshotMicrovm: a new image version from a microVM; returns when it is SUCCESSFUL."""
-        earlier = find_earlier(self._client_tokens, caller, "SnapshotMicrovm", parameters)
+    async def snapshot(self, caller: Caller, asked: SnapshotMicrovm) -> TakenSnapshot:
+        """Make a new image version from a microVM, and return when it is SUCCESSFUL.
+
+        Raises:
+            ServiceError: it may not be made, or could not.
+        """
+        earlier = find_made(self._client_tokens, caller, asked.client_request)
         if earlier is not None:
-            return self._show_version(*earlier.split("/"))
-        runner = self._find_runner(caller, parameters)
+            return self._find_taken(*earlier.split("/"))
+        runner = self._find_runner(caller, asked.microvm_id)
         self._microvms.check_room("A snapshot cannot be taken")
         image_id = runner.version.image_id
         versions = self._images.list_versions(image_id)
@@ -90,13 +119,13 @@ class ForkService:
             image_id, name, VersionState.PENDING, VersionStatus.INACTIVE, runner.version.request, now, now
         )
         build = Build(str(uuid.uuid4()), image_id, name, BuildState.PENDING, None, None, now)
-        token = new_token(caller, "SnapshotMicrovm", parameters, f"{image_id}/{name}")
+        token = note_made(caller, asked.client_request, f"{image_id}/{name}")
         if not self._images.add_version(version, build, token, taken_from=runner.id):
             raise ConflictError("The MicroVM's image is being updated or deleted; wait until it has settled.")
         stopped_s = await self._background.see_through(self._take(runner, build), f"a snapshot of {runner.id}")
-        if parameters.get("status") == VersionStatus.INACTIVE:
+        if asked.status is VersionStatus.INACTIVE:
             self._images.set_version_status(image_id, name, VersionStatus.INACTIVE, datetime.now(UTC))
-        return {**self._show_version(image_id, name), **_stopped(stopped_s)}
+        return replace(self._find_taken(image_id, name), stopped_s=stopped_s)
 
     async def _take(self, runner: MicrovmRunner, build: Build) -> float:
         """Take the snapshot and settle its version, whatever happens."""
@@ -114,41 +143,39 @@ class ForkService:
             await self._builder.finish(build, snapshot, CHECKPOINT_FAILED)
         return stopped_s
 
-    def _show_version(self, image_id: str, name: str) -> dict[str, Any]:
+    def _find_taken(self, image_id: str, name: str) -> TakenSnapshot:
         image, version = self._images.find_by_id(image_id), self._images.find_version(image_id, name)
         if image is None or version is None:
             raise ConflictError("The clientToken belongs to a version that has been deleted; use a new one.")
-        return {"imageArn": image.arn, "imageVersion": name, "state": version.state, "status": version.status}
+        return TakenSnapshot(image, version)
 
     # --- forks
 
-    async def fork(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """ForkMicrovm: microVMs that go on from this instant of another; returns when they are PENDING."""
-        count = parameters.get("count", 1)
-        earlier = find_earlier(self._client_tokens, caller, "ForkMicrovm", parameters)
-        if earlier is not None:
-            return {"items": [self._show_fork(caller, microvm_id) for microvm_id in _fork_ids(earlier, count)]}
-        runner = self._find_runner(caller, parameters)
-        if "runHookPayload" in parameters:
-            check_run_hook_payload(parameters["runHookPayload"], runner.version)
-        self._microvms.check_memory(caller, runner.version, count)
-        self._microvms.check_room("A MicroVM cannot be forked")
-        return await self._background.see_through(
-            self._fork(runner, caller, parameters, count), f"forks of {runner.id}"
-        )
+    async def fork(self, caller: Caller, asked: ForkMicrovm) -> Forks:
+        """Make microVMs that go on from this instant of another, and return when they are PENDING.
 
-    async def _fork(
-        self, runner: MicrovmRunner, caller: Caller, parameters: dict[str, Any], count: int
-    ) -> Mapping[str, Any]:
+        Raises:
+            ServiceError: they may not be made, or could not.
+        """
+        earlier = find_made(self._client_tokens, caller, asked.client_request)
+        if earlier is not None:
+            return Forks([self._microvms.get(caller, fork_id) for fork_id in _fork_ids(earlier, asked.count)])
+        runner = self._find_runner(caller, asked.microvm_id)
+        check_hook_payload(asked.hook_payload, runner.version)
+        self._microvms.check_memory(caller, runner.version, asked.count)
+        self._microvms.check_room("A MicroVM cannot be forked")
+        return await self._background.see_through(self._fork(runner, caller, asked), f"forks of {runner.id}")
+
+    async def _fork(self, runner: MicrovmRunner, caller: Caller, asked: ForkMicrovm) -> Forks:
         group = str(uuid.uuid4())
-        forks = [_fork_of(runner.microvm, parameters, microvm_id) for microvm_id in _fork_ids(group, count)]
+        forks = [_fork_of(runner.microvm, asked, microvm_id) for microvm_id in _fork_ids(group, asked.count)]
         scratch = self._home / "builds" / group
         try:
             base, stopped_s = await runner.take_checkpoint(scratch)
             runner.context.guests.check_engine(base.engine)
             await in_thread(self._give_base, base, forks)
-            self._check_again(caller, runner, count)
-            self._microvms.add(forks, new_token(caller, "ForkMicrovm", parameters, group))
+            self._check_again(caller, runner, asked.count)
+            self._microvms.add(forks, note_made(caller, asked.client_request, group))
         except BaseException as error:
             for fork in forks:
                 await in_thread(shutil.rmtree, self._directory(fork), ignore_errors=True)
@@ -157,7 +184,7 @@ class ForkService:
             raise
         finally:
             await in_thread(shutil.rmtree, scratch, ignore_errors=True)
-        return {"items": [self._show_fork(caller, fork.id) for fork in forks], **_stopped(stopped_s)}
+        return Forks([self._microvms.get(caller, fork.id) for fork in forks], stopped_s)
 
     def _check_again(self, caller: Caller, runner: MicrovmRunner, count: int) -> None:
         """Check what may have changed while the checkpoint was taken; nothing changes any more before they are added.
@@ -186,16 +213,16 @@ class ForkService:
             disk.sync(self._directory(fork))
         disk.sync(self._home / "microvms")
 
-    def _show_fork(self, caller: Caller, microvm_id: str) -> dict[str, Any]:
-        shown = self._microvms.show(self._microvms.find(caller, microvm_id))
-        return {name: shown[name] for name in ("microvmId", "endpoint", "state")}
-
     # --- rollbacks
 
-    async def restore(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """RestoreMicrovm: back to a snapshot of its own; returns when it runs."""
-        runner = self._find_runner(caller, parameters)
-        image_id, name = runner.version.image_id, parameters["imageVersion"]
+    async def restore(self, caller: Caller, asked: RestoreMicrovm) -> None:
+        """Bring a microVM back to a snapshot of its own, and return when it runs.
+
+        Raises:
+            ServiceError: it may not be brought there, or could not.
+        """
+        runner = self._find_runner(caller, asked.microvm_id)
+        image_id, name = runner.version.image_id, asked.version
         own = self._images.list_taken_from(runner.id)
         if name not in own:
             raise ValidationError(
@@ -209,12 +236,11 @@ class ForkService:
             await runner.roll_back(self._builder.load_snapshot(image_id, name))
         except (EmberboxError, OSError) as error:
             raise _as_service_error(error, runner) from error
-        return {}
 
-    def _find_runner(self, caller: Caller, parameters: dict[str, Any]) -> MicrovmRunner:
-        runner = self._microvms.act_on(caller, parameters, Action.CHECKPOINT)
+    def _find_runner(self, caller: Caller, microvm_id: str) -> MicrovmRunner:
+        runner = self._microvms.act_on(caller, microvm_id, Action.CHECKPOINT)
         if runner is None:
-            raise NotFoundError(f"MicroVM not found: {parameters['microvmIdentifier']}")
+            raise NotFoundError(f"MicroVM not found: {microvm_id}")
         return runner
 
 
@@ -223,10 +249,10 @@ def _fork_ids(group: str, count: int) -> list[str]:
     return [f"microvm-{uuid.uuid5(uuid.UUID(group), str(number))}" for number in range(count)]
 
 
-def _fork_of(source: Microvm, parameters: dict[str, Any], microvm_id: str) -> Microvm:
-    request = dict(source.request)
-    if "runHookPayload" in parameters:
-        request["runHookPayload"] = parameters["runHookPayload"]
+def _fork_of(source: Microvm, asked: ForkMicrovm, microvm_id: str) -> Microvm:
+    request = source.request
+    if asked.hook_payload is not None:
+        request = replace(request, hook_payload=asked.hook_payload)
     return replace(
         source,
         id=microvm_id,
@@ -241,10 +267,6 @@ def _fork_of(source: Microvm, parameters: dict[str, Any], microvm_id: str) -> Mi
         suspended=None,
         own_base=True,
     )
-
-
-def _stopped(seconds: float) -> dict[str, int]:
-    return {"sourceStoppedInMilliseconds": round(seconds * 1000)}
 
 
 def _as_service_error(error: Exception, runner: MicrovmRunner) -> ServiceError:

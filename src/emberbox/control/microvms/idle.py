@@ -7,10 +7,11 @@ to suspend six to eight seconds late.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from emberbox.control.microvms.timers import Timers
+from emberbox.model.launch_requests import IdlePolicy
 
 REPORT_DELAY_S: Final = 2.0
 
@@ -24,16 +25,16 @@ class IdleTimer:
     Args:
         timers: keeps its deadline.
         microvm_id: names it.
-        policy: the API's `idlePolicy`; None means that it is never idle.
-        on_idle: called when it has been idle for `maxIdleDurationSeconds`.
+        policy: None means that it is never idle.
+        on_idle: called when it has been idle for as long as its policy says.
     """
 
     def __init__(
-        self, timers: Timers, microvm_id: str, policy: Mapping[str, Any] | None, on_idle: Callable[[], object]
+        self, timers: Timers, microvm_id: str, policy: IdlePolicy | None, on_idle: Callable[[], object]
     ) -> None:
         self._timers = timers
         self._key = (microvm_id, "idle")
-        self.limit_s: int | None = None if policy is None else policy["maxIdleDurationSeconds"]
+        self.limit_s: int | None = None if policy is None else policy.max_idle_s
         self._on_idle = on_idle
         self._runs = False
 

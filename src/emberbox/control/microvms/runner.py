@@ -132,8 +132,7 @@ class MicrovmRunner:
         if self.log_group is not None:
             stream = self.log_stream_name or log_stream(self.version.version, self.id)
             self._output = OutputLines(self.context.log_writer.stream(self.log_group, stream))
-        policy = self.microvm.request.get("idlePolicy")
-        role = self.microvm.request.get("executionRoleArn")
+        policy, role = self.microvm.request.idle_policy, self.microvm.request.execution_role
         self._metadata = RoleSession(self.context.issue_credentials, self.microvm.account_id, role, self.id).metadata()
         self._stall = Stall(self.id, self.context.store, self.context.space)
         self._hooks = RuntimeHooks(self.id, self.version.request)
@@ -227,7 +226,7 @@ class MicrovmRunner:
         try:
             guest = await self._begin(prepared) or await self._launch_guest()
             self._start_guest(guest)
-            await self._hooks.run(guest.agent, self.microvm.request.get("runHookPayload") or "")
+            await self._hooks.run(guest.agent, self.microvm.request.hook_payload or "")
         except Exception as error:
             if not isinstance(error, EmberboxError | OSError):
                 log.exception("%s could not be launched", self.id)
@@ -259,7 +258,7 @@ class MicrovmRunner:
         )
 
     def _egress(self) -> EgressPolicy | None:
-        return self.context.find_egress(self.microvm.account_id, self.microvm.request["egressNetworkConnectors"])
+        return self.context.find_egress(self.microvm.account_id, self.microvm.request.egress)
 
     async def renew_egress(self) -> None:
         """Let what its connector allows now count at once; where that is not known any more, it reaches nothing."""
@@ -368,11 +367,11 @@ class MicrovmRunner:
 
     def serves_applications(self) -> bool:
         """Say whether its ingress connectors let requests for the application in."""
-        return lets_in(self.microvm.request["ingressNetworkConnectors"], "application")
+        return lets_in(self.microvm.request.ingress, "application")
 
     def serves_shells(self) -> bool:
         """Say whether they let shells, commands and file copies in."""
-        return lets_in(self.microvm.request["ingressNetworkConnectors"], "shell")
+        return lets_in(self.microvm.request.ingress, "shell")
 
     def vcpu_count(self) -> int:
         """Return how many processors its guest has."""
@@ -403,7 +402,8 @@ class MicrovmRunner:
         self._idle.restart()  # where nothing comes of it, it is tried again after the next idle time
         if self._lock.locked():
             return
-        if self.microvm.request["idlePolicy"]["suspendedDurationSeconds"] == 0:
+        policy = self.microvm.request.idle_policy
+        if policy is not None and policy.suspended_s == 0:
             self.begin_to_terminate(SUSPENDED_TOO_LONG)
         else:
             reason = f"No byte has crossed its endpoint for {self._idle.limit_s} s."
@@ -411,8 +411,7 @@ class MicrovmRunner:
                 await self.suspend()
 
     def _resumes_by_itself(self) -> bool:
-        policy = self.microvm.request.get("idlePolicy") or {}
-        return bool(policy.get("autoResumeEnabled"))
+        return self.microvm.request.resumes_itself
 
     async def _watch(self, guest: Guest) -> None:
         """End the microVM when its application or its VMM ends by itself, or its agent is lost for good."""

@@ -5,32 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from emberbox.control.access.quotas import Quotas
 from emberbox.control.connectors.egress import EgressRules
 from emberbox.control.endpoints.tokens import PortGrant, TokenKeys
-from emberbox.control.images.rules import build_log_group, find_hook, refuse_kms_key, size_of
+from emberbox.control.images.rules import build_log_group, find_hook, size_of
+from emberbox.control.microvms.commands import CreateAuthToken, CreateShellAuthToken, ListMicrovms, RunMicrovm
 from emberbox.control.microvms.recovery import Fate, Recovery
 from emberbox.control.microvms.runner import ENDED_BY_CALLER, LOST, MicrovmRunner
 from emberbox.control.microvms.runner_context import RunnerContext
-from emberbox.control.requests.idempotency import find_earlier, new_token
-from emberbox.control.requests.paging import DEFAULT_PAGE, PageTokens
+from emberbox.control.requests.idempotency import find_made, note_made
+from emberbox.control.requests.paging import Page, PageTokens
 from emberbox.machine.guests import Guest
-from emberbox.model.arns import (
-    INGRESS_CONNECTORS,
-    check_image_arn,
-    check_managed_connector,
-    endpoint_host,
-    managed_connector_arn,
-    new_microvm_id,
-)
-from emberbox.model.caller import Caller, Handler
+from emberbox.model.arns import new_microvm_id
+from emberbox.model.caller import Caller
 from emberbox.model.clock import Instant
 from emberbox.model.errors import ConflictError, HostError, NotFoundError, ValidationError
 from emberbox.model.iam.quotas import MEMORY
+from emberbox.model.launch_requests import MAX_DURATION_S, Ingress, LaunchRequest, LogTarget
 from emberbox.model.records import Image, ImageVersion, LogGroup, Microvm
 from emberbox.model.states import (
     LAUNCHABLE_IMAGE_STATES,
@@ -47,10 +42,8 @@ from emberbox.store.microvms import MicrovmStore
 
 log = logging.getLogger(__name__)
 
-MAXIMUM_DURATION_S: Final = 28_800
 TOKEN_MINUTES_MAX: Final = 60
 SHELL_PORT: Final = 8022
-TOKEN_HEADER: Final = "X-aws-proxy-auth"  # noqa: S105 - a header's name
 _SUSPENDS_AT_ONCE: Final = 4
 
 
@@ -66,12 +59,11 @@ class MicrovmService:
         egress: checks egress connectors.
         quotas: the limits of accounts.
         region: the region played.
-        domain: what endpoint names end with.
     """
 
     def __init__(
         self, store: MicrovmStore, images: ImageStore, client_tokens: ClientTokenStore, page_tokens: PageTokens,
-        token_keys: TokenKeys, egress: EgressRules, quotas: Quotas, region: str, domain: str,
+        token_keys: TokenKeys, egress: EgressRules, quotas: Quotas, region: str,
     ) -> None:  # fmt: skip
         self._store = store
         self._images = images
@@ -81,24 +73,9 @@ class MicrovmService:
         self._egress = egress
         self._quotas = quotas
         self._region = region
-        self._domain = domain
-        self._port = 443
         self._context: RunnerContext | None = None
         self._runners: dict[str, MicrovmRunner] = {}
         self._labels: dict[str, str] = {}
-
-    def handlers(self) -> dict[str, Handler]:
-        """Return the handler of each operation, by its name in the service model."""
-        return {
-            "RunMicrovm": self.run,
-            "GetMicrovm": self.get,
-            "ListMicrovms": self.list_microvms,
-            "SuspendMicrovm": self.suspend,
-            "ResumeMicrovm": self.resume,
-            "TerminateMicrovm": self.terminate,
-            "CreateMicrovmAuthToken": self.create_auth_token,
-            "CreateMicrovmShellAuthToken": self.create_shell_auth_token,
-        }
 
     async def open(self, context: RunnerContext, recovery: Recovery) -> None:
         """Begin, with what an earlier server left.
@@ -109,10 +86,6 @@ class MicrovmService:
         for microvm in self._store.list_live():
             self._recover(microvm, recovery)
         await asyncio.sleep(0)  # every task that was begun has its microVM's lock now
-
-    def serve_at(self, gateway_port: int) -> None:
-        """Say where endpoints are."""
-        self._port = gateway_port
 
     def _recover(self, microvm: Microvm, recovery: Recovery) -> None:
         runner = self._make_runner(microvm)
@@ -160,7 +133,7 @@ class MicrovmService:
         """
         failure: Exception | None = None
         for runner in list(self._runners.values()):
-            if runner.microvm.request["egressNetworkConnectors"][0].startswith(connector_arn):
+            if runner.microvm.request.egress[0].startswith(connector_arn):
                 try:
                     await runner.renew_egress()
                 except Exception as error:  # it counts for the others all the same
@@ -193,13 +166,17 @@ class MicrovmService:
 
     # --- operations
 
-    async def run(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """RunMicrovm: answer at once with PENDING, launch in the background."""
-        earlier = find_earlier(self._client_tokens, caller, "RunMicrovm", parameters)
+    async def run(self, caller: Caller, asked: RunMicrovm) -> Microvm:
+        """Store a new microVM, launch it in the background, and return it as it is now: PENDING.
+
+        Raises:
+            ServiceError: it may not be launched, or not so.
+        """
+        earlier = find_made(self._client_tokens, caller, asked.client_request)
         if earlier is not None:
-            return self.show(self.find(caller, earlier))
-        image, version = self._find_launchable(caller, parameters)
-        request = self._check_run(caller, parameters, version)
+            return self.get(caller, earlier)
+        image, version = self._find_launchable(caller, asked)
+        request = self._check_run(caller, asked, version)
         self.check_memory(caller, version)
         self.check_room("A MicroVM cannot be launched")
         assert self._context is not None
@@ -220,14 +197,14 @@ class MicrovmService:
             terminated_at=None,
             started=Instant.now(),
         )
-        token = new_token(caller, "RunMicrovm", parameters, microvm.id)
+        token = note_made(caller, asked.client_request, microvm.id)
         try:
             self.add([microvm], token, None if pooled is None else pooled.guest)
         except BaseException:
             if pooled is not None:
                 await pool.end(pooled)
             raise
-        return self.show(microvm)
+        return microvm
 
     def add(self, microvms: list[Microvm], token: ClientToken | None, prepared: Guest | None = None) -> None:
         """Store new microVMs and launch them in the background.
@@ -258,39 +235,32 @@ class MicrovmService:
         in_use = sum(size_of(runner.version.request).baseline_mib for runner in owned)
         self._quotas.check(caller.account_id, MEMORY, in_use, size_of(version.request).baseline_mib * count)
 
-    def _find_launchable(self, caller: Caller, parameters: dict[str, Any]) -> tuple[Image, ImageVersion]:
-        arn = check_image_arn(parameters["imageIdentifier"], self._region, caller.account_id, launching=True)
-        wanted = parameters.get("imageVersion")
-        image = self._images.find(arn)
+    def _find_launchable(self, caller: Caller, asked: RunMicrovm) -> tuple[Image, ImageVersion]:
+        image = self._images.find_named(caller.account_id, asked.image)
         if image is not None and image.state in LAUNCHABLE_IMAGE_STATES:
             for version in self._images.list_versions(image.id):
                 runnable = version.state is VersionState.SUCCESSFUL and version.status is VersionStatus.ACTIVE
-                if runnable and wanted in (None, version.version):
+                if runnable and asked.version in (None, version.version):
                     return image, version
-        pinned = f" and version {wanted}" if wanted else ""
-        raise NotFoundError(f"No active version found for MicroVM image {arn}{pinned}")
+        pinned = f" and version {asked.version}" if asked.version else ""
+        raise NotFoundError(f"No active version found for MicroVM image {asked.named}{pinned}")
 
-    def _check_run(self, caller: Caller, parameters: dict[str, Any], version: ImageVersion) -> dict[str, Any]:
-        check_run_hook_payload(parameters.get("runHookPayload"), version)
-        refuse_kms_key(parameters)
-        if (parameters.get("logging") or {}).get("cloudWatch") and "executionRoleArn" not in parameters:
+    def _check_run(self, caller: Caller, asked: RunMicrovm, version: ImageVersion) -> LaunchRequest:
+        check_hook_payload(asked.hook_payload, version)
+        target = asked.log_target
+        if target is not None and (target.group or target.stream) and asked.execution_role is None:
             raise ValidationError("Logging cannot be enabled without providing executionRoleArn")
-        duration = parameters.get("maximumDurationInSeconds") or MAXIMUM_DURATION_S
-        ingress = parameters.get("ingressNetworkConnectors")
-        return {
-            "executionRoleArn": parameters.get("executionRoleArn"),
-            "idlePolicy": parameters.get("idlePolicy"),
-            "logging": parameters.get("logging"),
-            "runHookPayload": parameters.get("runHookPayload"),
-            "maximumDurationInSeconds": duration,
-            "ingressNetworkConnectors": [
-                check_managed_connector(arn, INGRESS_CONNECTORS, self._region) for arn in ingress or ()
-            ]
-            or [managed_connector_arn(self._region, "HTTP_INGRESS")],
-            "egressNetworkConnectors": self._egress.check(
-                caller, parameters.get("egressNetworkConnectors"), version.request["egressNetworkConnectors"]
-            ),
-        }
+        egress = self._egress.check(caller, asked.egress, version.request["egressNetworkConnectors"])
+        return LaunchRequest(
+            region=self._region,
+            ingress=asked.ingress or (Ingress.HTTP,),
+            egress=tuple(egress),
+            execution_role=asked.execution_role,
+            idle_policy=asked.idle_policy,
+            log_target=target,
+            hook_payload=asked.hook_payload,
+            max_duration_s=asked.max_duration_s or MAX_DURATION_S,
+        )
 
     def _make_runner(self, microvm: Microvm) -> MicrovmRunner | None:
         assert self._context is not None
@@ -305,47 +275,68 @@ class MicrovmService:
         self._labels[microvm.endpoint_label] = microvm.id
         return runner
 
-    async def get(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """GetMicrovm."""
-        return self.show(self.find(caller, parameters["microvmIdentifier"]))
+    def get(self, caller: Caller, microvm_id: str) -> Microvm:
+        """Return a microVM of the caller's account as it is to be shown, also after it has ended.
 
-    async def list_microvms(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """ListMicrovms, newest first."""
-        limit = parameters.get("maxResults", DEFAULT_PAGE)
-        arn = parameters.get("imageIdentifier")
-        if arn is not None:
-            check_image_arn(arn, self._region, caller.account_id)
-        after = self._page_tokens.open_moment("ListMicrovms", parameters.get("nextToken"))
-        found = self._store.list_page(caller.account_id, limit + 1, after, arn, parameters.get("imageVersion"))
+        Raises:
+            NotFoundError: there is none.
+        """
+        microvm = self.find(caller, microvm_id)
+        stalled = self._find_stall(microvm)
+        return replace(microvm, state_reason=stalled) if stalled else microvm
+
+    def list_microvms(self, caller: Caller, asked: ListMicrovms) -> Page[Microvm]:
+        """Return microVMs of the caller's account, newest first.
+
+        Raises:
+            ValidationError: the page's token is not one of this list's.
+        """
+        limit, after = asked.page.limit, self._page_tokens.open_moment("ListMicrovms", asked.page.token)
+        found = self._store.list_page(caller.account_id, limit + 1, after, asked.image, asked.version)
         page, token = found[:limit], None
         if len(found) > limit:
             token = self._page_tokens.seal("ListMicrovms", [page[-1].started_at.timestamp(), page[-1].id])
-        return {"items": [show_brief(microvm) for microvm in page], "nextToken": token}
+        return Page(page, token)
 
-    async def suspend(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """SuspendMicrovm: returns when it is suspended."""
-        runner = self.act_on(caller, parameters, Action.SUSPEND)
+    async def suspend(self, caller: Caller, microvm_id: str) -> None:
+        """Return when a microVM is suspended.
+
+        Raises:
+            ServiceError: it may not be, or could not.
+        """
+        runner = self.act_on(caller, microvm_id, Action.SUSPEND)
         if runner is not None:
             await runner.suspend()
-        return {}
 
-    async def resume(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """ResumeMicrovm: returns when it runs."""
-        runner = self.act_on(caller, parameters, Action.RESUME)
+    async def resume(self, caller: Caller, microvm_id: str) -> None:
+        """Return when a microVM runs.
+
+        Raises:
+            ServiceError: it may not, or cannot.
+        """
+        runner = self.act_on(caller, microvm_id, Action.RESUME)
         if runner is not None:
             await runner.resume()
-        return {}
 
-    async def terminate(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """TerminateMicrovm: returns at once."""
-        runner = self.act_on(caller, parameters, Action.TERMINATE)
+    def terminate(self, caller: Caller, microvm_id: str) -> None:
+        """Begin to end a microVM.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        runner = self.act_on(caller, microvm_id, Action.TERMINATE)
         if runner is not None:
             runner.begin_to_terminate(ENDED_BY_CALLER)
-        return {}
 
-    def act_on(self, caller: Caller, parameters: dict[str, Any], action: Action) -> MicrovmRunner | None:
-        """Return the runner when there is something to do, None when the action changes nothing."""
-        microvm = self.find(caller, parameters["microvmIdentifier"])
+    def act_on(self, caller: Caller, microvm_id: str, action: Action) -> MicrovmRunner | None:
+        """Return the runner when there is something to do, None when the action changes nothing.
+
+        Raises:
+            NotFoundError: there is no such microVM.
+            ValidationError: it has ended.
+            ConflictError: something is under way with it.
+        """
+        microvm = self.find(caller, microvm_id)
         match VERDICTS[microvm.state, action]:
             case Verdict.ENDED | Verdict.REFUSE:
                 raise ValidationError(f"The MicroVM {microvm.id} has been terminated and its state cannot be changed.")
@@ -356,29 +347,37 @@ class MicrovmService:
             case Verdict.DO:
                 return self._runners.get(microvm.id)
 
-    async def create_auth_token(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """CreateMicrovmAuthToken."""
-        microvm = self.find(caller, parameters["microvmIdentifier"])
-        expires = _expiry(parameters)
-        ports = PortGrant.from_allowed_ports(parameters["allowedPorts"])
-        return {"authToken": {TOKEN_HEADER: self._token_keys.mint(microvm.id, ports, expires)}}
+    def create_auth_token(self, caller: Caller, asked: CreateAuthToken) -> str:
+        """Return a token that opens ports of a microVM.
 
-    async def create_shell_auth_token(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """CreateMicrovmShellAuthToken: only for a microVM that was run with SHELL_INGRESS."""
-        microvm = self.find(caller, parameters["microvmIdentifier"])
-        expires = _expiry(parameters)
-        names = {arn.rpartition(":")[2] for arn in microvm.request["ingressNetworkConnectors"]}
-        if "ALL_INGRESS" in names and len(names) > 1:
+        Raises:
+            NotFoundError: there is no such microVM.
+            ValidationError: it would be too long, or there are no such ports.
+        """
+        microvm = self.find(caller, asked.microvm_id)
+        expires = _expiry(asked.minutes)
+        return self._token_keys.mint(microvm.id, PortGrant.of(asked.ports), expires)
+
+    def create_shell_auth_token(self, caller: Caller, asked: CreateShellAuthToken) -> str:
+        """Return a token that opens shells in a microVM.
+
+        Raises:
+            NotFoundError: there is no such microVM.
+            ValidationError: the token would be too long, or the microVM was not run with SHELL_INGRESS.
+        """
+        microvm = self.find(caller, asked.microvm_id)
+        expires = _expiry(asked.minutes)
+        connectors = set(microvm.request.ingress)
+        if Ingress.ALL in connectors and len(connectors) > 1:
             raise ValidationError(
                 "ALL_INGRESS cannot be combined with other ingress network connectors; "
                 "use HTTP_INGRESS and/or SHELL_INGRESS instead"
             )
-        if "SHELL_INGRESS" not in names:
+        if Ingress.SHELL not in connectors:
             raise ValidationError(
                 "Shell access requires SHELL_INGRESS network connector to be configured on the MicroVM."
             )
-        ports = PortGrant.from_allowed_ports([{"port": SHELL_PORT}])
-        return {"authToken": {TOKEN_HEADER: self._token_keys.mint(microvm.id, ports, expires, kind="shell")}}
+        return self._token_keys.mint(microvm.id, PortGrant.of([(SHELL_PORT, SHELL_PORT)]), expires, kind="shell")
 
     def _find_stall(self, microvm: Microvm) -> str | None:
         """Say why a microVM that is RUNNING stands still, if it does: the full disk may not take that into its row."""
@@ -408,27 +407,8 @@ class MicrovmService:
             raise NotFoundError(f"MicroVM not found: {microvm_id}")
         return microvm
 
-    def show(self, microvm: Microvm) -> dict[str, Any]:
-        """Return a microVM as the API shows it."""
-        host = endpoint_host(microvm.endpoint_label, self._region, self._domain)
-        request = microvm.request
-        shown = ("executionRoleArn", "idlePolicy", "maximumDurationInSeconds")
-        return {
-            **{name: request[name] for name in shown},
-            "ingressNetworkConnectors": request["ingressNetworkConnectors"],
-            "egressNetworkConnectors": request["egressNetworkConnectors"],
-            "microvmId": microvm.id,
-            "state": microvm.state,
-            "endpoint": host if self._port == 443 else f"{host}:{self._port}",
-            "imageArn": microvm.image_arn,
-            "imageVersion": microvm.image_version,
-            "startedAt": microvm.started_at,
-            "terminatedAt": microvm.terminated_at,
-            "stateReason": self._find_stall(microvm) or microvm.state_reason,
-        }
 
-
-def check_run_hook_payload(payload: str | None, version: ImageVersion) -> None:
+def check_hook_payload(payload: str | None, version: ImageVersion) -> None:
     """Check that there is a hook for a payload.
 
     Raises:
@@ -438,34 +418,20 @@ def check_run_hook_payload(payload: str | None, version: ImageVersion) -> None:
         raise ValidationError("The run hook must be enabled in the MicroVM image to pass the run hook payload.")
 
 
-def _expiry(parameters: dict[str, Any]) -> datetime:
+def _expiry(minutes: int) -> datetime:
     """Return when a token ends.
 
     Raises:
         ValidationError: that is too far off.
     """
-    minutes = parameters["expirationInMinutes"]
     if minutes > TOKEN_MINUTES_MAX:
         raise ValidationError(f"ExpirationMinutes {minutes} exceeded max allowed of {TOKEN_MINUTES_MAX}.")
     return datetime.now(UTC) + timedelta(minutes=minutes)
 
 
-def show_brief(microvm: Microvm) -> dict[str, Any]:
-    """Return a microVM as a list shows it."""
-    return {
-        "microvmId": microvm.id,
-        "state": microvm.state,
-        "imageArn": microvm.image_arn,
-        "imageVersion": microvm.image_version,
-        "startedAt": microvm.started_at,
-    }
-
-
 def _log_target(image: Image, version: ImageVersion, microvm: Microvm) -> tuple[LogGroup | None, str | None]:
     """Return log group and stream; the group is None where logging is off, the stream where it is the default."""
-    logging_ = microvm.request.get("logging") or {}
-    if "disabled" in logging_:
+    target = microvm.request.log_target or LogTarget()
+    if not target.is_on:
         return None, None
-    target = logging_.get("cloudWatch") or {}
-    name = target.get("logGroup") or build_log_group(image.name, version.request)
-    return LogGroup(microvm.account_id, name), target.get("logStream")
+    return LogGroup(microvm.account_id, target.group or build_log_group(image.name, version.request)), target.stream

@@ -13,6 +13,7 @@ import pytest
 from test_connectors import configuration, get, make, update
 
 from emberbox import background
+from emberbox.control.microvms.commands import ForkMicrovm, SnapshotMicrovm
 from emberbox.control.microvms.forks import ForkService
 from emberbox.host import disk
 from emberbox.images.pipeline import BuildPlan
@@ -237,7 +238,7 @@ async def test_an_egress_that_cannot_be_changed_for_one_counts_for_the_others(pl
     image = plane.add_image("web")
     runners = [StandInRunner(plane, image, problem) for problem in (HostError("nft is gone"), None)]
     with pytest.raises(HostError, match="nft is gone"):
-        await plane.microvm_service.renew_egress(runners[0].microvm.request["egressNetworkConnectors"][0])
+        await plane.microvm_service.renew_egress(runners[0].microvm.request.egress[0])
     assert [runner.renewed for runner in runners] == [1, 1]
     plane.microvm_service._runners.clear()
 
@@ -266,7 +267,7 @@ class Forks:
         assert self.plane.microvms.add(microvms, token)
 
     async def fork(self, count: int = 2) -> Any:
-        return await self.service.fork(CALLER, {"microvmIdentifier": self.source.id, "count": count})
+        return await self.service.fork(CALLER, ForkMicrovm(self.source.id, count))
 
     def directories(self) -> list[Path]:
         return [*(self.plane.directory / "microvms").iterdir(), *(self.plane.directory / "builds").iterdir()]
@@ -296,9 +297,9 @@ async def test_a_snapshot_is_where_it_belongs_before_it_is_told(forks: Forks, mo
         finish(*args, **kwargs)
 
     monkeypatch.setattr(forks.plane.images, "finish_build", told)
-    answer = await forks.service.snapshot(CALLER, {"microvmIdentifier": forks.source.id})
-    assert answer["state"] == "SUCCESSFUL"
-    place = forks.plane._builder.snapshot_directory(forks.source.version.image_id, answer["imageVersion"])
+    answer = await forks.service.snapshot(CALLER, SnapshotMicrovm(forks.source.id))
+    assert answer.version.state == "SUCCESSFUL"
+    place = forks.plane._builder.snapshot_directory(forks.source.version.image_id, answer.version.version)
     assert place.exists()
     assert forks.log.index(place.parent) < forks.log.index("row")
 
@@ -328,7 +329,7 @@ async def test_forks_come_to_be_though_who_asked_is_gone(forks: Forks) -> None:
 
 
 async def test_a_snapshot_comes_to_be_though_who_asked_is_gone(forks: Forks) -> None:
-    asking = asyncio.create_task(forks.service.snapshot(CALLER, {"microvmIdentifier": forks.source.id}))
+    asking = asyncio.create_task(forks.service.snapshot(CALLER, SnapshotMicrovm(forks.source.id)))
     forks.source.meanwhile = asking.cancel  # type: ignore[assignment]
     with pytest.raises(asyncio.CancelledError):
         await asking
@@ -347,6 +348,6 @@ async def test_a_snapshot_that_fails_in_whatever_way_has_failed(
     fail_at_first(monkeypatch, forks.plane.images, "finish_build")
     monkeypatch.setattr(forks.source, "take_checkpoint", fail)
     with pytest.raises(Exception):  # noqa: B017, PT011 - which is not what this is about
-        await forks.service.snapshot(CALLER, {"microvmIdentifier": forks.source.id})
+        await forks.service.snapshot(CALLER, SnapshotMicrovm(forks.source.id))
     newest = forks.plane.images.list_versions(forks.source.version.image_id)[0]
     assert newest.state == "FAILED"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from emberbox.control.endpoints.ingress import LETS_IN, lets_in
-from emberbox.model.arns import INGRESS_CONNECTORS, managed_connector_arn
+from emberbox.model.arns import INGRESS_CONNECTORS
+from emberbox.model.launch_requests import Ingress
 
 
 @pytest.mark.parametrize(
@@ -22,9 +23,9 @@ from emberbox.model.arns import INGRESS_CONNECTORS, managed_connector_arn
     ],
 )
 def test_connectors_let_in_what_they_name(names: list[str], application: bool, shell: bool) -> None:
-    arns = [managed_connector_arn("us-east-1", name) for name in names]
-    assert (lets_in(arns, "application"), lets_in(arns, "shell")) == (application, shell)
+    connectors = [Ingress(name) for name in names]
+    assert (lets_in(connectors, "application"), lets_in(connectors, "shell")) == (application, shell)
 
 
 def test_every_connector_that_a_launch_may_name_is_known_here() -> None:
-    assert set(LETS_IN) == set(INGRESS_CONNECTORS)
+    assert set(LETS_IN) == set(INGRESS_CONNECTORS) == set(Ingress)

@@ -15,11 +15,12 @@ from joserfc import jwe
 from joserfc.jwk import OctKey
 
 from emberbox.control.endpoints.tokens import Grant, InvalidToken, PortGrant, TokenKeys, is_token_shaped
+from emberbox.edges.aws.operations.microvms import read_ports
 from emberbox.model.errors import HostError, ValidationError
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=5)
-PORTS = PortGrant.from_allowed_ports([{"port": 8080}])
+PORTS = PortGrant.of([(8080, 8080)])
 
 
 @pytest.fixture
@@ -224,7 +225,7 @@ def test_secrets_are_in_no_repr(tmp_path: Path) -> None:
 def test_a_grant_opens_its_ports_and_no_others(
     allowed: list[dict[str, Any]], inside: list[int], outside: list[int]
 ) -> None:
-    grant = PortGrant.from_allowed_ports(allowed)
+    grant = PortGrant.of(read_ports(allowed))
     assert all(grant.allows(p) for p in inside)
     assert not any(grant.allows(p) for p in outside)
 
@@ -245,4 +246,4 @@ def test_a_grant_opens_its_ports_and_no_others(
 )
 def test_an_impossible_list_of_ports_is_refused(allowed: list[dict[str, Any]]) -> None:
     with pytest.raises(ValidationError, match=re.compile("allowedPorts")):
-        PortGrant.from_allowed_ports(allowed)
+        PortGrant.of(read_ports(allowed))

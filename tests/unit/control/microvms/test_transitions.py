@@ -9,7 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from emberbox.background import in_thread
 from emberbox.control.microvms.runner import MicrovmRunner
 from emberbox.machine.guests import Guest, SuspendFigures
 from emberbox.model.errors import HostError, InternalError
+from emberbox.model.launch_requests import IdlePolicy
 from emberbox.model.states import MicrovmState
 from support.fake_machine import given_up, is_foreseen
 from support.fake_world import REQUEST, World
@@ -101,7 +102,7 @@ CHANGES = {
     "terminate while suspended": Change(World.suspended, _terminate, TERMINATED),
 }
 
-AUTO_RESUME = {"maxIdleDurationSeconds": 3600, "suspendedDurationSeconds": 3600, "autoResumeEnabled": True}
+AUTO_RESUME = IdlePolicy(3600, 3600, resumes_itself=True)
 
 every_change = pytest.mark.parametrize("name", CHANGES)
 
@@ -232,7 +233,7 @@ async def test_a_lifetime_that_ends_while_the_database_is_full_is_over_when_it_c
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("emberbox.control.microvms.deadlines.RETRY_INTERVAL_S", 0.01)
-    runner = await world.launched(request={**REQUEST, "maximumDurationInSeconds": 0})
+    runner = await world.launched(request=replace(REQUEST, max_duration_s=0))
     world.script.begin(dict.fromkeys(range(3), world.script.fail))
     runner.start_lifetime()
     await wait_for_async("it has ended", lambda: world.row(runner).state is TERMINATED)
@@ -262,7 +263,7 @@ def fail_in_threads(world: World) -> None:
 
 async def test_nothing_is_resumed_any_more_when_the_server_stops(world: World) -> None:
     """A request at its endpoint waits for the suspend under way and would resume it; so does a caller."""
-    runner = await world.launched(request={**REQUEST, "idlePolicy": AUTO_RESUME})
+    runner = await world.launched(request=replace(REQUEST, idle_policy=AUTO_RESUME))
     stopping = asyncio.create_task(runner.stop())
     await asyncio.sleep(0)
     asked = await asyncio.gather(*(given_up(work) for work in (runner.reach(8080), runner.resume())))

@@ -16,6 +16,7 @@ from emberbox.edges.aws.operations.events import handlers
 from emberbox.model.caller import Caller
 from emberbox.model.causes import Actor, caused_by, present_cause
 from emberbox.model.clock import Instant
+from emberbox.model.launch_requests import LaunchRequest
 from emberbox.model.records import Event, Microvm
 from emberbox.model.states import MicrovmState
 from emberbox.store.database import Database
@@ -46,7 +47,8 @@ def events(database: Database) -> EventStore:
 def make(number: int, started_at: datetime | None = None, account: str = ACCOUNT) -> Microvm:
     return Microvm(
         id=f"microvm-{number}", account_id=account, endpoint_label=f"label-{number}", image_id="i", image_arn="arn",
-        image_version="1.0", state=MicrovmState.PENDING, state_reason=None, request={}, incarnation=1,
+        image_version="1.0", state=MicrovmState.PENDING, state_reason=None,
+        request=LaunchRequest("", (), ()), incarnation=1,
         started_at=started_at or datetime.now(UTC), terminated_at=None, started=Instant.now(),
     )  # fmt: skip
 

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from emberbox.control.endpoints.tokens import Kind, PortGrant, TokenKeys
+from emberbox.edges.aws.operations.microvms import read_ports
 from emberbox.edges.gateway.judge.authoriser import Unreachable, Upstream
 from emberbox.edges.gateway.proxy.admissions import Admissions
 from emberbox.edges.gateway.proxy.limits import EndpointLimits
@@ -169,7 +170,7 @@ class World:
         minutes: float = 5,
         kind: Kind = "application",
     ) -> str:
-        ports = PortGrant.from_allowed_ports(allowed_ports or [{"port": 8080}])
+        ports = PortGrant.of(read_ports(allowed_ports or [{"port": 8080}]))
         return self.keys.mint(microvm_id, ports, datetime.now(UTC) + timedelta(minutes=minutes), kind)
 
     async def request(
