@@ -33,11 +33,11 @@ import uvloop
 from bench import MIB, Client, running_server
 
 from emberbox.control.endpoints.tokens import PortGrant, TokenKeys
-from emberbox.edges.gateway.judge.authoriser import Upstream
 from emberbox.edges.gateway.proxy.admissions import Admissions
-from emberbox.edges.gateway.proxy.limits import EndpointLimits
 from emberbox.edges.gateway.server import Gateway, GatewaySettings, start_gateway
+from emberbox.edges.gateway.watch import Watch
 from emberbox.host.ports import keep_port
+from emberbox.model.endpoints import EndpointLimits, Upstream
 
 MICROVM = "microvm-of-the-benchmark"
 PORTS = PortGrant.of([(1, 65535)])
@@ -62,22 +62,30 @@ class OneMicrovm:
 
     upstreams: dict[int, int] = field(default_factory=dict)
 
-    def find_by_host(self, host_label: str) -> str | None:  # noqa: ARG002 - the interface, here and below
-        return None
+    microvm_id: str = MICROVM
 
-    async def connect(self, microvm_id: str, port: int) -> Upstream:  # noqa: ARG002
-        return Upstream("127.0.0.1", self.upstreams[port], f"{MICROVM}.1")
+    def find(self, microvm_id: str) -> OneMicrovm:  # noqa: ARG002 - the interface, here and below
+        return self
 
-    async def wake(self, microvm_id: str) -> str:  # noqa: ARG002
-        return f"{MICROVM}.1"
+    def find_by_label(self, label: str) -> None:
+        """Endpoints have no names here."""
 
-    async def open_command(self, microvm_id: str, command: Any) -> Any:
-        raise NotImplementedError
-
-    def find_limits(self, microvm_id: str) -> EndpointLimits:  # noqa: ARG002
+    def limits(self) -> EndpointLimits:
         return EndpointLimits()
 
-    def note_bytes(self, microvm_id: str, *, from_client: bool) -> None:
+    async def connect(self, port: int) -> Upstream:
+        return Upstream("127.0.0.1", self.upstreams[port], f"{MICROVM}.1")
+
+    async def wake(self) -> str:
+        return f"{MICROVM}.1"
+
+    async def open_command(self, command: Any) -> Any:
+        raise NotImplementedError
+
+    def doubt(self, port: int) -> None:
+        """They are where they are."""
+
+    def note_bytes(self, *, from_client: bool) -> None:
         """Nobody is suspended here."""
 
 
@@ -366,7 +374,7 @@ async def start(directory: Path, upstreams: dict[int, int]) -> AsyncIterator[tup
     settings = GatewaySettings(directory / "gateway", "us-east-1", "localhost", concurrency=os.cpu_count() or 1)
     settings.directory.mkdir()
     with contextlib.closing(Admissions(settings.directory / "admissions")) as admissions:
-        async with start_gateway(settings, OneMicrovm(upstreams), keys, admissions) as gateway:
+        async with start_gateway(settings, Watch(OneMicrovm(upstreams), admissions), keys) as gateway:
             yield gateway, token
 
 

@@ -16,21 +16,15 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from emberbox.control.access.guard import Access, AccessSettings
-from emberbox.control.connectors.egress import ConnectorFinder, EgressRules
-from emberbox.control.connectors.service import ConnectorService
+from emberbox.control.assembly import Control, ControlSettings, Ground, Stores, make_control
 from emberbox.control.endpoints.tokens import TokenKeys
-from emberbox.control.images.builder import Builder
-from emberbox.control.images.service import ImageFinder, ImageService
-from emberbox.control.images.versions import ImageVersionService
-from emberbox.control.logs.service import LogService
 from emberbox.control.logs.writer import LogWriter
 from emberbox.control.microvms.recovery import Recovery
-from emberbox.control.microvms.runner_context import RunnerContext
-from emberbox.control.microvms.service import MicrovmService
-from emberbox.control.microvms.timers import Timers
+from emberbox.control.microvms.runners import Runners
 from emberbox.control.requests.paging import PageTokens
-from emberbox.control.server.tags import TagService
-from emberbox.edges.aws.operations import microvms as microvm_operations
+from emberbox.control.server.info import ServerInfo
+from emberbox.edges.aws.operations.collection import collect_handlers
+from emberbox.edges.aws.operations.handler import Handler
 from emberbox.edges.aws.server import create_api
 from emberbox.host import native
 from emberbox.host.space import DiskSpace
@@ -39,22 +33,14 @@ from emberbox.images.managed import ManagedImages
 from emberbox.images.pipeline import Limits, Pipeline
 from emberbox.machine.connections import Connector
 from emberbox.machine.guests import GuestHost
-from emberbox.machine.pool import WarmPool
 from emberbox.model.arns import image_arn, managed_connector_arn, managed_image_arn, new_microvm_id
-from emberbox.model.caller import Handler
 from emberbox.model.clock import Instant
 from emberbox.model.endpoints import EndpointNames
 from emberbox.model.iam.access import Credential
 from emberbox.model.launch_requests import Ingress, LaunchRequest
 from emberbox.model.records import Build, Image, ImageVersion, Microvm
 from emberbox.model.states import BuildState, ImageState, MicrovmState, VersionState, VersionStatus
-from emberbox.spec.models import CORE, EMBERBOX, LOGS, MICROVMS
-from emberbox.store.client_tokens import ClientTokenStore
-from emberbox.store.connectors import ConnectorStore
 from emberbox.store.database import Database
-from emberbox.store.images import ImageStore
-from emberbox.store.logs import LogStore
-from emberbox.store.microvms import MicrovmStore
 from emberbox.store.schema import log_metadata, metadata
 from emberbox.vmm.engine import Engine
 from emberbox.vmm.qemu import QemuDriver
@@ -109,82 +95,51 @@ class ControlPlane:
         (directory / "networks.toml").write_text(NETWORKS)
         self.database = Database(f"sqlite:///{directory}/emberbox.db", metadata)
         self.log_database = Database(f"sqlite:///{directory}/logs.db", log_metadata, durable=False)
-        self.images, self.microvms = ImageStore(self.database), MicrovmStore(self.database)
-        self.connectors, self.logs = ConnectorStore(self.database), LogStore(self.log_database)
-        self._log_writer, self.timers = LogWriter(self.logs), Timers()
+        stores = self._stores = Stores.over(self.database, self.log_database)
+        self.images, self.microvms, self.connectors = stores.images, stores.microvms, stores.connectors
+        self.logs, self._log_writer = stores.logs, LogWriter(stores.logs)
         chosen = {
             "home": directory, "region": region, "operator_account": credential.account_id, "strict_roles": False,
             "rate_limits": False, "audit_file_bytes": 1 << 20, "audit_files": 4,
         }  # fmt: skip
         pages = PageTokens(directory / "secrets/pages.key")
         self.access = Access(AccessSettings(**chosen | access), self.database, pages, lambda: self.credential)
-        self._make_services(pages)
+        control = self.control = self._make_control(pages)
+        self.egress, self.runners, self.launcher = control.egress, control.runners, control.launcher
+        self.image_service, self.version_service, self._builder = control.images, control.versions, control.builder
+        self.microvm_service, self.connector_service = control.microvms, control.connectors
 
-    def _make_services(self, pages: PageTokens) -> None:
-        directory, region, quotas = self.directory, self.region, self.access.quotas
-        tokens = ClientTokenStore(self.database)
-        keys = TokenKeys(directory / "secrets/tokens.json")
-        space = DiskSpace(directory)
+    def _make_control(self, pages: PageTokens) -> Control:
+        directory = self.directory
+        space, runners = DiskSpace(directory), Runners()
         driver = QemuDriver(Engine("QEMU", "7.2.22", "tcg"), native.memory_shim_path(), 1)
         guests = GuestHost(driver, Connector(None), None, None, space)
         containers = Containers(directory / "containers")
         managed = ManagedImages(containers, directory / "base")
-        limits = Limits(1, 1, 1)
         pipeline = Pipeline(
-            containers,
-            managed,
-            guests,
-            None,
-            EmptyS3(),
-            None,
-            limits,
-            space,
-            s3_has_accounts=False,  # type: ignore[arg-type]
-        )
-        connectors = ConnectorFinder(self.connectors, region)
-        egress = self.egress = EgressRules(connectors, self.connectors, region, directory)
-        self._builder = Builder(
-            self.images, pipeline, self._log_writer, egress, self.access.roles, directory, region, 2
-        )
-        images = ImageFinder(self.images, region)
-        self.image_service = ImageService(
-            images, self.images, self.microvms, tokens, self._builder, egress, quotas, pages, region, directory,
-            managed_since=datetime.now(UTC),
+            containers, managed, guests, None, EmptyS3(), None, Limits(1, 1, 1), space,  # type: ignore[arg-type]
+            s3_has_accounts=False,
         )  # fmt: skip
-        self.version_service = ImageVersionService(
-            images, self.images, self.microvms, tokens, self._builder, egress, quotas, region
-        )
-        self.microvm_service = MicrovmService(self.microvms, self.images, tokens, pages, keys, egress, quotas, region)
-        self.connector_service = ConnectorService(
-            connectors, self.connectors, tokens, quotas, pages, region, directory, self.microvm_service.renew_egress
-        )
-        context = RunnerContext(
-            store=self.microvms, guests=guests, log_writer=self._log_writer, home=directory, timers=self.timers,
-            load_snapshot=self._builder.load_snapshot, image_tags=self.images.tags_of,
-            on_ended=self.microvm_service.forget, find_egress=egress.policy,
-            issue_credentials=self.access.roles.credentials, revoke=_nothing_to_revoke, drain=_no_requests,
-            pool=WarmPool(guests, directory, 0, self._builder.load_snapshot, self.images.is_launchable), space=space,
+        ground = Ground(
+            stores=self._stores, access=self.access, page_tokens=pages,
+            token_keys=TokenKeys(directory / "secrets/tokens.json"), log_writer=self._log_writer, guests=guests,
+            pipeline=pipeline, space=space, runners=runners, revoke=_nothing_to_revoke, drain=_no_requests,
         )  # fmt: skip
-        self._context = context
-        self._tags = TagService(images, self.images, connectors, self.connectors)
-        self._log_service = LogService(self.logs, pages, region)
+        settings = ControlSettings(
+            home=directory, region=self.region, managed_since=datetime.now(UTC), concurrent_builds=2, warm_pool=0,
+            event_retention_s=3600.0,
+        )  # fmt: skip
+        return make_control(settings, ground)
 
     async def open(self) -> ControlPlane:
         """Begin, with nothing left by an earlier server."""
-        await self.microvm_service.open(self._context, Recovery(self.directory, []))
+        await self.control.launcher.recover(Recovery(self.directory, []))
         return self
 
     def handlers(self) -> dict[str, dict[str, Handler]]:
         """Return every handler, as the server has them."""
-        return {
-            MICROVMS: self.image_service.handlers()
-            | self.version_service.handlers()
-            | self._tags.handlers()
-            | microvm_operations.handlers(self.microvm_service, EndpointNames(self.region, "localhost")),
-            CORE: self.connector_service.handlers(),
-            LOGS: self._log_service.handlers(),
-            EMBERBOX: self.access.handlers(),
-        }
+        names = EndpointNames(self.region, "localhost")
+        return collect_handlers(self.control, ServerInfo(self.region, "tcg", "user"), names)
 
     def app(self) -> Any:
         """Return the API."""
@@ -198,10 +153,10 @@ class ControlPlane:
 
     async def close(self) -> None:
         """Stop everything."""
-        for service in (self.microvm_service, self._builder, self.image_service, self.version_service):
+        for service in (self.runners, self._builder, self.image_service, self.version_service):
             await service.close()
         await self.connector_service.close()
-        self.timers.close()
+        self.control.timers.close()
         await self.access.trail.close()
         await self._log_writer.close()
         self.database.close()

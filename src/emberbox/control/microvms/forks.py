@@ -15,6 +15,7 @@ from emberbox.control.access.quotas import Quotas
 from emberbox.control.images.builder import Builder
 from emberbox.control.images.versions import next_version
 from emberbox.control.microvms.commands import ForkMicrovm, RestoreMicrovm, SnapshotMicrovm
+from emberbox.control.microvms.launcher import Launcher
 from emberbox.control.microvms.runner import MicrovmRunner
 from emberbox.control.microvms.service import MicrovmService, check_hook_payload
 from emberbox.control.requests.idempotency import find_made, note_made
@@ -73,7 +74,8 @@ class ForkService:
     """Takes snapshots of microVMs, forks them, and rolls them back.
 
     Args:
-        microvms: keeps the microVMs.
+        microvms: finds the microVMs.
+        launcher: launches the forks.
         images: images and versions; each snapshot is a version.
         client_tokens: earlier requests.
         builder: knows where snapshots are.
@@ -83,7 +85,9 @@ class ForkService:
 
     def __init__(
         self,
+        *,
         microvms: MicrovmService,
+        launcher: Launcher,
         images: ImageStore,
         client_tokens: ClientTokenStore,
         builder: Builder,
@@ -91,6 +95,7 @@ class ForkService:
         home: Path,
     ) -> None:
         self._microvms = microvms
+        self._launcher = launcher
         self._images = images
         self._client_tokens = client_tokens
         self._builder = builder
@@ -175,7 +180,7 @@ class ForkService:
             runner.context.guests.check_engine(base.engine)
             await in_thread(self._give_base, base, forks)
             self._check_again(caller, runner, asked.count)
-            self._microvms.add(forks, note_made(caller, asked.client_request, group))
+            self._launcher.launch(forks, note_made(caller, asked.client_request, group))
         except BaseException as error:
             for fork in forks:
                 await in_thread(shutil.rmtree, self._directory(fork), ignore_errors=True)

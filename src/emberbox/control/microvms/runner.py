@@ -22,7 +22,6 @@ from typing import Any, TypeVar
 
 from emberbox.background import Background, in_thread
 from emberbox.control.access.role_sessions import RoleSession
-from emberbox.control.endpoints.ingress import lets_in
 from emberbox.control.microvms.deadlines import LIFETIME_OVER, SUSPENDED_TOO_LONG, Deadlines
 from emberbox.control.microvms.hooks import RuntimeHooks
 from emberbox.control.microvms.idle import IdleTimer
@@ -63,7 +62,6 @@ from emberbox.model.errors import (
     VmmError,
 )
 from emberbox.model.records import ImageVersion, LogGroup, Microvm
-from emberbox.model.sizes import SIZES
 from emberbox.model.states import MicrovmState
 from emberbox.time_limits import limit_s
 
@@ -364,18 +362,6 @@ class MicrovmRunner:
     def spoke_tls(self, port: int) -> bool | None:
         """Say whether a port spoke TLS when the image was built; None where nothing listened there then."""
         return None if self._guest is None else self._guest.ports.get(port)
-
-    def serves_applications(self) -> bool:
-        """Say whether its ingress connectors let requests for the application in."""
-        return lets_in(self.microvm.request.ingress, "application")
-
-    def serves_shells(self) -> bool:
-        """Say whether they let shells, commands and file copies in."""
-        return lets_in(self.microvm.request.ingress, "shell")
-
-    def vcpu_count(self) -> int:
-        """Return how many processors its guest has."""
-        return SIZES[self.version.request["resources"][0]["minimumMemoryInMiB"]].vcpu_count
 
     def note_bytes(self, *, from_client: bool) -> None:
         """Bytes have crossed its endpoint: it is not idle. What a client sends on an open stream wakes it."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,21 +10,22 @@ from typing import Final
 from emberbox.control.access.quotas import Quotas
 from emberbox.control.connectors.egress import EgressRules
 from emberbox.control.endpoints.tokens import PortGrant, TokenKeys
-from emberbox.control.images.rules import build_log_group, find_hook, size_of
+from emberbox.control.images.rules import find_hook, size_of
 from emberbox.control.microvms.commands import CreateAuthToken, CreateShellAuthToken, ListMicrovms, RunMicrovm
-from emberbox.control.microvms.recovery import Fate, Recovery
-from emberbox.control.microvms.runner import ENDED_BY_CALLER, LOST, MicrovmRunner
-from emberbox.control.microvms.runner_context import RunnerContext
+from emberbox.control.microvms.launcher import Launcher
+from emberbox.control.microvms.runner import ENDED_BY_CALLER, MicrovmRunner
+from emberbox.control.microvms.runners import Runners
 from emberbox.control.requests.idempotency import find_made, note_made
 from emberbox.control.requests.paging import Page, PageTokens
-from emberbox.machine.guests import Guest
+from emberbox.host.space import DiskSpace
+from emberbox.machine.pool import WarmPool
 from emberbox.model.arns import new_microvm_id
 from emberbox.model.caller import Caller
 from emberbox.model.clock import Instant
-from emberbox.model.errors import ConflictError, HostError, NotFoundError, ValidationError
+from emberbox.model.errors import ConflictError, NotFoundError, ValidationError
 from emberbox.model.iam.quotas import MEMORY
-from emberbox.model.launch_requests import MAX_DURATION_S, Ingress, LaunchRequest, LogTarget
-from emberbox.model.records import Image, ImageVersion, LogGroup, Microvm
+from emberbox.model.launch_requests import MAX_DURATION_S, Ingress, LaunchRequest
+from emberbox.model.records import Image, ImageVersion, Microvm
 from emberbox.model.states import (
     LAUNCHABLE_IMAGE_STATES,
     VERDICTS,
@@ -36,34 +35,36 @@ from emberbox.model.states import (
     VersionState,
     VersionStatus,
 )
-from emberbox.store.client_tokens import ClientToken, ClientTokenStore
+from emberbox.store.client_tokens import ClientTokenStore
 from emberbox.store.images import ImageStore
 from emberbox.store.microvms import MicrovmStore
 
-log = logging.getLogger(__name__)
-
 TOKEN_MINUTES_MAX: Final = 60
 SHELL_PORT: Final = 8022
-_SUSPENDS_AT_ONCE: Final = 4
 
 
 class MicrovmService:
-    """Answers the microVM operations and keeps the runners.
+    """Answers the microVM operations.
 
     Args:
         store: the rows.
         images: asked what can be launched.
+        runners: the microVMs that have not ended.
+        launcher: launches new ones.
+        pool: those that are prepared.
         client_tokens: earlier requests.
         page_tokens: for the list.
         token_keys: for endpoint tokens.
         egress: checks egress connectors.
         quotas: the limits of accounts.
+        space: the room on the disk.
         region: the region played.
     """
 
     def __init__(
-        self, store: MicrovmStore, images: ImageStore, client_tokens: ClientTokenStore, page_tokens: PageTokens,
-        token_keys: TokenKeys, egress: EgressRules, quotas: Quotas, region: str,
+        self, *, store: MicrovmStore, images: ImageStore, runners: Runners, launcher: Launcher, pool: WarmPool,
+        client_tokens: ClientTokenStore, page_tokens: PageTokens, token_keys: TokenKeys, egress: EgressRules,
+        quotas: Quotas, space: DiskSpace, region: str,
     ) -> None:  # fmt: skip
         self._store = store
         self._images = images
@@ -73,98 +74,14 @@ class MicrovmService:
         self._egress = egress
         self._quotas = quotas
         self._region = region
-        self._context: RunnerContext | None = None
-        self._runners: dict[str, MicrovmRunner] = {}
-        self._labels: dict[str, str] = {}
-
-    async def open(self, context: RunnerContext, recovery: Recovery) -> None:
-        """Begin, with what an earlier server left.
-
-        Returns when every microVM has its runner: a request for one that is taken over then waits for it.
-        """
-        self._context = context
-        for microvm in self._store.list_live():
-            self._recover(microvm, recovery)
-        await asyncio.sleep(0)  # every task that was begun has its microVM's lock now
-
-    def _recover(self, microvm: Microvm, recovery: Recovery) -> None:
-        runner = self._make_runner(microvm)
-        if runner is None:
-            return
-        match recovery.fate(microvm.id):
-            case Fate.LAUNCH:
-                runner.begin_to_launch()
-            case Fate.ADOPT:
-                runner.begin_to_take_over(recovery.survivors[microvm.id])
-            case Fate.KEEP_SUSPENDED:
-                runner.keep_suspended()
-            case Fate.END:
-                runner.begin_to_finish(microvm.state_reason or ENDED_BY_CALLER)
-                return
-            case Fate.LOSE:
-                runner.begin_to_finish(LOST)
-                return
-        runner.start_lifetime()
-
-    async def close(self) -> None:
-        """Stop: suspend every microVM that runs, so that nothing is lost."""
-        gate = asyncio.Semaphore(_SUSPENDS_AT_ONCE)
-
-        async def stop(runner: MicrovmRunner) -> None:
-            async with gate:
-                try:
-                    await runner.stop()
-                except Exception:  # the others are stopped all the same
-                    log.exception("%s could not be stopped in order", runner.id)
-
-        await asyncio.gather(*(stop(runner) for runner in list(self._runners.values())))
-
-    def forget(self, microvm_id: str) -> None:
-        """Drop the runner of a microVM that has ended."""
-        runner = self._runners.pop(microvm_id, None)
-        if runner is not None:
-            self._labels.pop(runner.microvm.endpoint_label, None)
-
-    async def renew_egress(self, connector_arn: str) -> None:
-        """Let what a connector allows now, perhaps nothing, count for every microVM that runs with it.
-
-        Raises:
-            HostError: it does not count for one of them.
-        """
-        failure: Exception | None = None
-        for runner in list(self._runners.values()):
-            if runner.microvm.request.egress[0].startswith(connector_arn):
-                try:
-                    await runner.renew_egress()
-                except Exception as error:  # it counts for the others all the same
-                    log.error("what %s may reach could not be changed: %s", runner.id, error)
-                    failure = error
-        if failure is not None:
-            raise HostError(f"what a microVM may reach could not be changed: {failure}") from failure
+        self._runners = runners
+        self._launcher = launcher
+        self._pool = pool
+        self._space = space
 
     def forget_terminated(self, older_than_s: float) -> None:
         """Remove rows of microVMs that ended so long ago."""
         self._store.forget_terminated(datetime.now(UTC) - timedelta(seconds=older_than_s))
-
-    # --- what the gateway asks
-
-    def find_by_label(self, label: str) -> str | None:
-        """Return the microVM of an endpoint's first label, also after it has ended."""
-        live = self._labels.get(label)
-        if live is not None:
-            return live
-        ended = self._store.find_by_label(label)
-        return None if ended is None else ended.id
-
-    def find_runner(self, microvm_id: str) -> MicrovmRunner | None:
-        """Return the runner of a microVM that has not ended."""
-        return self._runners.get(microvm_id)
-
-    def runners(self) -> list[MicrovmRunner]:
-        """Return the runners of all microVMs that have not ended."""
-        return list(self._runners.values())
-
-    # --- operations
 
     async def run(self, caller: Caller, asked: RunMicrovm) -> Microvm:
         """Store a new microVM, launch it in the background, and return it as it is now: PENDING.
@@ -179,9 +96,7 @@ class MicrovmService:
         request = self._check_run(caller, asked, version)
         self.check_memory(caller, version)
         self.check_room("A MicroVM cannot be launched")
-        assert self._context is not None
-        pool = self._context.pool
-        pooled = pool.take(image.id, version.version)
+        pooled = self._pool.take(image.id, version.version)
         microvm = Microvm(
             id=new_microvm_id() if pooled is None else pooled.microvm_id,
             account_id=caller.account_id,
@@ -199,40 +114,20 @@ class MicrovmService:
         )
         token = note_made(caller, asked.client_request, microvm.id)
         try:
-            self.add([microvm], token, None if pooled is None else pooled.guest)
+            self._launcher.launch([microvm], token, None if pooled is None else pooled.guest)
         except BaseException:
             if pooled is not None:
-                await pool.end(pooled)
+                await self._pool.end(pooled)
             raise
         return microvm
 
-    def add(self, microvms: list[Microvm], token: ClientToken | None, prepared: Guest | None = None) -> None:
-        """Store new microVMs and launch them in the background.
-
-        Args:
-            microvms: the rows.
-            token: what asked for them.
-            prepared: a guest from the warm pool for the only one.
-
-        Raises:
-            ConflictError: the client token was used meanwhile; none was stored.
-        """
-        if not self._store.add(microvms, token):
-            raise ConflictError("A request with the same clientToken is under way; try again.")
-        for microvm in microvms:
-            runner = self._make_runner(microvm)
-            assert runner is not None
-            runner.start_lifetime()
-            runner.begin_to_launch(prepared)
-
     def check_memory(self, caller: Caller, version: ImageVersion, count: int = 1) -> None:
-        """Refuse microVMs that would go beyond the account's memory; suspended ones count (dossier, section 11).
+        """Refuse microVMs that would go beyond the account's memory.
 
         Raises:
             QuotaExceededError: they would.
         """
-        owned = (runner for runner in self._runners.values() if runner.microvm.account_id == caller.account_id)
-        in_use = sum(size_of(runner.version.request).baseline_mib for runner in owned)
+        in_use = self._runners.memory_in_use(caller.account_id)
         self._quotas.check(caller.account_id, MEMORY, in_use, size_of(version.request).baseline_mib * count)
 
     def _find_launchable(self, caller: Caller, asked: RunMicrovm) -> tuple[Image, ImageVersion]:
@@ -261,19 +156,6 @@ class MicrovmService:
             hook_payload=asked.hook_payload,
             max_duration_s=asked.max_duration_s or MAX_DURATION_S,
         )
-
-    def _make_runner(self, microvm: Microvm) -> MicrovmRunner | None:
-        assert self._context is not None
-        image = self._images.find_by_id(microvm.image_id)
-        version = self._images.find_version(microvm.image_id, microvm.image_version)
-        if image is None or version is None:  # cannot be: an image stays while microVMs of it live
-            log.error("%s has lost its image", microvm.id)
-            return None
-        group, stream = _log_target(image, version, microvm)
-        runner = MicrovmRunner(self._context, microvm, version, group, stream)
-        self._runners[microvm.id] = runner
-        self._labels[microvm.endpoint_label] = microvm.id
-        return runner
 
     def get(self, caller: Caller, microvm_id: str) -> Microvm:
         """Return a microVM of the caller's account as it is to be shown, also after it has ended.
@@ -345,7 +227,7 @@ class MicrovmService:
             case Verdict.IGNORE:
                 return None
             case Verdict.DO:
-                return self._runners.get(microvm.id)
+                return self._runners.find(microvm.id)
 
     def create_auth_token(self, caller: Caller, asked: CreateAuthToken) -> str:
         """Return a token that opens ports of a microVM.
@@ -381,7 +263,7 @@ class MicrovmService:
 
     def _find_stall(self, microvm: Microvm) -> str | None:
         """Say why a microVM that is RUNNING stands still, if it does: the full disk may not take that into its row."""
-        runner = self._runners.get(microvm.id)
+        runner = self._runners.find(microvm.id)
         return runner.stalled if runner is not None and microvm.state is MicrovmState.RUNNING else None
 
     def check_room(self, what: str) -> None:
@@ -393,8 +275,7 @@ class MicrovmService:
         Raises:
             CapacityError: there is.
         """
-        assert self._context is not None
-        self._context.space.check(what)
+        self._space.check(what)
 
     def find(self, caller: Caller, microvm_id: str) -> Microvm:
         """Return a microVM of the caller's account, also after it has ended.
@@ -427,11 +308,3 @@ def _expiry(minutes: int) -> datetime:
     if minutes > TOKEN_MINUTES_MAX:
         raise ValidationError(f"ExpirationMinutes {minutes} exceeded max allowed of {TOKEN_MINUTES_MAX}.")
     return datetime.now(UTC) + timedelta(minutes=minutes)
-
-
-def _log_target(image: Image, version: ImageVersion, microvm: Microvm) -> tuple[LogGroup | None, str | None]:
-    """Return log group and stream; the group is None where logging is off, the stream where it is the default."""
-    target = microvm.request.log_target or LogTarget()
-    if not target.is_on:
-        return None, None
-    return LogGroup(microvm.account_id, target.group or build_log_group(image.name, version.request)), target.stream

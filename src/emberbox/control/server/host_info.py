@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from emberbox.control.microvms.runner import MicrovmRunner
-from emberbox.control.microvms.service import MicrovmService
+from emberbox.control.microvms.runners import Runners
 from emberbox.host.space import DiskSpace
 from emberbox.host.usage import machine_memory
 from emberbox.machine.pool import WarmPool
@@ -23,14 +23,14 @@ class HostInfo:
     """Answers DescribeHost.
 
     Args:
-        microvms: keeps the microVMs.
+        runners: the microVMs that have not ended.
         images: asked what pooled microVMs are of.
         pool: those that are prepared.
         space: the room on the disk.
     """
 
-    def __init__(self, microvms: MicrovmService, images: ImageStore, pool: WarmPool, space: DiskSpace) -> None:
-        self._microvms = microvms
+    def __init__(self, runners: Runners, images: ImageStore, pool: WarmPool, space: DiskSpace) -> None:
+        self._runners = runners
         self._images = images
         self._pool = pool
         self._space = space
@@ -41,7 +41,7 @@ class HostInfo:
 
     async def describe(self, caller: Caller, _parameters: dict[str, Any]) -> Mapping[str, Any]:
         """DescribeHost: the machine, and each of the caller's microVMs that has not ended."""
-        runners = [runner for runner in self._microvms.runners() if runner.microvm.account_id == caller.account_id]
+        runners = [runner for runner in self._runners.list_all() if runner.microvm.account_id == caller.account_id]
         measured = await asyncio.to_thread(lambda: [shown for runner in runners if (shown := _measure(runner))])
         pooled = await asyncio.to_thread(self._measure_pool, caller.account_id)
         memory, room = machine_memory(), self._space.look()

@@ -14,7 +14,6 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -22,13 +21,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from emberbox.control.endpoints.tokens import TokenKeys
 from emberbox.edges.asgi import serve
 from emberbox.edges.gateway.data_plane.app import MESSAGE_BYTES_MAX, create_data_plane
-from emberbox.edges.gateway.data_plane.commands import Commands
-from emberbox.edges.gateway.judge.authoriser import Authoriser, Directory
+from emberbox.edges.gateway.judge.authoriser import Authoriser
 from emberbox.edges.gateway.proxy.admissions import Admissions
 from emberbox.edges.gateway.proxy.envoy import EnvoySettings, envoy_args, validate, write_bootstrap
-from emberbox.edges.gateway.proxy.tls_ports import TlsPorts
-from emberbox.edges.gateway.proxy.traffic import Traffic, read_reports
+from emberbox.edges.gateway.proxy.traffic import read_reports
 from emberbox.edges.gateway.tls.certificates import Certificates, endpoint_names, ensure_certificates
+from emberbox.edges.gateway.watch import Watch
 from emberbox.host.ports import keep_port
 from emberbox.host.supervisor import Helper, find_running, supervise
 from emberbox.model.errors import HostError
@@ -72,30 +70,21 @@ class Gateway:
         port: where it listens.
         authority_path: the certificate (PEM) that clients must trust.
         envoy_log_path: Envoy's warnings.
-        drain: waits, for a second at most, until the requests that have just begun on a microVM have ended.
     """
 
     port: int
     authority_path: Path
     envoy_log_path: Path
-    drain: Callable[[str], Awaitable[None]]
-
-
-class GatewayDirectory(Directory, Commands, Protocol):
-    """What the gateway must know about microVMs."""
 
 
 @contextlib.asynccontextmanager
-async def start_gateway(
-    settings: GatewaySettings, directory: GatewayDirectory, keys: TokenKeys, admissions: Admissions
-) -> AsyncIterator[Gateway]:
+async def start_gateway(settings: GatewaySettings, watch: Watch, keys: TokenKeys) -> AsyncIterator[Gateway]:
     """Serve endpoints for as long as the block lasts.
 
     Args:
         settings: see there.
-        directory: knows the microVMs, and runs commands in them.
+        watch: knows the endpoints, and the requests at them.
         keys: open the tokens.
-        admissions: let requests pass that are like one which has passed; the caller revokes them.
 
     Raises:
         HostError: Envoy is missing, refuses its configuration, or does not listen within 30 s (the port is
@@ -110,17 +99,9 @@ async def start_gateway(
         settings.directory / "port", settings.address, held=find_running("envoy", settings.directory) is not None
     )
     paths = _Paths.below(settings.directory)
-    write_bootstrap(_envoy_settings(settings, certificates, port, paths, admissions), paths.config)
-    tls_ports = TlsPorts()
-
-    def look_again(microvm_id: str, port: int) -> None:
-        tls_ports.forget(microvm_id, port)
-        directory.doubt(microvm_id, port)
-        admissions.revoke(microvm_id)
-
-    traffic = Traffic(directory.note_bytes, look_again, admissions)
+    write_bootstrap(_envoy_settings(settings, certificates, port, paths, watch.admissions), paths.config)
     app = Authoriser(
-        directory, keys, traffic, tls_ports, admissions,
+        watch.directory, keys, watch.traffic, watch.tls_ports, watch.admissions,
         region=settings.region, domain=settings.domain, hold_s=settings.authorise_timeout_s,
     )  # fmt: skip
     helper = Helper(
@@ -129,22 +110,22 @@ async def start_gateway(
         directory=settings.directory,
         files=(paths.config, certificates.certificate_path, certificates.key_path),
         is_ready=_presents(settings.address, port, certificates.certificate_path),
-        on_end=traffic.forget_connections,
+        on_end=watch.traffic.forget_connections,
     )
     async with contextlib.AsyncExitStack() as running:
-        running.enter_context(read_reports(paths.reports, traffic.read_line))
+        running.enter_context(read_reports(paths.reports, watch.traffic.read_line))
         await validate(paths.config)
         listener = running.enter_context(_listen(paths.authoriser))
         data_plane_listener = running.enter_context(_listen(paths.data_plane))
         # The authoriser outlives Envoy's idle connections, so that only Envoy closes them.
         await running.enter_async_context(serve(app, listener, _KEEP_ALIVE_S))
-        data_plane = create_data_plane(directory)
+        data_plane = create_data_plane(watch.directory)
         await running.enter_async_context(
             serve(data_plane, data_plane_listener, _KEEP_ALIVE_S, websocket_message_bytes=MESSAGE_BYTES_MAX)
         )
         await running.enter_async_context(supervise(helper))
         log.info("endpoints are served at %s, port %d", settings.address, port)
-        yield Gateway(port, certificates.authority_path, helper.log_path, traffic.drain)
+        yield Gateway(port, certificates.authority_path, helper.log_path)
 
 
 @dataclass(frozen=True, slots=True)

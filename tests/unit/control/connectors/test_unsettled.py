@@ -206,7 +206,7 @@ class StandInRunner:
         self.stopped = self.renewed = 0
         self.context = SimpleNamespace(guests=SimpleNamespace(check_engine=lambda _engine: None))
         self.meanwhile: Callable[[], None] = lambda: None
-        plane.microvm_service._runners[self.id] = self  # type: ignore[assignment]
+        plane.runners.add(self)  # type: ignore[arg-type]
 
     async def stop(self) -> None:
         await asyncio.sleep(0)
@@ -229,18 +229,18 @@ async def test_a_microvm_that_cannot_be_stopped_does_not_keep_others_from_it(pla
     image = plane.add_image("web")
     problems: list[Exception | None] = [OSError(28, "full"), None, KeyError("unexpected"), *[None] * 5]
     runners = [StandInRunner(plane, image, problem) for problem in problems]
-    await plane.microvm_service.close()
+    await plane.runners.close()
     assert [runner.stopped for runner in runners] == [1] * len(problems)
-    plane.microvm_service._runners.clear()
+    plane.runners._by_id.clear()
 
 
 async def test_an_egress_that_cannot_be_changed_for_one_counts_for_the_others(plane: ControlPlane) -> None:
     image = plane.add_image("web")
     runners = [StandInRunner(plane, image, problem) for problem in (HostError("nft is gone"), None)]
     with pytest.raises(HostError, match="nft is gone"):
-        await plane.microvm_service.renew_egress(runners[0].microvm.request.egress[0])
+        await plane.runners.renew_egress(runners[0].microvm.request.egress[0])
     assert [runner.renewed for runner in runners] == [1, 1]
-    plane.microvm_service._runners.clear()
+    plane.runners._by_id.clear()
 
 
 # --- forks and snapshots
@@ -253,12 +253,18 @@ class Forks:
         self.plane = plane
         tokens = ClientTokenStore(plane.database)
         self.service = ForkService(
-            plane.microvm_service, plane.images, tokens, plane._builder, plane.access.quotas, plane.directory
+            microvms=plane.microvm_service,
+            launcher=plane.launcher,
+            images=plane.images,
+            client_tokens=tokens,
+            builder=plane._builder,
+            quotas=plane.access.quotas,
+            home=plane.directory,
         )
         self.source = StandInRunner(plane, plane.add_image("web"))
         self.added: list[Microvm] = []
         self.log: list[str | Path] = []
-        monkeypatch.setattr(plane.microvm_service, "add", self._add)
+        monkeypatch.setattr(plane.launcher, "launch", self._add)
         monkeypatch.setattr(disk, "sync", self.log.append)
 
     def _add(self, microvms: list[Microvm], token: Any, _prepared: Any = None) -> None:
@@ -277,7 +283,7 @@ class Forks:
 def forks(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> Any:
     forks = Forks(plane, monkeypatch)
     yield forks
-    plane.microvm_service._runners.clear()
+    plane.runners._by_id.clear()
 
 
 async def test_a_fork_knows_that_it_has_a_base_and_has_it_before_it_is_known(forks: Forks) -> None:

@@ -18,12 +18,12 @@ import httpx
 
 from emberbox.control.endpoints.tokens import Kind, PortGrant, TokenKeys
 from emberbox.edges.aws.operations.microvms import read_ports
-from emberbox.edges.gateway.judge.authoriser import Unreachable, Upstream
 from emberbox.edges.gateway.proxy.admissions import Admissions
-from emberbox.edges.gateway.proxy.limits import EndpointLimits
 from emberbox.edges.gateway.server import Gateway, GatewaySettings, start_gateway
+from emberbox.edges.gateway.watch import Watch
 from emberbox.guest.protocol import Command
 from emberbox.guest.streams import GuestCommand
+from emberbox.model.endpoints import EndpointLimits, Unreachable, Upstream
 
 REGION = "us-east-1"
 DOMAIN = "microvms.test"
@@ -43,9 +43,13 @@ class FakeDirectory:
     moved: list[str] = field(default_factory=list)
     doubted: list[tuple[str, int]] = field(default_factory=list)
     commands: dict[str, Callable[[Command], GuestCommand]] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
 
-    def find_by_host(self, host_label: str) -> str | None:
-        return self.labels.get(host_label)
+    def find(self, microvm_id: str) -> FakeEndpoint | None:
+        return None if microvm_id in self.ended else FakeEndpoint(microvm_id, self)
+
+    def find_by_label(self, label: str) -> FakeEndpoint | None:
+        return FakeEndpoint(self.labels[label], self) if label in self.labels else None
 
     def doubt(self, microvm_id: str, port: int) -> None:
         self.doubted.append((microvm_id, port))
@@ -66,11 +70,31 @@ class FakeDirectory:
     async def open_command(self, microvm_id: str, command: Command) -> GuestCommand:
         return self.commands[microvm_id](command)
 
-    def find_limits(self, microvm_id: str) -> EndpointLimits:
-        return self.limits.get(microvm_id, EndpointLimits())
 
-    def note_bytes(self, microvm_id: str, *, from_client: bool) -> None:
-        self.moved.append(microvm_id)
+@dataclass(frozen=True)
+class FakeEndpoint:
+    """What the directory has of one microVM."""
+
+    microvm_id: str
+    directory: FakeDirectory
+
+    def limits(self) -> EndpointLimits:
+        return self.directory.limits.get(self.microvm_id, EndpointLimits())
+
+    async def connect(self, port: int) -> Upstream:
+        return await self.directory.connect(self.microvm_id, port)
+
+    async def wake(self) -> str:
+        return await self.directory.wake(self.microvm_id)
+
+    async def open_command(self, command: Command) -> GuestCommand:
+        return await self.directory.open_command(self.microvm_id, command)
+
+    def doubt(self, port: int) -> None:
+        self.directory.doubt(self.microvm_id, port)
+
+    def note_bytes(self, *, from_client: bool) -> None:
+        self.directory.moved.append(self.microvm_id)
 
 
 @dataclass
@@ -160,7 +184,7 @@ class World:
     directory: FakeDirectory
     keys: TokenKeys
     guests: dict[str, Guest]
-    admissions: Admissions
+    watch: Watch
     client: httpx.AsyncClient = field(init=False)
 
     def token(
@@ -233,13 +257,14 @@ class World:
 
     def reset(self) -> None:
         """Forget what earlier tests did."""
-        self.admissions.forget()
+        self.watch.admissions.forget()
         self.directory.delay_s = 0.0
         self.directory.connects.clear()
         self.directory.upstreams.clear()
         self.directory.commands.clear()
         self.directory.limits.clear()
         self.directory.moved.clear()
+        self.directory.ended.clear()
         for letter, guest in self.guests.items():
             guest.seen.clear()
             self.directory.labels[letter * 4] = f"mvm-{letter}"
@@ -250,12 +275,13 @@ class World:
 @contextlib.asynccontextmanager
 async def start_own(
     settings: GatewaySettings, directory: FakeDirectory, keys: TokenKeys
-) -> AsyncIterator[tuple[Gateway, Admissions]]:
+) -> AsyncIterator[tuple[Gateway, Watch]]:
     """Start a gateway with admissions of its own."""
     settings.directory.mkdir(exist_ok=True)
     with contextlib.closing(Admissions(settings.directory / "admissions")) as admissions:
-        async with start_gateway(settings, directory, keys, admissions) as gateway:
-            yield gateway, admissions
+        watch = Watch(directory, admissions)
+        async with start_gateway(settings, watch, keys) as gateway:
+            yield gateway, watch
 
 
 @contextlib.asynccontextmanager
@@ -267,8 +293,8 @@ async def start_world(root: Path) -> AsyncIterator[World]:
             guests[letter] = await stack.enter_async_context(start_guest(f"guest {letter}"))
         keys = TokenKeys(root / "keys.json")
         settings = GatewaySettings(root / "gateway", REGION, DOMAIN)
-        gateway, admissions = await stack.enter_async_context(start_own(settings, directory, keys))
-        world = World(gateway, directory, keys, guests, admissions)
+        gateway, watch = await stack.enter_async_context(start_own(settings, directory, keys))
+        world = World(gateway, directory, keys, guests, watch)
         world.client = await stack.enter_async_context(world.connect())
         world.reset()
         yield world

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from gateway_world import SUFFIX, World
 
-from emberbox.edges.gateway.judge.authoriser import Upstream
 from emberbox.edges.gateway.proxy.admissions import SLOTS, Admissions
-from emberbox.edges.gateway.proxy.limits import EndpointLimits
+from emberbox.model.endpoints import EndpointLimits, Upstream
 from emberbox.model.errors import HostError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -86,11 +85,11 @@ async def test_after_revoking_everything_is_asked_about_again(world: World) -> N
         for _ in range(2):
             assert (await world.request(token=token, client=client)).text == "guest a"
         world.directory.upstreams["mvm-a", 8080] = Upstream("127.0.0.1", world.guests["b"].port, "mvm-a.2")
-        world.admissions.revoke("mvm-a")
+        world.watch.admissions.revoke("mvm-a")
         for _ in range(2):
             assert (await world.request(token=token, client=client)).text == "guest b"
         del world.directory.upstreams["mvm-a", 8080]
-        world.admissions.revoke("mvm-a")
+        world.watch.admissions.revoke("mvm-a")
         assert (await world.request(token=token, client=client)).status_code == 502
     assert world.directory.connects == [ASKED, ASKED, ASKED]
 
@@ -101,10 +100,10 @@ async def test_a_verdict_that_was_revoked_before_it_arrived_lets_nothing_pass(wo
     world.directory.upstreams["mvm-a", 8443] = world.directory.upstreams["mvm-a", 8080]
     async with world.connect() as client:
         await world.request(token=token, client=client)
-        name = world.admissions.admit("mvm-a")
+        name = world.watch.admissions.admit("mvm-a")
         assert name is not None
-        world.admissions.revoke("mvm-a")
-        assert world.admissions.admit("mvm-a") != name
+        world.watch.admissions.revoke("mvm-a")
+        assert world.watch.admissions.admit("mvm-a") != name
         await world.request(token=token, client=client)
     assert world.directory.connects == [ASKED, ASKED]
 
@@ -133,7 +132,7 @@ async def test_draining_waits_for_a_request_that_nobody_was_asked_about(world: W
         stream = asyncio.create_task(world.request("/stream", token=token, client=client))
         while len(world.guests["a"].seen) < 2:  # noqa: ASYNC110  # the guest gives no event
             await asyncio.sleep(0.005)
-        await world.gateway.drain("mvm-a")
+        await world.watch.traffic.drain("mvm-a")
         ended = stream.done() or b"data: 4" in (await asyncio.wait_for(stream, 0.2)).content
         assert ended
     assert world.directory.connects == [ASKED]

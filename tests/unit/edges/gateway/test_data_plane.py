@@ -107,6 +107,16 @@ async def test_the_path_of_a_shell_does_not_matter(world: World, path: str) -> N
         assert json.loads(await websocket.recv())["type"] == "session_init"
 
 
+async def test_a_microvm_that_has_just_ended_runs_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def wake(microvm_id: str) -> str:
+        world.directory.ended.add(microvm_id)
+        return "mvm-a.1"
+
+    monkeypatch.setattr(world.directory, "wake", wake)
+    answer = await world.request("/files?path=/x", token=world.token(kind="shell"))
+    assert (answer.status_code, answer.json()) == (502, {"message": "mvm-a has ended"})
+
+
 async def test_a_browser_says_everything_in_subprotocols(world: World) -> None:
     run(world, FakeCommand())
     token = world.token(kind="shell")

@@ -18,7 +18,8 @@ import httpx
 import pytest
 from gateway_world import DOMAIN, REGION, SUFFIX, World
 
-from emberbox.edges.gateway.judge.authoriser import Upstream
+from emberbox.control.endpoints.tokens import Kind
+from emberbox.model.endpoints import Upstream
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -257,6 +258,17 @@ async def test_an_application_that_hangs_up_is_an_empty_502(world: World) -> Non
 async def test_a_shells_token_opens_no_http(world: World) -> None:
     assert told(await world.request(token=world.token(kind="shell"))) == (502, "")
     assert world.directory.connects == []
+
+
+@pytest.mark.parametrize("kind", ["application", "shell"])
+async def test_a_microvm_that_has_ended_is_a_502_by_its_token_alone(world: World, kind: Kind) -> None:
+    world.directory.ended.add("mvm-a")
+    token, headers = world.token(kind=kind), [("x-aws-proxy-port", "0")]
+    assert told(await world.request("/exec", method="POST", host="localhost", token=token)) == (502, "")
+    assert world.directory.connects == []
+    if kind == "application":  # what the request says wrongly is told all the same
+        answer = await world.request(host="localhost", token=token, headers=headers)
+        assert answer.status_code == 400
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 500, 502, 503, 504])

@@ -17,8 +17,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import InvalidStatus
 
-from emberbox.edges.gateway.judge.authoriser import Upstream
 from emberbox.edges.gateway.tls.certificates import ensure_certificates
+from emberbox.model.endpoints import Upstream
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from gateway_world import World, start_world
 
-from emberbox.edges.gateway.judge.authoriser import Upstream
 from emberbox.edges.gateway.proxy.admissions import Admissions
-from emberbox.edges.gateway.proxy.limits import EndpointLimits, RequestRates
+from emberbox.edges.gateway.proxy.limits import RequestRates
 from emberbox.edges.gateway.proxy.traffic import Traffic, read_reports
 from emberbox.edges.gateway.tls.certificates import ensure_certificates
+from emberbox.model.endpoints import EndpointLimits, Upstream
 from support.waiting import wait_for_async
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -21,11 +21,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from emberbox.edges.gateway.data_plane.commands import BAD_GATEWAY, Commands, RefusedError
+from emberbox.edges.gateway.data_plane.commands import BAD_GATEWAY, RefusedError
 from emberbox.edges.gateway.data_plane.exec import EXEC_SUBPROTOCOL, post_exec, serve_exec
 from emberbox.edges.gateway.data_plane.files import get_files, put_files
 from emberbox.edges.gateway.data_plane.openapi import DOCUMENT
 from emberbox.edges.gateway.data_plane.shell import serve_shell
+from emberbox.edges.gateway.directory import Directory
 
 MESSAGE_BYTES_MAX: Final = 1 << 20
 
@@ -53,11 +54,11 @@ async def _refuse_as_aws(request: Request, error: Exception) -> Response:  # noq
     return Response(status_code=BAD_GATEWAY)
 
 
-def create_data_plane(commands: Commands) -> Starlette:
+def create_data_plane(directory: Directory) -> Starlette:
     """Make the application.
 
     Args:
-        commands: runs commands in microVMs.
+        directory: finds microVMs, and runs commands in them.
     """
     handlers: dict[Any, Any] = {RefusedError: _refuse, 404: _refuse_as_aws, 405: _refuse_as_aws}
     app = Starlette(
@@ -70,7 +71,7 @@ def create_data_plane(commands: Commands) -> Starlette:
         ],
         exception_handlers=handlers,
     )
-    app.state.commands = commands
+    app.state.directory = directory
     return app
 
 

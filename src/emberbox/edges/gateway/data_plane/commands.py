@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket
 
-from emberbox.edges.gateway.judge.authoriser import MICROVM_HEADER, Unreachable
+from emberbox.edges.gateway.directory import Directory
+from emberbox.edges.gateway.judge.authoriser import MICROVM_HEADER
 from emberbox.guest.protocol import Command
 from emberbox.guest.streams import GuestCommand
+from emberbox.model.endpoints import Unreachable
 from emberbox.model.errors import EmberboxError, GuestError
 
 BAD_GATEWAY: Final = 502
@@ -22,19 +24,6 @@ _NORMAL, _GOING_AWAY = 1000, 1001  # RFC 6455, section 7.4.1
 Message = dict[str, Any]
 Take = Callable[[Message], Awaitable[None]]
 Show = Callable[[int, bytes], bytes]
-
-
-class Commands(Protocol):
-    """Runs commands in microVMs."""
-
-    async def open_command(self, microvm_id: str, command: Command) -> GuestCommand:
-        """Start a command; wake the microVM first when its policy says so.
-
-        Raises:
-            Unreachable: it does not run, and is not or cannot be woken.
-            GuestError: it runs, but the command cannot be started.
-        """
-        ...
 
 
 class RefusedError(EmberboxError):
@@ -61,12 +50,14 @@ async def open_command(connection: HTTPConnection, command: Command) -> GuestCom
     Raises:
         RefusedError: it cannot be started.
     """
-    commands: Commands = connection.app.state.commands
+    directory: Directory = connection.app.state.directory
+    microvm_id = connection.headers[MICROVM_HEADER]
+    endpoint = directory.find(microvm_id)
+    if endpoint is None:
+        raise RefusedError(BAD_GATEWAY, f"{microvm_id} has ended")
     try:
-        return await commands.open_command(connection.headers[MICROVM_HEADER], command)
-    except Unreachable as error:
-        raise RefusedError(BAD_GATEWAY, str(error)) from error
-    except GuestError as error:
+        return await endpoint.open_command(command)
+    except (Unreachable, GuestError) as error:
         raise RefusedError(BAD_GATEWAY, str(error)) from error
 
 

@@ -15,13 +15,13 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from emberbox.control.endpoints.tokens import Grant, InvalidToken, TokenKeys, is_token_shaped
 from emberbox.control.microvms.service import SHELL_PORT
+from emberbox.edges.gateway.directory import Directory, Endpoint
 from emberbox.edges.gateway.judge.request import (
     MARKER,
     REQUEST_ID_HEADER,
@@ -32,10 +32,10 @@ from emberbox.edges.gateway.judge.request import (
     read_request,
 )
 from emberbox.edges.gateway.proxy.admissions import LIFE_S, Admissions
-from emberbox.edges.gateway.proxy.limits import EndpointLimits, RequestRates
+from emberbox.edges.gateway.proxy.limits import RequestRates
 from emberbox.edges.gateway.proxy.tls_ports import TlsPorts
 from emberbox.edges.gateway.proxy.traffic import Traffic
-from emberbox.model.errors import EmberboxError
+from emberbox.model.endpoints import EndpointLimits, Unreachable
 
 log = logging.getLogger(__name__)
 
@@ -65,28 +65,6 @@ _SERVICE_LABEL: Final = "lambda-microvm"
 _TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
 
 
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """Where a guest's port can be reached from here.
-
-    Args:
-        address: an IP address.
-        port: a TCP port at that address.
-        incarnation: changes whenever the microVM is started or resumed, and is never the same for two
-            microVMs; connections of one incarnation are never used for another. Visible ASCII without blanks.
-        spoke_tls: whether the port spoke TLS when the image was built; None where nothing listened there then.
-    """
-
-    address: str
-    port: int
-    incarnation: str
-    spoke_tls: bool | None = None
-
-    def authority(self) -> str:
-        """Write it as `address:port`, IPv6 in brackets."""
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
-
-
 class Cluster(StrEnum):
     """How Envoy speaks to what is behind it; each has a cluster of this name."""
 
@@ -95,65 +73,6 @@ class Cluster(StrEnum):
     GUEST_TLS = "guest_tls"  # HTTP/2 where the guest's ALPN takes it, else HTTP/1.1
     GUEST_TLS_HTTP1 = "guest_tls_http1"
     DATA_PLANE = "data_plane"  # our own: the shell, commands and files
-
-
-class Unreachable(EmberboxError):  # noqa: N818  # the name that implementations of Directory raise
-    """The microVM does not run and may not be woken, or waking it failed."""
-
-
-class Directory(Protocol):
-    """What the authoriser must know about microVMs."""
-
-    def find_by_host(self, host_label: str) -> str | None:
-        """Find the microVM of an endpoint.
-
-        Args:
-            host_label: the first label of the endpoint's name, in lower case.
-
-        Returns:
-            its id; None when there is no such endpoint.
-        """
-        ...
-
-    async def connect(self, microvm_id: str, port: int) -> Upstream:
-        """Say where a guest's port is reached; wake the microVM first when its policy says so.
-
-        Args:
-            microvm_id: from a valid token; the microVM may be gone meanwhile.
-            port: the guest's port.
-
-        Raises:
-            Unreachable: it does not run, and is not or cannot be woken.
-        """
-        ...
-
-    def doubt(self, microvm_id: str, port: int) -> None:
-        """Take note that a connection to a guest's port has failed: it may be open elsewhere now."""
-        ...
-
-    async def wake(self, microvm_id: str) -> str:
-        """See that a microVM runs, for a shell or a command in it; wake it first when its policy says so.
-
-        Returns:
-            its incarnation, as in `Upstream`.
-
-        Raises:
-            Unreachable: it does not run, and is not or cannot be woken; or it lets no shells in.
-        """
-        ...
-
-    def find_limits(self, microvm_id: str) -> EndpointLimits:
-        """Say what a microVM's endpoint takes; nothing is limited for one that is gone."""
-        ...
-
-    def note_bytes(self, microvm_id: str, *, from_client: bool) -> None:
-        """Take note that bytes have crossed a microVM's endpoint.
-
-        Args:
-            microvm_id: whose it is.
-            from_client: whether some were a client's, on a stream that is open.
-        """
-        ...
 
 
 class _Refusal(Exception):  # noqa: N818  # not an error of ours: an answer for the client
@@ -207,20 +126,22 @@ class Authoriser:
 
     async def _judge(self, scope: Scope) -> list[tuple[str, str]]:
         request = read_request(scope["headers"])
-        grant = self._authenticate(request)
+        grant, endpoint = self._authenticate(request)
         if grant.kind == "shell":
             if not request.is_websocket and (scope["method"], scope["path"]) not in DATA_PLANE:
                 raise _Refusal(502)
-            return await self._admit_to_data_plane(grant.microvm_id, request)
+            return await self._admit_to_data_plane(endpoint, request)
         try:
             port = request.port()
         except BadRequest as error:
             raise _Refusal(400, str(error)) from None
         if not grant.ports.allows(port):
             raise _Refusal(403, "Access to port denied")
-        limits = self._directory.find_limits(grant.microvm_id)
+        if endpoint is None:
+            raise _Refusal(502)
+        limits = endpoint.limits()
         await self._limit(request, grant.microvm_id, limits)
-        upstream = await self._hold(self._directory.connect(grant.microvm_id, port))
+        upstream = await self._hold(endpoint.connect(port))
         admission = self._admit(grant, limits)  # before anything else is waited for: it may be revoked meanwhile
         self._traffic.begin(grant.microvm_id, request.id)
         is_tls = await self._tls_ports.speaks_tls(
@@ -253,9 +174,11 @@ class Authoriser:
         if not await self._traffic.take_connection(microvm_id, request.connection, limits.connections, _PATIENCE_S):
             raise _Refusal(429, f"Too many connections: this MicroVM takes {limits.connections} at once")
 
-    async def _admit_to_data_plane(self, microvm_id: str, request: Request) -> list[tuple[str, str]]:
+    async def _admit_to_data_plane(self, endpoint: Endpoint | None, request: Request) -> list[tuple[str, str]]:
         """Wake the microVM, so that a refusal is the endpoint's own. The port plays no part, as on AWS."""
-        incarnation = await self._hold(self._directory.wake(microvm_id))
+        if endpoint is None:
+            raise _Refusal(502)
+        microvm_id, incarnation = endpoint.microvm_id, await self._hold(endpoint.wake())
         self._traffic.begin(microvm_id, request.id)
         return [
             (TARGET_HEADER, f"{microvm_id}:{SHELL_PORT}"),
@@ -275,7 +198,8 @@ class Authoriser:
             log.debug("nothing is served: %s", error or "it took too long")
             raise _Refusal(502) from None
 
-    def _authenticate(self, request: Request) -> Grant:
+    def _authenticate(self, request: Request) -> tuple[Grant, Endpoint | None]:
+        """Return what the token allows, and its microVM's endpoint; None when that has ended."""
         if len(request.tokens) != 1 or not is_token_shaped(request.tokens[0]):
             raise _Refusal(403, "Request missing authentication")
         try:
@@ -283,21 +207,19 @@ class Authoriser:
         except InvalidToken as error:
             log.debug("a token was refused: %s", error)
             raise _Refusal(403, "Token authentication failed") from None
-        if not self._names(request.hosts, grant.microvm_id):
-            raise _Refusal(403, "Token authentication failed")
-        return grant
+        return grant, self._find(request.hosts, grant.microvm_id)
 
-    def _names(self, hosts: list[str], microvm_id: str) -> bool:
-        """Say whether the Host may go with a token of this microVM: an endpoint's name must be its own."""
-        if len(hosts) != 1:
-            return False
-        name = _host_name(hosts[0])
-        label, _, rest = name.partition(".")
-        if _SERVICE_LABEL not in rest.split("."):
-            return True  # the gateway's bare address: the token alone says which microVM is meant
-        if rest != _SERVICE_LABEL + self._suffix:
-            return False
-        return self._directory.find_by_host(label) == microvm_id
+    def _find(self, hosts: list[str], microvm_id: str) -> Endpoint | None:
+        """Return a microVM's endpoint when the Host may go with a token of it: an endpoint's name must be its own."""
+        if len(hosts) == 1:
+            label, _, rest = _host_name(hosts[0]).partition(".")
+            if _SERVICE_LABEL not in rest.split("."):
+                return self._directory.find(microvm_id)  # the gateway's bare address: the token alone says which
+            if rest == _SERVICE_LABEL + self._suffix:
+                endpoint = self._directory.find_by_label(label)
+                if endpoint is not None and endpoint.microvm_id == microvm_id:
+                    return endpoint
+        raise _Refusal(403, "Token authentication failed")
 
 
 def _host_name(host: str) -> str:

@@ -1,25 +1,9 @@
-"""What one microVM's endpoint takes: connections at once, requests a second.
-
-AWS's figures (dossier, section 6.5) are 8 connections and 10 requests a second for each vCPU of the peak size.
-"""
+"""How many requests a second one microVM's endpoint takes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointLimits:
-    """What one microVM's endpoint takes; 0 is no limit.
-
-    Args:
-        connections: clients' connections at once.
-        requests_per_s: requests in a second, and as many in one burst.
-    """
-
-    connections: int = 0
-    requests_per_s: int = 0
 
 
 @dataclass(slots=True)

@@ -41,7 +41,7 @@ class NoteBytes(Protocol):
     """Takes note that bytes have crossed an endpoint."""
 
     def __call__(self, microvm_id: str, *, from_client: bool) -> None:
-        """See `Directory.note_bytes`."""
+        """See `Endpoint.note_bytes`."""
         ...
 
 

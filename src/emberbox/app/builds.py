@@ -1,0 +1,93 @@
+"""What builds are made with: containers, base images, the kernel, and a network for RUN steps."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from emberbox.app.objects import ObjectStorage
+from emberbox.background import Background
+from emberbox.host.kernel import Kernel, ensure_kernel
+from emberbox.host.network import DNS_ADDRESS, TapNetwork, has_names
+from emberbox.host.space import DiskSpace
+from emberbox.images.containers import BuildNetwork, Containers
+from emberbox.images.managed import ManagedImages
+from emberbox.images.pipeline import BuildNetworkScope, Limits, Pipeline
+from emberbox.machine.guests import GuestHost
+from emberbox.model.egress import EgressPolicy
+from emberbox.model.errors import HostError
+from emberbox.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def start_pipeline(
+    settings: Settings, guests: GuestHost, tap: TapNetwork | None, objects: ObjectStorage, space: DiskSpace,
+    running: contextlib.AsyncExitStack,
+) -> Pipeline:  # fmt: skip
+    """Make the pipeline, and begin to make what the first build needs."""
+    containers = Containers(settings.home / "containers")
+    running.push_async_callback(containers.close)
+    managed, kernel = ManagedImages(containers, settings.home / "base"), _KernelFinder(settings.home / "kernel")
+    background = Background()
+    running.push_async_callback(background.close)
+    background.start(_prepare(managed, kernel), "the making of the base image")
+    return Pipeline(
+        containers,
+        managed,
+        guests,
+        kernel,
+        objects.client,
+        _build_network(tap),
+        Limits(settings.artifact_max_bytes, settings.artifact_max_unpacked_bytes, settings.build_timeout_s),
+        space,
+        s3_has_accounts=objects.is_embedded,
+    )
+
+
+class _KernelFinder:
+    """Returns the guest kernel, which is made once."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lock = asyncio.Lock()
+
+    async def __call__(self) -> Kernel:
+        async with self._lock:
+            return await ensure_kernel(self._directory)
+
+
+async def _prepare(managed: ManagedImages, kernel: _KernelFinder) -> None:
+    """Make what the first build needs while nobody waits for it yet."""
+    try:
+        await kernel()
+        await managed.ensure_debian(lambda line: log.info("%s", line))
+        log.info("guest kernel and base image are ready")
+    except HostError as error:
+        log.error("builds cannot work yet: %s", error)
+
+
+def _build_network(tap: TapNetwork | None) -> BuildNetworkScope:
+    """RUN steps get a microVM's network: the internet or what a policy says, and nothing of the host."""
+
+    @contextlib.asynccontextmanager
+    async def scope(egress: EgressPolicy | None) -> AsyncIterator[BuildNetwork]:
+        if tap is None:
+            if egress is not None:
+                raise HostError("a network connector of an image needs networks of its own (docs/network.md: tap)")
+            yield BuildNetwork()
+            return
+        slot = await tap.take()
+        try:
+            if egress is not None:
+                await tap.restrict(slot, egress)
+            await tap.open_to_builds(slot)
+            resolver = DNS_ADDRESS if has_names(egress) else None
+            yield BuildNetwork(tap.namespace_path(slot), resolver)
+        finally:
+            await tap.give_back(slot)
+
+    return scope

@@ -1,0 +1,57 @@
+"""The gateway in front of microVMs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from emberbox.control.endpoints.tokens import TokenKeys
+from emberbox.edges.gateway.proxy.admissions import THREADS, Admissions
+from emberbox.edges.gateway.server import Gateway, GatewaySettings, start_gateway
+from emberbox.edges.gateway.tls.certificates import Certificates
+from emberbox.edges.gateway.tls.own_certificate import load_own_certificate
+from emberbox.edges.gateway.watch import Watch
+from emberbox.model.arns import endpoint_host
+from emberbox.settings import Settings
+
+
+def open_admissions(settings: Settings, running: contextlib.AsyncExitStack) -> Admissions:
+    """Revoke what an earlier server's Envoy may let pass, and keep what this one's may."""
+    directory = _directory(settings)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    admissions = Admissions(directory / "admissions")
+    running.callback(admissions.close)
+    return admissions
+
+
+async def serve_endpoints(
+    settings: Settings, watch: Watch, keys: TokenKeys, running: contextlib.AsyncExitStack
+) -> Gateway:
+    """Start the gateway.
+
+    Raises:
+        HostError: it cannot serve.
+    """
+    chosen = GatewaySettings(
+        directory=_directory(settings),
+        region=settings.region,
+        domain=settings.domain,
+        address=settings.gateway_host,
+        port=settings.gateway_port,
+        concurrency=min(os.cpu_count() or 1, THREADS),
+        own_certificate=_own_certificate(settings),
+    )
+    return await running.enter_async_context(start_gateway(chosen, watch, keys))
+
+
+def _directory(settings: Settings) -> Path:
+    return settings.home / "runtime" / "gateway"
+
+
+def _own_certificate(settings: Settings) -> Certificates | None:
+    if not settings.tls_certificate:
+        return None
+    authority = Path(settings.tls_authority) if settings.tls_authority else None
+    name = endpoint_host("*", settings.region, settings.domain)
+    return load_own_certificate(Path(settings.tls_certificate), Path(settings.tls_key), authority, name)

@@ -1,0 +1,75 @@
+"""This machine: how its microVMs are connected, and what they run in."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from emberbox.control.microvms.recovery import Recovery
+from emberbox.host import native, network
+from emberbox.host.network import PlaceNote, TapNetwork
+from emberbox.host.users import UserPool
+from emberbox.machine.connections import Connector
+from emberbox.machine.engines import choose_engine, count_saved
+from emberbox.settings import Settings
+from emberbox.vmm.base import Cage
+from emberbox.vmm.qemu import QemuDriver
+from emberbox.vmm.qemu.probe import find_version, probe_kvm
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """How microVMs are connected.
+
+    Args:
+        connector: connects them.
+        tap: their networks; None where they have user-mode networks.
+        users: the user ids of VMMs; None where the server is not root.
+        void: the network namespace of VMMs, where there is one.
+    """
+
+    connector: Connector
+    tap: TapNetwork | None
+    users: UserPool | None
+    void: Path | None
+
+    @property
+    def kind(self) -> str:
+        """What clients are told of it."""
+        return "user" if self.tap is None else "tap"
+
+
+async def start_network(settings: Settings, recovery: Recovery, running: contextlib.AsyncExitStack) -> Network:
+    """Open the networks of microVMs, those of VMMs that still run among them."""
+    users = UserPool(settings.uid_base) if os.geteuid() == 0 else None
+    problem = await network.find_obstacle() if settings.network == "auto" else None
+    if settings.network == "user" or problem:
+        log.info("microVMs are connected by user-mode networks%s", f": {problem}" if problem else "")
+        return Network(Connector(None, settings.resolv_conf), None, users, None)
+    tap = TapNetwork(settings.network_cidr, (os.geteuid(),), PlaceNote(settings.home), settings.resolv_conf)
+    await tap.open(recovery.slots())
+    running.push_async_callback(tap.close)
+    return Network(Connector(tap), tap, users, tap.void)
+
+
+async def make_driver(settings: Settings, network: Network) -> QemuDriver:
+    """Choose how guests run: on KVM where it works, unless the operator or what is saved wants otherwise."""
+    wanted, shim, kvm = settings.accelerator, native.memory_shim_path(), None
+    version = await find_version()
+    if wanted != "tcg":
+        uid = None if network.users is None else network.users.take()
+        kvm = await probe_kvm(Cage(uid, network.void), shim)
+        if network.users is not None and uid is not None:
+            network.users.give_back(uid)
+        if kvm.problem:
+            log.warning("KVM does not work here: %s", kvm.problem)
+    engine = choose_engine(wanted, version, kvm, count_saved(settings.home))
+    log.info("guests run with %s", engine)
+    if engine.accelerator == "tcg":
+        log.warning("guests are emulated: good for development and CI, no security boundary (docs/security.md)")
+    return QemuDriver(engine, shim, native.tsc_khz())

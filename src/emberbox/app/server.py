@@ -1,0 +1,149 @@
+"""The whole server: what exists, in the order in which it is made and started; it is stopped last first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from emberbox.app.api import serve_api
+from emberbox.app.builds import start_pipeline
+from emberbox.app.endpoints import open_admissions, serve_endpoints
+from emberbox.app.home import database_url, endpoints_file, locked_home
+from emberbox.app.housekeeping import start_housekeeping
+from emberbox.app.machine import make_driver, start_network
+from emberbox.app.objects import start_object_storage
+from emberbox.background import Background
+from emberbox.control.access.guard import Access, AccessSettings
+from emberbox.control.assembly import ControlSettings, Ground, Stores, make_control
+from emberbox.control.endpoints.tokens import TokenKeys
+from emberbox.control.logs.writer import LogWriter
+from emberbox.control.microvms.endpoint import EndpointDirectory
+from emberbox.control.microvms.recovery import Recovery
+from emberbox.control.microvms.runners import Runners
+from emberbox.control.requests.paging import PageTokens
+from emberbox.control.server.info import ServerInfo
+from emberbox.edges.aws.operations.collection import collect_handlers
+from emberbox.edges.gateway.watch import Watch
+from emberbox.host.space import DiskSpace
+from emberbox.images.leftovers import clear_builds
+from emberbox.keys import ensure_credential
+from emberbox.machine.guests import GuestHost
+from emberbox.model.endpoints import EndpointLimits, EndpointNames
+from emberbox.settings import Settings
+from emberbox.store.database import Database
+from emberbox.store.microvms import MicrovmStore
+from emberbox.store.schema import log_metadata, metadata
+
+
+async def serve(settings: Settings, on_ready: Callable[[], None]) -> None:
+    """Run the whole server until cancelled; then suspend the microVMs that run, and stop.
+
+    Args:
+        settings: see there.
+        on_ready: called when every endpoint answers and `runtime/endpoints.json` is written.
+
+    Raises:
+        HostError: something that is needed is missing; the message says what to do.
+    """
+    async with contextlib.AsyncExitStack() as running:
+        running.enter_context(locked_home(settings.home))
+        endpoints = await _start(settings, running)
+        running.enter_context(endpoints_file(settings.home, endpoints))
+        on_ready()
+        await asyncio.Event().wait()
+
+
+async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict[str, str | int]:
+    """Start everything, in the order of need; return what `runtime/endpoints.json` holds."""
+    home = settings.home
+    ensure_credential(home, settings.account_id)
+    database = _open_database(Database(database_url(settings, "emberbox.db"), metadata), running)
+    log_database = _open_database(Database(database_url(settings, "logs.db"), log_metadata, durable=False), running)
+    stores = Stores.over(database, log_database)
+    admissions = open_admissions(settings, running)  # before a microVM of an earlier server can be replaced by another
+    space, background = DiskSpace(home, settings.disk_reserve_bytes or None), Background()
+    running.push_async_callback(background.close)
+    background.start(space.watch(), "the watch over the disk")
+    await clear_builds(home)
+    recovery = Recovery(home, stores.microvms.list_live())
+    await asyncio.to_thread(recovery.clear)
+
+    network = await start_network(settings, recovery, running)
+    driver = await make_driver(settings, network)
+    guests = GuestHost(driver, network.connector, network.users, network.void, space)
+    log_writer = LogWriter(stores.logs, settings.log_max_bytes)
+    log_writer.start()
+    running.push_async_callback(log_writer.close)
+    pages, keys = PageTokens(home / "secrets" / "pages.key"), TokenKeys(home / "secrets" / "tokens.json")
+    access = _open_access(settings, database, pages, running)
+    objects = await start_object_storage(settings, running)
+    pipeline = start_pipeline(settings, guests, network.tap, objects, space, running)
+
+    runners = Runners()
+    watch = Watch(_make_directory(settings, runners, stores.microvms), admissions)
+    ground = Ground(
+        stores=stores, access=access, page_tokens=pages, token_keys=keys, log_writer=log_writer, guests=guests,
+        pipeline=pipeline, space=space, runners=runners, revoke=admissions.revoke, drain=watch.traffic.drain,
+    )  # fmt: skip
+    control = make_control(_control_settings(settings), ground)
+    await running.enter_async_context(control.run_microvms(recovery))
+    gateway = await serve_endpoints(settings, watch, keys, running)  # when every microVM has its owner
+    await running.enter_async_context(control.work())
+    start_housekeeping(settings, control, keys, stores.logs, background)
+    server = ServerInfo(settings.region, driver.engine.accelerator, network.kind)
+    names = EndpointNames(settings.region, settings.domain, gateway.port)
+    api_url = await serve_api(settings, collect_handlers(control, server, names), access, running)
+    return {
+        "pid": os.getpid(),
+        "home": str(home),
+        "region": settings.region,
+        "account_id": settings.account_id,
+        "api_url": api_url,
+        "s3_url": objects.url,
+        "gateway": f"{settings.gateway_host}:{gateway.port}",
+        "ca_bundle": str(gateway.authority_path),
+        "accelerator": driver.engine.accelerator,
+        "network": network.kind,
+    }
+
+
+def _open_database(database: Database, running: contextlib.AsyncExitStack) -> Database:
+    running.callback(database.close)
+    return database
+
+
+def _open_access(
+    settings: Settings, database: Database, pages: PageTokens, running: contextlib.AsyncExitStack
+) -> Access:
+    chosen = AccessSettings(
+        home=settings.home,
+        region=settings.region,
+        operator_account=settings.account_id,
+        strict_roles=settings.strict_roles,
+        rate_limits=settings.rate_limits != "off",
+        audit_file_bytes=settings.audit_file_bytes,
+        audit_files=settings.audit_files,
+    )
+    access = Access(chosen, database, pages, lambda: ensure_credential(settings.home, settings.account_id))
+    access.trail.start()
+    running.push_async_callback(access.trail.close)
+    return access
+
+
+def _make_directory(settings: Settings, runners: Runners, store: MicrovmStore) -> EndpointDirectory:
+    limits = EndpointLimits(settings.connections_per_vcpu, settings.requests_per_vcpu)
+    return EndpointDirectory(runners=runners, store=store, limits_per_vcpu=limits)
+
+
+def _control_settings(settings: Settings) -> ControlSettings:
+    return ControlSettings(
+        home=settings.home,
+        region=settings.region,
+        managed_since=datetime.fromtimestamp((settings.home / "credentials").stat().st_mtime, UTC),
+        concurrent_builds=settings.concurrent_builds,
+        warm_pool=settings.warm_pool,
+        event_retention_s=settings.event_retention_s,
+    )

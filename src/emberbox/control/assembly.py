@@ -1,0 +1,243 @@
+"""The control plane put together: every service, of what it stores, what it runs on and what was chosen."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from emberbox.control.access.guard import Access
+from emberbox.control.connectors.egress import ConnectorFinder, EgressRules
+from emberbox.control.connectors.service import ConnectorService
+from emberbox.control.endpoints.tokens import TokenKeys
+from emberbox.control.images.builder import Builder
+from emberbox.control.images.service import ImageFinder, ImageService
+from emberbox.control.images.versions import ImageVersionService
+from emberbox.control.logs.service import LogService
+from emberbox.control.logs.writer import LogWriter
+from emberbox.control.microvms.forks import ForkService
+from emberbox.control.microvms.launcher import Launcher
+from emberbox.control.microvms.recovery import Recovery
+from emberbox.control.microvms.runner_context import RunnerContext
+from emberbox.control.microvms.runners import Runners
+from emberbox.control.microvms.service import MicrovmService
+from emberbox.control.microvms.timers import Timers
+from emberbox.control.requests.paging import PageTokens
+from emberbox.control.server.events import EventService
+from emberbox.control.server.host_info import HostInfo
+from emberbox.control.server.tags import TagService
+from emberbox.host.space import DiskSpace
+from emberbox.images.pipeline import Pipeline
+from emberbox.machine.guests import GuestHost
+from emberbox.machine.pool import WarmPool
+from emberbox.store.client_tokens import ClientTokenStore
+from emberbox.store.connectors import ConnectorStore
+from emberbox.store.database import Database
+from emberbox.store.events import EventStore
+from emberbox.store.images import ImageStore
+from emberbox.store.logs import LogStore
+from emberbox.store.microvms import MicrovmStore
+
+
+@dataclass(frozen=True, slots=True)
+class ControlSettings:
+    """What the operator chose.
+
+    Args:
+        home: the state directory.
+        region: the region played.
+        managed_since: when the managed images came to be here.
+        concurrent_builds: how many builds run at a time.
+        warm_pool: how many microVMs are kept prepared for each version.
+        event_retention_s: for how many seconds events are kept.
+    """
+
+    home: Path
+    region: str
+    managed_since: datetime
+    concurrent_builds: int
+    warm_pool: int
+    event_retention_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What is stored."""
+
+    images: ImageStore
+    microvms: MicrovmStore
+    connectors: ConnectorStore
+    client_tokens: ClientTokenStore
+    events: EventStore
+    logs: LogStore
+
+    @classmethod
+    def over(cls, database: Database, log_database: Database) -> Stores:
+        """Make the stores of two databases, which the caller closes."""
+        return cls(
+            images=ImageStore(database),
+            microvms=MicrovmStore(database),
+            connectors=ConnectorStore(database),
+            client_tokens=ClientTokenStore(database),
+            events=EventStore(database),
+            logs=LogStore(log_database),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a control plane stands on; whoever made it closes it.
+
+    Args:
+        stores: what is stored.
+        access: who may do what.
+        page_tokens: for the lists.
+        token_keys: for endpoint tokens.
+        log_writer: takes what builds and applications say.
+        guests: starts guests.
+        pipeline: builds images.
+        space: the room on the disk.
+        runners: where microVMs are found; the endpoints know it already.
+        revoke: takes back that requests for a microVM may reach it without being asked about.
+        drain: does so, and waits for a second at most until the requests that have just begun on it have ended.
+    """
+
+    stores: Stores
+    access: Access
+    page_tokens: PageTokens
+    token_keys: TokenKeys
+    log_writer: LogWriter
+    guests: GuestHost
+    pipeline: Pipeline
+    space: DiskSpace
+    runners: Runners
+    revoke: Callable[[str], None]
+    drain: Callable[[str], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """All services, and what they work with."""
+
+    access: Access
+    images: ImageService
+    versions: ImageVersionService
+    connectors: ConnectorService
+    microvms: MicrovmService
+    forks: ForkService
+    tags: TagService
+    logs: LogService
+    events: EventService
+    host_info: HostInfo
+    builder: Builder
+    egress: EgressRules
+    runners: Runners
+    launcher: Launcher
+    pool: WarmPool
+    timers: Timers
+
+    @contextlib.asynccontextmanager
+    async def run_microvms(self, recovery: Recovery) -> AsyncIterator[None]:
+        """Own microVMs for as long as the block lasts: first those that an earlier server left."""
+        async with contextlib.AsyncExitStack() as running:
+            running.callback(self.timers.close)
+            running.push_async_callback(self.runners.close)  # before: a stop while VMMs are taken over loses none
+            await self.launcher.recover(recovery)
+            self.pool.start()
+            running.push_async_callback(self.pool.close)
+            yield
+
+    @contextlib.asynccontextmanager
+    async def work(self) -> AsyncIterator[None]:
+        """Build, delete and settle for as long as the block lasts: first what an earlier server left unfinished."""
+        async with contextlib.AsyncExitStack() as running:
+            self.builder.resume_unfinished()
+            running.push_async_callback(self.builder.close)
+            self.images.finish_deletions()
+            running.push_async_callback(self.images.close)
+            self.versions.finish_deletions()
+            running.push_async_callback(self.versions.close)
+            self.connectors.finish_unsettled()
+            running.push_async_callback(self.connectors.close)
+            running.push_async_callback(self.forks.close)
+            yield
+
+
+def make_control(settings: ControlSettings, ground: Ground) -> Control:
+    """Make every service; nothing runs yet."""
+    stores, roles, quotas = ground.stores, ground.access.roles, ground.access.quotas
+    home, region, pages = settings.home, settings.region, ground.page_tokens
+    connectors, images = ConnectorFinder(stores.connectors, region), ImageFinder(stores.images, region)
+    egress = EgressRules(connectors, stores.connectors, region, home)
+    builder = Builder(
+        store=stores.images, pipeline=ground.pipeline, log_writer=ground.log_writer, egress=egress, roles=roles,
+        home=home, region=region, concurrent=settings.concurrent_builds,
+    )  # fmt: skip
+    pool = WarmPool(
+        guests=ground.guests, home=home, size=settings.warm_pool, load_snapshot=builder.load_snapshot,
+        is_launchable=stores.images.is_launchable,
+    )  # fmt: skip
+    timers = Timers()
+    context = _make_context(home, ground, builder, egress, pool, timers)
+    launcher = Launcher(runners=ground.runners, context=context, store=stores.microvms, images=stores.images)
+    microvms = MicrovmService(
+        store=stores.microvms, images=stores.images, runners=ground.runners, launcher=launcher, pool=pool,
+        client_tokens=stores.client_tokens, page_tokens=pages, token_keys=ground.token_keys, egress=egress,
+        quotas=quotas, space=ground.space, region=region,
+    )  # fmt: skip
+    return Control(
+        access=ground.access,
+        images=ImageService(
+            finder=images, store=stores.images, microvms=stores.microvms, client_tokens=stores.client_tokens,
+            builder=builder, egress=egress, quotas=quotas, page_tokens=pages, region=region, home=home,
+            managed_since=settings.managed_since,
+        ),
+        versions=ImageVersionService(
+            finder=images, store=stores.images, microvms=stores.microvms, client_tokens=stores.client_tokens,
+            builder=builder, egress=egress, quotas=quotas, region=region,
+        ),
+        connectors=ConnectorService(
+            finder=connectors, store=stores.connectors, client_tokens=stores.client_tokens, quotas=quotas,
+            page_tokens=pages, region=region, home=home, on_change=ground.runners.renew_egress,
+        ),
+        microvms=microvms,
+        forks=ForkService(
+            microvms=microvms, launcher=launcher, images=stores.images, client_tokens=stores.client_tokens,
+            builder=builder, quotas=quotas, home=home,
+        ),
+        tags=TagService(
+            images=images, image_store=stores.images, connectors=connectors, connector_store=stores.connectors
+        ),
+        logs=LogService(store=stores.logs, page_tokens=pages, region=region),
+        events=EventService(store=stores.events, retention_s=settings.event_retention_s),
+        host_info=HostInfo(runners=ground.runners, images=stores.images, pool=pool, space=ground.space),
+        builder=builder,
+        egress=egress,
+        runners=ground.runners,
+        launcher=launcher,
+        pool=pool,
+        timers=timers,
+    )  # fmt: skip
+
+
+def _make_context(
+    home: Path, ground: Ground, builder: Builder, egress: EgressRules, pool: WarmPool, timers: Timers
+) -> RunnerContext:
+    return RunnerContext(
+        store=ground.stores.microvms,
+        guests=ground.guests,
+        log_writer=ground.log_writer,
+        home=home,
+        timers=timers,
+        load_snapshot=builder.load_snapshot,
+        image_tags=ground.stores.images.tags_of,
+        on_ended=ground.runners.forget,
+        find_egress=egress.policy,
+        issue_credentials=ground.access.roles.credentials,
+        revoke=ground.revoke,
+        drain=ground.drain,
+        pool=pool,
+        space=ground.space,
+    )

@@ -1,0 +1,33 @@
+"""The handlers of all operations."""
+
+from __future__ import annotations
+
+from emberbox.control.assembly import Control
+from emberbox.control.server.info import ServerInfo
+from emberbox.edges.aws.operations import events, forks, microvms
+from emberbox.edges.aws.operations.handler import Handler
+from emberbox.model.endpoints import EndpointNames
+from emberbox.spec.models import CORE, EMBERBOX, LOGS, MICROVMS
+
+
+def collect_handlers(control: Control, server: ServerInfo, names: EndpointNames) -> dict[str, dict[str, Handler]]:
+    """Return the handler of each operation, by its name, for each service model.
+
+    Args:
+        control: answers.
+        server: answers what this server is.
+        names: where endpoints are.
+    """
+    return {
+        MICROVMS: control.images.handlers()
+        | control.versions.handlers()
+        | control.tags.handlers()
+        | microvms.handlers(control.microvms, names),
+        CORE: control.connectors.handlers(),
+        LOGS: control.logs.handlers(),
+        EMBERBOX: server.handlers()
+        | forks.handlers(control.forks, names)
+        | events.handlers(control.events)
+        | control.host_info.handlers()
+        | control.access.handlers(),
+    }
