@@ -108,8 +108,9 @@ class ImageStore:
         return None if row is None else _image(row)
 
     def find_named(self, account_id: str, name: str) -> Image | None:
-        """Return an account's image of a name."""
+        """Return an account's image of a name: the newest, where the home has served another region before."""
         query = select(images).where(images.c.account_id == account_id, images.c.name == name)
+        query = query.order_by(images.c.created_at.desc())
         with self._database.reading() as connection:
             row = connection.execute(query).first()
         return None if row is None else _image(row)
