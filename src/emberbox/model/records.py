@@ -10,15 +10,7 @@ from typing import Any, NamedTuple
 from emberbox.model.causes import Actor
 from emberbox.model.clock import Instant
 from emberbox.model.launch_requests import LaunchRequest
-from emberbox.model.states import (
-    BuildState,
-    ConnectorState,
-    ImageState,
-    MicrovmState,
-    UpdateStatus,
-    VersionState,
-    VersionStatus,
-)
+from emberbox.model.states import BuildState, ImageState, MicrovmState, VersionState, VersionStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,40 +78,6 @@ class Microvm:
     started: Instant
     suspended: Instant | None = None
     own_base: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Connector:
-    """A network connector; `latest_version` is the one that counts, `last_update_*` is None before any update."""
-
-    id: str
-    account_id: str
-    name: str
-    arn: str
-    state: ConnectorState
-    state_reason: str | None
-    state_reason_code: str | None
-    latest_version: int
-    last_update_status: UpdateStatus | None
-    last_update_reason: str | None
-    last_update_reason_code: str | None
-    tags: Mapping[str, str]
-    created_at: datetime
-    updated_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectorVersion:
-    """One version of a network connector; `configuration` is as the model has it and never changes."""
-
-    connector_id: str
-    version: int
-    state: ConnectorState
-    state_reason: str | None
-    state_reason_code: str | None
-    configuration: Mapping[str, Any]
-    operator_role: str
-    updated_at: datetime
 
 
 class LogGroup(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from emberbox.model.records import Connector, ConnectorVersion
+from emberbox.model.connectors import Connector, ConnectorVersion, VpcEgress
 from emberbox.model.states import CONNECTOR_TRANSITIONS, ConnectorState, UpdateStatus
 from emberbox.store.client_tokens import ClientToken, insert_token
 from emberbox.store.database import Database
@@ -29,7 +29,36 @@ def _connector(row: Row[Any]) -> Connector:
 
 def _version(row: Row[Any]) -> ConnectorVersion:
     values = dict(row._mapping)
-    return ConnectorVersion(**values | {"state": ConnectorState(values["state"])})
+    read = {"state": ConnectorState(values["state"]), "configuration": read_configuration(values["configuration"])}
+    return ConnectorVersion(**values | read)
+
+
+def read_configuration(stored: Mapping[str, Any]) -> VpcEgress:  # Any: JSON
+    """Return the configuration that a column holds; there it has the form of AWS's requests."""
+    vpc = stored["VpcEgressConfiguration"]
+    return VpcEgress(
+        subnet_ids=_tuple(vpc.get("SubnetIds")),
+        security_group_ids=_tuple(vpc.get("SecurityGroupIds")),
+        network_protocol=vpc.get("NetworkProtocol"),
+        compute_types=_tuple(vpc.get("AssociatedComputeResourceTypes")),
+        elastic_ip=(vpc.get("ElasticIpConfiguration") or {}).get("Type"),
+    )
+
+
+def _tuple(stored: list[str] | None) -> tuple[str, ...] | None:
+    return None if stored is None else tuple(stored)
+
+
+def write_configuration(configuration: VpcEgress) -> dict[str, Any]:  # Any: JSON
+    """Return what a column holds of a configuration: what was not stated is left out."""
+    vpc = {
+        "SubnetIds": configuration.subnet_ids,
+        "SecurityGroupIds": configuration.security_group_ids,
+        "NetworkProtocol": configuration.network_protocol,
+        "AssociatedComputeResourceTypes": configuration.compute_types,
+        "ElasticIpConfiguration": configuration.elastic_ip and {"Type": configuration.elastic_ip},
+    }
+    return {"VpcEgressConfiguration": {name: value for name, value in vpc.items() if value is not None}}
 
 
 def _sources(state: ConnectorState) -> list[ConnectorState]:
@@ -64,8 +93,8 @@ class ConnectorStore:
             with self._database.transaction() as connection:
                 if token is not None:
                     insert_token(connection, token)
-                connection.execute(insert(connectors).values(_values(connector)))
-                connection.execute(insert(connector_versions).values(_values(version)))
+                connection.execute(insert(connectors).values(**_columns(connector)))
+                connection.execute(insert(connector_versions).values(**_version_columns(version)))
         except IntegrityError:
             return False
         return True
@@ -155,7 +184,7 @@ class ConnectorStore:
                     return False
                 if token is not None:
                     insert_token(connection, token)
-                connection.execute(insert(connector_versions).values(_values(version)))
+                connection.execute(insert(connector_versions).values(**_version_columns(version)))
         except IntegrityError:
             return False
         return True
@@ -226,5 +255,9 @@ class ConnectorStore:
             connection.execute(update(connectors).where(connectors.c.id == connector_id).values(tags=dict(tags)))
 
 
-def _values(record: Connector | ConnectorVersion) -> dict[str, Any]:
+def _columns(record: Connector | ConnectorVersion) -> dict[str, Any]:  # Any: a column's value
     return {name: getattr(record, name) for name in record.__slots__}
+
+
+def _version_columns(version: ConnectorVersion) -> dict[str, Any]:  # Any: as before
+    return _columns(version) | {"configuration": write_configuration(version.configuration)}

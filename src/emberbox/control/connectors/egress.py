@@ -1,10 +1,14 @@
-"""Egress connectors where they are used: which may be named, and what a microVM or a build may reach through them."""
+"""Egress connectors where they are used: which may be named, and what a microVM or a build may reach through them.
+
+Requests are kept with the ARNs that they named; in the order of AWS's errors an unfit one comes late; and what AWS
+manages has no row. So here, as in `control/access`, an ARN is a value. Everybody else names a connector by a
+`ConnectorName`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from emberbox.control.connectors.networks import load_networks
 from emberbox.model.arns import (
@@ -15,10 +19,10 @@ from emberbox.model.arns import (
     split_connector_arn,
 )
 from emberbox.model.caller import Caller
+from emberbox.model.connectors import Connector, ConnectorName, ConnectorVersion, FoundConnector, VpcEgress
 from emberbox.model.egress import NO_EGRESS, EgressPolicy
 from emberbox.model.errors import NotFoundError, ValidationError
 from emberbox.model.iam.actions import CONNECTOR_VERDICTS, ConnectorAction
-from emberbox.model.records import Connector, ConnectorVersion
 from emberbox.model.states import ConnectorState, Verdict
 from emberbox.store.connectors import ConnectorStore
 
@@ -35,6 +39,20 @@ class ConnectorFinder:
         self._store = store
         self._region = region
 
+    def find(self, caller: Caller, name: ConnectorName) -> FoundConnector:
+        """Return the connector that is named, and the version where one is meant.
+
+        Raises:
+            NotFoundError: there is no such connector or version.
+        """
+        connector = self._store.find(caller.account_id, name.key)
+        version = None
+        if connector is not None and name.version is not None:
+            version = self._store.find_version(connector.id, name.version)
+        if connector is None or (name.version is not None and version is None):
+            raise NotFoundError(f"Network connector not found for: {name.named}")
+        return FoundConnector(connector, version, version or self.latest(connector))
+
     def find_by_arn(self, caller: Caller, text: str) -> tuple[Connector, ConnectorVersion | None]:
         """Return the connector of an ARN, and the version where the ARN has one.
 
@@ -42,16 +60,13 @@ class ConnectorFinder:
             ValidationError, AccessDeniedError: it is no such ARN, or another account's.
             NotFoundError: there is no such connector or version.
         """
-        connector_id, number = split_connector_arn(text, self._region, caller.account_id)
-        connector = self._store.find(caller.account_id, connector_id)
-        version = None if connector is None or number is None else self._store.find_version(connector.id, number)
-        if connector is None or (number is not None and version is None):
-            raise NotFoundError(f"Network connector not found for: {text}")
-        return connector, version
+        key, version = split_connector_arn(text, self._region, caller.account_id)
+        found = self.find(caller, ConnectorName(key, version, named=text))
+        return found.connector, found.named
 
-    def effective(self, connector: Connector, version: ConnectorVersion | None) -> ConnectorVersion | None:
-        """Return the version that counts: the one named, else the latest."""
-        return version or self._store.find_version(connector.id, connector.latest_version)
+    def latest(self, connector: Connector) -> ConnectorVersion | None:
+        """Return the version that counts where none is named."""
+        return self._store.find_version(connector.id, connector.latest_version)
 
 
 class EgressRules:
@@ -110,7 +125,7 @@ class EgressRules:
         configuration = self._configuration(account_id, arn)
         return NO_EGRESS if configuration is None else load_networks(self._home).policy(configuration)
 
-    def _configuration(self, account_id: str, arn: str) -> Mapping[str, Any] | None:
+    def _configuration(self, account_id: str, arn: str) -> VpcEgress | None:
         """Return the configuration that counts; None when the connector is gone: its users then reach nothing."""
         connector_id, number = split_connector_arn(arn, self._region, account_id)
         connector = self._store.find(account_id, connector_id)

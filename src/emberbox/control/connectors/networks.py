@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from emberbox.model.connectors import VpcEgress
 from emberbox.model.egress import EgressPolicy, EgressRule
 from emberbox.model.errors import HostError
 
@@ -28,6 +29,9 @@ FILE_NAME: Final = "networks.toml"
 _ID = re.compile(r"subnet-[0-9a-z]+|sg-[0-9a-zA-Z]+")
 _RULE: Final = "a rule is a protocol (tcp, udp, icmp, all), a network, and for tcp and udp a port or a range of ports"
 _PORT_MAX: Final = 65535
+
+_Table = Mapping[str, Any]
+"""A table of the file. Any: what TOML has; it is checked here, and nothing else sees it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +50,18 @@ class Networks:
     subnets: Mapping[str, Subnet]
     security_groups: Mapping[str, tuple[EgressRule, ...]]
 
-    def find_problem(self, configuration: Mapping[str, Any]) -> tuple[str, str] | None:
+    def find_problem(self, configuration: VpcEgress) -> tuple[str, str] | None:
         """Return code and sentence of what is undefined in a connector's configuration, None where all is well."""
-        vpc = configuration["VpcEgressConfiguration"]
         for code, names, known in (
-            ("InvalidSubnet", vpc["SubnetIds"], self.subnets),
-            ("InvalidSecurityGroup", vpc.get("SecurityGroupIds") or [], self.security_groups),
+            ("InvalidSubnet", configuration.subnet_ids, self.subnets),
+            ("InvalidSecurityGroup", configuration.security_group_ids, self.security_groups),
         ):
-            for name in names:
+            for name in names or ():
                 if name not in known:
                     return code, f"{name} is not defined in {FILE_NAME} of this server"
         return None
 
-    def policy(self, configuration: Mapping[str, Any]) -> EgressPolicy:
+    def policy(self, configuration: VpcEgress) -> EgressPolicy:
         """Return what a connector's configuration allows: its subnets, as far as its security groups allow it.
 
         Raises:
@@ -67,9 +70,8 @@ class Networks:
         problem = self.find_problem(configuration)
         if problem is not None:
             raise HostError(f"the network connector cannot be used: {problem[1]}")
-        vpc = configuration["VpcEgressConfiguration"]
-        subnets = [self.subnets[name] for name in vpc["SubnetIds"]]
-        groups = [self.security_groups[name] for name in vpc.get("SecurityGroupIds") or []]
+        subnets = [self.subnets[name] for name in configuration.subnet_ids or ()]
+        groups = [self.security_groups[name] for name in configuration.security_group_ids or ()]
         merged = ipaddress.collapse_addresses(network for subnet in subnets for network in subnet.networks)
         return EgressPolicy(
             networks=tuple(map(str, merged)),
@@ -106,7 +108,7 @@ def load_networks(home: Path) -> Networks:
     return Networks(subnets, groups)
 
 
-def _read_subnet(table: Mapping[str, Any]) -> Subnet:
+def _read_subnet(table: _Table) -> Subnet:
     _refuse_unknown(table, ("cidrs", "dns", "internet"))
     dns, internet = table.get("dns"), table.get("internet", False)
     if not isinstance(internet, bool):
@@ -118,7 +120,7 @@ def _read_subnet(table: Mapping[str, Any]) -> Subnet:
     )
 
 
-def _read_security_group(table: Mapping[str, Any]) -> tuple[EgressRule, ...]:
+def _read_security_group(table: _Table) -> tuple[EgressRule, ...]:
     _refuse_unknown(table, ("allow",))
     return tuple(map(_read_rule, _strings(table, "allow")))
 
@@ -140,13 +142,13 @@ def _read_ports(text: str) -> tuple[int, int]:
     return first, last
 
 
-def _strings(table: Mapping[str, Any], key: str) -> Sequence[str]:
+def _strings(table: _Table, key: str) -> Sequence[str]:
     value = table.get(key, [])
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError(f"{key} is a list of strings")
     return value
 
 
-def _refuse_unknown(table: Mapping[str, Any], known: Sequence[str]) -> None:
+def _refuse_unknown(table: _Table, known: Sequence[str]) -> None:
     if unknown := sorted(table.keys() - set(known)):
         raise ValueError(f"unknown: {', '.join(unknown)}; known here: {', '.join(known)}")

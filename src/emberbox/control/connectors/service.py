@@ -1,27 +1,39 @@
-"""The operations on network connectors (dossier, section 8.2)."""
+"""Network connectors: made, changed, looked up and deleted (dossier, section 8.2)."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from emberbox.background import Background, until_written
 from emberbox.control.access.quotas import Quotas
+from emberbox.control.connectors.commands import (
+    CreateConnector,
+    ListConnectors,
+    ListConnectorVersions,
+    UpdateConnector,
+)
 from emberbox.control.connectors.egress import ConnectorFinder
 from emberbox.control.connectors.networks import load_networks
-from emberbox.control.connectors.shapes import show_connector, show_made, show_summary, show_version
-from emberbox.control.requests.idempotency import find_earlier, new_token
-from emberbox.control.requests.paging import PageTokens
-from emberbox.control.requests.tags import check_tags
+from emberbox.control.connectors.rules import check_configuration, check_new
+from emberbox.control.requests.idempotency import find_made, note_made
+from emberbox.control.requests.paging import Page, PageTokens
 from emberbox.model.arns import connector_arn, new_connector_id
-from emberbox.model.caller import Caller, Handler
-from emberbox.model.errors import ConflictError, HostError, NotFoundError, QuotaExceededError, ValidationError
+from emberbox.model.caller import Caller
+from emberbox.model.connectors import (
+    Connector,
+    ConnectorName,
+    ConnectorVersion,
+    FoundConnector,
+    VersionedConnector,
+    VpcEgress,
+)
+from emberbox.model.errors import ConflictError, HostError, QuotaExceededError, ValidationError
 from emberbox.model.iam.actions import CONNECTOR_VERDICTS, ConnectorAction
 from emberbox.model.iam.quotas import CONNECTORS
-from emberbox.model.records import Connector, ConnectorVersion
 from emberbox.model.states import ConnectorState, Verdict
 from emberbox.store.client_tokens import ClientTokenStore
 from emberbox.store.connectors import ConnectorStore, Problem
@@ -33,11 +45,11 @@ UNCHANGED_REASON: Final = "No configuration changes detected"
 VERSIONS_MAX: Final = 100
 PAGE_MAX: Final = 50
 CHANGES_WITHIN_S: Final = 10.0
-_NAME_MAX: Final = 64
+_CONNECTORS, _VERSIONS = "ListNetworkConnectors", "ListNetworkConnectorVersions"  # in page tokens
 
 
 class ConnectorService:
-    """Answers the connector operations.
+    """Makes, changes, tells of and deletes network connectors.
 
     Args:
         finder: finds connectors.
@@ -64,46 +76,36 @@ class ConnectorService:
         self._on_change = on_change
         self._background = Background()
 
-    def handlers(self) -> dict[str, Handler]:
-        """Return the handler of each operation, by its name in the service model."""
-        return {
-            "CreateNetworkConnector": self.create,
-            "GetNetworkConnector": self.get,
-            "ListNetworkConnectors": self.list_connectors,
-            "ListNetworkConnectorVersions": self.list_versions,
-            "UpdateNetworkConnector": self.update,
-            "DeleteNetworkConnector": self.delete,
-        }
+    async def create(self, caller: Caller, asked: CreateConnector) -> VersionedConnector:
+        """Make a connector, PENDING until its subnets and security groups have been looked up.
 
-    async def create(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """CreateNetworkConnector: PENDING until its subnets and security groups have been looked up."""
-        earlier = find_earlier(self._client_tokens, caller, "CreateNetworkConnector", parameters)
-        if earlier is not None:
-            return self._show_made(caller, earlier)
-        check_connector_request(parameters)
+        Raises:
+            ConflictError: the name is taken, or the token was used otherwise.
+            ValidationError, QuotaExceededError: see `rules.check_new` and `Quotas.check`.
+        """
+        if (earlier := find_made(self._client_tokens, caller, asked.request)) is not None:
+            return self._find_made(caller, earlier)
+        role = check_new(asked)
         self._quotas.check(caller.account_id, CONNECTORS, self._store.count(caller.account_id))
-        now = datetime.now(UTC)
-        connector_id, name = new_connector_id(), parameters["Name"]
-        arn = connector_arn(self._region, caller.account_id, connector_id)
+        now, connector_id = datetime.now(UTC), new_connector_id()
         connector = Connector(
-            id=connector_id, account_id=caller.account_id, name=name, arn=arn, state=ConnectorState.PENDING,
+            id=connector_id, account_id=caller.account_id, name=asked.name,
+            arn=connector_arn(self._region, caller.account_id, connector_id), state=ConnectorState.PENDING,
             state_reason=INITIAL_REASON, state_reason_code=None, latest_version=1, last_update_status=None,
-            last_update_reason=None, last_update_reason_code=None, tags=parameters.get("Tags") or {},
-            created_at=now, updated_at=now,
+            last_update_reason=None, last_update_reason_code=None, tags=asked.tags, created_at=now, updated_at=now,
         )  # fmt: skip
-        version = _new_version(connector_id, 1, parameters["Configuration"], parameters["OperatorRole"], now)
-        token = new_token(caller, "CreateNetworkConnector", parameters, connector_id)
-        if not self._store.add(connector, version, token):
-            raise ConflictError(f"A network connector with the name '{name}' already exists in this account")
+        version = _new_version(connector_id, 1, asked.configuration, role, now)
+        if not self._store.add(connector, version, note_made(caller, asked.request, connector_id)):
+            raise ConflictError(f"A network connector with the name '{asked.name}' already exists in this account")
         self._in_background(connector, self._settle(connector))
-        return show_made(connector, version)
+        return VersionedConnector(connector, version)
 
-    def _show_made(self, caller: Caller, connector_id: str) -> Mapping[str, Any]:
+    def _find_made(self, caller: Caller, connector_id: str) -> VersionedConnector:
         connector = self._store.find(caller.account_id, connector_id)
         version = None if connector is None else self._store.find_version(connector_id, 1)
         if connector is None or version is None:
             raise ConflictError("The ClientToken belongs to a connector that has been deleted; use a new one.")
-        return show_made(connector, version)
+        return VersionedConnector(connector, version)
 
     async def _settle(self, connector: Connector) -> None:
         def settle() -> None:
@@ -122,79 +124,95 @@ class ConnectorService:
             log.exception("a network connector could not be looked up")
             return "InternalError", f"{type(error).__name__}: {error}"
 
-    async def get(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """GetNetworkConnector."""
-        connector, version = self._find(caller, parameters)
-        return show_connector(connector, version, self._finder.effective(connector, version))
+    def get(self, caller: Caller, name: ConnectorName) -> FoundConnector:
+        """Return a connector, or one version of it.
 
-    async def list_connectors(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """ListNetworkConnectors, newest first."""
-        limit = min(parameters.get("MaxItems", PAGE_MAX), PAGE_MAX)
-        after = self._page_tokens.open_moment("ListNetworkConnectors", parameters.get("Marker"))
-        state = parameters.get("State")
-        found = self._store.list_page(caller.account_id, limit + 1, after, state and ConnectorState(state))
-        page, marker = found[:limit], None
+        Raises:
+            NotFoundError: there is none.
+        """
+        return self._finder.find(caller, name)
+
+    def list_connectors(self, caller: Caller, asked: ListConnectors) -> Page[Connector]:
+        """Return connectors, newest first.
+
+        Raises:
+            ValidationError: the token is not one of this list's.
+        """
+        limit = min(asked.page.limit, PAGE_MAX)
+        after = self._page_tokens.open_moment(_CONNECTORS, asked.page.token)
+        found = self._store.list_page(caller.account_id, limit + 1, after, asked.state)
+        page, following = found[:limit], None
         if len(found) > limit:
-            marker = self._page_tokens.seal("ListNetworkConnectors", [page[-1].created_at.timestamp(), page[-1].id])
-        return {"NetworkConnectors": [show_summary(connector) for connector in page], "NextMarker": marker}
+            following = self._page_tokens.seal(_CONNECTORS, [page[-1].created_at.timestamp(), page[-1].id])
+        return Page(page, following)
 
-    async def list_versions(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """ListNetworkConnectorVersions, newest first; a marker is the last version that was seen."""
-        connector, _ = self._find(caller, parameters)
-        operation, limit = "ListNetworkConnectorVersions", parameters.get("MaxItems", PAGE_MAX)
-        marker = parameters.get("Marker")
-        before = None if marker is None else int(self._page_tokens.open(operation, marker)[0])
+    def list_versions(self, caller: Caller, asked: ListConnectorVersions) -> Page[VersionedConnector]:
+        """Return versions, newest first; a token names the last version that was seen.
+
+        Raises:
+            NotFoundError: there is no such connector.
+            ValidationError: the token is not one of this list's.
+        """
+        connector, token = self._finder.find(caller, asked.connector).connector, asked.page.token
+        before = None if token is None else int(self._page_tokens.open(_VERSIONS, token)[0])
         found = [
             version
             for version in self._store.list_versions(connector.id)
-            if (before is None or version.version < before) and parameters.get("State", version.state) == version.state
+            if (before is None or version.version < before) and asked.state in (None, version.state)
         ]
-        page = found[:limit]
-        following = self._page_tokens.seal(operation, [page[-1].version]) if len(found) > limit else None
-        shown = [show_version(connector, version) for version in page]
-        return {"NetworkConnectorVersions": shown, "NextMarker": following}
+        page, following = found[: asked.page.limit], None
+        if len(found) > len(page):
+            following = self._page_tokens.seal(_VERSIONS, [page[-1].version])
+        return Page([VersionedConnector(connector, version) for version in page], following)
 
-    async def update(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """UpdateNetworkConnector: a new version, which counts when its subnets and groups have been looked up."""
-        connector, qualified = self._find(caller, parameters)
-        if qualified is not None:
-            raise ValidationError("A version cannot be updated: name the network connector without one")
-        operation = "UpdateNetworkConnector"
-        if (earlier := find_earlier(self._client_tokens, caller, operation, parameters)) is not None:
-            return self._show_updated(connector, self._store.find_version(connector.id, int(earlier)))
+    async def update(self, caller: Caller, asked: UpdateConnector) -> VersionedConnector:
+        """Make a new version, which counts when its subnets and groups have been looked up.
+
+        Raises:
+            ValidationError: a version was named, or the configuration is not possible here.
+            NotFoundError: there is no such connector.
+            ConflictError: it is not ACTIVE, an update is under way, or the token was used otherwise.
+            QuotaExceededError: it has as many versions as it may have.
+        """
+        connector = self._find_whole(caller, asked.connector)
+        if (earlier := find_made(self._client_tokens, caller, asked.request)) is not None:
+            return self._find_updated(connector, self._store.find_version(connector.id, int(earlier)))
         if CONNECTOR_VERDICTS[connector.state, ConnectorAction.UPDATE] is not Verdict.DO:
             raise _busy(connector)
-        latest = self._finder.effective(connector, None)
+        latest = self._finder.latest(connector)
         assert latest is not None
-        configuration = parameters.get("Configuration", latest.configuration)
-        role = parameters.get("OperatorRole", latest.operator_role)
+        configuration = asked.configuration or latest.configuration
+        role = latest.operator_role if asked.operator_role is None else asked.operator_role
         check_configuration(configuration)
         now = datetime.now(UTC)
         if (configuration, role) == (latest.configuration, latest.operator_role):
             self._store.note_unchanged(connector.id, UNCHANGED_REASON, now)
-            return self._show_updated(connector, latest)
+            return self._find_updated(connector, latest)
+        version = _new_version(connector.id, self._next_number(connector), configuration, role, now)
+        if not self._store.begin_update(version, note_made(caller, asked.request, str(version.version))):
+            raise _busy(connector)
+        self._in_background(connector, self._finish_update(connector, version))
+        return self._find_updated(connector, version)
+
+    def _find_whole(self, caller: Caller, name: ConnectorName) -> Connector:
+        found = self._finder.find(caller, name)
+        if found.named is not None:
+            raise ValidationError("A version cannot be updated: name the network connector without one")
+        return found.connector
+
+    def _next_number(self, connector: Connector) -> int:
         versions = self._store.list_versions(connector.id)
         if len(versions) >= VERSIONS_MAX:
             raise QuotaExceededError(
                 f"The network connector has {VERSIONS_MAX} versions, which is the most; delete some that are not used"
             )
-        version = _new_version(connector.id, versions[0].version + 1, configuration, role, now)
-        token = new_token(caller, operation, parameters, str(version.version))
-        if not self._store.begin_update(version, token):
-            raise _busy(connector)
-        self._in_background(connector, self._finish_update(connector, version))
-        return self._show_updated(connector, version)
+        return versions[0].version + 1
 
-    def _show_updated(self, connector: Connector, version: ConnectorVersion | None) -> Mapping[str, Any]:
+    def _find_updated(self, connector: Connector, version: ConnectorVersion | None) -> VersionedConnector:
         found = self._store.find(connector.account_id, connector.id)
         if found is None or version is None:
             raise ConflictError("The ClientToken belongs to a version that has been deleted; use a new one.")
-        return {
-            **show_made(found, version),
-            "LastUpdateStatus": found.last_update_status,
-            "LastUpdateStatusReason": found.last_update_reason,
-            "LastModified": found.updated_at,
-        }
+        return VersionedConnector(found, version)
 
     async def _finish_update(self, connector: Connector, version: ConnectorVersion) -> None:
         problem = self._find_problem(version)
@@ -204,28 +222,33 @@ class ConnectorService:
         )
         await self._on_change(connector.arn)
 
-    async def delete(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """DeleteNetworkConnector: the whole, or one version that counts no more."""
-        connector, version = self._find(caller, parameters)
-        if version is not None:
-            return self._delete_version(connector, version)
+    async def delete(self, caller: Caller, name: ConnectorName) -> VersionedConnector:
+        """Delete the whole, or one version that counts no more; return what is deleted.
+
+        Raises:
+            NotFoundError: there is none.
+            ConflictError: it is the latest version, or something is under way.
+        """
+        found = self._finder.find(caller, name)
+        connector = found.connector
+        if found.named is not None:
+            return self._delete_version(connector, found.named)
         match CONNECTOR_VERDICTS[connector.state, ConnectorAction.DELETE]:
             case Verdict.DO:
                 self._store.begin_to_delete(connector.id, datetime.now(UTC))
                 self._in_background(connector, self._remove(connector))
             case Verdict.CONFLICT:
                 raise _busy(connector)
-        latest = self._finder.effective(connector, None)
-        assert latest is not None
-        return {**show_made(connector, latest), "State": ConnectorState.DELETING}
+        assert found.effective is not None
+        return VersionedConnector(connector, found.effective)
 
-    def _delete_version(self, connector: Connector, version: ConnectorVersion) -> Mapping[str, Any]:
+    def _delete_version(self, connector: Connector, version: ConnectorVersion) -> VersionedConnector:
         if version.version == connector.latest_version:
             raise ConflictError("The latest version cannot be deleted; delete the network connector instead")
         if version.state is ConnectorState.PENDING:
             raise _busy(connector)
         self._store.remove_version(connector.id, version.version)
-        return {**show_made(connector, version), "State": ConnectorState.DELETING}
+        return VersionedConnector(connector, version)
 
     async def _remove(self, connector: Connector) -> None:
         """Cut off those that use it, then forget it."""
@@ -244,17 +267,6 @@ class ConnectorService:
 
         await until_written(settle, f"the deletion of {connector.arn}")
 
-    def _find(self, caller: Caller, parameters: dict[str, Any]) -> tuple[Connector, ConnectorVersion | None]:
-        """Return the connector that `Identifier` names by id, name or ARN, and the version where it has one."""
-        identifier = parameters["Identifier"]
-        if identifier.startswith("arn:"):
-            return self._finder.find_by_arn(caller, identifier)
-        connector = self._store.find(caller.account_id, identifier)
-        if connector is None:
-            arn = connector_arn(self._region, caller.account_id, identifier)
-            raise NotFoundError(f"Network connector not found for: {arn}")
-        return connector, None
-
     def finish_unsettled(self) -> None:
         """Finish what an earlier server began."""
         for connector in self._store.list_unsettled():
@@ -266,7 +278,7 @@ class ConnectorService:
                 newest = self._store.list_versions(connector.id)[0]
                 self._in_background(connector, self._finish_update(connector, newest))
 
-    def _in_background(self, connector: Connector, work: Coroutine[Any, Any, None]) -> None:
+    def _in_background(self, connector: Connector, work: Coroutine[None, None, None]) -> None:
         self._background.start(work, f"a change of {connector.arn}")
 
     async def close(self) -> None:
@@ -275,42 +287,10 @@ class ConnectorService:
 
 
 def _new_version(
-    connector_id: str, number: int, configuration: Mapping[str, Any], operator_role: str, now: datetime
+    connector_id: str, number: int, configuration: VpcEgress, operator_role: str, now: datetime
 ) -> ConnectorVersion:
     state, reason = ConnectorState.PENDING, INITIAL_REASON if number == 1 else None
     return ConnectorVersion(connector_id, number, state, reason, None, configuration, operator_role, now)
-
-
-def check_connector_request(parameters: Mapping[str, Any]) -> None:
-    """Refuse what CreateNetworkConnector refuses beyond the service model; m80 recorded what is required.
-
-    Raises:
-        ValidationError: a member is missing or not possible here.
-    """
-    if "ClientToken" not in parameters:
-        raise ValidationError("ClientToken is a required field")
-    if len(parameters["Name"]) > _NAME_MAX or parameters["Name"].startswith("arn:"):
-        raise ValidationError(f"Name must be a name of up to {_NAME_MAX} characters, and no ARN")
-    if not parameters.get("OperatorRole"):
-        raise ValidationError("NetworkConnectorOperatorRole is required for VPC_EGRESS connector type")
-    check_tags(parameters.get("Tags") or {})
-    check_configuration(parameters["Configuration"])
-
-
-def check_configuration(configuration: Mapping[str, Any]) -> None:
-    """Refuse a configuration that lacks what is needed, or asks for what is not here.
-
-    Raises:
-        ValidationError: see above.
-    """
-    vpc = configuration["VpcEgressConfiguration"]
-    for name in ("SubnetIds", "NetworkProtocol", "AssociatedComputeResourceTypes"):
-        if not vpc.get(name):
-            raise ValidationError(f"{name} is a required field")
-    if vpc["AssociatedComputeResourceTypes"] != ["MicroVm"]:
-        raise ValidationError("AssociatedComputeResourceTypes can only be [MicroVm] here: there are no functions")
-    if (vpc.get("ElasticIpConfiguration") or {}).get("Type", "None") != "None":
-        raise ValidationError("ElasticIpConfiguration can only have the Type None here: there are no Elastic IPs")
 
 
 def _busy(connector: Connector) -> ConflictError:
