@@ -210,7 +210,7 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
         tags=TagService(
             images=images, image_store=stores.images, connectors=connectors, connector_store=stores.connectors
         ),
-        logs=LogService(store=stores.logs, page_tokens=pages, region=region),
+        logs=LogService(stores.logs, pages),
         events=EventService(store=stores.events, retention_s=settings.event_retention_s),
         host_info=HostInfo(runners=ground.runners, images=stores.images, pool=pool, space=ground.space),
         builder=builder,

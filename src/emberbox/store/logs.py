@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from emberbox.model.logs import GroupSummary, StreamSummary
 from emberbox.model.records import LogEvent, LogGroup
 from emberbox.store.database import Database
 from emberbox.store.schema import log_events, log_groups
@@ -20,25 +20,6 @@ EVENT_OVERHEAD_BYTES = 26
 DAY_MS = 24 * 3600 * 1000
 _ROWS_AT_ONCE = 50
 _FORGET_AT_ONCE = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class StreamSummary:
-    """A log stream: when its first and last events happened, in milliseconds since 1970."""
-
-    group: str
-    name: str
-    first: int
-    last: int
-
-
-@dataclass(frozen=True, slots=True)
-class GroupSummary:
-    """A log group: when it began, in milliseconds since 1970, and the days that its events are kept, if limited."""
-
-    name: str
-    created: int
-    retention_days: int | None
 
 
 def _in(group: LogGroup) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

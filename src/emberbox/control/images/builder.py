@@ -13,7 +13,7 @@ from emberbox.control.access.role_sessions import RoleSession
 from emberbox.control.access.roles import Roles
 from emberbox.control.connectors.egress import EgressRules
 from emberbox.control.images.rules import build_log_group, find_hook, size_of
-from emberbox.control.logs.writer import GroupLog, LogWriter
+from emberbox.control.logs.sink import GroupLog, LogSink
 from emberbox.guest.metadata import MetadataService
 from emberbox.images.pipeline import BuildPlan, Pipeline
 from emberbox.machine.snapshot import ImageSnapshot, load_image_snapshot
@@ -46,7 +46,7 @@ class Builder:
         self,
         store: ImageStore,
         pipeline: Pipeline,
-        log_writer: LogWriter,
+        log_writer: LogSink,
         egress: EgressRules,
         roles: Roles,
         home: Path,

@@ -72,7 +72,7 @@ class _Pending:
 
 
 class LogWriter:
-    """Takes lines as quickly as they can be stored.
+    """The `LogSink` of a server: takes lines as quickly as they can be stored.
 
     An application that writes more waits: its lines are not cut. But one that waits for a log that is stuck (a full
     disk) would stand still for good, so after some seconds it goes on, and its oldest lines are dropped, which the log
@@ -96,9 +96,9 @@ class LogWriter:
         """Begin to write."""
         self._batches.start()
 
-    def stream(self, group: LogGroup, name: str) -> LogStream:
+    def stream(self, group: LogGroup, name: str) -> WrittenStream:
         """Return the stream of a group; it is made with its first line."""
-        return LogStream(self, (group, name))
+        return WrittenStream(self, (group, name))
 
     def write(self, key: Stream, lines: Sequence[str]) -> None:
         """Add lines to a stream. Waits for nothing: where twice too many are there, the oldest go."""
@@ -157,7 +157,7 @@ class LogWriter:
 
 
 @dataclass(frozen=True, slots=True)
-class LogStream:
+class WrittenStream:
     """One stream of a log group; made by `LogWriter.stream`."""
 
     _writer: LogWriter
@@ -174,18 +174,6 @@ class LogStream:
     async def wait_for_room(self) -> None:
         """Wait while too many lines are not stored yet."""
         await self._writer.wait_for_room(self._key)
-
-
-@dataclass(frozen=True, slots=True)
-class GroupLog:
-    """The streams of one log group."""
-
-    writer: LogWriter
-    group: LogGroup
-
-    def stream(self, name: str) -> LogStream:
-        """Return a stream by its name."""
-        return self.writer.stream(self.group, name)
 
 
 def _now_ms() -> int:

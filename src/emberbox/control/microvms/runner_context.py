@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emberbox.control.access.role_sessions import IssueCredentials
-from emberbox.control.logs.writer import LogWriter
+from emberbox.control.logs.sink import LogSink
 from emberbox.control.microvms.timers import Timers
 from emberbox.host.space import DiskSpace
 from emberbox.machine.guests import GuestHost
@@ -40,7 +40,7 @@ class RunnerContext:
 
     store: MicrovmStore
     guests: GuestHost
-    log_writer: LogWriter
+    log_writer: LogSink
     home: Path
     timers: Timers
     load_snapshot: Callable[[str, str], ImageSnapshot]

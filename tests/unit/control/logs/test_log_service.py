@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,8 @@ from emberbox.control.logs.patterns import compile_log_pattern
 from emberbox.control.logs.service import LogService
 from emberbox.control.logs.writer import LogWriter
 from emberbox.control.requests.paging import PageTokens
+from emberbox.edges.aws.operations.handler import Handler
+from emberbox.edges.aws.operations.logs import handlers
 from emberbox.model.caller import Caller
 from emberbox.model.errors import AlreadyExistsError, HostError, NotFoundError, ValidationError
 from emberbox.model.records import LogGroup
@@ -26,6 +29,21 @@ CALLER = Caller("000000000000", "KEY", "us-east-1", "request", "")
 GROUP = "/aws/lambda-microvms/image"
 
 
+@dataclass
+class Operations:
+    """The service behind AWS's names."""
+
+    get_events: Handler
+    filter_events: Handler
+    describe_groups: Handler
+    describe_streams: Handler
+    create_group: Handler
+    delete_group: Handler
+    delete_stream: Handler
+    put_retention: Handler
+    delete_retention: Handler
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[LogStore]:
     database = Database(f"sqlite:///{tmp_path}/logs.db", log_metadata, durable=False)
@@ -34,17 +52,28 @@ def store(tmp_path: Path) -> Iterator[LogStore]:
 
 
 @pytest.fixture
-def service(store: LogStore, tmp_path: Path) -> LogService:
+def service(store: LogStore, tmp_path: Path) -> Operations:
     store.append(LogGroup(CALLER.account_id, GROUP), "build", [(number, f"line {number}") for number in range(5)])
     store.append(LogGroup(CALLER.account_id, GROUP), "vm", [(100, "hello"), (101, "world")])
-    return LogService(store, PageTokens(tmp_path / "key"), "us-east-1")
+    found = handlers(LogService(store, PageTokens(tmp_path / "key")), "us-east-1")
+    return Operations(
+        get_events=found["GetLogEvents"],
+        filter_events=found["FilterLogEvents"],
+        describe_groups=found["DescribeLogGroups"],
+        describe_streams=found["DescribeLogStreams"],
+        create_group=found["CreateLogGroup"],
+        delete_group=found["DeleteLogGroup"],
+        delete_stream=found["DeleteLogStream"],
+        put_retention=found["PutRetentionPolicy"],
+        delete_retention=found["DeleteRetentionPolicy"],
+    )
 
 
 def texts(answer: Any) -> list[str]:
     return [event["message"] for event in answer["events"]]
 
 
-async def test_events_of_a_stream_are_read_on_from_the_token(service: LogService, store: LogStore) -> None:
+async def test_events_of_a_stream_are_read_on_from_the_token(service: Operations, store: LogStore) -> None:
     asked = {"logGroupName": GROUP, "logStreamName": "build", "limit": 3, "startFromHead": True}
     first = await service.get_events(CALLER, asked)
     assert texts(first) == ["line 0", "line 1", "line 2"]
@@ -57,7 +86,7 @@ async def test_events_of_a_stream_are_read_on_from_the_token(service: LogService
     assert texts(more) == ["later"]
 
 
-async def test_a_group_is_filtered_page_by_page(service: LogService) -> None:
+async def test_a_group_is_filtered_page_by_page(service: Operations) -> None:
     seen, token = [], {}
     while True:
         page = await service.filter_events(CALLER, {"logGroupName": GROUP, "limit": 2, **token})
@@ -80,17 +109,17 @@ async def test_a_group_is_filtered_page_by_page(service: LogService) -> None:
         ({"startTime": 100, "endTime": 101}, ["hello"]),
     ],
 )
-async def test_filters_narrow(service: LogService, narrow: dict[str, Any], found: list[str]) -> None:
+async def test_filters_narrow(service: Operations, narrow: dict[str, Any], found: list[str]) -> None:
     assert texts(await service.filter_events(CALLER, {"logGroupName": GROUP, **narrow})) == found
 
 
-async def test_event_ids_are_unique_and_name_their_stream(service: LogService) -> None:
+async def test_event_ids_are_unique_and_name_their_stream(service: Operations) -> None:
     events = (await service.filter_events(CALLER, {"logGroupName": GROUP}))["events"]
     assert len({event["eventId"] for event in events}) == 7
     assert {event["logStreamName"] for event in events} == {"build", "vm"}
 
 
-async def test_groups_and_streams_are_described(service: LogService) -> None:
+async def test_groups_and_streams_are_described(service: Operations) -> None:
     (group,) = (await service.describe_groups(CALLER, {"logGroupNamePrefix": "/aws"}))["logGroups"]
     arn = f"arn:aws:logs:us-east-1:000000000000:log-group:{GROUP}"
     assert (group["arn"], group["logGroupArn"]) == (f"{arn}:*", arn)
@@ -103,13 +132,13 @@ async def test_groups_and_streams_are_described(service: LogService) -> None:
     assert [stream["logStreamName"] for stream in rest["logStreams"]] == ["vm"]
 
 
-async def test_a_group_may_be_named_by_its_arn(service: LogService) -> None:
+async def test_a_group_may_be_named_by_its_arn(service: Operations) -> None:
     for suffix in ("", ":*"):
         arn = f"arn:aws:logs:us-east-1:000000000000:log-group:{GROUP}{suffix}"
         assert len(texts(await service.filter_events(CALLER, {"logGroupIdentifier": arn}))) == 7
 
 
-async def test_an_unknown_group_is_not_found(service: LogService) -> None:
+async def test_an_unknown_group_is_not_found(service: Operations) -> None:
     for operation in (service.filter_events, service.get_events, service.describe_streams):
         with pytest.raises(NotFoundError, match="The specified log group does not exist"):
             await operation(CALLER, {"logGroupName": f"{GROUP}x", "logStreamName": "build"})
@@ -225,7 +254,7 @@ async def test_a_writer_remembers_only_so_many_streams(store: LogStore, monkeypa
     assert not writer._pending
 
 
-async def test_a_stream_is_read_backwards_from_its_end(service: LogService) -> None:
+async def test_a_stream_is_read_backwards_from_its_end(service: Operations) -> None:
     asked = {"logGroupName": GROUP, "logStreamName": "build", "limit": 2}
     newest = await service.get_events(CALLER, asked)
     assert texts(newest) == ["line 3", "line 4"]
@@ -266,7 +295,7 @@ def test_other_patterns_are_refused(pattern: str) -> None:
         compile_log_pattern(pattern)
 
 
-async def test_groups_are_made_kept_and_deleted(service: LogService) -> None:
+async def test_groups_are_made_kept_and_deleted(service: Operations) -> None:
     mine = {"logGroupName": "mine"}
     assert await service.create_group(CALLER, mine) == {}
     for taken in ("mine", GROUP):
@@ -325,7 +354,7 @@ async def test_a_guest_that_prints_without_end_fills_no_disk(store: LogStore, mo
     assert store.events(group, None, 0, 1)
 
 
-async def test_a_page_of_long_events_is_no_larger_than_a_page(store: LogStore, service: LogService) -> None:
+async def test_a_page_of_long_events_is_no_larger_than_a_page(store: LogStore, service: Operations) -> None:
     """1 MB, as with CloudWatch Logs; an event that is as long comes alone."""
     group = LogGroup(CALLER.account_id, "long")
     store.append(group, "s", [(number, str(number % 10) * 400_000) for number in range(9)] + [(9, "9" * 1_048_550)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from emberbox.control.assembly import Control
 from emberbox.control.server.info import ServerInfo
-from emberbox.edges.aws.operations import connectors, events, forks, microvms
+from emberbox.edges.aws.operations import connectors, events, forks, logs, microvms
 from emberbox.edges.aws.operations.handler import Handler
 from emberbox.model.endpoints import EndpointNames
 from emberbox.spec.models import CORE, EMBERBOX, LOGS, MICROVMS
@@ -24,7 +24,7 @@ def collect_handlers(control: Control, server: ServerInfo, names: EndpointNames)
         | control.tags.handlers()
         | microvms.handlers(control.microvms, names),
         CORE: connectors.handlers(control.connectors, names.region),
-        LOGS: control.logs.handlers(),
+        LOGS: logs.handlers(control.logs, names.region),
         EMBERBOX: server.handlers()
         | forks.handlers(control.forks, names)
         | events.handlers(control.events)

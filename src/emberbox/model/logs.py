@@ -1,0 +1,36 @@
+"""What is told of logs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from emberbox.model.records import LogEvent
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSummary:
+    """A log stream: when its first and last events happened, in milliseconds since 1970."""
+
+    group: str
+    name: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSummary:
+    """A log group: when it began, in milliseconds since 1970, and the days that its events are kept, if limited."""
+
+    name: str
+    created: int
+    retention_days: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Some events of one stream, in the order they came, and what the pages after and before are asked for with."""
+
+    events: Sequence[LogEvent]
+    forward_token: str
+    backward_token: str
