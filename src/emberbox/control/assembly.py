@@ -28,6 +28,7 @@ from emberbox.control.requests.paging import PageTokens
 from emberbox.control.server.events import EventService
 from emberbox.control.server.host_info import HostInfo
 from emberbox.control.server.tags import TagService
+from emberbox.host.figures import measure_host
 from emberbox.host.space import DiskSpace
 from emberbox.images.pipeline import Pipeline
 from emberbox.machine.guests import GuestHost
@@ -212,7 +213,9 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
         ),
         logs=LogService(stores.logs, pages),
         events=EventService(store=stores.events, retention_s=settings.event_retention_s),
-        host_info=HostInfo(runners=ground.runners, images=stores.images, pool=pool, space=ground.space),
+        host_info=HostInfo(
+            runners=ground.runners, images=stores.images, pool=pool, measure_host=lambda: measure_host(ground.space)
+        ),
         builder=builder,
         egress=egress,
         runners=ground.runners,

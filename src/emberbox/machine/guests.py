@@ -33,11 +33,12 @@ from emberbox.machine.snapshot import (
     take_back_resume,
 )
 from emberbox.machine.survivors import Survivor, note_vmm
-from emberbox.machine.usage import Usage, measure_running
+from emberbox.machine.usage import measure_running
 from emberbox.model.arns import new_microvm_id
 from emberbox.model.clock import Instant
 from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import GuestError, VmmError
+from emberbox.model.usage import Usage
 from emberbox.time_limits import limit_s
 from emberbox.vmm.base import (
     BootPlan,

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from emberbox.host import disk, memory, usage
 from emberbox.host.pagemap import find_changed_runs
+from emberbox.model.usage import Usage
 from emberbox.vmm.base import MachineShape, Vm
 
 _BYTES_PER_MIB = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a microVM uses.
-
-    Attributes:
-        memory_bytes: of its VMM, with its share of what it has in common with others; 0 when there is none.
-        changed_bytes: guest memory changed since the last start.
-        disk_bytes: stored in files of its own.
-        cpu_s: processor time since the last start.
-    """
-
-    memory_bytes: int
-    changed_bytes: int
-    disk_bytes: int
-    cpu_s: float
 
 
 def measure_running(vm: Vm, shape: MachineShape, directory: Path) -> Usage:

@@ -48,7 +48,7 @@ from emberbox.machine.snapshot import (
     load_suspended,
 )
 from emberbox.machine.survivors import Survivor
-from emberbox.machine.usage import Usage, measure_suspended
+from emberbox.machine.usage import measure_suspended
 from emberbox.model.causes import Actor, caused_by, present_cause
 from emberbox.model.clock import Instant
 from emberbox.model.egress import NO_EGRESS, EgressPolicy
@@ -63,6 +63,7 @@ from emberbox.model.errors import (
 )
 from emberbox.model.records import ImageVersion, LogGroup, Microvm
 from emberbox.model.states import MicrovmState
+from emberbox.model.usage import Usage
 from emberbox.time_limits import limit_s
 
 log = logging.getLogger(__name__)

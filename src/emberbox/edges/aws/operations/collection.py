@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from emberbox.control.assembly import Control
 from emberbox.control.server.info import ServerInfo
-from emberbox.edges.aws.operations import connectors, events, forks, logs, microvms
+from emberbox.edges.aws.operations import connectors, events, forks, logs, microvms, server
 from emberbox.edges.aws.operations.handler import Handler
 from emberbox.model.endpoints import EndpointNames
 from emberbox.spec.models import CORE, EMBERBOX, LOGS, MICROVMS
 
 
-def collect_handlers(control: Control, server: ServerInfo, names: EndpointNames) -> dict[str, dict[str, Handler]]:
+def collect_handlers(control: Control, server_info: ServerInfo, names: EndpointNames) -> dict[str, dict[str, Handler]]:
     """Return the handler of each operation, by its name, for each service model.
 
     Args:
         control: answers.
-        server: answers what this server is.
+        server_info: answers what this server is.
         names: where endpoints are.
     """
     return {
@@ -25,9 +25,8 @@ def collect_handlers(control: Control, server: ServerInfo, names: EndpointNames)
         | microvms.handlers(control.microvms, names),
         CORE: connectors.handlers(control.connectors, names.region),
         LOGS: logs.handlers(control.logs, names.region),
-        EMBERBOX: server.handlers()
+        EMBERBOX: server.handlers(server_info, control.host_info)
         | forks.handlers(control.forks, names)
         | events.handlers(control.events)
-        | control.host_info.handlers()
         | control.access.handlers(),
     }

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from emberbox.host.usage import machine_memory
-from emberbox.machine.usage import Usage
 from emberbox.model.errors import VmmError
 from emberbox.model.states import MicrovmState
+from emberbox.model.usage import Usage
 from support.api_world import World
 from support.wire import REGION
 
