@@ -18,7 +18,7 @@
 
 #include "agent.h"
 
-/* The host's side of these is in src/emberbox/vmm/qemu/arguments.py and src/emberbox/host/network.py. */
+/* The host's side of these is in src/emberbox/vmm/qemu/arguments.py and src/emberbox/host/network/slots.py. */
 #define PORT_NAME "emberbox.agent"
 #define ROOT_SERIAL "root"
 #define DISK_SERIAL "disk"

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emberbox import process
-from emberbox.host import kernel, native, network
+from emberbox.host import kernel, native
+from emberbox.host.network.commands import find_obstacle
 from emberbox.host.space import measure
 from emberbox.host.supervisor import find_program
 from emberbox.host.users import UserPool
@@ -224,7 +225,7 @@ async def check_kernel(home: Path) -> Check:
 async def check_network(settings: Settings) -> Check:
     """MicroVMs get a network namespace each, or QEMU's own user network."""
     name = "network"
-    problem = await network.find_obstacle()
+    problem = await find_obstacle()
     if settings.network == "user":
         return Check(name, ok=True, detail="QEMU's user network, as EMBERBOX_NETWORK says")
     if problem is None:

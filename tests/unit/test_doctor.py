@@ -121,7 +121,7 @@ async def test_networks_are_required_only_where_tap_is_asked_for(
     async def find_obstacle() -> str:
         return "no device"
 
-    monkeypatch.setattr(doctor.network, "find_obstacle", find_obstacle)
+    monkeypatch.setattr(doctor, "find_obstacle", find_obstacle)
     for name, required in (("auto", False), ("tap", True)):
         check = await doctor.check_network(load({"EMBERBOX_HOME": str(tmp_path), "EMBERBOX_NETWORK": name}))
         assert (check.ok, check.required) == (False, required)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from emberbox.host.network import FLOWS_PER_S
+from emberbox.host.network.rules import FLOWS_PER_S
 from support import host
 from support.aws import Clients
 from support.guests import Microvm

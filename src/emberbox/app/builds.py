@@ -11,7 +11,9 @@ from pathlib import Path
 from emberbox.app.objects import ObjectStorage
 from emberbox.background import Background
 from emberbox.host.kernel import Kernel, ensure_kernel
-from emberbox.host.network import DNS_ADDRESS, TapNetwork, has_names
+from emberbox.host.network.rules import has_names
+from emberbox.host.network.slots import DNS_ADDRESS
+from emberbox.host.network.tap import TapNetwork
 from emberbox.host.space import DiskSpace
 from emberbox.images.containers import BuildNetwork, Containers
 from emberbox.images.managed import ManagedImages
@@ -86,7 +88,7 @@ def _build_network(tap: TapNetwork | None) -> BuildNetworkScope:
                 await tap.restrict(slot, egress)
             await tap.open_to_builds(slot)
             resolver = DNS_ADDRESS if has_names(egress) else None
-            yield BuildNetwork(tap.namespace_path(slot), resolver)
+            yield BuildNetwork(slot.namespace_path, resolver)
         finally:
             await tap.give_back(slot)
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emberbox.control.microvms.recovery import Recovery
-from emberbox.host import native, network
-from emberbox.host.network import PlaceNote, TapNetwork
+from emberbox.host import native
+from emberbox.host.network.commands import find_obstacle
+from emberbox.host.network.place import PlaceNote
+from emberbox.host.network.tap import TapNetwork
 from emberbox.host.users import UserPool
 from emberbox.machine.connections import Connector
 from emberbox.machine.engines import choose_engine, count_saved
@@ -47,7 +49,7 @@ class Network:
 async def start_network(settings: Settings, recovery: Recovery, running: contextlib.AsyncExitStack) -> Network:
     """Open the networks of microVMs, those of VMMs that still run among them."""
     users = UserPool(settings.uid_base) if os.geteuid() == 0 else None
-    problem = await network.find_obstacle() if settings.network == "auto" else None
+    problem = await find_obstacle() if settings.network == "auto" else None
     if settings.network == "user" or problem:
         log.info("microVMs are connected by user-mode networks%s", f": {problem}" if problem else "")
         return Network(Connector(None, settings.resolv_conf), None, users, None)

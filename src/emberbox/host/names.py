@@ -1,9 +1,9 @@
 """The host's name servers, and asking them for a guest.
 
-A guest asks 10.0.2.3. Where its packets can reach the host's name server themselves, they do (network.py). Where they
-cannot, since it is on the host's loopback as systemd-resolved and dnsmasq are, or has an IPv6 address, or the guest has
-a user network, this process asks for it: bytes in, bytes out, never looked into beyond the header that every DNS
-message begins with (RFC 1035, section 4.1.1).
+A guest asks 10.0.2.3. Where its packets can reach the host's name server themselves, they do (network/rules.py).
+Where they cannot, since it is on the host's loopback as systemd-resolved and dnsmasq are, or has an IPv6 address, or
+the guest has a user network, this process asks for it: bytes in, bytes out, never looked into beyond the header that
+every DNS message begins with (RFC 1035, section 4.1.1).
 """
 
 from __future__ import annotations

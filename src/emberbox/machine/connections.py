@@ -23,7 +23,9 @@ from emberbox.byte_streams import SocketStream, listen_with
 from emberbox.guest.protocol import SPARED_MAX, Spared
 from emberbox.host.descriptors import take_descriptor
 from emberbox.host.names import RESOLV_CONF, NameRelay, read_servers
-from emberbox.host.network import DNS_ADDRESS, Slot, TapNetwork, has_names
+from emberbox.host.network.rules import has_names
+from emberbox.host.network.slots import DNS_ADDRESS, Slot
+from emberbox.host.network.tap import TapNetwork
 from emberbox.host.ports import free_port
 from emberbox.host.tcp import HostConnection, end_connections, find_connections
 from emberbox.model.egress import EgressPolicy

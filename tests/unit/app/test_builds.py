@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from emberbox.app.builds import _build_network
-from emberbox.host.network import DNS_ADDRESS
+from emberbox.host.network.slots import DNS_ADDRESS
 from emberbox.images.containers import BuildNetwork
 from emberbox.model.egress import NO_EGRESS
 from emberbox.model.errors import HostError

@@ -9,7 +9,8 @@ from typing import cast
 import pytest
 
 from emberbox.guest.protocol import SPARED_MAX, Spared
-from emberbox.host.network import Slot, TapNetwork
+from emberbox.host.network.slots import Slot
+from emberbox.host.network.tap import TapNetwork
 from emberbox.host.tcp import HostConnection
 from emberbox.machine import connections
 from emberbox.machine.connections import Connection, Connector

@@ -10,14 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from emberbox.host import network
-from emberbox.host.network import (
-    INSTANCES,
-    SLOTS_PER_INSTANCE,
-    plan_slot,
-    render_host_rules,
-    render_namespace_rules,
-)
+from emberbox.host.network import rules as network_rules
+from emberbox.host.network.commands import find_obstacle
+from emberbox.host.network.rules import render_host_rules, render_namespace_rules
+from emberbox.host.network.slots import INSTANCES, SLOTS_PER_INSTANCE, plan_slot
 from emberbox.model.egress import NO_EGRESS, EgressPolicy, EgressRule
 
 CIDR = ipaddress.IPv4Network("10.213.0.0/16")
@@ -161,8 +157,8 @@ def test_nftables_accepts_the_rules(tmp_path: Path, rules: str) -> None:
 async def test_a_kernel_that_lacks_a_rule_is_told_before_networks_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root has such networks")
-    assert await network.find_obstacle() is None
-    monkeypatch.setattr(network, "FLOWS_MAX", "no-number")
-    obstacle = await network.find_obstacle()
+    assert await find_obstacle() is None
+    monkeypatch.setattr(network_rules, "FLOWS_MAX", "no-number")
+    obstacle = await find_obstacle()
     assert obstacle is not None
     assert "no-number" in obstacle

@@ -1,0 +1,72 @@
+"""What this process answers at the addresses of slots, in place of the guests' networks: names, and some ports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Collection
+from pathlib import Path
+
+from emberbox.byte_streams import SocketStream, listen_with
+from emberbox.host.names import NameListener, NameRelay, read_servers
+from emberbox.host.network.commands import apply_rules
+from emberbox.host.network.netns import NamespaceThread
+from emberbox.host.network.slots import DNS_ADDRESS, DNS_PORT, Slot
+
+
+class SlotListeners:
+    """The listeners of all slots.
+
+    Args:
+        thread: enters their namespaces.
+        resolv_conf: the file that names the host's name servers.
+    """
+
+    def __init__(self, thread: NamespaceThread, resolv_conf: Path) -> None:
+        self._thread = thread
+        self._resolv_conf = resolv_conf
+        self._names: dict[int, NameListener] = {}
+        self._relays: dict[int, dict[int, asyncio.Server]] = {}
+
+    async def answer_names(self, slot: Slot) -> None:
+        """Answer at the slot's name server; packets come there only while there is no direct one.
+
+        Raises:
+            HostError: it cannot be listened there.
+        """
+        relay = NameRelay(lambda: read_servers(self._resolv_conf))
+        with contextlib.ExitStack() as opened:
+            datagram = opened.enter_context(await self._thread.bind(slot, socket.SOCK_DGRAM, DNS_ADDRESS, DNS_PORT))
+            stream = opened.enter_context(await self._thread.bind(slot, socket.SOCK_STREAM, DNS_ADDRESS, DNS_PORT))
+            self._names[slot.number] = await NameListener.open(datagram, stream, relay)
+            opened.pop_all()
+
+    async def relay(self, slot: Slot, port: int, serve: Callable[[SocketStream], Awaitable[None]]) -> None:
+        """Let `serve` answer the connections to a port of a slot's address.
+
+        Raises:
+            HostError: it cannot be listened there.
+        """
+        servers = self._relays.setdefault(slot.number, {})
+        if port in servers:
+            return
+        listener = await self._thread.bind(slot, socket.SOCK_STREAM, slot.address, port)
+        servers[port] = await listen_with(listener, serve)
+        await apply_rules(f"add element ip emberbox relayed {{ {port} }}", slot.namespace)
+
+    def relayed(self, slot: Slot) -> Collection[int]:
+        """Return the ports of a slot that are relayed."""
+        return self._relays.get(slot.number, ())
+
+    def end(self, number: int) -> None:
+        """Answer no more at a slot."""
+        if listener := self._names.pop(number, None):
+            listener.close()
+        for server in self._relays.pop(number, {}).values():
+            server.close()
+
+    def close(self) -> None:
+        """Answer no more at any."""
+        for number in {*self._names, *self._relays}:
+            self.end(number)

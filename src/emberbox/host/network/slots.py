@@ -1,0 +1,61 @@
+"""The slots of a place on the machine: which names and addresses each has."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+GUEST_ADDRESS = "10.0.2.15"
+GUEST_MAC = "02:eb:00:00:00:01"
+GATEWAY_ADDRESS = "10.0.2.2"
+GATEWAY_MAC = "02:eb:00:00:00:02"
+DNS_ADDRESS = "10.0.2.3"
+DNS_PORT = 53
+
+INSTANCES = 64
+SLOTS_PER_INSTANCE = 512
+NETNS_DIRECTORY = Path("/run/netns")
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One network, free or taken by a microVM.
+
+    Args:
+        number: its place in this instance, 0 to 511.
+        namespace: the name of its network namespace.
+        interface: the host's end of the veth pair.
+        host_address: the host's address on it.
+        address: the address at which the gateway reaches the guest, every port alike.
+    """
+
+    number: int
+    namespace: str
+    interface: str
+    host_address: str
+    address: str
+
+    @property
+    def namespace_path(self) -> Path:
+        """Where its namespace is."""
+        return NETNS_DIRECTORY / self.namespace
+
+
+def plan_slot(network: ipaddress.IPv4Network, instance: int, number: int) -> Slot:
+    """Return the names and addresses of a slot: /31 pairs, 512 to an instance."""
+    offset = (instance * SLOTS_PER_INSTANCE + number) * 2
+    return Slot(
+        number=number,
+        namespace=f"emberbox-{instance}-{number}",
+        interface=f"eb{instance}-{number}",
+        host_address=str(network[offset]),
+        address=str(network[offset + 1]),
+    )
+
+
+def existing_slots(network: ipaddress.IPv4Network, instance: int) -> list[Slot]:
+    """Return the slots of a place whose namespaces exist."""
+    prefix = f"emberbox-{instance}-"
+    names = sorted(path.name.removeprefix(prefix) for path in NETNS_DIRECTORY.glob(f"{prefix}*"))
+    return [plan_slot(network, instance, int(name)) for name in names if name.isdecimal()]
