@@ -28,7 +28,10 @@ from emberbox.s3.files import Files
 from emberbox.s3.http import Answer, Request
 from emberbox.s3.index import Bucket, Index
 from emberbox.s3.listings import Listings
-from emberbox.s3.objects import Objects
+from emberbox.s3.object_deletes import ObjectDeletes
+from emberbox.s3.object_notes import ObjectNotes
+from emberbox.s3.object_reads import ObjectReads
+from emberbox.s3.object_writes import ObjectWrites
 from emberbox.s3.parse import parse_located
 from emberbox.s3.permissions import Facts, bucket_arn, check, may, needed_actions, object_arn
 from emberbox.s3.post_form import FORM_TYPE, Allowed, Form, check_policy, headers_of, read_form
@@ -79,13 +82,17 @@ class Service:
         self._region = region
         self._addressing = Addressing(domain)
         self._files = files
-        self._objects = Objects(index, files)
+        reads = ObjectReads(index, files)
+        self._writes = ObjectWrites(index, files, reads)
         parts = (
             Buckets(index, region),
             Documents(index),
-            self._objects,
+            reads,
+            self._writes,
+            ObjectDeletes(index),
+            ObjectNotes(index),
             Listings(index),
-            Uploads(index, files, self._objects),
+            Uploads(index, files, reads),
         )
         self._handlers: dict[str, Handler] = {}
         for part in parts:
@@ -213,7 +220,7 @@ class Service:
         sized = _sized(request, form, allowed)
         route = Route(_BY_POST, model, {}, frozenset(), frozenset(), is_copy=False)
         call = replace(self._open(route, signed, sized, (name, key), parameters), is_form=True)
-        reply = self._objects.put(call)
+        reply = self._writes.put(call)
         return _answer_form(call, reply, fields)
 
 

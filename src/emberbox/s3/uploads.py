@@ -12,10 +12,12 @@ from typing import Any, Final
 from emberbox.s3.call import OBJECT_BYTES_MAX, Call, Handler, Reply, moment, now_ms, owner
 from emberbox.s3.checksums import ALGORITHMS, DEFAULT, LINEAR, Digests, combine, compose, member
 from emberbox.s3.conditions import check_copy, check_write
+from emberbox.s3.described import describe
 from emberbox.s3.errors import S3Error
 from emberbox.s3.files import Files
 from emberbox.s3.index import Index, Part, Upload, Version
-from emberbox.s3.objects import COMPOSITE, FULL_OBJECT, Objects, describe
+from emberbox.s3.object_reads import ObjectReads
+from emberbox.s3.object_writes import COMPOSITE, FULL_OBJECT
 from emberbox.s3.parse import parse_document, payload_member
 
 PARTS_MAX: Final = 10_000
@@ -30,13 +32,13 @@ class Uploads:
     Args:
         index: the rows.
         files: the contents.
-        objects: reads the sources of copies.
+        reads: lends the sources of copies.
     """
 
-    def __init__(self, index: Index, files: Files, objects: Objects) -> None:
+    def __init__(self, index: Index, files: Files, reads: ObjectReads) -> None:
         self._index = index
         self._files = files
-        self._objects = objects
+        self._reads = reads
 
     def handlers(self) -> dict[str, Handler]:
         """Return the handler of each operation, by its name in the model."""
@@ -90,11 +92,11 @@ class Uploads:
     def copy_part(self, call: Call) -> Reply:
         """UploadPartCopy: of a whole object, or of a range."""
         upload, number = self._find(call), _part_number(call)
-        with self._objects.source(call) as (source, source_bucket), self._files.writing() as new:
+        with self._reads.source(call) as (source, source_bucket), self._files.writing() as new:
             check_copy(call.parameters, source)
             offset, size = _source_range(call.parameters.get("CopySourceRange"), source)
             digests = Digests({}, None, etag=True, also=upload.checksum_algorithm)
-            for data in self._objects.read(source, offset, size):
+            for data in self._reads.read(source, offset, size):
                 digests.update(data)
                 new.write(data)
             digests.check({})
