@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
 
 from emberbox.app.builds import _build_network
-from emberbox.host.network.slots import DNS_ADDRESS
+from emberbox.host.network.slots import DNS_ADDRESS, Slot, plan_slot
 from emberbox.images.containers import BuildNetwork
 from emberbox.model.egress import NO_EGRESS
 from emberbox.model.errors import HostError
+
+SLOT = plan_slot(IPv4Network("10.99.0.0/16"), 0, 3)
 
 
 class Tap:
@@ -20,20 +22,17 @@ class Tap:
     def __init__(self) -> None:
         self.done: list[Any] = []
 
-    async def take(self) -> str:
+    async def take(self) -> Slot:
         self.done.append("take")
-        return "slot"
+        return SLOT
 
-    async def restrict(self, slot: str, egress: object) -> None:
+    async def restrict(self, slot: Slot, egress: object) -> None:
         self.done.append(("restrict", slot, egress))
 
-    async def open_to_builds(self, slot: str) -> None:
+    async def open_to_builds(self, slot: Slot) -> None:
         self.done.append(("open", slot))
 
-    def namespace_path(self, slot: str) -> Path:
-        return Path("/run") / slot
-
-    async def give_back(self, slot: str) -> None:
+    async def give_back(self, slot: Slot) -> None:
         self.done.append(("give back", slot))
 
 
@@ -55,8 +54,8 @@ async def test_steps_get_a_network_and_give_it_back_whatever_happens() -> None:
 
     with pytest.raises(RuntimeError):
         await build()
-    assert seen == [BuildNetwork(Path("/run/slot"), DNS_ADDRESS)]
-    assert tap.done == ["take", ("open", "slot"), ("give back", "slot")]
+    assert seen == [BuildNetwork(SLOT.namespace_path, DNS_ADDRESS)]
+    assert tap.done == ["take", ("open", SLOT), ("give back", SLOT)]
 
 
 async def test_a_policy_counts_before_a_network_is_opened() -> None:

@@ -23,7 +23,8 @@ from emberbox.edges.asgi import serve
 from emberbox.edges.gateway.data_plane.app import MESSAGE_BYTES_MAX, create_data_plane
 from emberbox.edges.gateway.judge.authoriser import Authoriser
 from emberbox.edges.gateway.proxy.admissions import Admissions
-from emberbox.edges.gateway.proxy.envoy import EnvoySettings, envoy_args, validate, write_bootstrap
+from emberbox.edges.gateway.proxy.envoy.bootstrap import envoy_args, validate, write_bootstrap
+from emberbox.edges.gateway.proxy.envoy.settings import EnvoySettings
 from emberbox.edges.gateway.proxy.traffic import read_reports
 from emberbox.edges.gateway.tls.certificates import Certificates, endpoint_names, ensure_certificates
 from emberbox.edges.gateway.watch import Watch

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from emberbox.edges.gateway.proxy.envoy import EnvoySettings, envoy_args, render_bootstrap, validate, write_bootstrap
+from emberbox.edges.gateway.proxy.envoy.bootstrap import envoy_args, render_bootstrap, validate, write_bootstrap
+from emberbox.edges.gateway.proxy.envoy.settings import EnvoySettings
 from emberbox.edges.gateway.tls.certificates import ensure_certificates
 from emberbox.model.errors import HostError
 

@@ -46,7 +46,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-# What the answer to Envoy is made of; envoy.py says what becomes of each.
+# What the answer to Envoy is made of; proxy/envoy/filters.py says what becomes of each.
 TARGET_HEADER: Final = "x-emberbox-target"
 UPSTREAM_HEADER: Final = "x-emberbox-upstream"
 INCARNATION_HEADER: Final = "x-emberbox-incarnation"

@@ -3,7 +3,7 @@
 --
 -- In the shared file, numbers of 32 bits: the epoch of each slot, which the server counts up to revoke an admission;
 -- then, for each of Envoy's threads, how many requests it has let pass in each slot.
--- What stands between two @ is filled in by envoy.py.
+-- What stands between two @ is filled in by filters.py.
 local PATH, SLOTS, THREADS = @path@, @slots@, @threads@
 local REMEMBERED = 4096 -- admissions, twice as many at most
 local KIND_BYTES = 2048 -- at most, or the request is asked about

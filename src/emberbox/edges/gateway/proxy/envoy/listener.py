@@ -1,0 +1,164 @@
+"""Where clients connect: TLS, HTTP, limits, routes and reports."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from emberbox.edges.gateway.judge.authoriser import CLUSTER_HEADER, TARGET_HEADER, Cluster
+from emberbox.edges.gateway.judge.request import REQUEST_ID_HEADER
+from emberbox.edges.gateway.proxy.envoy.filters import admissions, answer_subprotocol, ext_authz, pool_key, scrub_client
+from emberbox.edges.gateway.proxy.envoy.settings import EnvoySettings
+from emberbox.edges.gateway.proxy.envoy.words import (
+    ADMITTED,
+    AUTHZ_METADATA,
+    HTTP_FILTERS,
+    NEVER,
+    OWN_METADATA,
+    TYPE,
+    Config,
+    http2,
+    mutate,
+    typed,
+)
+
+_STREAM_REPORT: Final = (
+    f"stream %ACCESS_LOG_TYPE% %DYNAMIC_METADATA({AUTHZ_METADATA}:{TARGET_HEADER})% %REQ({REQUEST_ID_HEADER})% "
+    "%DOWNSTREAM_WIRE_BYTES_RECEIVED% %DOWNSTREAM_WIRE_BYTES_SENT% %RESPONSE_FLAGS% "
+    f"%DYNAMIC_METADATA({OWN_METADATA}:{ADMITTED})%"
+)
+_UPSTREAM_FAILED: Final = ["UF", "UC", "UH", "UR", "UO", "UPE", "LR", "URX"]
+_SOL_SOCKET, _SO_KEEPALIVE = 1, 9
+_IPPROTO_TCP, _TCP_KEEPIDLE, _TCP_KEEPINTVL, _TCP_KEEPCNT = 6, 4, 5, 6
+
+
+def render_listener(settings: EnvoySettings) -> Config:
+    """Make the one listener."""
+    return {
+        "name": "endpoint",
+        "address": {"socket_address": {"address": settings.address, "port_value": settings.port}},
+        # With SO_REUSEPORT an Envoy left over from before would silently take a share of the connections.
+        "enable_reuse_port": False,
+        "connection_balance_config": {"exact_balance": {}},  # else one thread may get them all
+        "tcp_backlog_size": 4096,
+        "per_connection_buffer_limit_bytes": 256 << 10,
+        # A client that vanished leaves no stream behind for ever, although streams have no time limit.
+        "socket_options": [
+            _socket_option(_SOL_SOCKET, _SO_KEEPALIVE, 1),
+            _socket_option(_IPPROTO_TCP, _TCP_KEEPIDLE, 60),
+            _socket_option(_IPPROTO_TCP, _TCP_KEEPINTVL, 20),
+            _socket_option(_IPPROTO_TCP, _TCP_KEEPCNT, 3),
+        ],
+        "access_log": [_report(settings, "closed %CONNECTION_ID%")],
+        "filter_chains": [
+            {
+                "transport_socket_connect_timeout": "10s",
+                "transport_socket": _tls(settings),
+                "filters": [typed("envoy.http_connection_manager", _connection_manager(settings))],
+            }
+        ],
+    }
+
+
+def _socket_option(level: int, name: int, value: int) -> Config:
+    return {"level": level, "name": name, "int_value": value, "state": "STATE_LISTENING"}
+
+
+def _tls(settings: EnvoySettings) -> Config:
+    certificate = {
+        "certificate_chain": {"filename": str(settings.certificate_path)},
+        "private_key": {"filename": str(settings.key_path)},
+    }
+    context = {
+        "@type": f"{TYPE}.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        "common_tls_context": {
+            "alpn_protocols": ["h2", "http/1.1"],
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "tls_certificates": [certificate],
+        },
+    }
+    return typed("envoy.transport_sockets.tls", context)
+
+
+def _connection_manager(settings: EnvoySettings) -> Config:
+    manager = f"{TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+    return {
+        "@type": manager,
+        "stat_prefix": "endpoint",
+        "codec_type": "AUTO",
+        **_privacy(),
+        **_limits(),
+        "upgrade_configs": [{"upgrade_type": "websocket"}],
+        "http2_protocol_options": {**http2(), "max_concurrent_streams": 100},
+        "access_log": [_report(settings, _STREAM_REPORT)],
+        "access_log_options": {"access_log_flush_interval": "1s"},
+        "local_reply_config": _local_replies(),
+        "route_config": {"name": "endpoint", "virtual_hosts": [_virtual_host()]},
+        "http_filters": [
+            mutate("scrub_client", request=scrub_client(), response=[answer_subprotocol()]),
+            admissions(settings),
+            typed(AUTHZ_METADATA, ext_authz(settings)),
+            pool_key(),
+            typed("envoy.filters.http.router", _router()),
+        ],
+    }
+
+
+def _report(settings: EnvoySettings, line: str) -> Config:
+    config = {
+        "@type": f"{TYPE}.extensions.access_loggers.file.v3.FileAccessLog",
+        "path": str(settings.reports_path),
+        "log_format": {"text_format_source": {"inline_string": line + "\n"}},
+    }
+    return typed("envoy.access_loggers.file", config)
+
+
+def _privacy() -> Config:
+    """Leave no trace of Envoy in either direction, and the path as the client wrote it."""
+    return {
+        "server_header_transformation": "PASS_THROUGH",
+        "generate_request_id": False,
+        "use_remote_address": True,  # otherwise a client may say in a header who it is
+        "skip_xff_append": True,
+        "normalize_path": False,
+        "merge_slashes": False,
+        "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
+    }
+
+
+def _limits() -> Config:
+    """Bound what a client may hold: headers, in size, number and time; idle connections; no live stream."""
+    return {
+        "max_request_headers_kb": 64,
+        "request_headers_timeout": "10s",
+        "request_timeout": NEVER,
+        "stream_idle_timeout": NEVER,
+        "delayed_close_timeout": "0.2s",
+        "common_http_protocol_options": {"idle_timeout": "120s", "max_headers_count": 100},
+    }
+
+
+def _local_replies() -> Config:
+    failed: Config = {"response_flag_filter": {"flags": _UPSTREAM_FAILED}}
+    return {"mappers": [{"filter": failed, "status_code": 502, "body": {"inline_string": ""}}]}
+
+
+def _virtual_host() -> Config:
+    """The authoriser names the cluster; until it has, and should it ever name none, a request leads nowhere."""
+    nowhere = {"match": {"prefix": "/"}, "direct_response": {"status": 502}}
+    return {"name": "guests", "domains": ["*"], "routes": [*(_route(cluster) for cluster in Cluster), nowhere]}
+
+
+def _route(cluster: Cluster) -> Config:
+    named = {
+        "filter": AUTHZ_METADATA,
+        "path": [{"key": CLUSTER_HEADER}],
+        "value": {"string_match": {"exact": cluster}},
+    }
+    return {
+        "match": {"prefix": "/", "dynamic_metadata": [named]},
+        "route": {"cluster": cluster, "timeout": NEVER, "idle_timeout": NEVER},
+    }
+
+
+def _router() -> Config:
+    return {"@type": f"{HTTP_FILTERS}.router.v3.Router", "suppress_envoy_headers": True, "dynamic_stats": False}
