@@ -62,4 +62,4 @@ async def test_a_policy_counts_before_a_network_is_opened() -> None:
     tap = Tap()
     async with _build_network(tap)(NO_EGRESS):  # type: ignore[arg-type]
         pass
-    assert tap.done == ["take", ("restrict", "slot", NO_EGRESS), ("open", "slot"), ("give back", "slot")]
+    assert tap.done == ["take", ("restrict", SLOT, NO_EGRESS), ("open", SLOT), ("give back", SLOT)]
