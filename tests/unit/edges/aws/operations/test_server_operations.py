@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from emberbox.control.microvms.runners import Runners
 from emberbox.host.usage import machine_memory
 from emberbox.model.errors import VmmError
 from emberbox.model.states import MicrovmState
@@ -35,10 +36,10 @@ class Measured:
 
 
 @pytest.fixture
-def runners(world: World) -> Iterator[dict[str, Any]]:
-    found: dict[str, Any] = world.plane.microvm_service._runners  # type: ignore[assignment]
-    yield found
-    found.clear()
+def runners(world: World) -> Iterator[Runners]:
+    yield world.plane.runners
+    for runner in world.plane.runners.list_all():
+        world.plane.runners.forget(runner.id)
 
 
 async def test_the_server_is_described(world: World) -> None:
@@ -61,7 +62,7 @@ async def test_the_machine_is_described(world: World) -> None:
     assert len(described) == 8
 
 
-async def test_what_each_microvm_of_the_caller_uses_is_told(world: World, runners: dict[str, Any]) -> None:
+async def test_what_each_microvm_of_the_caller_uses_is_told(world: World, runners: Runners) -> None:
     image, usage = world.plane.add_image("web"), Usage(3, 2, 1, 0.5)
     foreign = world.plane.add_image("other", account="111111111111")
     mine = world.plane.add_microvm(image, MicrovmState.RUNNING)
@@ -70,7 +71,7 @@ async def test_what_each_microvm_of_the_caller_uses_is_told(world: World, runner
         (world.plane.add_microvm(image, MicrovmState.RUNNING), VmmError("it has just ended")),
         (world.plane.add_microvm(foreign, MicrovmState.RUNNING), usage),
     ):
-        runners[of.id] = Measured(measured, of)
+        runners.add(Measured(measured, of))  # type: ignore[arg-type]
     described = await world.ok(EMBERBOX, "DescribeHost")
     assert described["microvms"] == [{"microvmId": mine.id, **SHOWN}]
 
@@ -86,6 +87,6 @@ async def test_what_is_pooled_for_the_caller_is_told(
         ((foreign.id, "1.0"), Measured(usage)),
         (("gone", "1.0"), Measured(usage)),
     ]
-    monkeypatch.setattr(world.plane._host_info, "_pool", SimpleNamespace(pooled=lambda: pooled))
+    monkeypatch.setattr(world.plane.control.host_info, "_pool", SimpleNamespace(pooled=lambda: pooled))
     described = await world.ok(EMBERBOX, "DescribeHost")
     assert described["pooledMicrovms"] == [{"imageArn": image.arn, "imageVersion": "1.0", **SHOWN}]
