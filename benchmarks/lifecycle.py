@@ -24,9 +24,8 @@ from crowds import measure_burst, measure_crowd, measure_forks, measure_pool, me
 
 from emberbox.guest import http
 from emberbox.guest.protocol import Application
-from emberbox.host import disk, memory, native
+from emberbox.host import disk, native
 from emberbox.host.kernel import ensure_kernel
-from emberbox.host.pagemap import find_changed_runs
 from emberbox.host.space import DiskSpace
 from emberbox.host.users import UserPool
 from emberbox.images.pipeline import DEFAULT_CAPABILITIES
@@ -35,6 +34,8 @@ from emberbox.machine.guests import GuestHost
 from emberbox.model.sizes import SIZES
 from emberbox.vmm.base import MachineShape
 from emberbox.vmm.engine import Engine
+from emberbox.vmm.paged import memory
+from emberbox.vmm.paged.pagemap import find_changed_runs
 from emberbox.vmm.qemu import QemuDriver
 from emberbox.vmm.qemu.probe import find_version
 

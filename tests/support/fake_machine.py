@@ -15,22 +15,45 @@ import contextlib
 import ctypes
 import mmap
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 from emberbox.guest.agent import OutputListener, StreamHandler
 from emberbox.guest.protocol import Command, Identity
-from emberbox.host.memory import PAGE_BYTES
 from emberbox.machine.snapshot import ImageSnapshot
 from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import EmberboxError, GuestError, HostError, VmmError
-from emberbox.process.adoption import AdoptedProcess
-from emberbox.vmm.base import BootPlan, MachineShape, RestorePlan, UserNetwork, Vm, VmFiles
+from emberbox.process.adoption import AdoptedProcess, write_note
+from emberbox.vmm.base import (
+    AdoptPlan,
+    BootPlan,
+    Capabilities,
+    HeldNetwork,
+    MachineShape,
+    RestorePlan,
+    Saved,
+    SavedStates,
+    UserNetwork,
+    Vm,
+    VmFiles,
+    VmUsage,
+    Written,
+)
 from emberbox.vmm.engine import Engine
+from emberbox.vmm.paged import saving
+from emberbox.vmm.paged.files import stack_of
+from emberbox.vmm.paged.memory import PAGE_BYTES
+from emberbox.vmm.paged.saving import Mapping, PagedDraft, Started
+from emberbox.vmm.paged.states import PagedStates
+from support.snapshots import image_snapshot
 
 SHAPE = MachineShape(1, 1)
+CAPABILITIES = Capabilities(
+    own_kernel=True, user_network=True, holds_networks=False, moves_clock=True, stalls=True, holds_writes=True
+)
 ENGINE = Engine("none", "1.0", "tcg")
 MEMORY_BYTES = SHAPE.mem_size_mib << 20
 HOOK_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -100,20 +123,13 @@ class FakeVm(Vm):
     machine: FakeMachine
     files: VmFiles
     memory: mmap.mmap
+    started: Started
     runs: bool = False
     frozen: bool = True
     alive: bool = True
     holds_writes: bool = False
     stall: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-    @property
-    def pid(self) -> int:
-        return os.getpid()
-
-    @property
-    def agent_socket(self) -> Path:
-        return self.files.directory / "agent.sock"
 
     @property
     def engine(self) -> Engine:
@@ -166,18 +182,56 @@ class FakeVm(Vm):
         await self._take("hold_writes")
         self.holds_writes = held
 
-    async def save_devices(self) -> None:
+    async def save(self) -> Written:
+        await self._save_devices()
+        return cast(
+            "Written",
+            await self.machine.script.in_thread(
+                saving.save_changes, self.files.directory, self.started, self._mapping(), ENGINE
+            ),
+        )
+
+    def forget_saved(self) -> None:
+        saving.forget_changes(self.files.directory, self.started)
+
+    async def draft(self, directory: Path) -> FakeDraft:
+        await self._take("draft")
+        return FakeDraft(self, saving.begin_draft(self.started, directory))
+
+    async def capture(self, draft: PagedDraft) -> None:
+        await self._save_devices()
+        await self.machine.script.in_thread(draft.capture, self.files.directory, self._mapping(), ENGINE)
+
+    async def _save_devices(self) -> None:
         assert not self.runs, "devices are saved while the guest stands still"
         await self._take("save_devices")
-        self.files.devices.write_bytes(b"devices")
+        (self.files.directory / "devices").write_bytes(b"devices")
 
-    async def forward(self, host_port: int, guest_port: int) -> None:
-        await self._take("forward")
+    async def dial_agent(self) -> socket.socket:
+        """Connect to nothing: `FakeAgent` is told whose it is by the connection."""
+        connection = DialledAgent()
+        connection.vm = self
+        return connection
 
-    def memory_address(self) -> int:
+    async def reach(self, port: int) -> tuple[str, int]:
+        raise NotImplementedError
+
+    def hold_network(self) -> HeldNetwork:
+        raise NotImplementedError
+
+    def usage(self) -> VmUsage:
+        return VmUsage(0, 0, 0.0)
+
+    def cpu_seconds(self) -> float:
+        return 0.0
+
+    def write_note(self, path: Path, **more: str | int | None) -> None:
+        write_note(path, os.getpid(), **more)
+
+    def _mapping(self) -> Mapping:
         if not self.alive:
             raise VmmError("the VMM has ended")
-        return ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        return Mapping(os.getpid(), ctypes.addressof(ctypes.c_char.from_buffer(self.memory)))
 
     def die(self, how: str = "QEMU was killed by SIGKILL") -> None:
         """End by itself."""
@@ -191,6 +245,26 @@ class FakeVm(Vm):
 
     async def wait_exited(self) -> str:
         return await asyncio.shield(self.ended)
+
+
+@dataclass
+class FakeDraft:
+    """A base that is made of a guest."""
+
+    vm: FakeVm
+    pages: PagedDraft
+
+    async def capture(self) -> None:
+        await self.vm.capture(self.pages)
+
+    async def store(self) -> Saved:
+        return cast("Saved", await self.vm.machine.script.in_thread(self.pages.store))
+
+
+class DialledAgent(socket.socket):
+    """A connection to the agent of one VM."""
+
+    vm: FakeVm
 
 
 @dataclass
@@ -224,10 +298,11 @@ class FakeAgent:
         self.lost: asyncio.Future[GuestError] = loop.create_future()
 
     @classmethod
-    async def connect(cls, path: Path, on_output: OutputListener, timeout_s: float) -> FakeAgent:
+    async def connect(cls, connection: DialledAgent, on_output: OutputListener, timeout_s: float) -> FakeAgent:
+        vm = connection.vm
+        connection.close()
         await cls.machine.script.pause("agent.connect")
-        vm = cls.machine.vm_in(path.parent)
-        if vm is None or not vm.runs:
+        if not vm.runs:
             raise GuestError("the guest's agent did not answer")
         agent = cls(vm)
         cls.machine.agents.append(agent)
@@ -330,6 +405,9 @@ class FakeMachine:
         """Return what stands in for `Agent`."""
         return type("Agent", (FakeAgent,), {"machine": self})
 
+    capabilities: ClassVar[Capabilities] = CAPABILITIES
+    states: ClassVar[SavedStates] = PagedStates()
+
     @property
     def engine(self) -> Engine:
         return ENGINE
@@ -340,22 +418,22 @@ class FakeMachine:
     async def restore(self, plan: RestorePlan) -> FakeVm:
         await self.script.pause("vm.restore")
         assert self.vm_in(plan.files.directory) is None, "a second VMM on one disk"
-        with plan.memory_base.open("rb") as base:
+        with plan.base.path("memory").open("rb") as base:
             memory = mmap.mmap(
                 base.fileno(), MEMORY_BYTES, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE
             )
-        for layer in plan.memory_layers:
+        for layer in stack_of(plan.base, plan.own):
             content = layer.path.read_bytes()
             for first, count in layer.runs:
                 where = slice(first * PAGE_BYTES, (first + count) * PAGE_BYTES)
                 memory[where] = content[where]
-        vm = FakeVm(self, plan.files, memory)
+        vm = FakeVm(self, plan.files, memory, Started(plan.shape, plan.base, plan.own))
         self.vms.append(vm)
         return vm
 
-    async def adopt(self, vmm: AdoptedProcess, files: VmFiles, memory_base: Path) -> FakeVm:
+    async def adopt(self, process: AdoptedProcess, plan: AdoptPlan) -> FakeVm:
         await self.script.pause("vm.adopt")
-        found = self.vm_in(files.directory)
+        found = self.vm_in(plan.files.directory)
         assert found is not None
         return found
 
@@ -377,7 +455,7 @@ def make_image(directory: Path) -> ImageSnapshot:
     for name in ("root.erofs", "disk", "devices"):
         (directory / name).write_bytes(name.encode())
     (directory / "memory").write_bytes(b"\1" * PAGE_BYTES + bytes(MEMORY_BYTES - PAGE_BYTES))
-    snapshot = ImageSnapshot(directory, SHAPE)
+    snapshot = image_snapshot(directory, SHAPE)
     snapshot.publish()
     return snapshot
 

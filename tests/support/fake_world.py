@@ -21,6 +21,8 @@ from emberbox.control.microvms.runner_context import RunnerContext
 from emberbox.control.microvms.timers import Timers
 from emberbox.host import disk
 from emberbox.host.space import DiskSpace
+from emberbox.machine import greeting, saving
+from emberbox.machine import guest as guest_module
 from emberbox.machine import guests as guests_module
 from emberbox.machine.guests import GuestHost
 from emberbox.machine.pool import WarmPool
@@ -96,8 +98,8 @@ class World:
         now = datetime.now(UTC)
         request = {"hooks": HOOKS, "resources": [{"minimumMemoryInMiB": 512}]}
         self.version = ImageVersion(IMAGE, VERSION, VersionState.SUCCESSFUL, VersionStatus.ACTIVE, request, now, now)
-        patch.setattr(guests_module, "Agent", self.machine.agent_class())
-        for module in (guests_module, runner_module, forks):
+        patch.setattr(greeting, "Agent", self.machine.agent_class())
+        for module in (guests_module, guest_module, saving, runner_module, forks):
             patch.setattr(module, "in_thread", self.script.in_thread)
         patch.setattr(disk, "sync", lambda _path: None)
         patch.setattr(background, "RETRY_INTERVAL_S", 0.01)

@@ -9,17 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emberbox.control.microvms.recovery import Recovery
-from emberbox.host import native
 from emberbox.host.network.commands import find_obstacle
 from emberbox.host.network.place import PlaceNote
 from emberbox.host.network.tap import TapNetwork
 from emberbox.host.users import UserPool
 from emberbox.machine.connections import Connector
-from emberbox.machine.engines import choose_engine, count_saved
+from emberbox.machine.engines import count_saved
 from emberbox.settings import Settings
-from emberbox.vmm.base import Cage
-from emberbox.vmm.qemu import QemuDriver
-from emberbox.vmm.qemu.probe import find_version, probe_kvm
+from emberbox.vmm.base import Cage, VmmDriver
+from emberbox.vmm.engines import DEFAULT_ENGINE, ENGINES
+from emberbox.vmm.request import EngineRequest
 
 log = logging.getLogger(__name__)
 
@@ -59,19 +58,12 @@ async def start_network(settings: Settings, recovery: Recovery, running: context
     return Network(Connector(tap), tap, users, tap.void)
 
 
-async def make_driver(settings: Settings, network: Network) -> QemuDriver:
+async def make_driver(settings: Settings, network: Network) -> VmmDriver:
     """Choose how guests run: on KVM where it works, unless the operator or what is saved wants otherwise."""
-    wanted, shim, kvm = settings.accelerator, native.memory_shim_path(), None
-    version = await find_version()
-    if wanted != "tcg":
-        uid = None if network.users is None else network.users.take()
-        kvm = await probe_kvm(Cage(uid, network.void), shim)
-        if network.users is not None and uid is not None:
-            network.users.give_back(uid)
-        if kvm.problem:
-            log.warning("KVM does not work here: %s", kvm.problem)
-    engine = choose_engine(wanted, version, kvm, count_saved(settings.home))
-    log.info("guests run with %s", engine)
-    if engine.accelerator == "tcg":
-        log.warning("guests are emulated: good for development and CI, no security boundary (docs/security.md)")
-    return QemuDriver(engine, shim, native.tsc_khz())
+    uid = None if network.users is None else network.users.take()
+    request = EngineRequest(settings.accelerator, Cage(uid, network.void), count_saved(settings.home))
+    driver = await ENGINES[DEFAULT_ENGINE](request)
+    if network.users is not None and uid is not None:
+        network.users.give_back(uid)
+    log.info("guests run with %s", driver.engine)
+    return driver

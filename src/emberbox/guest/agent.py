@@ -8,9 +8,9 @@ import errno
 import logging
 import os
 import secrets
+import socket
 import time
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any, Protocol
 
 from emberbox.guest.budget import Budget
@@ -130,18 +130,15 @@ class Agent:
         self.lost: asyncio.Future[GuestError] = loop.create_future()
 
     @classmethod
-    async def connect(cls, path: Path, on_output: OutputListener, timeout_s: float) -> Agent:
-        """Connect to the agent behind a Unix socket and shake hands.
+    async def connect(cls, connection: socket.socket, on_output: OutputListener, timeout_s: float) -> Agent:
+        """Shake hands with the agent at the other end of a connection, which is closed with this object.
 
         The hand-shake is retried until `timeout_s`: a guest that boots answers when its agent is up.
 
         Raises:
             GuestError: no valid answer came in time.
         """
-        try:
-            reader, writer = await asyncio.open_unix_connection(path, limit=_READ_LIMIT)
-        except OSError as error:
-            raise GuestError(f"the agent's socket does not answer: {error.strerror}") from error
+        reader, writer = await asyncio.open_unix_connection(sock=connection, limit=_READ_LIMIT)
         agent = cls(reader, writer, on_output)
         try:
             async with asyncio.timeout(timeout_s):

@@ -27,7 +27,8 @@ from emberbox.images.containers import BuildNetwork, Containers, ImageConfig, Ro
 from emberbox.images.lines import LineLog, OutputLines
 from emberbox.images.managed import ManagedImages
 from emberbox.machine.connections import GUEST_RESOLV_CONF
-from emberbox.machine.guests import Guest, GuestHost
+from emberbox.machine.guest import Guest
+from emberbox.machine.guests import GuestHost
 from emberbox.machine.hooks import Hook, call_build_hook
 from emberbox.machine.snapshot import ImageSnapshot
 from emberbox.model.arns import new_microvm_id
@@ -247,11 +248,11 @@ class Pipeline:
                 ports = config.ports or (DEFAULT_PORT,)
                 await self._wait_ready(guest, plan.ready, ports, say)
                 found = await _find_ports(guest, ports)
-                await guest.take_snapshot()
+                saved = await guest.take_snapshot()
             finally:
                 await guest.end()
         say(f"The snapshot was taken after {time.monotonic() - started:.1f} s")
-        return ImageSnapshot(plan.scratch, shape, ports=found, engine=guest.engine)
+        return ImageSnapshot(shape, saved, found)
 
     async def _wait_ready(
         self, guest: Guest, hook: Hook | None, ports: tuple[int, ...], say: Callable[[str], None]
@@ -384,7 +385,7 @@ async def _find_ports(guest: Guest, ports: tuple[int, ...]) -> tuple[tuple[int, 
     found = [
         (port, is_tls)
         for port in ports
-        if await guest.is_direct(port) and (is_tls := await find_tls(guest.agent, port)) is not None
+        if await guest.ports.is_direct(port) and (is_tls := await find_tls(guest.agent, port)) is not None
     ]
     if found:
         await _rests(guest, time.monotonic() + _FORGET_TIMEOUT_S)

@@ -2,7 +2,7 @@
 
 A microVM that is suspended while clients are connected keeps its slot of the tap network, so that their connections go
 on after the resume. The gateway's end of each is a socket of the host's, the guest's end is in its memory, and what is
-sent meanwhile waits in the tap device, whose descriptor is taken over from the VMM:
+sent meanwhile waits in the guest's network device, which the engine keeps open (`Vm.hold_network`):
 
     runs ──hold──► held ──connect──► runs again: the guest spares what the gateway has held
                     └──let_go──► the slot is given back, which resets what is connected to it
@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -21,18 +20,19 @@ from typing import Protocol
 
 from emberbox.byte_streams import SocketStream, listen_with
 from emberbox.guest.protocol import SPARED_MAX, Spared
-from emberbox.host.descriptors import take_descriptor
 from emberbox.host.names import RESOLV_CONF, NameRelay, read_servers
 from emberbox.host.network.rules import has_names
 from emberbox.host.network.slots import DNS_ADDRESS, Slot
 from emberbox.host.network.tap import TapNetwork
-from emberbox.host.ports import free_port
 from emberbox.host.tcp import HostConnection, end_connections, find_connections
 from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import HostError
-from emberbox.vmm.base import Tap, UserNetwork, Vm
+from emberbox.vmm.base import HeldNetwork, Network, UserNetwork, Vm, Wire
 
 log = logging.getLogger(__name__)
+
+TAP = "tap0"
+"""The guest's device in the namespace of its slot."""
 
 GUEST_RESOLV_CONF = f"nameserver {DNS_ADDRESS}\n"
 
@@ -54,7 +54,7 @@ class Connection(Protocol):
         """Its place in the tap network; None in a user network."""
         ...
 
-    def attach(self) -> contextlib.AbstractAsyncContextManager[Tap | UserNetwork]:
+    def attach(self) -> contextlib.AbstractAsyncContextManager[Network]:
         """Give the VMM's end; used while the VMM is started."""
         ...
 
@@ -116,7 +116,7 @@ class TapConnection:
         self._held = held
         self._microvm_id = microvm_id
         self._goes_on = goes_on
-        self._tap: int | None = None
+        self._device: HeldNetwork | None = None
         self.carry: Carry = nobody_carries
 
     @property
@@ -125,14 +125,15 @@ class TapConnection:
         return self._slot.number
 
     @contextlib.asynccontextmanager
-    async def attach(self) -> AsyncIterator[Tap | UserNetwork]:
-        """Open the tap device for as long as the block lasts; one that was held is open, and may have packets."""
-        tap = await self._network.open_tap(self._slot) if self._tap is None else self._tap
-        self._tap = None
+    async def attach(self) -> AsyncIterator[Network]:
+        """Describe the slot; a device that was held, which may have packets, is let go after the block."""
+        held, self._device = self._device, None
         try:
-            yield Tap(tap)
+            namespace = self._slot.namespace_path
+            yield Wire(namespace, TAP, lambda: self._network.open_tap(self._slot), held)
         finally:
-            os.close(tap)
+            if held is not None:
+                held.close()
 
     @property
     def names(self) -> NameRelay | None:
@@ -153,11 +154,11 @@ class TapConnection:
         await self._network.restrict(self._slot, policy)
 
     def hold(self, vm: Vm) -> None:
-        """Take the tap device over from the VMM."""
+        """Have the VMM's device kept open."""
         try:
             if not self._from_gateway():
                 return
-            self._tap = take_descriptor(vm.pid, "/dev/net/tun")
+            self._device = vm.hold_network()
         except (HostError, OSError) as error:
             log.warning("the streams of %s end with its suspend: %s", self._microvm_id, error)
             return
@@ -195,14 +196,14 @@ class TapConnection:
         """Give the slot back, unless it is held."""
         if self._microvm_id in self._held:
             return
-        if self._tap is not None:
-            os.close(self._tap)
-            self._tap = None
+        if self._device is not None:
+            self._device.close()
+            self._device = None
         await self._network.give_back(self._slot)
 
 
 class UserConnection:
-    """The VMM's user network; ports are forwarded when they are first asked for.
+    """The VMM's user network.
 
     Args:
         resolv_conf: the file that names the host's name servers.
@@ -212,7 +213,6 @@ class UserConnection:
         self._resolv_conf = resolv_conf
         self._policy: EgressPolicy | None = None
         self._names = NameRelay(self._name_servers)
-        self._forwarded: dict[int, int] = {}
         self._relayed: dict[int, tuple[int, asyncio.Server]] = {}
         self.carry: Carry = nobody_carries
 
@@ -222,9 +222,8 @@ class UserConnection:
         return None
 
     @contextlib.asynccontextmanager
-    async def attach(self) -> AsyncIterator[Tap | UserNetwork]:
-        """Nothing needs to be open."""
-        self._forwarded.clear()
+    async def attach(self) -> AsyncIterator[Network]:
+        """The VMM makes it."""
         yield UserNetwork()
 
     @property
@@ -239,12 +238,8 @@ class UserConnection:
         return (own,) if own else read_servers(self._resolv_conf)
 
     async def reach(self, vm: Vm, port: int) -> tuple[str, int]:
-        """Forward the port on the first call."""
-        if port not in self._forwarded:
-            host_port = free_port()
-            self._forwarded[port] = host_port
-            await vm.forward(host_port, port)
-        return "127.0.0.1", self._forwarded[port]
+        """The VMM opens a way."""
+        return await vm.reach(port)
 
     async def relay(self, port: int) -> tuple[str, int]:
         """Listen at a free port of the host's loopback."""

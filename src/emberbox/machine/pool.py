@@ -17,7 +17,8 @@ from pathlib import Path
 
 from emberbox.background import in_thread
 from emberbox.host.usage import machine_memory
-from emberbox.machine.guests import Guest, GuestHost
+from emberbox.machine.guest import Guest
+from emberbox.machine.guests import GuestHost
 from emberbox.machine.snapshot import ImageSnapshot
 from emberbox.model.arns import new_microvm_id
 from emberbox.model.errors import EmberboxError

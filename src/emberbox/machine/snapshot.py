@@ -1,12 +1,12 @@
 """Snapshots as directories: an image version's, and a suspended microVM's on top of it.
 
-    images/<image id>/<version>/        microvms/<microVM id>/
-      root.erofs   root file system       disk             its writable disk
-      disk         disk at the snapshot   devices.saved    device state at the suspend
-      memory       memory                 memory.layer     the pages it changed, a sparse file
-      memory.1 …   pages over it          suspended.json   written last: names the pages that count
-      devices      device state           resumed.json     what suspended.json was, while the microVM runs
-      snapshot.json  written last         base/            what it starts from when that is no image version
+    images/<image id>/<version>/            microvms/<microVM id>/
+      root.erofs     the root file system     suspended.json   written last
+      snapshot.json  written last             resumed.json     what suspended.json was, while the microVM runs
+                                              base/            what it starts from when that is no image version
+
+Beside them are the files of the engine (`emberbox.vmm.base.Saved`): which there are, and what they mean, it alone
+knows. What it has to know of them is stored with them and given back to it.
 
 A snapshot that was taken of a microVM (checkpoint.py) shares files with the one below it as hard links, so each
 directory is complete by itself and any other may be deleted. A file with several names is never written again.
@@ -30,57 +30,57 @@ from typing import Any
 from emberbox.host import disk
 from emberbox.model.clock import Instant
 from emberbox.model.errors import HostError
-from emberbox.vmm.base import MachineShape, MemoryLayer
+from emberbox.vmm.base import DISK, MachineShape, Saved
 from emberbox.vmm.engine import Engine
 
 FORMAT = 3
 FORMATS = (2, FORMAT)
 """Those that are read; 2 does not say which engine a state is of."""
 
+ROOT = "root.erofs"
+_OF_IMAGES = {"format", "shape", "ports", "engine", "files"}
+_OF_MICROVMS = {"format", "stopped", "engine", "files"}
+"""What these files themselves have to say; anything else is the engine's."""
+
 _DIGEST_BYTES_MAX = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSnapshot:
-    """The snapshot of an image version; `directory` holds its files, `layers` lie over its memory, lowest first.
+    """The snapshot of an image version: its root file system and a base of the engine's, in one directory.
 
-    `ports` are those where something listened when it was taken, each with whether TLS was spoken there. `engine` is
-    what saved it; None in snapshots of earlier releases.
+    `ports` are those where something listened when it was taken, each with whether TLS was spoken there.
     """
 
-    directory: Path
     shape: MachineShape
-    layers: tuple[MemoryLayer, ...] = ()
+    saved: Saved
     ports: tuple[tuple[int, bool], ...] = ()
-    engine: Engine | None = None
+
+    @property
+    def directory(self) -> Path:
+        """Where its files are."""
+        return self.saved.directory
+
+    @property
+    def engine(self) -> Engine | None:
+        """What saved it; None in snapshots of earlier releases."""
+        return self.saved.engine
 
     @property
     def root(self) -> Path:
         """The root file system, shared by all microVMs of the version."""
-        return self.directory / "root.erofs"
-
-    @property
-    def disk(self) -> Path:
-        """The writable disk as it was."""
-        return self.directory / "disk"
-
-    @property
-    def memory(self) -> Path:
-        """The memory as it was."""
-        return self.directory / "memory"
-
-    @property
-    def devices(self) -> Path:
-        """The devices as they were."""
-        return self.directory / "devices"
+        return self.directory / ROOT
 
     def sizes(self) -> dict[str, int]:
         """Return the model's `snapshotBuild`: bytes stored for memory, code and disk."""
         return {
-            "memorySnapshotSizeInBytes": sum(disk.stored_bytes(path) for path in self._memory_files()),
+            "memorySnapshotSizeInBytes": self._stored_bytes("memory"),
             "codeInstallSizeInBytes": self.root.stat().st_size,
-            "diskSnapshotSizeInBytes": disk.stored_bytes(self.disk),
+            "diskSnapshotSizeInBytes": self._stored_bytes(DISK),
         }
+
+    def _stored_bytes(self, begins: str) -> int:
+        return sum(disk.stored_bytes(self.saved.path(name)) for name in self.saved.names if name.startswith(begins))
 
     def publish(self) -> None:
         """Make the snapshot complete: nobody may write it any more, and it survives a power cut."""
@@ -89,11 +89,10 @@ class ImageSnapshot:
                 os.chown(path, 0, 0)
             path.chmod(0o400)
             disk.sync(path)
-        layers = [{"file": layer.path.name, "runs": layer.runs} for layer in self.layers]
         files = {path.name: _describe(path) for path in self._files()}
         content = {
+            **self.saved.details,
             "shape": asdict(self.shape),
-            "layers": layers,
             "ports": self.ports,
             "engine": _engine_to_json(self.engine),
             "files": files,
@@ -126,14 +125,10 @@ class ImageSnapshot:
 
     def moved_to(self, directory: Path) -> ImageSnapshot:
         """Return the same snapshot where its files are now."""
-        layers = tuple(MemoryLayer(directory / layer.path.name, layer.runs) for layer in self.layers)
-        return replace(self, directory=directory, layers=layers)
-
-    def _memory_files(self) -> tuple[Path, ...]:
-        return (self.memory, *(layer.path for layer in self.layers))
+        return replace(self, saved=replace(self.saved, directory=directory))
 
     def _files(self) -> tuple[Path, ...]:
-        return (self.root, self.disk, self.devices, *self._memory_files())
+        return (self.root, *map(self.saved.path, self.saved.names))
 
 
 def load_image_snapshot(directory: Path) -> ImageSnapshot:
@@ -144,50 +139,39 @@ def load_image_snapshot(directory: Path) -> ImageSnapshot:
     """
     content = _read(directory / "snapshot.json")
     _check_files(directory, content["files"])
-    layers = tuple(
-        MemoryLayer(directory / layer["file"], tuple((first, count) for first, count in layer["runs"]))
-        for layer in content.get("layers", ())
-    )
     ports = tuple((port, is_tls) for port, is_tls in content.get("ports", ()))
-    return ImageSnapshot(directory, MachineShape(**content["shape"]), layers, ports, _engine_of(content))
+    return ImageSnapshot(MachineShape(**content["shape"]), _saved(directory, content, _OF_IMAGES), ports)
 
 
 @dataclass(frozen=True, slots=True)
 class SuspendedState:
-    """What a suspended microVM adds to its image's snapshot; `runs` are the pages of its memory layer.
+    """What a suspended microVM adds to the snapshot that it was started from.
 
-    `stopped` is when its clocks stopped; None where that is not to be seen, as after a rollback. `engine` is what saved
-    it; None in states of earlier releases.
+    `stopped` is when its clocks stopped; None where that is not to be seen, as after a rollback.
     """
 
-    directory: Path
-    runs: tuple[tuple[int, int], ...]
+    saved: Saved
     stopped: Instant | None = None
-    engine: Engine | None = None
 
     @property
-    def devices(self) -> Path:
-        """The devices as they were."""
-        return self.directory / "devices.saved"
+    def directory(self) -> Path:
+        """The microVM's."""
+        return self.saved.directory
 
     @property
-    def memory_layer(self) -> Path:
-        """The changed pages, each at its own offset."""
-        return self.directory / "memory.layer"
-
-    @property
-    def layers(self) -> tuple[MemoryLayer, ...]:
-        """What lies over the memory that the microVM started from."""
-        return (MemoryLayer(self.memory_layer, self.runs),) if self.runs else ()
+    def engine(self) -> Engine | None:
+        """What saved it; None in states of earlier releases."""
+        return self.saved.engine
 
     def publish(self) -> None:
         """Make the state complete, and sure to survive a power cut."""
-        paths = (self.devices, self.directory / "disk", *(layer.path for layer in self.layers))
+        paths = [self.saved.path(name) for name in self.saved.names]
         for path in paths:
             disk.sync(path)
         stopped = None if self.stopped is None else self.stopped.to_json()
         files = {path.name: _describe(path) for path in paths}
-        content = {"runs": self.runs, "stopped": stopped, "engine": _engine_to_json(self.engine), "files": files}
+        told = {"stopped": stopped, "engine": _engine_to_json(self.engine), "files": files}
+        content = {**self.saved.details, **told}
         _write_last(self.directory / "suspended.json", content)
 
 
@@ -207,28 +191,34 @@ def load_suspended(directory: Path) -> SuspendedState:
     return _state(directory, content)
 
 
-def load_resumed(directory: Path) -> SuspendedState:
-    """Return the state that a running microVM was resumed from; before its first suspend it has no pages.
+def load_resumed(directory: Path) -> SuspendedState | None:
+    """Return the state that a running microVM was resumed from; None before its first suspend.
 
     Raises:
         HostError: it is damaged.
     """
     if not (directory / "resumed.json").exists():
-        return SuspendedState(directory, ())
+        return None
     return _state(directory, _read(directory / "resumed.json"))
 
 
 def _state(directory: Path, content: dict[str, Any]) -> SuspendedState:
-    runs = tuple((first, count) for first, count in content["runs"])
     stopped = content.get("stopped")
     when = None if stopped is None else Instant.from_json(stopped)
-    return SuspendedState(directory, runs, when, _engine_of(content))
+    return SuspendedState(_saved(directory, content, _OF_MICROVMS), when)
+
+
+def _saved(directory: Path, content: dict[str, Any], ours: set[str]) -> Saved:
+    """Return the engine's part of what was stored."""
+    names = tuple(name for name in content["files"] if name != ROOT)
+    details = {name: value for name, value in content.items() if name not in ours}
+    return Saved(directory, names, details, _engine_of(content))
 
 
 def forget_suspended(directory: Path) -> None:
     """Say, so that it survives a power cut, that the saved state is not the truth any more: the microVM runs.
 
-    Its pages still lie under those that the microVM changes, so their list is kept.
+    What it adds to its snapshot still lies under what the microVM changes now, so it is remembered.
     """
     if is_suspended(directory):
         (directory / "suspended.json").replace(directory / "resumed.json")

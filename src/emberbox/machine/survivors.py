@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from emberbox.process.adoption import AdoptedProcess, find_process, read_note, write_note
+from emberbox.process.adoption import AdoptedProcess, find_process, read_note
+from emberbox.vmm.base import Vm
 
 NOTE = "vmm.json"
 
@@ -24,15 +25,10 @@ class Survivor:
     uid: int | None
     slot: int | None
 
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self.process.pid
 
-
-def note_vmm(directory: Path, pid: int, uid: int | None, slot: int | None) -> None:
+def note_vmm(directory: Path, vm: Vm, uid: int | None, slot: int | None) -> None:
     """Note a VMM whose guest is about to run: from now on it can be taken over."""
-    write_note(directory / NOTE, pid, uid=uid, slot=slot)
+    vm.write_note(directory / NOTE, uid=uid, slot=slot)
 
 
 def find_survivor(directory: Path) -> Survivor | None:

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emberbox.host import disk, memory, usage
-from emberbox.host.pagemap import find_changed_runs
+from emberbox.host import disk
 from emberbox.model.usage import Usage
-from emberbox.vmm.base import MachineShape, Vm
-
-_BYTES_PER_MIB = 1 << 20
+from emberbox.vmm.base import Vm
 
 
-def measure_running(vm: Vm, shape: MachineShape, directory: Path) -> Usage:
+def measure_running(vm: Vm, directory: Path) -> Usage:
     """Measure a microVM that runs, or is paused.
 
     Raises:
         OSError, VmmError: its VMM has ended.
     """
-    runs = find_changed_runs(vm.pid, vm.memory_address(), shape.mem_size_mib * _BYTES_PER_MIB)
-    return Usage(
-        usage.resident_bytes(vm.pid),
-        memory.count_pages(runs) * memory.PAGE_BYTES,
-        own_disk_bytes(directory),
-        usage.cpu_seconds(vm.pid),
-    )
+    used = vm.usage()
+    return Usage(used.memory_bytes, used.changed_bytes, own_disk_bytes(directory), used.cpu_s)
 
 
 def measure_suspended(directory: Path) -> Usage:

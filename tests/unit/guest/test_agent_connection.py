@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,11 +33,13 @@ from emberbox.guest.protocol import (
 )
 from emberbox.guest.streams import GuestStream
 from emberbox.host.space import DiskSpace
-from emberbox.machine import guests
 from emberbox.machine.connections import UserConnection
-from emberbox.machine.guests import Guest
+from emberbox.machine.greeting import connect_agent
+from emberbox.machine.guest import Guest, Parts
 from emberbox.model.errors import GuestError, VmmError
 from emberbox.vmm.base import Vm
+from emberbox.vmm.channel import dial_unix
+from emberbox.vmm.qemu.driver import CAPABILITIES
 from support.waiting import wait_for_async
 
 APPLICATION = Application(("true",), (), "/", 0, 0, (), 0, False, "h", "")
@@ -113,7 +116,7 @@ async def connected(
         async def take(which: int, data: bytes) -> None:
             (output or []).append((which, data))
 
-        agent = await Agent.connect(path, Listener(take), 5)
+        agent = await Agent.connect(await dial_unix(path), Listener(take), 5)
         try:
             yield agent, fake
         finally:
@@ -157,7 +160,7 @@ async def test_the_greeting_is_repeated_until_the_guest_is_up(tmp_path: Path, mo
     fake = FakeAgent(accept_all)
     fake.silent_greetings = 5
     async with await asyncio.start_unix_server(fake.serve, tmp_path / "agent.sock"):
-        agent = await Agent.connect(tmp_path / "agent.sock", DropOutput(), 5)
+        agent = await Agent.connect(await dial_unix(tmp_path / "agent.sock"), DropOutput(), 5)
         await agent.freeze()
         await agent.close()
 
@@ -167,7 +170,7 @@ async def test_a_guest_that_never_answers_is_given_up(tmp_path: Path) -> None:
     fake.silent_greetings = 1_000_000
     async with await asyncio.start_unix_server(fake.serve, tmp_path / "agent.sock"):
         with pytest.raises(GuestError, match=r"did not answer within 0\.2 s"):
-            await Agent.connect(tmp_path / "agent.sock", DropOutput(), 0.2)
+            await Agent.connect(await dial_unix(tmp_path / "agent.sock"), DropOutput(), 0.2)
 
 
 async def test_a_guest_whose_vmm_ends_is_not_said_to_be_slow(tmp_path: Path) -> None:
@@ -178,15 +181,18 @@ async def test_a_guest_whose_vmm_ends_is_not_said_to_be_slow(tmp_path: Path) -> 
 
     async with await asyncio.start_unix_server(end, tmp_path / "agent.sock"):
         with pytest.raises(GuestError, match="ended before it answered"):
-            await Agent.connect(tmp_path / "agent.sock", DropOutput(), 60)
+            await Agent.connect(await dial_unix(tmp_path / "agent.sock"), DropOutput(), 60)
 
 
 class EndedVm:
     """A VMM that ends when somebody connects to its agent."""
 
     def __init__(self, directory: Path) -> None:
-        self.agent_socket = directory / "agent.sock"
+        self.path = directory / "agent.sock"
         self._ended = asyncio.Event()
+
+    async def dial_agent(self) -> socket.socket:
+        return await dial_unix(self.path)
 
     async def serve(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
@@ -199,14 +205,14 @@ class EndedVm:
 
 async def test_a_vmm_that_ends_while_its_agent_is_awaited_is_told_with_its_last_words(tmp_path: Path) -> None:
     vm = EndedVm(tmp_path)
-    async with await asyncio.start_unix_server(vm.serve, vm.agent_socket):
+    async with await asyncio.start_unix_server(vm.serve, vm.path):
         with pytest.raises(VmmError, match=r"the VMM ended .* SIGABRT: Assertion `this' failed"):
-            await guests.connect_agent(cast("Vm", vm), DropOutput(), 60)
+            await connect_agent(cast("Vm", vm), DropOutput(), 60)
 
 
 async def test_no_socket_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(GuestError, match="the agent's socket does not answer"):
-        await Agent.connect(tmp_path / "missing", DropOutput(), 1)
+        await Agent.connect(await dial_unix(tmp_path / "missing"), DropOutput(), 1)
 
 
 async def test_a_refusal_carries_the_guests_words(tmp_path: Path) -> None:
@@ -581,8 +587,9 @@ async def test_a_guest_is_told_the_time_at_which_it_is_told(tmp_path: Path) -> N
 async def test_a_launch_that_waits_for_its_turn_has_the_time_of_its_start(tmp_path: Path) -> None:
     """Through the machine layer: the identity is made when the launch is asked for, the clock when the guest wakes."""
     async with connected(tmp_path, accept_all) as (agent, fake):
-        space, resources = DiskSpace(tmp_path, 0), contextlib.AsyncExitStack()
-        guest = Guest(tmp_path, None, None, None, agent, UserConnection(), space, resources)  # type: ignore[arg-type]
+        space = DiskSpace(tmp_path, 0)
+        parts = Parts(tmp_path, None, cast("Vm", None), CAPABILITIES, agent, UserConnection(), space)
+        guest = Guest(parts, contextlib.AsyncExitStack())
         identity = fresh_identity("name", "0" * 32)
         launches = asyncio.Semaphore(1)
 

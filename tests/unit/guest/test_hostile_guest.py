@@ -41,6 +41,7 @@ from emberbox.model.records import LogGroup
 from emberbox.store.database import Database
 from emberbox.store.logs import LogStore
 from emberbox.store.schema import log_metadata
+from emberbox.vmm.channel import dial_unix
 from support.waiting import wait_for_async
 
 MIB = 1 << 20
@@ -227,7 +228,7 @@ async def test_what_a_guest_sends_beyond_its_window_is_not_read(tmp_path: Path) 
         await asyncio.Event().wait()
 
     with flooding([encode(Frame(FrameType.OUTPUT, 1, b"x" * FRAME_PAYLOAD_MAX))], frames_count=1000) as peer:
-        agent = await Agent.connect(peer.path, Listener(stuck_log), 10)
+        agent = await Agent.connect(await dial_unix(peer.path), Listener(stuck_log), 10)
         peer.flood.set()
         sent = -1
         while peer.sent != sent:
@@ -461,7 +462,7 @@ async def measure(frames: list[bytes]) -> int:
         database = Database(f"sqlite:///{directory}/logs.db", log_metadata, durable=False)
         writer = LogWriter(LogStore(database))
         writer.start()
-        agent = await Agent.connect(peer.path, OutputLines(writer.stream(GROUP, "s")), 10)
+        agent = await Agent.connect(await dial_unix(peer.path), OutputLines(writer.stream(GROUP, "s")), 10)
         await agent.open_stream(80, 10)
         await agent.open_command(Command(("cat",)))
         asking = asyncio.create_task(agent.freeze(timeout_s=60))

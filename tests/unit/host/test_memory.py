@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emberbox.host import memory
-from emberbox.host.memory import (
+from emberbox.vmm.paged import memory
+from emberbox.vmm.paged.memory import (
     PAGE_BYTES,
     bridge_runs,
     copy_runs,

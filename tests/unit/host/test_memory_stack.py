@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emberbox.host.memory import PAGE_BYTES, Run, runs_of
-from emberbox.host.memory_stack import open_stack
+from emberbox.vmm.paged.memory import PAGE_BYTES, Run, runs_of
+from emberbox.vmm.paged.memory_stack import open_stack
 
 PAGES = 40
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from emberbox.host import pagemap
-from emberbox.host.memory import PAGE_BYTES, Run
-from emberbox.host.pagemap import find_changed_runs
+from emberbox.vmm.paged import pagemap
+from emberbox.vmm.paged.memory import PAGE_BYTES, Run
+from emberbox.vmm.paged.pagemap import find_changed_runs
 
 PAGES = 512
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's page map tells nothing of frames")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from emberbox.host.memory import PAGE_BYTES
+from emberbox.host import disk
 from emberbox.machine import checkpoint
 from emberbox.machine.snapshot import (
     ImageSnapshot,
@@ -20,9 +20,18 @@ from emberbox.machine.snapshot import (
     load_image_snapshot,
     load_suspended,
 )
-from emberbox.vmm.base import MachineShape, MemoryLayer
+from emberbox.vmm.base import MachineShape
+from emberbox.vmm.engine import Engine
+from emberbox.vmm.paged import memory, saving, states
+from emberbox.vmm.paged.files import MemoryLayer, layers_of, runs_of_own
+from emberbox.vmm.paged.memory import PAGE_BYTES
+from emberbox.vmm.paged.saving import Mapping, Started
+from emberbox.vmm.paged.states import LAYERS_MAX, PagedStates
+from support.snapshots import image_snapshot, suspended_state
 
 SHAPE = MachineShape(1, 1)
+STATES = PagedStates()
+ENGINE = Engine("none", "1.0", "tcg")
 PAGES = 256
 
 
@@ -37,8 +46,8 @@ def pages(**content: int) -> bytes:
 
 def guest_memory(snapshot: ImageSnapshot) -> bytes:
     """Return what a guest that starts from a snapshot finds in its memory, as agent/memory_shim.c maps it."""
-    memory = bytearray(snapshot.memory.read_bytes())
-    for layer in snapshot.layers:
+    memory = bytearray(snapshot.saved.path("memory").read_bytes())
+    for layer in layers_of(snapshot.saved):
         content = layer.path.read_bytes()
         for first, count in layer.runs:
             where = slice(first * PAGE_BYTES, (first + count) * PAGE_BYTES)
@@ -53,7 +62,7 @@ def image(tmp_path: Path) -> ImageSnapshot:
     for name in ("root.erofs", "disk", "devices"):
         (directory / name).write_bytes(name.encode())
     (directory / "memory").write_bytes(pages(p0=1, p1=1, p2=1))
-    snapshot = ImageSnapshot(directory, SHAPE)
+    snapshot = image_snapshot(directory, SHAPE)
     snapshot.publish()
     return snapshot
 
@@ -63,14 +72,13 @@ def suspend(directory: Path, **content: int) -> SuspendedState:
     (directory / "disk").write_bytes(b"changed")
     (directory / "devices.saved").write_bytes(b"later")
     (directory / "memory.layer").write_bytes(pages(**content))
-    state = SuspendedState(directory, tuple((int(page[1:]), 1) for page in content))
+    state = suspended_state(directory, tuple((int(page[1:]), 1) for page in content))
     state.publish()
     return state
 
 
 def checkpoint_of(base: ImageSnapshot, state: SuspendedState, directory: Path) -> ImageSnapshot:
-    draft = checkpoint.begin(base, state.layers, directory)
-    return checkpoint.publish(checkpoint.take_over(draft, state))
+    return checkpoint.publish(STATES, checkpoint.copy_suspended(STATES, base, state, directory))
 
 
 def test_a_checkpoint_of_a_suspended_microvm_holds_all_it_had(image: ImageSnapshot, tmp_path: Path) -> None:
@@ -78,7 +86,7 @@ def test_a_checkpoint_of_a_suspended_microvm_holds_all_it_had(image: ImageSnapsh
     checkpoint_of(image, state, tmp_path / "checkpoint")
     loaded = load_image_snapshot(tmp_path / "checkpoint")
     assert guest_memory(loaded) == pages(p0=1, p1=7, p2=1, p9=9)
-    assert (loaded.disk.read_bytes(), loaded.devices.read_bytes()) == (b"changed", b"later")
+    assert (loaded.saved.path("disk").read_bytes(), loaded.saved.path("devices").read_bytes()) == (b"changed", b"later")
 
 
 def test_a_checkpoint_needs_no_other_directory(image: ImageSnapshot, tmp_path: Path) -> None:
@@ -90,51 +98,53 @@ def test_a_checkpoint_needs_no_other_directory(image: ImageSnapshot, tmp_path: P
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's page map tells nothing of frames")
-@pytest.mark.parametrize("held", [checkpoint.HELD_PAGES_MAX, 0])
+@pytest.mark.parametrize("held", [saving.HELD_PAGES_MAX, 0])
 def test_what_a_process_has_changed_is_captured_and_nothing_else(
     image: ImageSnapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int
 ) -> None:
-    monkeypatch.setattr(checkpoint, "HELD_PAGES_MAX", held)
+    monkeypatch.setattr(saving, "HELD_PAGES_MAX", held)
     state = suspend(tmp_path / "microvm", p1=7)
     (tmp_path / "microvm" / "devices").write_bytes(b"now")
-    with image.memory.open("rb") as file:
+    with image.saved.path("memory").open("rb") as file:
         mapping = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
     address = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
     for page, byte in ((1, 7), (2, 8), (2, 1), (40, 9), (200, 6)):  # page 2 is in the end as it was
         mapping[page * PAGE_BYTES : (page + 1) * PAGE_BYTES] = bytes([byte]) * PAGE_BYTES
-    draft = checkpoint.begin(image, state.layers, tmp_path / "checkpoint")
-    captured = checkpoint.capture(draft, os.getpid(), address, tmp_path / "microvm")
+    checkpoint.link_root(image, tmp_path / "checkpoint")
+    draft = saving.begin_draft(Started(SHAPE, image.saved, state.saved), tmp_path / "checkpoint")
+    draft.capture(tmp_path / "microvm", Mapping(os.getpid(), address), ENGINE)
     mapping[40 * PAGE_BYTES] = 1  # it runs on
-    made = checkpoint.publish(checkpoint.store(captured))
+    made = checkpoint.publish(STATES, ImageSnapshot(SHAPE, draft.store()))
     assert guest_memory(made) == pages(p0=1, p1=7, p2=1, p40=9, p200=6)
-    assert made.layers[-1].runs == ((40, 1), (200, 1))
-    assert made.devices.read_bytes() == b"now"
+    assert layers_of(made.saved)[-1].runs == ((40, 1), (200, 1))
+    assert made.saved.path("devices").read_bytes() == b"now"
 
 
 def test_a_checkpoint_shares_memory_with_its_image(image: ImageSnapshot, tmp_path: Path) -> None:
     made = checkpoint_of(image, suspend(tmp_path / "microvm", p1=7), tmp_path / "checkpoint")
-    assert made.memory.samefile(image.memory)
+    assert made.saved.path("memory").samefile(image.saved.path("memory"))
     assert made.root.samefile(image.root)
-    assert made.layers[0].path.samefile(tmp_path / "microvm" / "memory.layer")
+    assert layers_of(made.saved)[0].path.samefile(tmp_path / "microvm" / "memory.layer")
 
 
 def test_a_later_suspend_does_not_change_a_checkpoint(image: ImageSnapshot, tmp_path: Path) -> None:
     state = suspend(tmp_path / "microvm", p1=7)
     made = checkpoint_of(image, state, tmp_path / "checkpoint")
-    checkpoint.disk.unshare(state.memory_layer)
-    checkpoint.memory.write_pages([(1, b"\x08" * PAGE_BYTES)], state.memory_layer, PAGES * PAGE_BYTES)
+    layer = tmp_path / "microvm" / "memory.layer"
+    disk.unshare(layer)
+    memory.write_pages([(1, b"\x08" * PAGE_BYTES)], layer, PAGES * PAGE_BYTES)
     assert guest_memory(made) == pages(p0=1, p1=7, p2=1)
-    assert state.memory_layer.read_bytes() == pages(p1=8)
+    assert layer.read_bytes() == pages(p1=8)
 
 
 def test_a_chain_of_checkpoints_stays_short_and_true(image: ImageSnapshot, tmp_path: Path) -> None:
     """Each checkpoint is taken of a microVM that was started from the one before."""
     base = image
-    for number in range(1, 3 * checkpoint.LAYERS_MAX):
+    for number in range(1, 3 * LAYERS_MAX):
         state = suspend(tmp_path / f"microvm{number}", p5=number, **{f"p{number + 10}": number})
         base = checkpoint_of(base, state, tmp_path / f"checkpoint{number}")
-        assert len(base.layers) <= checkpoint.LAYERS_MAX
-    last = 3 * checkpoint.LAYERS_MAX - 1
+        assert len(layers_of(base.saved)) <= LAYERS_MAX
+    last = 3 * LAYERS_MAX - 1
     expected = {f"p{number + 10}": number for number in range(1, last + 1)}
     assert guest_memory(load_image_snapshot(base.directory)) == pages(p0=1, p1=1, p2=1, p5=last, **expected)
 
@@ -142,12 +152,12 @@ def test_a_chain_of_checkpoints_stays_short_and_true(image: ImageSnapshot, tmp_p
 def test_layers_of_too_many_pieces_become_one_with_the_gaps_filled(
     image: ImageSnapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "RUNS_MAX", 3)
+    monkeypatch.setattr(states, "RUNS_MAX", 3)
     first = suspend(tmp_path / "first", p1=7, p20=2)
     second = suspend(tmp_path / "second", p3=3, p60=6, p100=1)
     made = checkpoint_of(checkpoint_of(image, first, tmp_path / "one"), second, tmp_path / "two")
-    assert len(made.layers) == 1
-    assert len(made.layers[0].runs) <= 3
+    assert len(layers_of(made.saved)) == 1
+    assert len(layers_of(made.saved)[0].runs) <= 3
     assert guest_memory(made) == pages(p0=1, p1=7, p2=1, p3=3, p20=2, p60=6, p100=1)
 
 
@@ -155,11 +165,11 @@ def test_a_rollback_swaps_the_directory_for_the_checkpoint(image: ImageSnapshot,
     microvm = tmp_path / "microvm"
     made = checkpoint_of(image, suspend(microvm, p1=7), tmp_path / "checkpoint")
     (microvm / "disk").write_bytes(b"regretted")
-    checkpoint.prepare_rollback(made, microvm)
+    checkpoint.prepare_rollback(STATES, made, microvm)
     assert (microvm / "disk").read_bytes() == b"regretted"
     checkpoint.roll_back(microvm)
     assert (microvm / "disk").read_bytes() == b"changed"
-    assert load_suspended(microvm).runs == ()
+    assert runs_of_own(load_suspended(microvm).saved) == ()
     assert guest_memory(load_image_snapshot(microvm / "base")) == pages(p0=1, p1=7, p2=1)
     assert {path.name for path in tmp_path.iterdir()} == {"image", "microvm", "checkpoint"}
 
@@ -170,7 +180,7 @@ def test_a_rollback_that_was_interrupted_is_finished_or_undone(image: ImageSnaps
     made = checkpoint_of(image, suspend(microvm, p1=7), tmp_path / "checkpoint")
     (microvm / "disk").write_bytes(b"regretted")
     forget_suspended(microvm)  # it runs
-    checkpoint.prepare_rollback(made, microvm)
+    checkpoint.prepare_rollback(STATES, made, microvm)
     if at.startswith("moved"):
         microvm.rename(old)
     if at == "moved in":
@@ -194,4 +204,4 @@ def test_half_a_rollback_is_removed(image: ImageSnapshot, tmp_path: Path) -> Non
 def test_a_layer_of_a_checkpoint_is_loaded_as_it_was(image: ImageSnapshot, tmp_path: Path) -> None:
     made = checkpoint_of(image, suspend(tmp_path / "microvm", p1=7), tmp_path / "checkpoint")
     assert load_image_snapshot(made.directory) == made
-    assert made.layers == (MemoryLayer(made.directory / "memory.1", ((1, 1),)),)
+    assert layers_of(made.saved) == (MemoryLayer(made.directory / "memory.1", ((1, 1),)),)

@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 
 from emberbox.host.space import DiskSpace
-from emberbox.machine.engines import choose_engine, count_saved
+from emberbox.machine.engines import count_saved
 from emberbox.machine.guests import GuestHost
-from emberbox.machine.snapshot import ImageSnapshot, SuspendedState
 from emberbox.model.errors import HostError, VmmError
 from emberbox.time_limits import limit_s
 from emberbox.vmm.base import MachineShape
 from emberbox.vmm.engine import Engine, Processor
+from emberbox.vmm.qemu.choice import choose_engine
+from emberbox.vmm.qemu.driver import CAPABILITIES
 from emberbox.vmm.qemu.probe import KvmProbe
 from support.server import Server, make_home
+from support.snapshots import image_snapshot, suspended_state
 
 EPYC = Processor("AuthenticAMD", 25, 1, "AMD EPYC 7763", ("avx2", "sse2", "svm"))
 KVM = Engine("QEMU", "7.2.22", "kvm", EPYC)
@@ -79,18 +81,19 @@ class Driver:
     """A driver that must not be asked to start anything."""
 
     engine = TCG
+    capabilities = CAPABILITIES
 
 
 async def test_nothing_is_started_or_copied_for_state_of_another_engine(tmp_path: Path) -> None:
     guests = GuestHost(Driver(), None, None, None, DiskSpace(tmp_path))  # type: ignore[arg-type]
-    snapshot = ImageSnapshot(tmp_path, MachineShape(1, 512), engine=KVM)
-    state = SuspendedState(tmp_path, (), engine=KVM)
+    snapshot = image_snapshot(tmp_path, MachineShape(1, 512), KVM)
+    state = suspended_state(tmp_path, (), KVM)
     with pytest.raises(VmmError, match="with KVM"):
         await guests.launch(snapshot, tmp_path, None, lambda *_: None)  # type: ignore[arg-type]
     with pytest.raises(VmmError, match="with KVM"):
         await guests.prepare(snapshot, tmp_path)
     with pytest.raises(VmmError, match="with KVM"):
-        await guests.resume(replace(snapshot, engine=TCG), state, lambda *_: None)
+        await guests.resume(image_snapshot(tmp_path, MachineShape(1, 512), TCG), state, lambda *_: None)
     assert not list(tmp_path.iterdir())
 
 
@@ -98,7 +101,7 @@ def publish(directory: Path, engine: Engine | None) -> None:
     directory.mkdir(parents=True)
     for name in ("root.erofs", "disk", "memory", "devices"):
         (directory / name).write_bytes(b"x")
-    ImageSnapshot(directory, MachineShape(1, 512), engine=engine).publish()
+    image_snapshot(directory, MachineShape(1, 512), engine).publish()
 
 
 def test_what_a_home_holds_is_counted_by_accelerator(tmp_path: Path) -> None:
@@ -110,7 +113,7 @@ def test_what_a_home_holds_is_counted_by_accelerator(tmp_path: Path) -> None:
     suspended.mkdir()
     for name in ("disk", "devices.saved"):
         (suspended / name).write_bytes(b"x")
-    SuspendedState(suspended, (), engine=KVM).publish()
+    suspended_state(suspended, (), KVM).publish()
     (tmp_path / "images/three/1.0").mkdir(parents=True)
     (tmp_path / "images/three/1.0/snapshot.json").write_text("damaged")
     assert count_saved(tmp_path) == Counter(kvm=3, tcg=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -15,7 +16,9 @@ from emberbox.host.tcp import HostConnection
 from emberbox.machine import connections
 from emberbox.machine.connections import Connection, Connector
 from emberbox.model.errors import HostError
-from emberbox.vmm.base import Tap, Vm
+from emberbox.vmm.base import Vm, Wire
+from emberbox.vmm.qemu import tap
+from emberbox.vmm.qemu.tap import HeldTap
 
 pytestmark = pytest.mark.asyncio
 
@@ -38,13 +41,19 @@ class FakeNetwork:
     async def give_back(self, given: Slot) -> None:
         self.free.append(given.number)
 
+    def namespace_path(self, given: Slot) -> Path:
+        return Path("/run/netns", given.namespace)
+
     async def open_tap(self, _slot: Slot) -> int:
         self.opened += 1
         return os.open("/dev/null", os.O_RDWR)
 
 
 class FakeVm:
-    pid = 1
+    """A QEMU whose tap device can be kept."""
+
+    def hold_network(self) -> HeldTap:
+        return HeldTap.take_from(1)
 
 
 VM = cast("Vm", FakeVm())
@@ -71,7 +80,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[HostConnec
 
     monkeypatch.setattr(connections, "find_connections", lambda address: table.get(address, []))
     monkeypatch.setattr(connections, "end_connections", ended.extend)
-    monkeypatch.setattr(connections, "take_descriptor", take_descriptor)
+    monkeypatch.setattr(tap, "take_descriptor", take_descriptor)
     yield table
     for descriptor in taken:
         with pytest.raises(OSError, match="Bad file descriptor"):
@@ -80,7 +89,9 @@ def found(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[HostConnec
 
 async def start(connection: Connection) -> None:
     async with connection.attach() as network:
-        assert isinstance(network, Tap)
+        assert isinstance(network, Wire)
+        if network.held is None:
+            os.close(await network.open_device())
 
 
 async def suspend(connection: Connection) -> None:

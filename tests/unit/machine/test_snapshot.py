@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from emberbox.machine.snapshot import (
-    ImageSnapshot,
     SuspendedState,
     forget_suspended,
     is_suspended,
@@ -23,6 +22,7 @@ from emberbox.machine.snapshot import (
 from emberbox.model.errors import HostError
 from emberbox.vmm.base import MachineShape
 from emberbox.vmm.engine import Engine, Processor
+from support.snapshots import image_snapshot, suspended_state
 
 SHAPE = MachineShape(2, 4096)
 
@@ -38,22 +38,22 @@ def directory(tmp_path: Path) -> Path:
 def suspended(tmp_path: Path) -> SuspendedState:
     for name in ("disk", "devices.saved", "memory.layer"):
         (tmp_path / name).write_bytes(b"x")
-    return SuspendedState(tmp_path, ((1, 2), (10, 1)))
+    return suspended_state(tmp_path, ((1, 2), (10, 1)))
 
 
 def test_a_published_snapshot_is_loaded_as_it_was(directory: Path) -> None:
-    ImageSnapshot(directory, SHAPE).publish()
-    assert load_image_snapshot(directory) == ImageSnapshot(directory, SHAPE)
+    image_snapshot(directory, SHAPE).publish()
+    assert load_image_snapshot(directory) == image_snapshot(directory, SHAPE)
 
 
 def test_a_published_snapshot_cannot_be_written(directory: Path) -> None:
-    ImageSnapshot(directory, SHAPE).publish()
+    image_snapshot(directory, SHAPE).publish()
     for name in ("root.erofs", "disk", "memory", "devices"):
         assert (directory / name).stat().st_mode & 0o777 == 0o400
 
 
 def test_the_sizes_are_those_of_the_model(directory: Path) -> None:
-    sizes = ImageSnapshot(directory, SHAPE).sizes()
+    sizes = image_snapshot(directory, SHAPE).sizes()
     assert sizes == {
         "memorySnapshotSizeInBytes": 8192,
         "codeInstallSizeInBytes": 8192,
@@ -83,12 +83,14 @@ ENGINE = Engine("QEMU", "7.2.22", "kvm", Processor("AuthenticAMD", 25, 1, "EPYC"
 
 
 def test_snapshots_and_suspended_states_say_what_saved_them(directory: Path, suspended: SuspendedState) -> None:
-    ImageSnapshot(directory, SHAPE, engine=ENGINE).publish()
+    image_snapshot(directory, SHAPE, ENGINE).publish()
     assert load_image_snapshot(directory).engine == ENGINE
-    replace(suspended, engine=ENGINE).publish()
+    replace(suspended, saved=replace(suspended.saved, engine=ENGINE)).publish()
     assert load_suspended(suspended.directory).engine == ENGINE
     forget_suspended(suspended.directory)
-    assert load_resumed(suspended.directory).engine == ENGINE
+    resumed = load_resumed(suspended.directory)
+    assert resumed is not None
+    assert resumed.engine == ENGINE
 
 
 def as_format_2(path: Path) -> None:
@@ -102,10 +104,10 @@ def as_format_2(path: Path) -> None:
 def test_what_the_release_before_saved_is_loaded_and_says_nothing_of_an_engine(
     directory: Path, suspended: SuspendedState
 ) -> None:
-    ImageSnapshot(directory, SHAPE, engine=ENGINE).publish()
+    image_snapshot(directory, SHAPE, ENGINE).publish()
     as_format_2(directory / "snapshot.json")
-    assert load_image_snapshot(directory) == ImageSnapshot(directory, SHAPE)
-    replace(suspended, engine=ENGINE).publish()
+    assert load_image_snapshot(directory) == image_snapshot(directory, SHAPE)
+    replace(suspended, saved=replace(suspended.saved, engine=ENGINE)).publish()
     as_format_2(suspended.directory / "suspended.json")
     assert load_suspended(suspended.directory) == suspended
 
@@ -131,7 +133,7 @@ def test_publishing_leaves_no_scratch_file(suspended: SuspendedState) -> None:
 
 @pytest.mark.parametrize("name", ["root.erofs", "disk", "memory", "devices"])
 def test_a_file_that_was_changed_after_it_was_published_is_told(directory: Path, name: str) -> None:
-    ImageSnapshot(directory, SHAPE).publish()
+    image_snapshot(directory, SHAPE).publish()
     (directory / name).chmod(0o600)
     with (directory / name).open("r+b") as file:
         file.write(b"y")
@@ -141,16 +143,16 @@ def test_a_file_that_was_changed_after_it_was_published_is_told(directory: Path,
 
 def test_a_byte_is_missed_in_no_small_file_whatever_its_time_says(suspended: SuspendedState) -> None:
     suspended.publish()
-    before = suspended.devices.stat()
-    suspended.devices.write_bytes(b"y")
-    os.utime(suspended.devices, ns=(before.st_atime_ns, before.st_mtime_ns))
+    before = suspended.saved.path("devices.saved").stat()
+    suspended.saved.path("devices.saved").write_bytes(b"y")
+    os.utime(suspended.saved.path("devices.saved"), ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(HostError, match=r"damaged: devices\.saved was changed"):
         load_suspended(suspended.directory)
 
 
 def test_a_missing_file_is_told(suspended: SuspendedState) -> None:
     suspended.publish()
-    suspended.memory_layer.unlink()
+    suspended.saved.path("memory.layer").unlink()
     with pytest.raises(HostError, match=r"damaged: memory\.layer: No such file"):
         load_suspended(suspended.directory)
 
@@ -164,11 +166,11 @@ def test_a_list_of_pages_that_was_changed_is_refused(suspended: SuspendedState) 
 
 
 def test_what_a_microvm_was_resumed_from_is_remembered_while_it_runs(suspended: SuspendedState) -> None:
-    assert load_resumed(suspended.directory).runs == ()
+    assert load_resumed(suspended.directory) is None
     suspended.publish()
     forget_suspended(suspended.directory)
     assert not is_suspended(suspended.directory)
-    assert load_resumed(suspended.directory).runs == suspended.runs
+    assert load_resumed(suspended.directory) == suspended
 
 
 def test_a_resume_is_taken_back_while_the_disk_is_as_it_was(suspended: SuspendedState) -> None:

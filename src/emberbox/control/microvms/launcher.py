@@ -11,7 +11,7 @@ from emberbox.control.microvms.recovery import Fate, Recovery
 from emberbox.control.microvms.runner import ENDED_BY_CALLER, LOST, MicrovmRunner
 from emberbox.control.microvms.runner_context import RunnerContext
 from emberbox.control.microvms.runners import Runners
-from emberbox.machine.guests import Guest
+from emberbox.machine.guest import Guest
 from emberbox.model.errors import ConflictError
 from emberbox.model.launch_requests import LogTarget
 from emberbox.model.records import Image, ImageVersion, LogGroup, Microvm

@@ -99,7 +99,7 @@ class Recovery:
 
     def clear(self) -> None:
         """End every VMM that is not taken over, and remove files of microVMs that belong to nobody."""
-        end_leftovers(self._home, {survivor.pid for survivor in self.survivors.values()})
+        end_leftovers(self._home, {survivor.process.pid for survivor in self.survivors.values()})
         for directory in (self._home / "microvms").iterdir():
             fate = self._fates.get(directory.name, Fate.END)
             if fate in (Fate.END, Fate.LOSE):

@@ -38,13 +38,11 @@ from emberbox.host.space import is_full_disk
 from emberbox.images.lines import OutputLines
 from emberbox.images.pipeline import log_stream
 from emberbox.machine import checkpoint
-from emberbox.machine.guests import Guest
+from emberbox.machine.guest import Guest
 from emberbox.machine.snapshot import (
     ImageSnapshot,
-    SuspendedState,
     is_suspended,
     load_image_snapshot,
-    load_resumed,
     load_suspended,
 )
 from emberbox.machine.survivors import Survivor
@@ -110,7 +108,6 @@ class MicrovmRunner:
     _background: Background = field(default_factory=Background)
     _incarnation: int = 0
     _explanation: str | None = None
-    _saved_runs: tuple[tuple[int, int], ...] = ()
     _output: OutputLines | None = None
     _row: MicrovmRow = field(init=False)
     _hooks: RuntimeHooks = field(init=False)
@@ -539,7 +536,7 @@ class MicrovmRunner:
     async def _save(self, guest: Guest) -> None:
         started = time.monotonic()
         try:
-            figures = await guest.suspend(self._saved_runs)
+            figures = await guest.suspend()
         except (GuestError, VmmError, HostError, OSError) as error:
             if is_suspended(self.directory):  # only what comes after the saving has failed
                 await self._settle(error)
@@ -554,7 +551,6 @@ class MicrovmRunner:
             ) from error
         self._guest = None
         self._idle.stop()
-        self._saved_runs = load_suspended(self.directory).runs
         self._become_suspended()
         milliseconds = (time.monotonic() - started) * 1000
         log.info("%s was suspended in %.0f ms, %d bytes of memory", self.id, milliseconds, figures.memory_bytes)
@@ -613,7 +609,6 @@ class MicrovmRunner:
             raise InternalError(
                 f"The MicroVM {self.id} could not be resumed and is still suspended: {error}"
             ) from error
-        self._saved_runs = state.runs
         self._start_guest(guest)
         await self._hooks.resume(guest.agent)
         duration_s = time.monotonic() - started
@@ -647,21 +642,21 @@ class MicrovmRunner:
         self._stall.check()
         draft, stopped_s = await self._own(lambda: self._draft_checkpoint(directory))
         log.info("%s stood still for %.0f ms for a snapshot", self.id, stopped_s * 1000)
-        return await in_thread(checkpoint.publish, draft), stopped_s
+        return await in_thread(checkpoint.publish, self.context.guests.states, draft), stopped_s
 
     async def _draft_checkpoint(self, directory: Path) -> tuple[ImageSnapshot, float]:
         guest, state = self._guest, self.state()
         if guest is not None and state is MicrovmState.RUNNING:
-            saved = SuspendedState(self.directory, self._saved_runs).layers
-            draft = await in_thread(checkpoint.begin, self._snapshot(), saved, directory)
+            draft = await guest.draft(directory)
             started = time.monotonic()
-            captured = await guest.checkpoint(draft)
+            await guest.capture(draft)
             stopped_s = time.monotonic() - started
-            return await in_thread(checkpoint.store, captured), stopped_s
+            return await draft.store(), stopped_s
         if state is MicrovmState.SUSPENDED:
             suspended = load_suspended(self.directory)
-            draft = await in_thread(checkpoint.begin, self._snapshot(), suspended.layers, directory)
-            return await in_thread(checkpoint.take_over, draft, suspended), 0.0
+            states = self.context.guests.states
+            made = await in_thread(checkpoint.copy_suspended, states, self._snapshot(), suspended, directory)
+            return made, 0.0
         raise ConflictError(f"The MicroVM {self.id} is in state {state}; wait until it has settled.")
 
     async def roll_back(self, snapshot: ImageSnapshot) -> None:
@@ -680,7 +675,7 @@ class MicrovmRunner:
         if state not in (MicrovmState.RUNNING, MicrovmState.SUSPENDED):
             raise ConflictError(f"The MicroVM {self.id} is in state {state}; wait until it has settled.")
         self.context.guests.check_engine(snapshot.engine)
-        await in_thread(checkpoint.prepare_rollback, snapshot, self.directory)
+        await in_thread(checkpoint.prepare_rollback, self.context.guests.states, snapshot, self.directory)
         if guest is not None:
             if not self._row.begin(MicrovmState.SUSPENDING):
                 await self._settle_rollback()
@@ -810,7 +805,6 @@ class MicrovmRunner:
             self._incarnation += 1
         started = time.monotonic()
         try:
-            self._saved_runs = load_resumed(self.directory).runs
             guest = await self.context.guests.adopt(
                 self._snapshot(), self.directory, survivor, self._listener(), self._wait_to_adopt, resumes=resuming
             )

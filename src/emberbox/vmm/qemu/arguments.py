@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from emberbox.vmm.base import Cage, MachineShape, Tap, UserNetwork
+from emberbox.vmm.base import Cage, MachineShape
 
 BINARY = "qemu-system-x86_64"
 GUEST_MAC = "02:eb:00:00:00:01"
@@ -88,16 +88,15 @@ def _drive_args(name: str, fd: int, set_number: int, *, read_only: bool) -> list
     ]
 
 
-def network_args(network: Tap | UserNetwork, fds: Descriptors) -> list[str]:
-    """Return the one network device."""
+def network_args(fds: Descriptors) -> list[str]:
+    """Return the one network device: on a tap where there is one, else in QEMU's own network, which is closed."""
     device = ["-device", f"virtio-net-device,netdev=net,mac={GUEST_MAC}"]
-    if isinstance(network, Tap):
+    if fds.tap is not None:
         return ["-netdev", f"tap,id=net,fd={fds.tap}", *device]
-    forwards = [f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in network.forwards]
-    return ["-netdev", "user,id=net,restrict=on,ipv6=off" + "".join(forwards), *device]
+    return ["-netdev", "user,id=net,restrict=on,ipv6=off", *device]
 
 
-def device_args(network: Tap | UserNetwork, fds: Descriptors) -> list[str]:
+def device_args(fds: Descriptors) -> list[str]:
     """Return the devices. Their order is their address in the guest: the same at boot and at every launch."""
     console = "null,id=console" if fds.console is None else f"file,id=console,path=/dev/fdset/{SET_CONSOLE}"
     return [
@@ -105,7 +104,7 @@ def device_args(network: Tap | UserNetwork, fds: Descriptors) -> list[str]:
         *["-chardev", console, "-serial", "chardev:console"],
         *_drive_args("root", fds.root, SET_ROOT, read_only=True),
         *_drive_args("disk", fds.disk, SET_DISK, read_only=False),
-        *network_args(network, fds),
+        *network_args(fds),
         *["-device", "virtio-serial-device"],
         *["-chardev", f"socket,id=agent,fd={fds.agent},server=on,wait=off"],
         *["-device", f"virtserialport,chardev=agent,name={AGENT_PORT_NAME}"],

@@ -10,16 +10,36 @@ from pathlib import Path
 
 from emberbox.model.errors import HostError, VmmError
 from emberbox.process.adoption import AdoptedProcess
-from emberbox.vmm.base import BootPlan, Cage, MemoryLayer, RestorePlan, Tap, UserNetwork, VmFiles
+from emberbox.vmm.base import (
+    DISK,
+    AdoptPlan,
+    BootPlan,
+    Cage,
+    Capabilities,
+    KernelBoot,
+    Network,
+    RestorePlan,
+    SavedStates,
+    VmFiles,
+    Wire,
+)
 from emberbox.vmm.engine import NAMES, Engine
+from emberbox.vmm.paged.files import DEVICES, MEMORY, OWN_DEVICES, MemoryLayer, stack_of
+from emberbox.vmm.paged.saving import Started
+from emberbox.vmm.paged.states import PagedStates
 from emberbox.vmm.qemu import arguments
 from emberbox.vmm.qemu.arguments import Descriptors, descriptor_path
 from emberbox.vmm.qemu.clock import advance_clock, find_accelerator, has_user_network
 from emberbox.vmm.qemu.monitor import Monitor
 from emberbox.vmm.qemu.spawn import keep_content, listen, open_file, open_kvm, shim_environment, spawn
+from emberbox.vmm.qemu.tap import HeldTap
 from emberbox.vmm.qemu.vm import QemuVm, last_error, log_size
 
 MEMORY_BYTES_PER_MIB = 1 << 20
+
+CAPABILITIES = Capabilities(
+    own_kernel=True, user_network=True, holds_networks=True, moves_clock=True, stalls=True, holds_writes=True
+)
 
 
 class QemuDriver:
@@ -35,6 +55,8 @@ class QemuDriver:
         self._engine = engine
         self._memory_shim = memory_shim
         self._tsc_khz = tsc_khz if engine.accelerator == "tcg" else None
+        self.capabilities = CAPABILITIES
+        self.states: SavedStates = PagedStates()
 
     @property
     def engine(self) -> Engine:
@@ -48,25 +70,28 @@ class QemuDriver:
             VmmError: QEMU ended or did not answer.
             HostError: QEMU is missing, or a file cannot be made.
         """
+        boot = plan.boot
+        if not isinstance(boot, KernelBoot):
+            raise VmmError("QEMU boots a kernel")
         with contextlib.ExitStack() as opened:
-            memory = open_file(opened, plan.memory, os.O_RDWR | os.O_CREAT | os.O_EXCL, plan.cage)
+            create = os.O_RDWR | os.O_CREAT | os.O_EXCL
+            memory = open_file(opened, plan.files.directory / MEMORY, create, plan.cage)
             os.ftruncate(memory, plan.shape.mem_size_mib * MEMORY_BYTES_PER_MIB)
-            console = open_file(opened, plan.console, os.O_WRONLY | os.O_CREAT | os.O_APPEND, plan.cage)
             fds = Descriptors(
-                **self._common(opened, plan.files, plan.cage, plan.network),
+                **await self._common(opened, plan.files, plan.cage, plan.network),
                 memory=memory,
-                kernel=open_file(opened, plan.kernel_image, os.O_RDONLY),
-                initramfs=open_file(opened, plan.initramfs, os.O_RDONLY),
-                console=console,
+                kernel=open_file(opened, boot.kernel_image, os.O_RDONLY),
+                initramfs=open_file(opened, boot.initramfs, os.O_RDONLY),
+                console=open_file(opened, boot.console, os.O_WRONLY | os.O_CREAT | os.O_APPEND, plan.cage),
             )
             environment = {} if fds.kvm is None else shim_environment(self._memory_shim, fds.kvm)
             command = [
                 *arguments.accelerator_args(self._engine.accelerator, boots=True),
                 *arguments.machine_args(plan.shape, fds.memory, shared=True),
-                *arguments.device_args(plan.network, fds),
+                *arguments.device_args(fds),
                 *arguments.boot_args(fds, self._tsc_khz),
             ]
-            return await self._spawn(opened, command, fds, plan.files, plan.cage, environment, plan.memory)
+            return await self._spawn(opened, command, fds, plan.files, plan.cage, environment, None)
 
     async def restore(self, plan: RestorePlan) -> QemuVm:
         """Start a VM from saved state, paused.
@@ -77,11 +102,11 @@ class QemuDriver:
         """
         with contextlib.ExitStack() as opened:
             fds = Descriptors(
-                **self._common(opened, plan.files, plan.cage, plan.network),
-                memory=open_file(opened, plan.memory_base, os.O_RDONLY),
+                **await self._common(opened, plan.files, plan.cage, plan.network),
+                memory=open_file(opened, plan.base.path(MEMORY), os.O_RDONLY),
                 saved_devices=self._open_devices(opened, plan),
             )
-            layers, layer_fds = _open_layers(opened, plan.memory_layers)
+            layers, layer_fds = _open_layers(opened, stack_of(plan.base, plan.own))
             environment = {
                 **shim_environment(self._memory_shim, fds.kvm),
                 "EMBERBOX_MEMORY_FD": str(fds.memory),
@@ -92,12 +117,11 @@ class QemuDriver:
             command = [
                 *arguments.accelerator_args(self._engine.accelerator, boots=False),
                 *arguments.machine_args(plan.shape, fds.memory, shared=False),
-                *arguments.device_args(plan.network, fds),
+                *arguments.device_args(fds),
                 *arguments.restore_args(fds),
             ]
-            vm = await self._spawn(
-                opened, command, fds, plan.files, plan.cage, environment, plan.memory_base, layer_fds
-            )
+            started = Started(plan.shape, plan.base, plan.own)
+            vm = await self._spawn(opened, command, fds, plan.files, plan.cage, environment, started, layer_fds)
         try:
             await vm.wait_restored()
         except BaseException:
@@ -107,36 +131,38 @@ class QemuDriver:
 
     def _open_devices(self, opened: contextlib.ExitStack, plan: RestorePlan) -> int:
         """Return the saved devices, with their clock moved on. What does not say its engine is looked at here."""
-        state, accelerator = _read(plan.saved_devices), self._engine.accelerator
+        path = plan.base.path(DEVICES) if plan.own is None else plan.own.path(OWN_DEVICES)
+        state, accelerator = _read(path), self._engine.accelerator
         saved_with = find_accelerator(state)
         if saved_with not in (None, accelerator):
             raise VmmError(
                 f"it was saved with {NAMES[saved_with]}, and this server runs guests with {NAMES[accelerator]}; start "
                 f"the server with EMBERBOX_ACCELERATOR={saved_with} where that works, or build the image again"
             )
-        if isinstance(plan.network, Tap) and has_user_network(state):
+        if isinstance(plan.network, Wire) and has_user_network(state):
             raise VmmError(
                 "it was saved with a user-mode network, whose state no other network can take; start the server with "
                 "EMBERBOX_NETWORK=user, or build the image again"
             )
         if not plan.stood_still_s:
-            return open_file(opened, plan.saved_devices, os.O_RDONLY)
+            return open_file(opened, path, os.O_RDONLY)
         return keep_content(opened, advance_clock(state, plan.stood_still_s, accelerator, self._tsc_khz or 0))
 
-    async def adopt(self, vmm: AdoptedProcess, files: VmFiles, memory_base: Path) -> QemuVm:
+    async def adopt(self, process: AdoptedProcess, plan: AdoptPlan) -> QemuVm:
         """Take over a VM that another server started: its monitor accepts a new connection.
 
         Raises:
             VmmError: QEMU does not answer.
         """
-        monitor = await Monitor.connect(files.directory / "qmp.sock")
+        directory = plan.files.directory
+        monitor = await Monitor.connect(directory / "qmp.sock")
         try:
             engine = await monitor.find_engine()
         except BaseException:
             await monitor.close()
             raise
-        log_path = files.directory / "vmm.log"
-        return QemuVm(vmm, monitor, engine, files, memory_base, log_path, log_size(log_path))
+        log_path, started = directory / "vmm.log", Started(plan.shape, plan.base, plan.own)
+        return QemuVm(process, monitor, engine, plan.files, started, log_path, log_size(log_path))
 
     async def _spawn(
         self,
@@ -146,7 +172,7 @@ class QemuDriver:
         files: VmFiles,
         cage: Cage,
         environment: Mapping[str, str],
-        memory: Path,
+        started: Started | None,
         more_fds: tuple[int, ...] = (),
     ) -> QemuVm:
         log_path = files.directory / "vmm.log"
@@ -162,20 +188,32 @@ class QemuDriver:
             await child.kill_group()
             raise
         self._engine = replace(self._engine, version=monitor.version)
-        return QemuVm(child, monitor, self._engine, files, memory, log_path, said_before)
+        return QemuVm(child, monitor, self._engine, files, started, log_path, said_before)
 
-    def _common(
-        self, opened: contextlib.ExitStack, files: VmFiles, cage: Cage, network: Tap | UserNetwork
+    async def _common(
+        self, opened: contextlib.ExitStack, files: VmFiles, cage: Cage, network: Network
     ) -> dict[str, int]:
         fds = {
             "root": open_file(opened, files.root, os.O_RDONLY),
-            "disk": open_file(opened, files.disk, os.O_RDWR, cage),
+            "disk": open_file(opened, files.directory / DISK, os.O_RDWR, cage),
             "qmp": listen(opened, files.directory / "qmp.sock"),
             "agent": listen(opened, files.directory / "agent.sock"),
         }
         if self._engine.accelerator == "kvm":
             fds["kvm"] = open_kvm(opened)
-        return fds | ({"tap": network.fd} if isinstance(network, Tap) else {})
+        if isinstance(network, Wire):
+            fds["tap"] = await _open_tap(opened, network)
+        return fds
+
+
+async def _open_tap(opened: contextlib.ExitStack, wire: Wire) -> int:
+    """Return the guest's tap device: the one that was held, with the packets that wait in it, or a new one."""
+    if wire.held is not None:
+        assert isinstance(wire.held, HeldTap)
+        return wire.held.fileno()
+    tap = HeldTap(await wire.open_device())
+    opened.callback(tap.close)
+    return tap.fileno()
 
 
 def _read(path: Path) -> bytes:

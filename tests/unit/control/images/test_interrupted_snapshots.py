@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from emberbox.control.images.builder import SERVER_ENDED, Builder
-from emberbox.machine.snapshot import ImageSnapshot
 from emberbox.model.records import Build, Image, ImageVersion
 from emberbox.model.states import BuildState, ImageState, VersionState, VersionStatus
 from emberbox.store.database import Database
 from emberbox.store.images import ImageStore
 from emberbox.store.schema import metadata
 from emberbox.vmm.base import MachineShape
+from support.snapshots import image_snapshot
 
 NOW = datetime.now(UTC)
 
@@ -66,7 +66,7 @@ async def test_one_that_was_complete_is_successful(store: ImageStore, tmp_path: 
     directory.mkdir(parents=True)
     for name in ("root.erofs", "disk", "memory", "devices"):
         (directory / name).write_bytes(bytes(4096))
-    ImageSnapshot(directory, MachineShape(1, 1)).publish()
+    image_snapshot(directory, MachineShape(1, 1)).publish()
     assert await resume(store, tmp_path) == (VersionState.SUCCESSFUL, None)
     assert store.list_taken_from("microvm-1") == ["2.0"]
 

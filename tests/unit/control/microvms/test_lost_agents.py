@@ -14,6 +14,7 @@ from emberbox.guest.agent import Agent
 from emberbox.guest.output import DropOutput
 from emberbox.guest.protocol import HEADER_BYTES, PROTOCOL_VERSION, Frame, FrameType, decode_header, encode, encode_u32
 from emberbox.model.states import MicrovmState
+from emberbox.vmm.channel import dial_unix
 from support.fake_world import World
 
 RUNNING, TERMINATED = MicrovmState.RUNNING, MicrovmState.TERMINATED
@@ -72,7 +73,7 @@ async def test_an_application_that_could_not_be_let_run_on_is(world: World) -> N
     runner = await world.launched()
     await runner.take_checkpoint(world.scratch())
     thaw = world.script.steps.index("agent.thaw", world.script.steps.index("agent.freeze"))
-    begun = world.script.steps.index("thread.begin")
+    begun = world.script.steps.index("thread.link_root")
     world.script.begin({thaw - begun + 1: world.script.fail})  # the row is read before
     with contextlib.suppress(Exception):
         await runner.take_checkpoint(world.scratch())
@@ -93,7 +94,7 @@ async def connection(path: Path) -> AsyncIterator[tuple[Agent, asyncio.StreamWri
 
     server = await asyncio.start_unix_server(greet, path)
     try:
-        agent = await Agent.connect(path, DropOutput(), 10)
+        agent = await Agent.connect(await dial_unix(path), DropOutput(), 10)
         yield agent, writers[0]
         await agent.close()
     finally:

@@ -17,10 +17,11 @@ import pytest
 
 from emberbox.background import in_thread
 from emberbox.control.microvms.runner import MicrovmRunner
-from emberbox.machine.guests import Guest, SuspendFigures
 from emberbox.model.errors import HostError, InternalError
 from emberbox.model.launch_requests import IdlePolicy
 from emberbox.model.states import MicrovmState
+from emberbox.vmm.base import Written
+from emberbox.vmm.paged import saving
 from support.fake_machine import given_up, is_foreseen
 from support.fake_world import REQUEST, World
 from support.waiting import wait_for_async
@@ -257,7 +258,7 @@ async def test_a_guest_that_cannot_be_suspended_when_the_server_stops_ends_and_s
 
 def fail_in_threads(world: World) -> None:
     """Let whatever is written to the disk fail, but for what undoes it."""
-    if world.script.steps[-1] == "thread._write_changes":
+    if world.script.steps[-1] == "thread.save_changes":
         world.script.fail()
 
 
@@ -278,17 +279,17 @@ async def test_no_vmm_is_ended_while_a_thread_still_reads_its_memory(
 ) -> None:
     """Not even by a stop that may not wait: the thread comes to its end, and what it has saved counts."""
     runner, reading, was_alive = await world.launched(), threading.Event(), []
-    vm, write = world.vm(runner), Guest._write_changes
+    vm, write = world.vm(runner), saving.save_changes
 
-    def write_slowly(guest: Guest, *args: Any) -> SuspendFigures:
+    def write_slowly(*args: Any) -> Written:
         reading.set()
         time.sleep(0.3)
-        figures = write(guest, *args)
+        written = write(*args)
         was_alive.append(vm.alive)
-        return figures
+        return written
 
-    monkeypatch.setattr(Guest, "_write_changes", write_slowly)
-    monkeypatch.setattr("emberbox.machine.guests.in_thread", in_thread)
+    monkeypatch.setattr(saving, "save_changes", write_slowly)
+    monkeypatch.setattr(world.script, "in_thread", in_thread)
     monkeypatch.setattr("emberbox.control.microvms.runner.STOPS_WITHIN_S", 0.01)
     asking = asyncio.create_task(runner.suspend())
     await wait_for_async("the thread reads", reading.is_set)

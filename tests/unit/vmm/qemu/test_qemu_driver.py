@@ -16,6 +16,7 @@ from emberbox.host import native
 from emberbox.model.errors import VmmError
 from emberbox.vmm.base import Cage, MachineShape, RestorePlan, UserNetwork, VmFiles
 from emberbox.vmm.engine import Engine
+from emberbox.vmm.paged.files import make_base
 from emberbox.vmm.qemu import QemuDriver, arguments, spawn
 from emberbox.vmm.qemu.vm import QemuVm, log_size
 from support import host
@@ -25,12 +26,10 @@ ENGINE = Engine("QEMU", "7.2.22", "tcg")
 
 @pytest.fixture
 def plan(tmp_path: Path) -> RestorePlan:
-    for name in ("root", "disk", "memory", "devices.saved"):
+    for name in ("root", "disk", "memory", "devices"):
         (tmp_path / name).write_bytes(b"")
-    files = VmFiles(tmp_path, tmp_path / "root", tmp_path / "disk", tmp_path / "devices")
-    return RestorePlan(
-        MachineShape(1, 64), files, Cage(None, None), UserNetwork(()), tmp_path / "devices.saved", tmp_path / "memory"
-    )
+    files, base = VmFiles(tmp_path, tmp_path / "root"), make_base(tmp_path, (), ENGINE)
+    return RestorePlan(MachineShape(1, 64), files, Cage(None, None), UserNetwork(), base, None, 0.0)
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, directory: Path, script: str) -> QemuDriver:
@@ -73,10 +72,10 @@ async def test_what_an_earlier_qemu_said_is_not_told(
 async def test_what_qemu_said_while_it_started_is_not_why_it_ends_later(tmp_path: Path) -> None:
     memory = tmp_path / "memory"
     memory.write_bytes(b"")
-    files = VmFiles(tmp_path, memory, memory, tmp_path / "devices")
+    files = VmFiles(tmp_path, memory)
     (tmp_path / "vmm.log").write_text("Expected vmdescription section, but got 0\n")
     child = await process.start(["sleep", "600"])
-    vm = QemuVm(child, Mock(), ENGINE, files, memory, tmp_path / "vmm.log", log_size(tmp_path / "vmm.log"))
+    vm = QemuVm(child, Mock(), ENGINE, files, None, tmp_path / "vmm.log", log_size(tmp_path / "vmm.log"))
     child.kill()
     assert await vm.wait_exited() == "QEMU was killed by SIGKILL: it printed nothing"
     await child.kill_group()
@@ -88,7 +87,7 @@ async def test_devices_of_the_other_accelerator_are_refused_before_qemu_starts(
 ) -> None:
     stand_in(monkeypatch, tmp_path, f"touch {tmp_path}/started")
     monkeypatch.setattr(spawn, "KVM", Path("/dev/null"))
-    plan.saved_devices.write_bytes(b"QEVM\0\0\0\x03\x04\0\0\0\x01" + saved)
+    plan.base.path("devices").write_bytes(b"QEVM\0\0\0\x03\x04\0\0\0\x01" + saved)
     driver = QemuDriver(replace(ENGINE, accelerator=has), Path("/nonexistent.so"), 1)
     with pytest.raises(VmmError, match=f"EMBERBOX_ACCELERATOR={told}"):
         await driver.restore(plan)

@@ -6,9 +6,7 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
-from emberbox.vmm.base import Cage, MachineShape, Tap, UserNetwork
+from emberbox.vmm.base import Cage, MachineShape
 from emberbox.vmm.qemu import arguments
 from emberbox.vmm.qemu.arguments import Descriptors
 
@@ -37,8 +35,8 @@ def test_a_restored_machine_never_writes_to_its_memory_file() -> None:
 
 
 def test_boot_and_restore_have_the_same_devices_in_the_same_order() -> None:
-    boot = arguments.device_args(Tap(9), BOOT)
-    restore = arguments.device_args(Tap(9), RESTORE)
+    boot = arguments.device_args(BOOT)
+    restore = arguments.device_args(RESTORE)
     assert values_of(boot, "-device") == values_of(restore, "-device")
     names = [value.split(",")[0] for value in values_of(boot, "-device")]
     assert names == [
@@ -53,7 +51,7 @@ def test_boot_and_restore_have_the_same_devices_in_the_same_order() -> None:
 
 
 def test_the_root_is_read_only_and_the_disk_is_not() -> None:
-    drives = values_of(arguments.device_args(Tap(9), BOOT), "-blockdev")
+    drives = values_of(arguments.device_args(BOOT), "-blockdev")
     assert all("read-only=on" in drive for drive in drives if "node-name=root" in drive)
     assert all("read-only=off" in drive for drive in drives if "node-name=disk" in drive)
     assert len(drives) == 4
@@ -62,7 +60,7 @@ def test_the_root_is_read_only_and_the_disk_is_not() -> None:
 def test_files_are_named_by_descriptors_only() -> None:
     command = [
         *arguments.machine_args(SHAPE, BOOT.memory, shared=True),
-        *arguments.device_args(Tap(9), BOOT),
+        *arguments.device_args(BOOT),
         *arguments.boot_args(BOOT, None),
     ]
     paths = [word for argument in command for word in argument.replace("=", ",").split(",") if word.startswith("/")]
@@ -94,10 +92,9 @@ def test_without_privileges_the_cage_keeps_the_user() -> None:
     assert command == ["prlimit", "--core=0", "--", "setpriv", "--no-new-privs", "--"]
 
 
-@pytest.mark.parametrize(("forwards", "text"), [((), ""), (((4000, 80),), ",hostfwd=tcp:127.0.0.1:4000-:80")])
-def test_the_user_network_is_closed(forwards: tuple[tuple[int, int], ...], text: str) -> None:
-    command = arguments.network_args(UserNetwork(forwards), BOOT)
-    assert values_of(command, "-netdev") == [f"user,id=net,restrict=on,ipv6=off{text}"]
+def test_the_user_network_is_closed() -> None:
+    command = arguments.network_args(replace(BOOT, tap=None))
+    assert values_of(command, "-netdev") == ["user,id=net,restrict=on,ipv6=off"]
 
 
 def test_the_clock_rate_is_told_to_emulated_guests_only() -> None:

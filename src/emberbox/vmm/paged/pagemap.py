@@ -15,7 +15,7 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from emberbox.host.memory import PAGE_BYTES, Run, bridge_runs, runs_of
+from emberbox.vmm.paged.memory import PAGE_BYTES, Run, bridge_runs, runs_of
 
 _ENTRY_BYTES = 8
 _CHUNK_PAGES = 1 << 20

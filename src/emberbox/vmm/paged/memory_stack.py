@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emberbox.host.memory import PAGE_BYTES, Pages, Run, runs_of
+from emberbox.vmm.paged.memory import PAGE_BYTES, Pages, Run, runs_of
 
 _PAGE_WORDS = PAGE_BYTES // 8
 

@@ -1,0 +1,23 @@
+"""What is known when an engine is made for a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from emberbox.vmm.base import Cage
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """What a server wants of its engine.
+
+    Args:
+        accelerator: the setting EMBERBOX_ACCELERATOR: `auto`, `kvm` or `tcg`.
+        cage: that of a microVM, to try in it what works.
+        saved: how many snapshots and suspended microVMs of the home were made with each accelerator.
+    """
+
+    accelerator: str
+    cage: Cage
+    saved: Mapping[str, int]
