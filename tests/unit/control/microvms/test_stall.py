@@ -157,7 +157,7 @@ async def test_a_server_that_stops_without_room_to_save_it_leaves_it_running(
     monkeypatch.setitem(FAULTS, "thread", lambda: OSError(28, "No space left on device"))
 
     def fail_to_save() -> None:
-        if world.script.steps[-1] == "thread._write_changes":
+        if world.script.steps[-1] == "thread.save_changes":
             world.script.fail()
 
     world.script.begin(dict.fromkeys(range(100), fail_to_save))
