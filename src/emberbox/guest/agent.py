@@ -138,7 +138,11 @@ class Agent:
         Raises:
             GuestError: no valid answer came in time.
         """
-        reader, writer = await asyncio.open_unix_connection(sock=connection, limit=_READ_LIMIT)
+        try:
+            reader, writer = await asyncio.open_unix_connection(sock=connection, limit=_READ_LIMIT)
+        except BaseException:
+            connection.close()
+            raise
         agent = cls(reader, writer, on_output)
         try:
             async with asyncio.timeout(timeout_s):

@@ -33,7 +33,7 @@ from emberbox.machine.snapshot import (
 from emberbox.machine.survivors import Survivor, note_vmm
 from emberbox.model.arns import new_microvm_id
 from emberbox.model.egress import EgressPolicy
-from emberbox.model.errors import GuestError, VmmError
+from emberbox.model.errors import GuestError, HostError, VmmError
 from emberbox.time_limits import limit_s
 from emberbox.vmm.base import (
     AdoptPlan,
@@ -45,6 +45,7 @@ from emberbox.vmm.base import (
     RestorePlan,
     RootBoot,
     SavedStates,
+    UserNetwork,
     Vm,
     VmFiles,
     VmmDriver,
@@ -291,6 +292,8 @@ class GuestHost:
             if egress is not None:
                 await connection.restrict(egress)
             async with connection.attach() as network:
+                if isinstance(network, UserNetwork) and not self._capabilities.user_network:
+                    raise HostError(f"{self._driver.engine} needs networks of the host's, which only root can make")
                 vm = await start(Cage(uid, self._void), network)
             acquired.push_async_callback(vm.kill)
             self._note_vm(acquired, vm)
