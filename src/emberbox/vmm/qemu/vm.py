@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import time
 from pathlib import Path
 
 from emberbox import process
-from emberbox.background import in_thread
 from emberbox.host import usage
 from emberbox.host.ports import free_port
 from emberbox.model.errors import VmmError
 from emberbox.process.adoption import write_note
 from emberbox.process.watched import WatchedProcess
 from emberbox.time_limits import limit_s
-from emberbox.vmm.base import Saved, VmFiles, VmUsage, Written
+from emberbox.vmm.base import VmFiles, VmUsage, Written
 from emberbox.vmm.channel import dial_unix
 from emberbox.vmm.engine import Engine
-from emberbox.vmm.paged import saving
-from emberbox.vmm.paged.files import DEVICES, MEMORY
-from emberbox.vmm.paged.saving import Mapping, PagedDraft, Started
-from emberbox.vmm.qemu.arguments import DISK_DEVICE, SET_DEVICES
+from emberbox.vmm.paged.saving import Started
+from emberbox.vmm.qemu.arguments import DISK_DEVICE
 from emberbox.vmm.qemu.monitor import Monitor
+from emberbox.vmm.qemu.state import QemuDraft, QemuState
 from emberbox.vmm.qemu.tap import HeldTap
 
 RESTORE_TIMEOUT_S = limit_s(60.0)
@@ -59,7 +56,7 @@ class QemuVm:
         self.engine = engine
         """What its saved state will be of."""
         self._files = files
-        self._started = started
+        self._state = QemuState(child.pid, monitor, engine, files.directory, started)
         self._log_path = log_path
         self._said_before = said_before
         self._forwarded: dict[int, int] = {}
@@ -97,40 +94,16 @@ class QemuVm:
         await self._monitor.execute("block_set_io_throttle", id=DISK_DEVICE, bps_wr=int(held), **rates)
 
     async def save(self) -> Written:
-        """Write the devices, and the pages that the guest has changed; after a boot the memory is a file already."""
-        await self._save_devices()
-        if self._started is None:
-            return await in_thread(saving.save_boot, self._files.directory, self.engine)
-        return await in_thread(self._save_changes, self._started)
-
-    def _save_changes(self, started: Started) -> Written:
-        """Done in a thread that is waited for, whatever happens: it reads QEMU's memory."""
-        return saving.save_changes(self._files.directory, started, self._mapping(started.base), self.engine)
+        """Write devices and changed pages."""
+        return await self._state.save()
 
     def forget_saved(self) -> None:
-        """Make room again: the layer may be large, and the disk full."""
-        if self._started is not None:
-            saving.forget_changes(self._files.directory, self._started)
+        """Remove the pages."""
+        self._state.forget()
 
     async def draft(self, directory: Path) -> QemuDraft:
-        """Begin to make a base of it; QEMU runs on."""
-        if self._started is None:
-            raise VmmError("a guest that was booted is saved as a whole")
-        return QemuDraft(self, await in_thread(saving.begin_draft, self._started, directory))
-
-    async def capture(self, draft: PagedDraft) -> None:
-        """Take the state of a guest that stands still into a draft."""
-        assert self._started is not None
-        await self._save_devices()
-        await in_thread(self._capture, draft, self._started)
-
-    def _capture(self, draft: PagedDraft, started: Started) -> None:
-        draft.capture(self._files.directory, self._mapping(started.base), self.engine)
-
-    async def _save_devices(self) -> None:
-        if (await self._monitor.execute("query-status"))["running"]:
-            raise VmmError("a guest is saved while it stands still")
-        await save_devices(self._monitor, self._files.directory / DEVICES)
+        """Begin to make a base of it."""
+        return await self._state.draft(directory)
 
     async def dial_agent(self) -> socket.socket:
         """Connect to the socket of the guest's serial port."""
@@ -153,8 +126,7 @@ class QemuVm:
     def usage(self) -> VmUsage:
         """Look into /proc."""
         pid = self._child.pid
-        changed = 0 if self._started is None else saving.changed_bytes(self._started, self._mapping(self._started.base))
-        return VmUsage(usage.resident_bytes(pid), changed, usage.cpu_seconds(pid))
+        return VmUsage(usage.resident_bytes(pid), self._state.changed_bytes(), usage.cpu_seconds(pid))
 
     def cpu_seconds(self) -> float:
         """Look into /proc."""
@@ -163,16 +135,6 @@ class QemuVm:
     def write_note(self, path: Path, **more: str | int | None) -> None:
         """Note the process: the cage's commands have become QEMU by exec."""
         write_note(path, self._child.pid, **more)
-
-    def _mapping(self, base: Saved) -> Mapping:
-        """Return where the guest's memory begins in QEMU's address space, from /proc/<pid>/maps."""
-        inode = base.path(MEMORY).stat().st_ino
-        with Path(f"/proc/{self._child.pid}/maps").open() as maps:
-            for line in maps:
-                addresses, _, offset, _, number, *_ = line.split(maxsplit=5)
-                if int(number) == inode:
-                    return Mapping(self._child.pid, int(addresses.split("-")[0], 16) - int(offset, 16))
-        raise VmmError("the guest's memory is not mapped")
 
     async def kill(self) -> None:
         """End QEMU at once."""
@@ -188,35 +150,6 @@ class QemuVm:
         if returncode == 0:  # nobody asked it to end, and a guest's reset is its end (-no-reboot)
             return "the guest's kernel panicked, or something in the guest restarted the machine"
         return f"QEMU {process.describe_exit(returncode)}: {last_error(self._log_path, self._said_before)}"
-
-
-class QemuDraft:
-    """A base that is made of a guest of QEMU's; made by `QemuVm.draft`."""
-
-    def __init__(self, vm: QemuVm, pages: PagedDraft) -> None:
-        self._vm = vm
-        self._pages = pages
-
-    async def capture(self) -> None:
-        """Take devices, disk and changed pages, while QEMU stands still."""
-        await self._vm.capture(self._pages)
-
-    async def store(self) -> Saved:
-        """Write the pages."""
-        return await in_thread(self._pages.store)
-
-
-async def save_devices(monitor: Monitor, destination: Path) -> None:
-    """Write the device state of a paused QEMU: despite its name the command needs no Xen; it leaves memory out."""
-    file = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        path = await monitor.lend_file(file, SET_DEVICES)
-    finally:
-        os.close(file)
-    try:
-        await monitor.execute("xen-save-devices-state", filename=path, live=False)
-    finally:
-        await monitor.take_back(SET_DEVICES)
 
 
 def log_size(log_path: Path) -> int:

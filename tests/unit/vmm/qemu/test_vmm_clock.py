@@ -14,7 +14,7 @@ from emberbox.model.errors import VmmError
 from emberbox.vmm.qemu.clock import advance_clock, find_accelerator
 from emberbox.vmm.qemu.monitor import Monitor
 from emberbox.vmm.qemu.spawn import listen
-from emberbox.vmm.qemu.vm import save_devices
+from emberbox.vmm.qemu.state import save_devices
 
 HEADER, END = b"QEVM\0\0\0\x03", b"\x00"
 OTHER = b"\x04\0\0\0\x01\x03cpu" + struct.pack(">II", 0, 12) + b"\x05timer\x08kvmclock" + b"\x7e\0\0\0\x01"
