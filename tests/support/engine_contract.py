@@ -60,6 +60,7 @@ class Bench:
         boot: how a guest is started afresh, and `application` in it.
         prepare_boot: makes ready the directory of a guest that is to be booted.
         find_process: returns what `adopt` is given, for a VM that was noted in a directory.
+        leave: lets go of a VM as a server does that is killed.
         end: ends a VM from outside, with SIGKILL where it is a process.
     """
 
@@ -72,6 +73,7 @@ class Bench:
     application: Application
     prepare_boot: Callable[[Path], Awaitable[None]]
     find_process: Callable[[Path], AdoptedProcess]
+    leave: Callable[[Vm], Awaitable[None]]
     end: Callable[[Vm, Path], None]
     made: list[Vm] = field(default_factory=list)
     _directories: int = 0
@@ -99,6 +101,7 @@ class Bench:
         """End all that is left."""
         for vm in self.made:
             await vm.kill()
+        self.made.clear()
 
 
 @asynccontextmanager
@@ -128,9 +131,17 @@ async def run(agent: Agent, command: str) -> str:
 async def suspend(vm: Vm) -> Saved:
     """Save a guest whose application is frozen, and end it."""
     await vm.pause()
-    saved = (await vm.save()).saved
+    saved = await save(vm)
     await vm.kill()
     return saved
+
+
+async def save(vm: Vm) -> Saved:
+    """Save a guest that stands still; what is told to whoever publishes it is what is returned."""
+    published: list[Saved] = []
+    written = await vm.save(published.append)
+    assert published == [written.saved]
+    return written.saved
 
 
 class EngineContract:
@@ -175,7 +186,7 @@ class EngineContract:
             before = await count(agent)
         names = {path.name for path in directory.iterdir()}
         await vm.pause()
-        saved = (await vm.save()).saved
+        saved = await save(vm)
         assert all(saved.path(name).exists() for name in saved.names)
         vm.forget_saved()
         vm.forget_saved()
@@ -234,7 +245,7 @@ class EngineContract:
         draft = await vm.draft(bench.directory())
         async with application(vm) as agent:
             with pytest.raises(VmmError):
-                await vm.save()
+                await save(vm)
             with pytest.raises(VmmError):
                 await draft.capture()
             await count(agent)
@@ -256,9 +267,9 @@ class EngineContract:
     async def test_one_that_has_ended_does_nothing_any_more(self, bench: Bench) -> None:
         vm, _ = await bench.launch()
         await vm.kill()
-        for what in (vm.pause, vm.unpause, vm.save):
+        for what in (vm.pause(), vm.unpause(), save(vm)):
             with pytest.raises((VmmError, OSError)):
-                await what()
+                await what
         with pytest.raises((VmmError, OSError)):
             vm.usage()
         with pytest.raises(GuestError):
@@ -278,6 +289,7 @@ class EngineContract:
         async with application(vm) as agent:
             before = await count(agent)
         vm.write_note(directory / "vmm.json", uid=None, slot=None)
+        await bench.leave(vm)
         plan = AdoptPlan(bench.shape, VmFiles(directory, bench.root), bench.base, None)
         adopted = await bench.driver.adopt(bench.find_process(directory), plan)
         bench.made.append(adopted)

@@ -33,6 +33,7 @@ from emberbox.vmm.base import (
     BootPlan,
     Capabilities,
     HeldNetwork,
+    Publish,
     RestorePlan,
     RootBoot,
     Saved,
@@ -197,11 +198,13 @@ class FakeVm:
         self._check_alive()
         self.guest.runs.set()
 
-    async def save(self) -> Written:
+    async def save(self, publish: Publish) -> Written:
         self._check_stands_still()
         content = self.guest.memory.to_bytes()
         (self.files.directory / self._saves_to).write_bytes(content)
-        return Written(_saved(self.files.directory, self._saves_to, self.engine), len(content))
+        saved = _saved(self.files.directory, self._saves_to, self.engine)
+        publish(saved)
+        return Written(saved, len(content))
 
     def forget_saved(self) -> None:
         (self.files.directory / self._saves_to).unlink(missing_ok=True)

@@ -33,6 +33,7 @@ from emberbox.vmm.base import (
     Capabilities,
     HeldNetwork,
     MachineShape,
+    Publish,
     RestorePlan,
     Saved,
     SavedStates,
@@ -182,12 +183,12 @@ class FakeVm(Vm):
         await self._take("hold_writes")
         self.holds_writes = held
 
-    async def save(self) -> Written:
+    async def save(self, publish: Publish) -> Written:
         await self._save_devices()
         return cast(
             "Written",
             await self.machine.script.in_thread(
-                saving.save_changes, self.files.directory, self.started, self._mapping(), ENGINE
+                saving.save_changes, self.files.directory, self.started, self._mapping(), ENGINE, publish
             ),
         )
 

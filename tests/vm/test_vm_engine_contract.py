@@ -25,6 +25,7 @@ from emberbox.model.sizes import SIZES
 from emberbox.process.adoption import AdoptedProcess
 from emberbox.vmm.base import DISK, KernelBoot, MachineShape, Saved, Vm
 from emberbox.vmm.qemu import QemuDriver
+from emberbox.vmm.qemu.vm import QemuVm
 from support.engine_contract import Bench, EngineContract, boot_base
 from support.images import Image
 from support.server import Server
@@ -39,14 +40,15 @@ APPLICATION = Application(
 )  # fmt: skip
 
 
-class TestQemu(EngineContract):
-    @pytest.fixture(scope="class")
-    def made(self, server: Server, probe_image: Image) -> Iterator[Bench]:
-        """A bench whose base was booted here: with the engine's own network, whatever the server's microVMs have."""
-        (root,) = server.home.glob(f"images/{_image_id(server, probe_image)}/*/root.erofs")
-        with tempfile.TemporaryDirectory(dir=server.home / "runtime") as scratch:
-            yield asyncio.run(_make(root, server.home, Path(scratch)))
+@pytest.fixture(scope="module")
+def made(server: Server, probe_image: Image) -> Iterator[Bench]:
+    """A bench whose base was booted here: with the engine's own network, whatever the server's microVMs have."""
+    (root,) = server.home.glob(f"images/{_image_id(server, probe_image)}/*/root.erofs")
+    with tempfile.TemporaryDirectory(dir=server.home / "runtime") as scratch:
+        yield asyncio.run(_make(root, server.home, Path(scratch)))
 
+
+class TestQemu(EngineContract):
     @pytest.fixture
     async def bench(self, made: Bench) -> AsyncIterator[Bench]:
         yield made
@@ -69,9 +71,10 @@ async def _make(root: Path, home: Path, scratch: Path) -> Bench:
         driver=driver, base=Saved(scratch, ()), shape=SHAPE, root=root, scratch=scratch,
         boot=lambda directory: _boot(kernel, directory), application=APPLICATION,
         prepare_boot=lambda directory: disk.make_writable(directory / DISK, SIZE.disk_bytes),
-        find_process=_find_process, end=_end,
+        find_process=_find_process, leave=_leave, end=_end,
     )  # fmt: skip
     bench.base = await boot_base(bench)
+    bench.made.clear()  # it has ended, and belongs to another event loop
     return bench
 
 
@@ -83,6 +86,11 @@ def _find_process(directory: Path) -> AdoptedProcess:
     survivor = find_survivor(directory)
     assert survivor is not None
     return survivor.process
+
+
+async def _leave(vm: Vm) -> None:
+    assert isinstance(vm, QemuVm)
+    await vm._monitor.close()
 
 
 def _end(_vm: Vm, directory: Path) -> None:

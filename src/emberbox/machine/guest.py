@@ -177,7 +177,7 @@ class Guest(RunningVm):
         """
         await self.agent.freeze(for_launches=True)
         await self._vm.pause()
-        written = await self._vm.save()
+        written = await self._vm.save(lambda _saved: None)  # a build publishes it when it has been tried
         await self.end()
         return written.saved
 

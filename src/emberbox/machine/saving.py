@@ -63,8 +63,8 @@ class Saving:
         try:
             await self.vm.pause()
             stopped = Instant.now()
-            written = await self.vm.save()
-            await in_thread(SuspendedState(written.saved, stopped).publish)
+            # One piece of work, which nobody's cancellation parts: a state that was written counts.
+            written = await self.vm.save(lambda saved: SuspendedState(saved, stopped).publish())
         except Exception:
             try:
                 if stalled:

@@ -235,6 +235,10 @@ class VmUsage:
     cpu_s: float
 
 
+Publish = Callable[[Saved], None]
+"""Makes saved state count."""
+
+
 class Draft(Protocol):
     """A base that is made of a running guest: what can be done before and after it stands still is not done then."""
 
@@ -271,13 +275,17 @@ class Vm(Protocol):
         """Let the guest run."""
         ...
 
-    async def save(self) -> Written:
-        """Write its state into its directory: a base after a boot, its own after a restore. The caller syncs the files.
+    async def save(self, publish: Publish) -> Written:
+        """Write its state into its directory: a base after a boot, its own after a restore.
 
-        It can be let run on afterwards, whether that has failed or not.
+        It can be let run on afterwards, whether that has failed or not. Whoever waits may be cancelled; what has been
+        written is then published all the same, and nothing of this is under way any more when the wait ends.
+
+        Args:
+            publish: called with what was written, in a thread: it syncs the files, and makes the state count.
 
         Raises:
-            OSError, VmmError: it cannot be saved.
+            OSError, VmmError: it cannot be saved, or was not published.
         """
         ...
 

@@ -28,13 +28,13 @@ class TestFakeEngine(EngineContract):
         bench = Bench(
             driver=driver, base=base, shape=MachineShape(1, 1), root=tmp_path / "root", scratch=tmp_path,
             boot=lambda _directory: RootBoot(native.agent_path()), application=APPLICATION, prepare_boot=_nothing,
-            find_process=lambda _directory: cast("AdoptedProcess", None), end=_end,
+            find_process=lambda _directory: cast("AdoptedProcess", None), leave=_nothing, end=_end,
         )  # fmt: skip
         yield bench
         await bench.close()
 
 
-async def _nothing(_directory: Path) -> None:
+async def _nothing(_of: Path | Vm) -> None:
     pass
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emberbox.host import disk
-from emberbox.vmm.base import DISK, MachineShape, Saved, Written
+from emberbox.vmm.base import DISK, MachineShape, Publish, Saved, Written
 from emberbox.vmm.engine import Engine
 from emberbox.vmm.paged import memory
 from emberbox.vmm.paged.files import (
@@ -71,7 +71,7 @@ def changed_bytes(started: Started, where: Mapping) -> int:
     return memory.count_pages(find_changed_runs(where.pid, where.address, started.memory_bytes)) * memory.PAGE_BYTES
 
 
-def save_changes(directory: Path, started: Started, where: Mapping, engine: Engine) -> Written:
+def save_changes(directory: Path, started: Started, where: Mapping, engine: Engine, publish: Publish) -> Written:
     """Write what a guest has changed into its directory, whose `devices` were just written.
 
     Only pages that are not as they were at its start are written (docs/decisions/0016), into the layer that an earlier
@@ -90,7 +90,9 @@ def save_changes(directory: Path, started: Started, where: Mapping, engine: Engi
     filling = memory.subtract_runs(runs, [*earlier, *written])  # the layer lacks what is in gaps that were filled
     memory.write_pages(memory.read_pages(where.pid, where.address, filling), layer, length)
     (directory / DEVICES).replace(directory / OWN_DEVICES)
-    return Written(make_own(directory, runs, engine), memory.count_pages(written) * memory.PAGE_BYTES)
+    saved = make_own(directory, runs, engine)
+    publish(saved)
+    return Written(saved, memory.count_pages(written) * memory.PAGE_BYTES)
 
 
 def forget_changes(directory: Path, started: Started) -> None:
@@ -99,14 +101,16 @@ def forget_changes(directory: Path, started: Started) -> None:
         (directory / OWN_MEMORY).unlink(missing_ok=True)
 
 
-def save_boot(directory: Path, engine: Engine) -> Written:
+def save_boot(directory: Path, engine: Engine, publish: Publish) -> Written:
     """Describe what a guest has that was booted into a memory file of its own and stands still.
 
     Raises:
         OSError: the file cannot be read or written.
     """
     memory.punch_zero_pages(directory / MEMORY)
-    return Written(make_base(directory, (), engine), disk.stored_bytes(directory / MEMORY))
+    saved = make_base(directory, (), engine)
+    publish(saved)
+    return Written(saved, disk.stored_bytes(directory / MEMORY))
 
 
 class PagedDraft:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emberbox.background import in_thread
 from emberbox.model.errors import VmmError
-from emberbox.vmm.base import Saved, Written
+from emberbox.vmm.base import Publish, Saved, Written
 from emberbox.vmm.engine import Engine
 from emberbox.vmm.paged import saving
 from emberbox.vmm.paged.files import DEVICES, MEMORY
@@ -34,16 +34,19 @@ class QemuState:
         self._directory = directory
         self._started = started
 
-    async def save(self) -> Written:
-        """Write the devices, and the pages that the guest has changed; after a boot the memory is a file already."""
+    async def save(self, publish: Publish) -> Written:
+        """Write the devices, and the pages that the guest has changed; after a boot the memory is a file already.
+
+        The rest is one piece of work in a thread that is waited for, whatever happens: it reads QEMU's memory, so QEMU
+        must not end before, and what has been written is published.
+        """
         await self._save_devices()
         if self._started is None:
-            return await in_thread(saving.save_boot, self._directory, self._engine)
-        # In a thread that is waited for, whatever happens: it reads QEMU's memory, so QEMU must not end before.
-        return await in_thread(self._save_changes, self._started)
+            return await in_thread(saving.save_boot, self._directory, self._engine, publish)
+        return await in_thread(self._save_changes, self._started, publish)
 
-    def _save_changes(self, started: Started) -> Written:
-        return saving.save_changes(self._directory, started, self._find_mapping(started), self._engine)
+    def _save_changes(self, started: Started, publish: Publish) -> Written:
+        return saving.save_changes(self._directory, started, self._find_mapping(started), self._engine, publish)
 
     def forget(self) -> None:
         """Remove what `save` has written: the layer may be large, and the disk full."""

@@ -15,7 +15,7 @@ from emberbox.model.errors import VmmError
 from emberbox.process.adoption import write_note
 from emberbox.process.watched import WatchedProcess
 from emberbox.time_limits import limit_s
-from emberbox.vmm.base import VmFiles, VmUsage, Written
+from emberbox.vmm.base import Publish, VmFiles, VmUsage, Written
 from emberbox.vmm.channel import dial_unix
 from emberbox.vmm.engine import Engine
 from emberbox.vmm.paged.saving import Started
@@ -93,9 +93,9 @@ class QemuVm:
         rates = dict.fromkeys(("bps", "bps_rd", "iops", "iops_rd", "iops_wr"), 0)
         await self._monitor.execute("block_set_io_throttle", id=DISK_DEVICE, bps_wr=int(held), **rates)
 
-    async def save(self) -> Written:
+    async def save(self, publish: Publish) -> Written:
         """Write devices and changed pages."""
-        return await self._state.save()
+        return await self._state.save(publish)
 
     def forget_saved(self) -> None:
         """Remove the pages."""
