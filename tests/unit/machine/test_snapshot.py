@@ -22,6 +22,7 @@ from emberbox.machine.snapshot import (
 from emberbox.model.errors import HostError
 from emberbox.vmm.base import MachineShape
 from emberbox.vmm.engine import Engine, Processor
+from emberbox.vmm.paged.files import MemoryLayer, layers_of
 from support.snapshots import image_snapshot, suspended_state
 
 SHAPE = MachineShape(2, 4096)
@@ -110,6 +111,42 @@ def test_what_the_release_before_saved_is_loaded_and_says_nothing_of_an_engine(
     replace(suspended, saved=replace(suspended.saved, engine=ENGINE)).publish()
     as_format_2(suspended.directory / "suspended.json")
     assert load_suspended(suspended.directory) == suspended
+
+
+def write_as_before(path: Path, content: dict[str, object]) -> None:
+    """Write a last file as the release did that knew the pages itself."""
+    names = [str(layer["file"]) for layer in content.get("layers", ())]  # type: ignore[attr-defined]
+    names += ["disk", "devices", "memory", "root.erofs"] if names else ["devices.saved", "disk", "memory.layer"]
+    files = {}
+    for name in names:
+        status, told = (path.parent / name).stat(), (path.parent / name).read_bytes()
+        digest = hashlib.blake2b(told, digest_size=16).hexdigest()
+        files[name] = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "blake2b": digest}
+    text = json.dumps({"format": 3, **content, "engine": ENGINE.to_json(), "files": files})
+    path.write_text(f"{text}\n{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}\n")
+
+
+def test_what_a_home_of_before_holds_is_understood_page_by_page(directory: Path, suspended: SuspendedState) -> None:
+    (directory / "memory.1").write_bytes(b"y" * 8192)
+    layers = [{"file": "memory.1", "runs": [[0, 1], [5, 2]]}]
+    shape = {"vcpu_count": 2, "mem_size_mib": 4096}
+    write_as_before(directory / "snapshot.json", {"shape": shape, "layers": layers, "ports": [[8080, False]]})
+    snapshot = load_image_snapshot(directory)
+    assert layers_of(snapshot.saved) == (MemoryLayer(directory / "memory.1", ((0, 1), (5, 2))),)
+    assert (snapshot.shape, snapshot.ports, snapshot.engine) == (SHAPE, ((8080, False),), ENGINE)
+    assert snapshot.sizes()["memorySnapshotSizeInBytes"] == 2 * 8192
+    write_as_before(suspended.directory / "suspended.json", {"runs": [[1, 2], [10, 1]], "stopped": None})
+    assert load_suspended(suspended.directory).saved == replace(suspended.saved, engine=ENGINE)
+
+
+def test_what_is_written_is_what_the_release_before_reads(directory: Path, suspended: SuspendedState) -> None:
+    image_snapshot(directory, SHAPE, ENGINE).publish()
+    content = json.loads((directory / "snapshot.json").read_text().partition("\n")[0])
+    assert set(content) == {"format", "shape", "layers", "ports", "engine", "files"}
+    suspended.publish()
+    content = json.loads((suspended.directory / "suspended.json").read_text().partition("\n")[0])
+    assert set(content) == {"format", "runs", "stopped", "engine", "files"}
+    assert content["runs"] == [[1, 2], [10, 1]]
 
 
 def test_a_suspended_state_is_loaded_as_it_was(suspended: SuspendedState) -> None:
