@@ -43,7 +43,7 @@ APPLICATION = Application(
 @pytest.fixture(scope="module")
 def made(server: Server, probe_image: Image) -> Iterator[Bench]:
     """A bench whose base was booted here: with the engine's own network, whatever the server's microVMs have."""
-    (root,) = server.home.glob(f"images/{_image_id(server, probe_image)}/*/root.erofs")
+    (root,) = server.home.glob(f"images/{_image_id(server, probe_image)}/1.0/root.erofs")
     with tempfile.TemporaryDirectory(dir=server.home / "runtime") as scratch:
         yield asyncio.run(_make(root, server.home, Path(scratch)))
 
