@@ -40,6 +40,7 @@ from emberbox.model.iam.access import Credential
 from emberbox.model.launch_requests import Ingress, LaunchRequest
 from emberbox.model.records import Build, Image, ImageVersion, Microvm
 from emberbox.model.states import BuildState, ImageState, MicrovmState, VersionState, VersionStatus
+from emberbox.spec.models import every_operation_name
 from emberbox.store.database import Database
 from emberbox.store.schema import log_metadata, metadata
 from emberbox.vmm.engine import Engine
@@ -103,7 +104,10 @@ class ControlPlane:
             "rate_limits": False, "audit_file_bytes": 1 << 20, "audit_files": 4,
         }  # fmt: skip
         pages = PageTokens(directory / "secrets/pages.key")
-        self.access = Access(AccessSettings(**chosen | access), self.database, pages, lambda: self.credential)
+        self.access = Access(
+            AccessSettings(**chosen | access), database=self.database, page_tokens=pages,
+            first_key=lambda: self.credential, operations=every_operation_name(),
+        )  # fmt: skip
         control = self.control = self._make_control(pages)
         self.egress, self.runners, self.launcher = control.egress, control.runners, control.launcher
         self.image_service, self.version_service, self._builder = control.images, control.versions, control.builder

@@ -33,6 +33,7 @@ from emberbox.keys import ensure_credential
 from emberbox.machine.guests import GuestHost
 from emberbox.model.endpoints import EndpointLimits, EndpointNames
 from emberbox.settings import Settings
+from emberbox.spec.models import every_operation_name
 from emberbox.store.database import Database
 from emberbox.store.microvms import MicrovmStore
 from emberbox.store.schema import log_metadata, metadata
@@ -127,7 +128,13 @@ def _open_access(
         audit_file_bytes=settings.audit_file_bytes,
         audit_files=settings.audit_files,
     )
-    access = Access(chosen, database, pages, lambda: ensure_credential(settings.home, settings.account_id))
+    access = Access(
+        chosen,
+        database=database,
+        page_tokens=pages,
+        first_key=lambda: ensure_credential(settings.home, settings.account_id),
+        operations=every_operation_name(),
+    )
     access.trail.start()
     running.push_async_callback(access.trail.close)
     return access

@@ -60,6 +60,11 @@ def operation_names(service: str) -> tuple[str, ...]:
     return tuple(load_service(service).operation_names)
 
 
+def every_operation_name() -> frozenset[str]:
+    """Return the names of the operations of all services."""
+    return frozenset(name for service in SERVICES for name in operation_names(service))
+
+
 @cache
 def load_operation(service: str, name: str) -> OperationModel:
     """Return the model of one operation.

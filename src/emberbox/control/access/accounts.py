@@ -1,14 +1,15 @@
-"""The operations on accounts, access keys and temporary credentials."""
+"""Accounts, access keys and temporary credentials."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from emberbox.control.access.identities import Identities
-from emberbox.model.caller import Caller, Handler
+from emberbox.model.caller import Caller
 from emberbox.model.errors import ConflictError, NotFoundError, ValidationError
 from emberbox.model.iam.access import (
     ADMIN_USER,
@@ -23,13 +24,42 @@ from emberbox.model.iam.policies import FULL_ACCESS_DOCUMENT
 from emberbox.store.access import AccessStore
 
 ADMIN_POLICY: Final = "AdministratorAccess"
-SESSION_S: Final = 43_200
-ROLE_SESSION_S: Final = 3600
 ROLE_SESSION_MAX_S: Final = 43_200
 
 
+@dataclass(frozen=True, slots=True)
+class AssumeRole:
+    """Asks for the rights of a role of the caller's account.
+
+    Args:
+        role_name: which.
+        session_name: who uses it, for the audit trail.
+        duration_s: seconds that the credentials live.
+    """
+
+    role_name: str
+    session_name: str
+    duration_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that was just made, with its secret in clear: nobody is told it again."""
+
+    key: AccessKey
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccount:
+    """An account that was just made, and its first user's key."""
+
+    account: Account
+    first: NewKey
+
+
 class AccountService:
-    """Answers the operations.
+    """Makes, lists and changes accounts and their keys; lends rights for a while.
 
     Args:
         identities: who is who.
@@ -42,76 +72,82 @@ class AccountService:
         self._store = store
         self._first_key_id = first_key_id
 
-    def handlers(self) -> dict[str, Handler]:
-        """Return the handler of each operation, by its name in the service model."""
-        return {
-            "CreateAccount": self.create_account,
-            "ListAccounts": self.list_accounts,
-            "CreateAccessKey": self.create_key,
-            "ListAccessKeys": self.list_keys,
-            "UpdateAccessKey": self.update_key,
-            "DeleteAccessKey": self.delete_key,
-            "GetSessionToken": self.get_session_token,
-            "AssumeRole": self.assume_role,
-        }
+    def create_account(self, name: str, account_id: str | None) -> NewAccount:
+        """Make an account with its first user, who may do everything in it.
 
-    async def create_account(self, _caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """CreateAccount: with its first user, who may do everything in it."""
+        Args:
+            name: for people.
+            account_id: 12 digits; None for any.
+
+        Raises:
+            ConflictError: the id is taken.
+        """
         now = datetime.now(UTC)
-        account_id = parameters.get("accountId") or f"{secrets.randbelow(10**12):012}"
-        account = Account(account_id, parameters["accountName"], now)
+        account_id = account_id or f"{secrets.randbelow(10**12):012}"
+        account = Account(account_id, name, now)
         key = self._identities.new_key(account_id, ADMIN_USER, now)
         policy = AttachedPolicy(account_id, PrincipalKind.USER, ADMIN_USER, ADMIN_POLICY, FULL_ACCESS_DOCUMENT, now)
         if not self._store.add_account(account, key, policy):
             raise ConflictError(f"The account {account_id} exists already.")
         self._identities.reload()
-        return {"account": show_account(account), "accessKey": self._show_new(key)}
+        return NewAccount(account, self._opened(key))
 
-    async def list_accounts(self, _caller: Caller, _parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """ListAccounts."""
-        return {"items": [show_account(account) for account in self._identities.accounts()]}
+    def list_accounts(self) -> list[Account]:
+        """Return all accounts, by id."""
+        return self._identities.accounts()
 
-    async def create_key(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """CreateAccessKey: the one answer that has the secret."""
-        account_id = self._identities.check_account(parameters.get("accountId", caller.account_id))
-        key = self._identities.new_key(account_id, parameters["userName"], datetime.now(UTC))
+    def create_key(self, account_id: str, user_name: str) -> NewKey:
+        """Make a key of a user; a user is there as soon as something has its name.
+
+        Raises:
+            NotFoundError: there is no such account.
+        """
+        key = self._identities.new_key(self._identities.check_account(account_id), user_name, datetime.now(UTC))
         self._store.put_key(key)
         self._identities.reload()
-        return {"accessKey": self._show_new(key)}
+        return self._opened(key)
 
-    def _show_new(self, key: AccessKey) -> dict[str, Any]:
-        return {**show_key(key), "secretAccessKey": self._identities.secret_of(key)}
+    def _opened(self, key: AccessKey) -> NewKey:
+        return NewKey(key, self._identities.secret_of(key))
 
-    async def list_keys(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """ListAccessKeys, oldest first."""
-        account_id = self._identities.check_account(parameters.get("accountId", caller.account_id))
-        wanted = parameters.get("userName")
-        keys = [key for key in self._identities.keys(account_id) if wanted in (None, key.user_name)]
-        return {"items": [show_key(key) for key in keys]}
+    def list_keys(self, account_id: str, user_name: str | None) -> list[AccessKey]:
+        """Return the keys of an account, of one user or of all, oldest first.
 
-    async def update_key(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """UpdateAccessKey: Inactive keys, and the sessions that they started, sign nothing."""
-        key = self._find_key(caller, parameters)
-        status = KeyStatus(parameters["status"])
+        Raises:
+            NotFoundError: there is no such account.
+        """
+        keys = self._identities.keys(self._identities.check_account(account_id))
+        return [key for key in keys if user_name in (None, key.user_name)]
+
+    def update_key(self, caller: Caller, key_id: str, status: KeyStatus) -> AccessKey:
+        """Change a key's status: inactive keys, and the sessions that they started, sign nothing.
+
+        Raises:
+            NotFoundError: there is no such key that the caller's account may know of.
+            ConflictError: it is the key of the credentials file, and would become inactive.
+        """
+        key = self._find_key(caller, key_id)
         if status is KeyStatus.INACTIVE:
             self._check_not_first(key)
         self._store.set_key_status(key.id, status)
         self._identities.reload()
-        return {"accessKey": show_key(self._find_key(caller, parameters))}
+        return self._find_key(caller, key_id)
 
-    async def delete_key(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """DeleteAccessKey."""
-        key = self._find_key(caller, parameters)
+    def delete_key(self, caller: Caller, key_id: str) -> None:
+        """Remove a key.
+
+        Raises:
+            NotFoundError, ConflictError: see `update_key`.
+        """
+        key = self._find_key(caller, key_id)
         self._check_not_first(key)
         self._store.remove_key(key.id)
         self._identities.reload()
-        return {}
 
-    def _find_key(self, caller: Caller, parameters: dict[str, Any]) -> AccessKey:
-        name = parameters["accessKeyId"]
-        key = self._identities.find_key(caller.account_id, name)
+    def _find_key(self, caller: Caller, key_id: str) -> AccessKey:
+        key = self._identities.find_key(caller.account_id, key_id)
         if key is None:
-            raise NotFoundError(f"Access key not found: {name}", resourceId=name, resourceType="AccessKey")
+            raise NotFoundError(f"Access key not found: {key_id}", resourceId=key_id, resourceType="AccessKey")
         return key
 
     def _check_not_first(self, key: AccessKey) -> None:
@@ -122,56 +158,36 @@ class AccountService:
                 "`emberbox keys rotate` puts a new one there; then this one can be disabled or deleted."
             )
 
-    async def get_session_token(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """GetSessionToken: the caller's own rights, for a while."""
+    def get_session_token(self, caller: Caller, duration_s: int) -> TemporaryCredentials:
+        """Lend the caller's own rights for some seconds.
+
+        Raises:
+            ValidationError: the caller has temporary credentials itself.
+        """
         key = self._own_key(caller, "GetSessionToken")
-        duration_s = parameters.get("durationSeconds", SESSION_S)
-        session = self._identities.start_session(
+        return self._identities.start_session(
             key.account_id, PrincipalKind.USER, key.user_name, "", duration_s, by=key.id
         )
-        return {"credentials": show_credentials(session)}
 
-    async def assume_role(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """AssumeRole: the rights of a role of the caller's account."""
+    def assume_role(self, caller: Caller, asked: AssumeRole) -> TemporaryCredentials:
+        """Lend the rights of a role.
+
+        Raises:
+            ValidationError: the caller has temporary credentials itself, or it is for too long.
+            NotFoundError: there is no such role.
+        """
         key = self._own_key(caller, "AssumeRole")
-        name, duration_s = parameters["roleName"], parameters.get("durationSeconds", ROLE_SESSION_S)
+        name, duration_s = asked.role_name, asked.duration_s
         if duration_s > ROLE_SESSION_MAX_S:
             raise ValidationError(f"durationSeconds {duration_s} exceeds the role's limit of {ROLE_SESSION_MAX_S}.")
         if self._identities.find_role(caller.account_id, name) is None:
             raise NotFoundError(f"Role not found: {name}", resourceId=name, resourceType="Role")
-        session = self._identities.start_session(
-            caller.account_id, PrincipalKind.ROLE, name, parameters["roleSessionName"], duration_s, by=key.id
+        return self._identities.start_session(
+            caller.account_id, PrincipalKind.ROLE, name, asked.session_name, duration_s, by=key.id
         )
-        return {"credentials": show_credentials(session)}
 
     def _own_key(self, caller: Caller, operation: str) -> AccessKey:
         key = self._identities.find_key(caller.account_id, caller.access_key_id)
         if key is None:
             raise ValidationError(f"{operation} cannot be called with temporary credentials; use an access key.")
         return key
-
-
-def show_account(account: Account) -> dict[str, Any]:
-    """Return an account as the API shows it."""
-    return {"accountId": account.id, "accountName": account.name, "createdAt": account.created_at}
-
-
-def show_key(key: AccessKey) -> dict[str, Any]:
-    """Return a key as the API shows it, without its secret."""
-    return {
-        "accessKeyId": key.id,
-        "accountId": key.account_id,
-        "userName": key.user_name,
-        "status": key.status,
-        "createdAt": key.created_at,
-    }
-
-
-def show_credentials(session: TemporaryCredentials) -> dict[str, Any]:
-    """Return temporary credentials as the API shows them."""
-    return {
-        "accessKeyId": session.access_key_id,
-        "secretAccessKey": session.secret_access_key,
-        "sessionToken": session.session_token,
-        "expiration": session.expires_at,
-    }

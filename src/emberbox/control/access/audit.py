@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from emberbox.control.access.identities import Identities
 from emberbox.control.requests.batches import Batches
-from emberbox.control.requests.paging import PageTokens
-from emberbox.model.caller import Caller, Handler
+from emberbox.control.requests.paging import PageRequest, PageTokens
+from emberbox.model.caller import Caller
+from emberbox.model.iam.audit import AuditEvent, AuditGap, AuditRecord, Stranger
 from emberbox.store.audit import AuditFiles, Place
+from emberbox.store.audit_lines import read_line, write_line
 
 log = logging.getLogger(__name__)
 
@@ -25,15 +26,51 @@ PENDING_MAX: Final = 20_000
 STRANGERS_PER_BATCH: Final = 5
 """Records of requests that nobody known has signed; more are only counted, or a stranger could push all others out."""
 
-LOST_EVENT: Final = "AuditRecordsLost"
 DISK_FULL: Final = "the disk took no more"
 TOO_MANY_STRANGERS: Final = "too many requests of unknown senders"
 
-PAGE_EVENTS: Final = 100
 _SCAN_CHARACTERS: Final = 4 << 20
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=str).encode
+_LIST: Final = "LookupAuditEvents"
 
-Record = Mapping[str, Any]
+
+@dataclass(frozen=True, slots=True)
+class LookupAuditEvents:
+    """Asks for what was recorded; None asks for any.
+
+    Args:
+        page: which page; its token says where the last one ended, also at the end of the trail.
+        operation: the operation's name.
+        user_name: of the user or the role.
+        error_code: of the refusal.
+        start: at that moment or after it.
+        end: before that moment.
+    """
+
+    page: PageRequest
+    operation: str | None = None
+    user_name: str | None = None
+    error_code: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def wants(self, event: AuditEvent) -> bool:
+        """Say whether an event is asked for."""
+        return (
+            self.operation in (None, event.operation)
+            and self.user_name in (None, event.user_name)
+            and self.error_code in (None, event.error_code)
+            and (self.start is None or self.start <= event.happened_at)
+            and (self.end is None or event.happened_at < self.end)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPage:
+    """Events; where to go on, now or later; and whether the trail ended there."""
+
+    events: list[AuditEvent]
+    next_token: str
+    at_end: bool
 
 
 class AuditTrail:
@@ -45,7 +82,7 @@ class AuditTrail:
 
     def __init__(self, files: AuditFiles) -> None:
         self._files = files
-        self._pending: list[Record] = []
+        self._pending: list[AuditRecord] = []
         self._lost: Counter[str] = Counter()
         self._strangers = 0
         self._is_failing = False
@@ -56,9 +93,9 @@ class AuditTrail:
         """Begin to write."""
         self._batches.start()
 
-    def add(self, record: Record) -> None:
-        """Take a record; it must not change any more."""
-        is_stranger = (record.get("userIdentity") or {}).get("type") == "Unknown"
+    def add(self, record: AuditRecord) -> None:
+        """Take a record."""
+        is_stranger = isinstance(record.sender, Stranger)
         self._strangers += is_stranger
         if is_stranger and self._strangers > STRANGERS_PER_BATCH:
             self._lost[TOO_MANY_STRANGERS] += 1
@@ -84,7 +121,7 @@ class AuditTrail:
             except OSError as error:
                 self._keep(records, lost, error)
 
-    def _keep(self, records: list[Record], lost: Counter[str], error: OSError) -> None:
+    def _keep(self, records: list[AuditRecord], lost: Counter[str], error: OSError) -> None:
         if not self._is_failing:
             log.error("audit records cannot be written yet: %s", error)
         self._is_failing = True
@@ -94,18 +131,14 @@ class AuditTrail:
         self._lost[DISK_FULL] += len(records) - len(self._pending)
         self._batches.ask()
 
-    def _write(self, records: list[Record], lost: Counter[str]) -> None:
-        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
-        gaps = [
-            {"eventName": LOST_EVENT, "eventTime": now, "eventSource": "emberbox", "reason": reason, "count": count}
-            for reason, count in lost.items()
-            if count
-        ]
-        self._files.append([_encode(record) for record in (*gaps, *records)])
+    def _write(self, records: list[AuditRecord], lost: Counter[str]) -> None:
+        now = datetime.now(UTC)
+        gaps = [write_line(AuditGap(now, reason, count)) for reason, count in lost.items() if count]
+        self._files.append([*gaps, *(write_line(record) for record in records)])
 
 
 class AuditService:
-    """Answers LookupAuditEvents.
+    """Looks records up.
 
     Args:
         trail: flushed first, so that a caller finds its own last request.
@@ -120,67 +153,32 @@ class AuditService:
         self._page_tokens = page_tokens
         self._identities = identities
 
-    def handlers(self) -> dict[str, Handler]:
-        """Return the handler of each operation, by its name in the service model."""
-        return {"LookupAuditEvents": self.lookup}
+    async def lookup(self, caller: Caller, asked: LookupAuditEvents) -> AuditPage:
+        """Return a page of what was recorded after the last one; it may be empty.
 
-    async def lookup(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """LookupAuditEvents: a page of what was recorded after the last one; it may be empty."""
+        To the operator everything is shown, to others what is their account's.
+
+        Raises:
+            ValidationError: the page's token is none of ours.
+        """
         await self._trail.flush()
-        token = parameters.get("nextToken")
-        place = Place() if token is None else Place(*self._page_tokens.open("LookupAuditEvents", token))
-        events, place, at_end = await asyncio.to_thread(self._scan, caller.account_id, parameters, place)
-        token = self._page_tokens.seal("LookupAuditEvents", [place.name, place.offset])
-        return {"events": events, "nextToken": token, "atEnd": at_end}
+        token = asked.page.token
+        place = Place() if token is None else Place(*self._page_tokens.open(_LIST, token))
+        events, place, at_end = await asyncio.to_thread(self._scan, caller.account_id, asked, place)
+        return AuditPage(events, self._page_tokens.seal(_LIST, [place.name, place.offset]), at_end)
 
-    def _scan(
-        self, account_id: str, parameters: dict[str, Any], place: Place
-    ) -> tuple[list[dict[str, Any]], Place, bool]:
+    def _scan(self, account_id: str, asked: LookupAuditEvents, place: Place) -> tuple[list[AuditEvent], Place, bool]:
         everything = account_id == self._identities.operator_account
-        page_events, scanned = parameters.get("maxResults", PAGE_EVENTS), 0
-        events: list[dict[str, Any]] = []
+        scanned = 0
+        events: list[AuditEvent] = []
         for line, behind in self._files.read(place):
-            if len(events) == page_events or scanned > _SCAN_CHARACTERS:
+            if len(events) == asked.page.limit or scanned > _SCAN_CHARACTERS:
                 return events, place, False
             place, scanned = behind, scanned + len(line)
             try:
-                record = json.loads(line)
+                event = read_line(line)
             except ValueError:  # torn by a power cut
                 continue
-            if (everything or record.get("recipientAccountId") == account_id) and _is_wanted(record, parameters):
-                events.append(_show(record, line))
+            if (everything or event.account_id == account_id) and asked.wants(event):
+                events.append(event)
         return events, place, True
-
-
-def _is_wanted(record: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
-    fields = (
-        ("eventName", record.get("eventName")),
-        ("username", _user_name(record)),
-        ("errorCode", record.get("errorCode")),
-    )
-    if any(parameters.get(name, found) != found for name, found in fields):
-        return False
-    moment = _moment(record)
-    start, end = parameters.get("startTime", moment), parameters.get("endTime")
-    return bool(start <= moment and (end is None or moment < end))
-
-
-def _moment(record: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(record["eventTime"])
-
-
-def _user_name(record: Mapping[str, Any]) -> str | None:
-    identity = record.get("userIdentity") or {}
-    name: str | None = identity.get("userName")
-    return name
-
-
-def _show(record: Mapping[str, Any], line: str) -> dict[str, Any]:
-    return {
-        "eventId": record.get("eventID", ""),
-        "eventName": record["eventName"],
-        "eventTime": _moment(record),
-        "username": _user_name(record),
-        "errorCode": record.get("errorCode"),
-        "auditEvent": line.rstrip("\n"),
-    }

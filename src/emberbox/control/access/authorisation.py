@@ -1,27 +1,74 @@
-"""May the sender of a request do this? Asked after the request was validated and before it is handled."""
+"""May the sender of a request do this? Asked after the request was validated and before it is handled.
+
+An edge says by an `AccessRequest` what one of its requests needs, in the words of the policy language: actions, ARNs
+and condition keys.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, partial
-from typing import Any, Final
+from typing import Final
 
 from emberbox.control.access.identities import Identities
-from emberbox.control.access.permissions import PASS_ROLE, Permission, Permissions, Resources, passed_roles
+from emberbox.control.access.resources import ResourceIndex
 from emberbox.control.access.roles import Roles
 from emberbox.model.errors import AccessDeniedError
 from emberbox.model.iam.access import Credential, PrincipalKind
 from emberbox.model.iam.policies import Decision, decide
-from emberbox.spec.models import EMBERBOX
 
-OPERATORS_ONLY: Final = frozenset({"CreateAccount", "ListAccounts", "PutRole", "DeleteRole", "PutQuota", "DeleteQuota"})
+PASS_ROLE: Final = "iam:PassRole"  # noqa: S105 - an action
+ADMINISTRATION: Final = "emberbox:"
+"""What the actions on this server itself begin with: the operator may ask for them in every account."""
+
+OPERATORS_ONLY: Final = frozenset(
+    ADMINISTRATION + name
+    for name in ("CreateAccount", "ListAccounts", "PutRole", "DeleteRole", "PutQuota", "DeleteQuota")
+)
 """What changes the limits that an account works in is not for the account itself to do, whatever its policies say."""
 
 _ACCOUNT: Final = re.compile(r"arn:[^:]*:[^:]*:[^:]*:([0-9]{12}):")
 _TAG_KEY: Final = "aws:resourcetag/"
 _PRINCIPAL_TYPES: Final = {PrincipalKind.USER: "User", PrincipalKind.ROLE: "AssumedRole"}
+
+Facts = Mapping[str, tuple[str, ...]]
+"""Condition keys, in lower case, with their values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """One action on one resource: `lambda:RunMicrovm` on an ARN, or on `*`."""
+
+    action: str
+    resource: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRequest:
+    """What a request needs.
+
+    Args:
+        permissions: all of them, at least one; the first is that of the request's own action.
+        account_id: the account that it says it is about; None for the sender's.
+        facts: the condition keys that it has by itself.
+    """
+
+    permissions: tuple[Permission, ...]
+    account_id: str | None = None
+    facts: Facts = field(default_factory=dict)
+
+    @property
+    def own(self) -> Permission:
+        """The permission for the request's own action."""
+        return self.permissions[0]
+
+    @property
+    def resources(self) -> tuple[str, ...]:
+        """What it is about, each once."""
+        return tuple(dict.fromkeys(permission.resource for permission in self.permissions))
 
 
 class Authoriser:
@@ -29,56 +76,51 @@ class Authoriser:
 
     Args:
         identities: says which account is the operator's.
-        resources: what requests are about.
+        resources: knows the tags of resources.
         roles: the roles that requests pass.
         region: the region played.
     """
 
-    def __init__(self, identities: Identities, resources: Resources, roles: Roles, region: str) -> None:
+    def __init__(self, identities: Identities, resources: ResourceIndex, roles: Roles, region: str) -> None:
         self._identities = identities
         self._resources = resources
         self._roles = roles
-        self._permissions = Permissions(resources, region)
         self._region = region
 
-    def authorise(
-        self, credential: Credential, source_ip: str, service: str, operation: str, parameters: dict[str, Any]
-    ) -> list[str]:
-        """Return the ARNs that a request is about.
+    def authorise(self, credential: Credential, source_ip: str, request: AccessRequest) -> None:
+        """Let a request pass, or not.
 
         Args:
             credential: of who signed.
             source_ip: where the request comes from.
-            service: the service's name.
-            operation: the operation's name.
-            parameters: the operation's parameters.
+            request: what it needs.
 
         Raises:
             AccessDeniedError: no policy allows it, or one denies it; the text is AWS's.
             ValidationError: a role is not defined, and roles are strict.
         """
-        needed = self._permissions.of(credential.account_id, service, operation, parameters)
+        own = request.own
         is_operator = credential.account_id == self._identities.operator_account
-        if operation in OPERATORS_ONLY and service == EMBERBOX and not is_operator:
-            raise _denied(credential, needed[0], "because it is the operator's business")
-        if not (service == EMBERBOX and is_operator):
-            _check_account(credential, needed, parameters)
-        facts = cache(partial(_facts, credential, source_ip, self._region, parameters))  # most policies ask for none
-        for permission in needed:
+        if own.action in OPERATORS_ONLY and not is_operator:
+            raise _denied(credential, own, "because it is the operator's business")
+        if not (own.action.startswith(ADMINISTRATION) and is_operator):
+            _check_account(credential, request)
+        facts = cache(partial(_facts, credential, source_ip, self._region, request))  # most policies ask for none
+        for permission in request.permissions:
             context = _Context(facts, self._resources, permission)
             decision = decide(credential.policies, permission.action, permission.resource, context)
             if decision is not Decision.ALLOW:
                 raise _denied(credential, permission, _reason(permission, decision))
-        for arn in passed_roles(parameters):
-            self._roles.check_defined(credential.account_id, arn)
-        return list(dict.fromkeys(permission.resource for permission in needed))
+        for permission in request.permissions:
+            if permission.action == PASS_ROLE:
+                self._roles.check_defined(credential.account_id, permission.resource)
 
 
-def _check_account(credential: Credential, needed: Sequence[Permission], parameters: Mapping[str, Any]) -> None:
+def _check_account(credential: Credential, request: AccessRequest) -> None:
     """Another account's resources are closed: there are no policies of resources that could open them."""
-    if parameters.get("accountId", credential.account_id) != credential.account_id:
-        raise _denied(credential, needed[0], _reason(needed[0], None))
-    for permission in needed:
+    if request.account_id not in (None, credential.account_id):
+        raise _denied(credential, request.own, _reason(request.own, None))
+    for permission in request.permissions:
         owner = _ACCOUNT.match(permission.resource)
         if owner is not None and owner[1] != credential.account_id:
             if permission.action == PASS_ROLE:
@@ -100,20 +142,9 @@ def _denied(credential: Credential, permission: Permission, reason: str) -> Acce
     )
 
 
-def _facts(
-    credential: Credential, source_ip: str, region: str, parameters: Mapping[str, Any]
-) -> dict[str, tuple[str, ...]]:
-    """Return the condition keys that a request has by itself, in lower case."""
-    facts = principal_facts(credential, source_ip, region)
-    tags = parameters.get("tags") or parameters.get("Tags") or {}
-    facts |= {f"aws:requesttag/{key.lower()}": (value,) for key, value in tags.items()}
-    if keys := tuple(tags) or tuple(parameters.get("TagKeys") or ()):
-        facts["aws:tagkeys"] = keys
-    egress = (parameters.get("Configuration") or {}).get("VpcEgressConfiguration") or {}
-    for name in ("SubnetIds", "SecurityGroupIds"):
-        if values := egress.get(name):
-            facts[f"lambda:{name.lower()}"] = tuple(values)
-    return facts
+def _facts(credential: Credential, source_ip: str, region: str, request: AccessRequest) -> Facts:
+    """What is known of the sender counts, whatever an edge says of the request."""
+    return {**request.facts, **principal_facts(credential, source_ip, region)}
 
 
 def principal_facts(credential: Credential, source_ip: str, region: str) -> dict[str, tuple[str, ...]]:
@@ -138,9 +169,7 @@ def principal_facts(credential: Credential, source_ip: str, region: str) -> dict
 class _Context:
     """The condition keys of one permission; the tags of its resource are looked up when a policy asks for them."""
 
-    def __init__(
-        self, facts: Callable[[], Mapping[str, tuple[str, ...]]], resources: Resources, permission: Permission
-    ) -> None:
+    def __init__(self, facts: Callable[[], Facts], resources: ResourceIndex, permission: Permission) -> None:
         self._facts = facts
         self._resources = resources
         self._permission = permission

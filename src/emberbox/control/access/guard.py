@@ -1,16 +1,15 @@
-"""Who may do what: the parts put together, as the API's guard."""
+"""Who may do what: the parts put together, as the guard of any edge."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from emberbox.control.access.accounts import AccountService
 from emberbox.control.access.audit import AuditService, AuditTrail
-from emberbox.control.access.authorisation import Authoriser
+from emberbox.control.access.authorisation import AccessRequest, Authoriser
 from emberbox.control.access.identities import Identities
 from emberbox.control.access.policies import PolicyService
 from emberbox.control.access.quotas import Quotas, QuotaService, RateLimiter
@@ -18,9 +17,8 @@ from emberbox.control.access.resources import ResourceIndex
 from emberbox.control.access.roles import Roles, RoleService
 from emberbox.control.access.vault import Vault
 from emberbox.control.requests.paging import PageTokens
-from emberbox.model.caller import Handler
 from emberbox.model.iam.access import Credential
-from emberbox.spec.models import SERVICES, operation_names
+from emberbox.model.iam.audit import AuditRecord
 from emberbox.store.access import AccessStore
 from emberbox.store.audit import AuditFiles
 from emberbox.store.connectors import ConnectorStore
@@ -55,43 +53,57 @@ class AccessSettings:
 class Access:
     """Accounts, policies, roles, quotas and the audit trail of one server.
 
+    Attributes:
+        accounts: makes and lists accounts and keys; lends rights.
+        policies: puts and lists the policies of users.
+        role_definitions: puts and lists roles.
+        quota_values: puts and lists quotas.
+        audit: looks records up.
+        roles: what the roles that requests name stand for.
+        quotas: the limits of every account.
+        trail: takes records; whoever made this starts and closes it.
+        resources: what an edge looks up to say what a request needs.
+
     Args:
         settings: see there.
         database: the rows.
         page_tokens: for the audit trail's pages.
         first_key: returns the credential of the credentials file.
+        operations: names of all operations; each can have a rate.
     """
 
     def __init__(
         self,
         settings: AccessSettings,
+        *,
         database: Database,
         page_tokens: PageTokens,
         first_key: Callable[[], Credential],
+        operations: Iterable[str],
     ) -> None:
         store, vault = AccessStore(database), Vault(settings.home / "secrets" / "access.key")
         identities = self._identities = Identities(store, vault, settings.operator_account)
         key = first_key()
         identities.adopt(key.access_key_id, key.secret_access_key, datetime.now(UTC))
+        files = AuditFiles(settings.home / "audit", settings.audit_file_bytes, settings.audit_files)
+
         self.roles = Roles(identities, vault, settings.strict_roles)
         self.quotas = Quotas(store, settings.region)
-        files = AuditFiles(settings.home / "audit", settings.audit_file_bytes, settings.audit_files)
         self.trail = AuditTrail(files)
-        resources = ResourceIndex(ImageStore(database), MicrovmStore(database), ConnectorStore(database), identities)
-        self._authoriser = Authoriser(identities, resources, self.roles, settings.region)
-        self._limiter = RateLimiter(self.quotas) if settings.rate_limits else None
-        operations = {name for service in SERVICES for name in operation_names(service)}
-        self._services = (
-            AccountService(identities, store, lambda: first_key().access_key_id),
-            PolicyService(identities, store),
-            RoleService(identities, store, vault),
-            QuotaService(identities, self.quotas, store, operations),
-            AuditService(self.trail, files, page_tokens, identities),
+        self.resources = ResourceIndex(
+            images=ImageStore(database),
+            microvms=MicrovmStore(database),
+            connectors=ConnectorStore(database),
+            identities=identities,
         )
+        self._authoriser = Authoriser(identities, self.resources, self.roles, settings.region)
+        self._limiter = RateLimiter(self.quotas) if settings.rate_limits else None
 
-    def handlers(self) -> dict[str, Handler]:
-        """Return the handler of each operation, by its name in the service model."""
-        return {name: handler for service in self._services for name, handler in service.handlers().items()}
+        self.accounts = AccountService(identities, store, first_key_id=lambda: first_key().access_key_id)
+        self.policies = PolicyService(identities, store)
+        self.role_definitions = RoleService(identities, store, vault)
+        self.quota_values = QuotaService(identities, self.quotas, store, operations)
+        self.audit = AuditService(self.trail, files, page_tokens, identities)
 
     def find_credential(self, access_key_id: str, token: str | None) -> Credential | None:
         """Return the credential that a request was signed with; None when it counts for nothing."""
@@ -106,17 +118,15 @@ class Access:
         if self._limiter is not None:
             self._limiter.take(credential.account_id, operation)
 
-    def authorise(
-        self, credential: Credential, source_ip: str, service: str, operation: str, parameters: dict[str, Any]
-    ) -> list[str]:
-        """Return the ARNs that a request is about.
+    def authorise(self, credential: Credential, source_ip: str, request: AccessRequest) -> None:
+        """Let a request pass, or not.
 
         Raises:
             AccessDeniedError: no policy allows it, or one denies it.
             ValidationError: a role is not defined, and roles are strict.
         """
-        return self._authoriser.authorise(credential, source_ip, service, operation, parameters)
+        self._authoriser.authorise(credential, source_ip, request)
 
-    def record(self, record: Mapping[str, Any]) -> None:
+    def record(self, record: AuditRecord) -> None:
         """Add a record to the audit trail."""
         self.trail.add(record)

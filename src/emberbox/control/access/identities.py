@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import NamedTuple
 
 from emberbox.control.access.vault import Vault
 from emberbox.model.errors import NotFoundError
@@ -30,6 +30,19 @@ from emberbox.store.access import AccessStore
 
 _read_policy = lru_cache(maxsize=4096)(parse_policy)  # most are as they were at the last reload
 _Owner = tuple[str, PrincipalKind, str]
+
+
+class _Session(NamedTuple):
+    """What a session token holds, sealed; `expires` in seconds since 1970, `by` the key that asked, or empty."""
+
+    access_key_id: str
+    secret: str
+    account_id: str
+    kind: str
+    name: str
+    session_name: str
+    expires: float
+    by: str
 
 
 class Identities:
@@ -124,29 +137,30 @@ class Identities:
         issued = datetime.now(UTC)
         expires = issued + timedelta(seconds=duration_s)
         key_id, secret = new_key_id("ASIA"), new_secret()
-        content = [key_id, secret, account_id, kind, name, session_name, expires.timestamp(), by]
+        content = _Session(key_id, secret, account_id, kind, name, session_name, expires.timestamp(), by)
         return TemporaryCredentials(key_id, secret, self._vault.seal(content), issued, expires)
 
     def _open_session(self, access_key_id: str, token: str) -> Credential | None:
-        content: list[Any] | None = self._vault.try_open(token)
+        content = self._vault.try_open(token)
         if content is None or content[0] != access_key_id:
             return None
-        _, secret, account_id, kind, name, session_name, expires, by = content
-        asked = self._keys.get(by)
-        if by and (asked is None or asked.status is not KeyStatus.ACTIVE):
+        session = _Session(*content)
+        asked = self._keys.get(session.by)
+        if session.by and (asked is None or asked.status is not KeyStatus.ACTIVE):
             return None
-        if kind == PrincipalKind.ROLE and (account_id, name) not in self._roles:
+        kind = PrincipalKind(session.kind)
+        if kind is PrincipalKind.ROLE and (session.account_id, session.name) not in self._roles:
             return None
         return Credential(
             access_key_id,
-            secret,
-            account_id,
+            session.secret,
+            session.account_id,
             session_token=token,
-            expires_at=datetime.fromtimestamp(expires, UTC),
-            kind=PrincipalKind(kind),
-            name=name,
-            session_name=session_name,
-            policies=self.policies_of(account_id, PrincipalKind(kind), name),
+            expires_at=datetime.fromtimestamp(session.expires, UTC),
+            kind=kind,
+            name=session.name,
+            session_name=session.session_name,
+            policies=self.policies_of(session.account_id, kind, session.name),
         )
 
     # --- what administration asks

@@ -1,15 +1,13 @@
-"""Quotas and request rates of accounts: their values, the operations on them, and the refusals."""
+"""Quotas and request rates of accounts: their values, changes of them, and the refusals."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 from emberbox.control.access.identities import Identities
-from emberbox.model.caller import Caller, Handler
 from emberbox.model.errors import NotFoundError, QuotaExceededError, ThrottlingError
-from emberbox.model.iam.quotas import RATE_SUFFIX, Quota, default_quotas
+from emberbox.model.iam.quotas import RATE_SUFFIX, Quota, QuotaValue, default_quotas
 from emberbox.store.access import AccessStore
 
 
@@ -84,7 +82,7 @@ class RateLimiter:
 
 
 class QuotaService:
-    """Answers the operations.
+    """Lists and changes quotas.
 
     Args:
         identities: who is who.
@@ -99,46 +97,51 @@ class QuotaService:
         self._store = store
         self._codes = set(quotas.defaults) | {f"{operation}{RATE_SUFFIX}" for operation in operations}
 
-    def handlers(self) -> dict[str, Handler]:
-        """Return the handler of each operation, by its name in the service model."""
-        return {"ListQuotas": self.list_quotas, "PutQuota": self.put, "DeleteQuota": self.delete}
+    def list_quotas(self, account_id: str) -> list[QuotaValue]:
+        """Return an account's quotas: those that AWS publishes, and every rate that was put.
 
-    async def list_quotas(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """ListQuotas: those that AWS publishes, and every rate that was put."""
-        account_id = self._identities.check_account(parameters.get("accountId", caller.account_id))
+        Raises:
+            NotFoundError: there is no such account.
+        """
+        self._identities.check_account(account_id)
         put = {code for owner, code in self._store.list_quotas() if owner == account_id}
         codes = [*self._quotas.defaults, *sorted(put - self._quotas.defaults.keys())]
-        return {"items": [self._show(account_id, code) for code in codes]}
+        return [self._value(account_id, code) for code in codes]
 
-    async def put(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """PutQuota: takes effect with the next request; what is there already stays."""
-        account_id, code = self._check_code(caller, parameters)
-        self._store.put_quota(account_id, code, parameters["value"])
+    def put(self, account_id: str, code: str, value: int) -> QuotaValue:
+        """Change an account's quota; it counts at once.
+
+        Raises:
+            NotFoundError: there is no such account or quota.
+        """
+        self._check(account_id, code)
+        self._store.put_quota(account_id, code, value)
         self._quotas.reload()
-        return {"quota": self._show(account_id, code)}
+        return self._value(account_id, code)
 
-    async def delete(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """DeleteQuota: the default counts again."""
-        account_id, code = self._check_code(caller, parameters)
+    def delete(self, account_id: str, code: str) -> None:
+        """Let the default count again.
+
+        Raises:
+            NotFoundError: there is no such account or quota.
+        """
+        self._check(account_id, code)
         self._store.remove_quota(account_id, code)
         self._quotas.reload()
-        return {}
 
-    def _check_code(self, caller: Caller, parameters: dict[str, Any]) -> tuple[str, str]:
-        account_id = self._identities.check_account(parameters.get("accountId", caller.account_id))
-        code = parameters["quotaCode"]
+    def _check(self, account_id: str, code: str) -> None:
+        self._identities.check_account(account_id)
         if code not in self._codes:
             raise NotFoundError(f"Quota not found: {code}", resourceId=code, resourceType="Quota")
-        return account_id, code
 
-    def _show(self, account_id: str, code: str) -> dict[str, Any]:
+    def _value(self, account_id: str, code: str) -> QuotaValue:
         known = self._quotas.defaults.get(code)
-        return {
-            "quotaCode": code,
-            "awsQuotaCode": known and known.aws_code,
-            "accountId": account_id,
-            "value": self._quotas.limit(account_id, code),
-            "defaultValue": known and known.default,
-            "unit": known.unit if known else "requests/s",
-            "description": known.description if known else f"{code.removesuffix(RATE_SUFFIX)} requests",
-        }
+        return QuotaValue(
+            code=code,
+            account_id=account_id,
+            value=self._quotas.limit(account_id, code),
+            default=known.default if known else None,
+            aws_code=known.aws_code if known else None,
+            unit=known.unit if known else "requests/s",
+            description=known.description if known else f"{code.removesuffix(RATE_SUFFIX)} requests",
+        )

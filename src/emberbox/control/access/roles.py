@@ -1,4 +1,4 @@
-"""Roles: names that the operator gives a meaning, and the operations on them.
+"""Roles: names that the operator gives a meaning.
 
 A build role says what of S3 a build may read. An execution role says which credentials its holder gets: the ones that
 the operator put, or temporary ones of this server with the role's policy.
@@ -7,15 +7,14 @@ the operator put, or temporary ones of this server with the role's policy.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from emberbox.control.access.identities import Identities
 from emberbox.control.access.vault import Vault
-from emberbox.model.caller import Caller, Handler
 from emberbox.model.errors import NotFoundError, ValidationError
-from emberbox.model.iam.access import AttachedPolicy, PrincipalKind, Role, TemporaryCredentials, iam_arn
+from emberbox.model.iam.access import AttachedPolicy, OwnCredentials, PrincipalKind, Role, TemporaryCredentials
 from emberbox.model.iam.policies import parse_policy
 from emberbox.store.access import AccessStore
 
@@ -83,17 +82,47 @@ class Roles:
         made = self._identities.start_session(account_id, PrincipalKind.ROLE, role.name, session_name, CREDENTIALS_S)
         if role.credentials is None:
             return made
-        own = self._vault.open(role.credentials)
+        own = _open(self._vault, role.credentials)
         return TemporaryCredentials(
-            own["accessKeyId"], own["secretAccessKey"], own.get("sessionToken", ""), made.issued_at, made.expires_at
+            own.access_key_id, own.secret_access_key, own.session_token or "", made.issued_at, made.expires_at
         )
 
     def _find(self, account_id: str, arn: str) -> Role | None:
         return self._identities.find_role(account_id, arn.rpartition("/")[2])
 
 
+@dataclass(frozen=True, slots=True)
+class PutRole:
+    """Asks for a role, in place of the one of the same name.
+
+    Args:
+        account_id: the account.
+        name: of the role.
+        description: for people.
+        s3_prefixes: `s3://bucket/prefix` that a build with this role may read; None for all.
+        policy_document: what its holders may do of this server, JSON in IAM's language; None for nothing.
+        credentials: what its holders get instead of temporary credentials of this server.
+    """
+
+    account_id: str
+    name: str
+    description: str
+    s3_prefixes: tuple[str, ...] | None
+    policy_document: str | None
+    credentials: OwnCredentials | None
+
+
+@dataclass(frozen=True, slots=True)
+class RoleDetails:
+    """A role with its policy, and the public half of its credentials; None where it has none."""
+
+    role: Role
+    policy_document: str | None
+    access_key_id: str | None
+
+
 class RoleService:
-    """Answers the operations.
+    """Puts, lists and removes roles.
 
     Args:
         identities: who is who.
@@ -106,62 +135,70 @@ class RoleService:
         self._store = store
         self._vault = vault
 
-    def handlers(self) -> dict[str, Handler]:
-        """Return the handler of each operation, by its name in the service model."""
-        return {"PutRole": self.put, "ListRoles": self.list_roles, "DeleteRole": self.delete}
+    def put(self, asked: PutRole) -> RoleDetails:
+        """Define a role.
 
-    async def put(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """PutRole."""
-        account_id = self._identities.check_account(parameters.get("accountId", caller.account_id))
-        name, now = parameters["roleName"], datetime.now(UTC)
+        Raises:
+            NotFoundError: there is no such account.
+            ValidationError: the policy is malformed.
+        """
+        account_id = self._identities.check_account(asked.account_id)
+        document, now = asked.policy_document, datetime.now(UTC)
         policy = None
-        if (document := parameters.get("policyDocument")) is not None:
+        if document is not None:
             parse_policy(document)
-            policy = AttachedPolicy(account_id, PrincipalKind.ROLE, name, _POLICY, document, now)
-        prefixes, credentials = parameters.get("s3Prefixes"), parameters.get("credentials")
+            policy = AttachedPolicy(account_id, PrincipalKind.ROLE, asked.name, _POLICY, document, now)
         role = Role(
             account_id=account_id,
-            name=name,
-            description=parameters.get("description", ""),
-            s3_prefixes=None if prefixes is None else tuple(prefixes),
-            credentials=None if credentials is None else self._vault.seal(credentials),
+            name=asked.name,
+            description=asked.description,
+            s3_prefixes=asked.s3_prefixes,
+            credentials=None if asked.credentials is None else _seal(self._vault, asked.credentials),
             updated_at=now,
         )
         self._store.put_role(role, policy)
         self._identities.reload()
-        return {"role": self._show(role, document)}
+        return self._details(role, document)
 
-    async def list_roles(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """ListRoles, by name."""
-        account_id = self._identities.check_account(parameters.get("accountId", caller.account_id))
+    def list_roles(self, account_id: str) -> list[RoleDetails]:
+        """Return the roles of an account, by name.
+
+        Raises:
+            NotFoundError: there is no such account.
+        """
+        self._identities.check_account(account_id)
         documents = {
             policy.principal: policy.document
             for policy in self._store.list_policies()
             if (policy.account_id, policy.kind) == (account_id, PrincipalKind.ROLE)
         }
-        roles = self._identities.roles(account_id)
-        return {"items": [self._show(role, documents.get(role.name)) for role in roles]}
+        return [self._details(role, documents.get(role.name)) for role in self._identities.roles(account_id)]
 
-    async def delete(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """DeleteRole."""
-        account_id = self._identities.check_account(parameters.get("accountId", caller.account_id))
-        name = parameters["roleName"]
-        role = self._identities.find_role(account_id, name)
+    def delete(self, account_id: str, name: str) -> None:
+        """Remove a role with its policy.
+
+        Raises:
+            NotFoundError: there is no such account or role.
+        """
+        role = self._identities.find_role(self._identities.check_account(account_id), name)
         if role is None:
             raise NotFoundError(f"Role not found: {name}", resourceId=name, resourceType="Role")
         self._store.remove_role(role)
         self._identities.reload()
-        return {}
 
-    def _show(self, role: Role, document: str | None) -> dict[str, Any]:
-        own = None if role.credentials is None else self._vault.open(role.credentials)
-        return {
-            "roleName": role.name,
-            "roleArn": iam_arn(role.account_id, PrincipalKind.ROLE, role.name),
-            "accountId": role.account_id,
-            "description": role.description,
-            "s3Prefixes": None if role.s3_prefixes is None else list(role.s3_prefixes),
-            "policyDocument": document,
-            "accessKeyId": own and own["accessKeyId"],
-            "updatedAt": role.updated_at,
-        }
+    def _details(self, role: Role, document: str | None) -> RoleDetails:
+        own = None if role.credentials is None else _open(self._vault, role.credentials)
+        return RoleDetails(role, document, None if own is None else own.access_key_id)
+
+
+def _seal(vault: Vault, credentials: OwnCredentials) -> str:
+    """Return what is stored of credentials; a token that there is none of is left out."""
+    stored = {"accessKeyId": credentials.access_key_id, "secretAccessKey": credentials.secret_access_key}
+    if credentials.session_token is not None:
+        stored["sessionToken"] = credentials.session_token
+    return vault.seal(stored)
+
+
+def _open(vault: Vault, sealed: str) -> OwnCredentials:
+    stored = vault.open(sealed)
+    return OwnCredentials(stored["accessKeyId"], stored["secretAccessKey"], stored.get("sessionToken"))

@@ -23,11 +23,11 @@ class Vault:
         self._path = path
         self._cipher = Fernet(_load_key(path))
 
-    def seal(self, value: Any) -> str:
+    def seal(self, value: object) -> str:
         """Encrypt a value that JSON can hold."""
         return self._cipher.encrypt(json.dumps(value, separators=(",", ":")).encode()).decode()
 
-    def open(self, sealed: str) -> Any:
+    def open(self, sealed: str) -> Any:  # Any: who sealed a value knows its type
         """Return a value that this server stored.
 
         Raises:
@@ -38,7 +38,7 @@ class Vault:
             raise HostError(f"a stored secret cannot be read with {self._path}; was that file replaced?")
         return value
 
-    def try_open(self, sealed: str) -> Any:
+    def try_open(self, sealed: str) -> Any:  # Any: see `open`
         """Return a value that a stranger brought; None when it was not sealed here."""
         try:
             return json.loads(self._cipher.decrypt(sealed.encode()))

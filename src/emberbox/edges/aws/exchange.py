@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from emberbox.edges.aws.http import HttpRequest
+from emberbox.edges.aws.operations.handler import Members, Parameters
 from emberbox.edges.aws.routing import Match
 from emberbox.model.iam.access import Credential
 
@@ -32,10 +31,15 @@ class Exchange:
     request: HttpRequest | None = None
     credential: Credential | None = None
     match: Match | None = None
-    parameters: Mapping[str, Any] | None = None
-    resources: list[str] = field(default_factory=list)
-    result: Mapping[str, Any] | None = None
+    parameters: Parameters | None = None
+    resources: tuple[str, ...] = ()
+    result: Members | None = None
     error: Exception | None = None
+
+    @property
+    def source_ip(self) -> str:
+        """Where the request comes from, or an empty string when the server does not know it."""
+        return self.request.source_ip if self.request else ""
 
     @property
     def name(self) -> str:

@@ -17,10 +17,11 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from emberbox.control.access.authorisation import AccessRequest
 from emberbox.edges.aws.audit import make_record
 from emberbox.edges.aws.errors import AuthenticationError, NotSupportedError, WireError
 from emberbox.edges.aws.exchange import Exchange
@@ -35,15 +36,18 @@ from emberbox.edges.aws.http import (
     send_answer,
     skip_body,
 )
+from emberbox.edges.aws.operations.handler import Handler, Parameters
 from emberbox.edges.aws.parse import parse_request
+from emberbox.edges.aws.permissions import Permissions, Resources
 from emberbox.edges.aws.routing import Match, Router
 from emberbox.edges.aws.serialise import serialise_error, serialise_result, serialise_wire_error
 from emberbox.edges.aws.sigv4 import Claim, CredentialSource, Identity, check_signing_name, read_claim, verify
 from emberbox.edges.aws.validate import validate_parameters
-from emberbox.model.caller import Caller, Handler
+from emberbox.model.caller import Caller
 from emberbox.model.causes import Actor, caused_by
 from emberbox.model.errors import InternalError, ServiceError
 from emberbox.model.iam.access import Credential
+from emberbox.model.iam.audit import AuditRecord
 from emberbox.spec.models import SERVICES, operation_names
 from emberbox.spec.openapi import render_openapi
 
@@ -59,17 +63,20 @@ def _utc_now() -> datetime:
 class Guard(Protocol):
     """Who may do what and how often, and the record of it."""
 
+    @property
+    def resources(self) -> Resources:
+        """What is looked up to say what a request needs."""
+        ...
+
     def throttle(self, credential: Credential, operation: str) -> None:
         """Count a request; raises ThrottlingError when there were too many."""
         ...
 
-    def authorise(
-        self, credential: Credential, source_ip: str, service: str, operation: str, parameters: dict[str, Any]
-    ) -> list[str]:
-        """Return the ARNs that a request is about; raises AccessDeniedError when no policy allows it."""
+    def authorise(self, credential: Credential, source_ip: str, request: AccessRequest) -> None:
+        """Let a request pass; raises AccessDeniedError when no policy allows it."""
         ...
 
-    def record(self, record: Mapping[str, Any]) -> None:
+    def record(self, record: AuditRecord) -> None:
         """Take the audit record of an answered request."""
         ...
 
@@ -118,6 +125,7 @@ class _Api:
         self._region = region
         self._clock = clock
         self._guard = guard
+        self._permissions = None if guard is None else Permissions(guard.resources, region)
         self._router = Router(SERVICES)
         self._room = BodyRoom()
         self._public = {
@@ -175,14 +183,18 @@ class _Api:
             self._guard.throttle(identity.credential, match.name)
         parameters = exchange.parameters = parse_request(match, request)
         validate_parameters(match.operation, parameters)
-        if self._guard is not None:
-            exchange.resources = self._guard.authorise(
-                identity.credential, request.source_ip, match.service, match.name, parameters
-            )
+        self._authorise(identity.credential, match, parameters, exchange)
         handler = self._find_handler(match)
         with caused_by(Actor.CALLER, match.name):
             exchange.result = await handler(_caller(identity, request, exchange.request_id), parameters)
         return serialise_result(match, exchange.result, exchange.request_id)
+
+    def _authorise(self, credential: Credential, match: Match, parameters: Parameters, exchange: Exchange) -> None:
+        if self._guard is None or self._permissions is None:
+            return
+        asked = self._permissions.request(credential.account_id, match.service, match.name, parameters)
+        self._guard.authorise(credential, exchange.source_ip, asked)
+        exchange.resources = asked.resources
 
     def _find_handler(self, match: Match) -> Handler:
         handler = self._handlers.get(match.service, {}).get(match.name)

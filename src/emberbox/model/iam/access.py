@@ -95,14 +95,23 @@ class AccessKey:
 
 @dataclass(frozen=True, slots=True)
 class AttachedPolicy:
-    """A policy document with the user or role that it belongs to."""
+    """A policy document with the user or role that it belongs to; `updated_at` is None for one that nobody put."""
 
     account_id: str
     kind: PrincipalKind
     principal: str
     name: str
     document: str
-    updated_at: datetime
+    updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCredentials:
+    """Credentials that the operator puts for a role's holders, of AWS for example."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

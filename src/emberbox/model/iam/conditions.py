@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from emberbox.model.iam.patterns import Context, Pattern
 
 Matcher = Callable[[str, Context], bool]
 """Says whether a value of the request matches one value of the policy."""
+
+T = TypeVar("T")
 
 _NAME: Final = re.compile(r"(?:(ForAnyValue|ForAllValues):)?([A-Za-z]+?)(IfExists)?")
 _ARN_PARTS: Final = 6
@@ -67,7 +69,7 @@ class NullCondition:
         return (not context.get(self.key)) in self.absent
 
 
-def parse_conditions(document: Any, place: str) -> Iterator[Condition | NullCondition]:
+def parse_conditions(document: object, place: str) -> Iterator[Condition | NullCondition]:
     """Yield the conditions of a Condition element.
 
     Args:
@@ -94,7 +96,7 @@ def _parse(name: str, key: str, texts: Sequence[str], place: str) -> Condition |
     return Condition(key.lower(), tuple(_each(make, texts, place)), negated, bool(found[3]), found[1] or "")
 
 
-def _each(make: Callable[[str], Any], texts: Sequence[str], place: str) -> Iterator[Any]:
+def _each(make: Callable[[str], T], texts: Sequence[str], place: str) -> Iterator[T]:
     for text in texts:
         try:
             yield make(text)
@@ -102,13 +104,13 @@ def _each(make: Callable[[str], Any], texts: Sequence[str], place: str) -> Itera
             raise ValueError(f"{place}: {error}") from None
 
 
-def _items(document: Any, place: str) -> Iterator[tuple[str, Any]]:
+def _items(document: object, place: str) -> Iterator[tuple[str, object]]:
     if not isinstance(document, Mapping) or not document:
         raise ValueError(f"{place} must be an object that is not empty")
     yield from document.items()
 
 
-def _texts(values: Any, place: str) -> list[str]:
+def _texts(values: object, place: str) -> list[str]:
     listed = values if isinstance(values, list) else [values]
     if not listed:
         raise ValueError(f"{place} must have a value")
@@ -193,7 +195,7 @@ def _truth(text: str) -> Matcher:
     return lambda value, _context: value.lower() == wanted
 
 
-def _compared(read: Callable[[str], Any], compare: Callable[[Any, Any], bool]) -> Callable[[str], Matcher]:
+def _compared(read: Callable[[str], T], compare: Callable[[T, T], bool]) -> Callable[[str], Matcher]:
     """Return a maker of matchers that read both sides and compare them; what cannot be read never matches."""
 
     def make(text: str) -> Matcher:
@@ -218,7 +220,10 @@ _COMPARISONS: Final = {
 }
 
 
-def _ordered(family: str, read: Callable[[str], Any]) -> dict[str, tuple[Callable[[str], Matcher], bool]]:
+def _ordered(
+    family: str,
+    read: Callable[[str], Any],  # Any: numbers or moments, which can be compared with their like
+) -> dict[str, tuple[Callable[[str], Matcher], bool]]:
     equal = _compared(read, operator.eq)
     return {
         f"{family}Equals": (equal, False),

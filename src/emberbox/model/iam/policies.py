@@ -2,6 +2,8 @@
 
 The language is that of "IAM JSON policy elements reference", without Principal (a policy here belongs to a user or a
 role) and without BinaryEquals.
+
+Any: a document is whatever JSON holds until it is parsed; what comes out of that is typed.
 """
 
 from __future__ import annotations

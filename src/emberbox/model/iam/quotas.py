@@ -39,6 +39,29 @@ class Quota:
     refusal: str = "Rate exceeded"
 
 
+@dataclass(frozen=True, slots=True)
+class QuotaValue:
+    """What a quota is for one account.
+
+    Attributes:
+        code: the quota's name here.
+        account_id: the account.
+        value: so much is allowed; None without a limit.
+        default: what counts where nothing was put; None without a limit.
+        aws_code: its code in AWS's Service Quotas; None for a rate that AWS does not publish.
+        unit: what is counted.
+        description: for people.
+    """
+
+    code: str
+    account_id: str
+    value: int | None
+    default: int | None
+    aws_code: str | None
+    unit: str
+    description: str
+
+
 def default_quotas(region: str) -> Mapping[str, Quota]:
     """Return the quotas with their defaults for a region, by code; four regions have more than the others."""
     large = region in _LARGE_REGIONS

@@ -17,7 +17,8 @@ import pytest
 from emberbox.control.access import audit
 from emberbox.control.access.audit import AuditTrail
 from emberbox.edges.aws.http import HttpRequest
-from emberbox.model.iam.access import Credential
+from emberbox.model.iam.access import Credential, PrincipalKind
+from emberbox.model.iam.audit import AuditRecord, KnownSender, Stranger
 from emberbox.spec.models import CORE, LOGS, MICROVMS
 from emberbox.store.audit import AuditFiles, Place
 from support.wire import signed_operation
@@ -25,6 +26,14 @@ from support.wire import signed_operation
 from .access_world import OPERATOR, REGION, RefusedError, World, allow, as_key, start_world
 
 FIRST = "111111111111"
+KNOWN = KnownSender(PrincipalKind.USER, f"arn:aws:iam::{FIRST}:user/ann", FIRST, "AKIA", "ann", "")
+
+
+def record_of(operation: str, sender: KnownSender | Stranger = KNOWN) -> AuditRecord:
+    return AuditRecord(
+        id="", happened_at=datetime.now(UTC), operation=operation, source="lambda.amazonaws.com", is_data=False,
+        region=REGION, sender=sender, source_ip="", user_agent="", request_id="", read_only=True, status=200,
+    )  # fmt: skip
 
 
 async def last_record(world: World) -> dict[str, Any]:
@@ -258,13 +267,13 @@ async def test_a_full_disk_keeps_records_waiting_and_says_what_was_lost(
     files = FullDisk(tmp_path / "audit", 1 << 20, 3)
     trail = AuditTrail(files)
     for number in range(3):
-        trail.add({"eventName": f"E{number}"})
+        trail.add(record_of(f"E{number}"))
     await trail.flush()
     for number in range(3, 5):
-        trail.add({"eventName": f"E{number}"})
+        trail.add(record_of(f"E{number}"))
     await trail.flush()
     files.is_full = False
-    trail.add({"eventName": "E5"})
+    trail.add(record_of("E5"))
     await trail.flush()
     read = [json.loads(line) for line, _ in files.read(Place())]
     assert [record["eventName"] for record in read] == ["AuditRecordsLost", "E2", "E3", "E4", "E5"]
@@ -276,10 +285,10 @@ async def test_strangers_cannot_push_out_the_records_of_others(tmp_path: Path) -
     files = AuditFiles(tmp_path / "audit", 1 << 20, 3)
     trail = AuditTrail(files)
     for number in range(100):
-        trail.add({"eventName": f"E{number}", "userIdentity": {"type": "Unknown"}})
-    trail.add({"eventName": "known", "userIdentity": {"type": "IAMUser"}})
+        trail.add(record_of(f"E{number}", Stranger()))
+    trail.add(record_of("known"))
     await trail.flush()
-    trail.add({"eventName": "later", "userIdentity": {"type": "Unknown"}})
+    trail.add(record_of("later", Stranger()))
     await trail.flush()
     read = [json.loads(line) for line, _ in files.read(Place())]
     names = [record["eventName"] for record in read]
@@ -292,7 +301,7 @@ async def test_closing_writes_what_is_left(tmp_path: Path) -> None:
     trail = AuditTrail(files)
     trail.start()
     for number in range(1000):
-        trail.add({"eventName": f"E{number}"})
+        trail.add(record_of(f"E{number}"))
     await trail.close()
     assert sum(1 for _ in files.read(Place())) == 1000
 

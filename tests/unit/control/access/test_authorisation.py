@@ -1,19 +1,16 @@
-"""Who may do what: every operation's permissions, the denials, and what is closed to other accounts."""
+"""Who may do what: the denials, what is closed to other accounts, and what any edge can ask."""
 
 from __future__ import annotations
 
 import json
-import random
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from emberbox.control.access.permissions import On, Permission, Permissions, target_of
-from emberbox.model.iam.access import AccessKey, KeyStatus
+from emberbox.control.access.authorisation import AccessRequest, Permission
+from emberbox.model.errors import AccessDeniedError
 from emberbox.model.records import Image, LogGroup
-from emberbox.spec.models import CORE, EMBERBOX, LOGS, MICROVMS, SERVICES, load_operation, operation_names
-from support.wire import example
+from emberbox.spec.models import EMBERBOX, LOGS, MICROVMS
 
 from .access_world import OPERATOR, REGION, RefusedError, World, allow, connector, deny, start_world
 
@@ -21,187 +18,8 @@ FIRST, SECOND = "111111111111", "222222222222"
 IMAGE = f"arn:aws:lambda:{REGION}:{FIRST}:microvm-image:web"
 ROLE = f"arn:aws:iam::{FIRST}:role/build"
 
-TARGETS = {
-    MICROVMS: {
-        On.MICROVM: (
-            "GetMicrovm SuspendMicrovm ResumeMicrovm TerminateMicrovm CreateMicrovmAuthToken "
-            "CreateMicrovmShellAuthToken"
-        ),
-        On.IMAGE: (
-            "RunMicrovm GetMicrovmImage UpdateMicrovmImage DeleteMicrovmImage GetMicrovmImageVersion "
-            "UpdateMicrovmImageVersion DeleteMicrovmImageVersion GetMicrovmImageBuild"
-        ),
-        On.NEW_IMAGE: "CreateMicrovmImage",
-        On.RESOURCE: "ListTags TagResource UntagResource",
-        On.ANYTHING: (
-            "ListMicrovms ListMicrovmImages ListMicrovmImageVersions ListMicrovmImageBuilds "
-            "ListManagedMicrovmImages ListManagedMicrovmImageVersions"
-        ),
-    },
-    CORE: {
-        On.CONNECTOR: (
-            "GetNetworkConnector UpdateNetworkConnector DeleteNetworkConnector ListNetworkConnectorVersions"
-        ),
-        On.ANYTHING: "CreateNetworkConnector ListNetworkConnectors",
-    },
-    LOGS: {
-        On.LOG_GROUP: "GetLogEvents FilterLogEvents DescribeLogStreams CreateLogGroup DeleteLogGroup",
-        On.LOG_GROUPS: "DescribeLogGroups",
-    },
-    EMBERBOX: {
-        On.USER: "CreateAccessKey PutPolicy DeletePolicy",
-        On.KEY: "UpdateAccessKey DeleteAccessKey",
-        On.ROLE: "PutRole DeleteRole AssumeRole",
-        On.ANYTHING: "CreateAccount ListAccounts ListAccessKeys ListPolicies ListRoles ListQuotas LookupAuditEvents",
-    },
-}
-
-
-@pytest.mark.parametrize("service", TARGETS)
-def test_every_operation_acts_on_what_aws_says(service: str) -> None:
-    for target, names in TARGETS[service].items():
-        for name in names.split():
-            assert target_of(service, name) is target, name
-
-
-def test_every_operation_of_microvms_is_in_the_table() -> None:
-    listed = {name for names in TARGETS[MICROVMS].values() for name in names.split()}
-    assert listed == set(operation_names(MICROVMS))
-
-
-class Known:
-    """One microVM, one image, one connector, one key."""
-
-    def image_of(self, account_id: str, microvm_id: str) -> str | None:
-        return IMAGE if (account_id, microvm_id) == (FIRST, "microvm-1") else None
-
-    def egress_of(self, image_arn: str, version: str | None) -> list[str]:
-        return [f"arn:aws:lambda:{REGION}:{FIRST}:network-connector:nc-1:3"] if version == "2.0" else []
-
-    def connector_arn(self, account_id: str, identifier: str) -> str | None:
-        return f"arn:aws:lambda:{REGION}:{FIRST}:network-connector:nc-1" if identifier == "mine" else None
-
-    def tags_of(self, arn: str) -> Mapping[str, str]:
-        return {}
-
-    def find_key(self, account_id: str, access_key_id: str) -> AccessKey | None:
-        known = AccessKey("AKIA1", FIRST, "ann", "", KeyStatus.ACTIVE, None)  # type: ignore[arg-type]
-        return known if access_key_id == "AKIA1" else None
-
-
-PERMISSIONS = Permissions(Known(), REGION)
 PASS, PASS_ROLE = "lambda:PassNetworkConnector", "iam:PassRole"
-MANAGED_IN, MANAGED_OUT = connector("HTTP_INGRESS"), connector("INTERNET_EGRESS")
-OWN_CONNECTOR = f"arn:aws:lambda:{REGION}:{FIRST}:network-connector:nc-1"
-LOG = f"arn:aws:logs:{REGION}:{FIRST}:log-group"
-NEEDED: list[tuple[str, str, dict[str, Any], list[tuple[str, str]]]] = [
-    (MICROVMS, "GetMicrovm", {"microvmIdentifier": "microvm-1"}, [("lambda:GetMicrovm", IMAGE)]),
-    (
-        MICROVMS,
-        "GetMicrovm",
-        {"microvmIdentifier": "microvm-2"},
-        [("lambda:GetMicrovm", IMAGE.replace("web", "*"))],
-    ),
-    (
-        MICROVMS,
-        "RunMicrovm",
-        {"imageIdentifier": IMAGE},
-        [("lambda:RunMicrovm", IMAGE), (PASS, MANAGED_IN), (PASS, MANAGED_OUT)],
-    ),
-    (
-        MICROVMS,
-        "RunMicrovm",
-        {"imageIdentifier": IMAGE, "imageVersion": "2.0", "executionRoleArn": ROLE},
-        [("lambda:RunMicrovm", IMAGE), (PASS, MANAGED_IN), (PASS, OWN_CONNECTOR), (PASS_ROLE, ROLE)],
-    ),
-    (
-        MICROVMS,
-        "RunMicrovm",
-        {
-            "imageIdentifier": IMAGE,
-            "ingressNetworkConnectors": [connector("SHELL_INGRESS")],
-            "egressNetworkConnectors": [OWN_CONNECTOR],
-        },
-        [("lambda:RunMicrovm", IMAGE), (PASS, connector("SHELL_INGRESS")), (PASS, OWN_CONNECTOR)],
-    ),
-    (MICROVMS, "RunMicrovm", {"imageIdentifier": "web"}, [("lambda:RunMicrovm", IMAGE.replace("web", "*"))]),
-    (
-        MICROVMS,
-        "CreateMicrovmImage",
-        {"name": "web", "buildRoleArn": ROLE, "tags": {"a": "b"}},
-        [("lambda:CreateMicrovmImage", IMAGE), (PASS, MANAGED_OUT), (PASS_ROLE, ROLE), ("lambda:TagResource", IMAGE)],
-    ),
-    (
-        MICROVMS,
-        "UpdateMicrovmImage",
-        {"imageIdentifier": IMAGE, "buildRoleArn": ROLE, "egressNetworkConnectors": [OWN_CONNECTOR]},
-        [("lambda:UpdateMicrovmImage", IMAGE), (PASS, OWN_CONNECTOR), (PASS_ROLE, ROLE)],
-    ),
-    (MICROVMS, "ListMicrovms", {"imageIdentifier": IMAGE}, [("lambda:ListMicrovms", "*")]),
-    (MICROVMS, "TagResource", {"Resource": IMAGE, "Tags": {}}, [("lambda:TagResource", IMAGE)]),
-    (
-        CORE,
-        "CreateNetworkConnector",
-        {"Name": "x", "OperatorRole": ROLE, "Tags": {"a": "b"}},
-        [("lambda:CreateNetworkConnector", "*"), (PASS_ROLE, ROLE), ("lambda:TagResource", "*")],
-    ),
-    (CORE, "GetNetworkConnector", {"Identifier": "mine"}, [("lambda:GetNetworkConnector", OWN_CONNECTOR)]),
-    (
-        CORE,
-        "DeleteNetworkConnector",
-        {"Identifier": f"{OWN_CONNECTOR}:7"},
-        [("lambda:DeleteNetworkConnector", OWN_CONNECTOR)],
-    ),
-    (LOGS, "DescribeLogGroups", {}, [("logs:DescribeLogGroups", f"{LOG}:*")]),
-    (LOGS, "FilterLogEvents", {"logGroupName": "/g"}, [("logs:FilterLogEvents", f"{LOG}:/g:*")]),
-    (LOGS, "FilterLogEvents", {"logGroupIdentifier": f"{LOG}:/g:*"}, [("logs:FilterLogEvents", f"{LOG}:/g:*")]),
-    (
-        LOGS,
-        "GetLogEvents",
-        {"logGroupName": "/g", "logStreamName": "s"},
-        [("logs:GetLogEvents", f"{LOG}:/g:log-stream:s")],
-    ),
-    (
-        EMBERBOX,
-        "PutPolicy",
-        {"userName": "ann", "policyName": "p"},
-        [("emberbox:PutPolicy", f"arn:aws:iam::{FIRST}:user/ann")],
-    ),
-    (
-        EMBERBOX,
-        "CreateAccessKey",
-        {"userName": "ann", "accountId": SECOND},
-        [("emberbox:CreateAccessKey", f"arn:aws:iam::{SECOND}:user/ann")],
-    ),
-    (
-        EMBERBOX,
-        "DeleteAccessKey",
-        {"accessKeyId": "AKIA1"},
-        [("emberbox:DeleteAccessKey", f"arn:aws:iam::{FIRST}:user/ann")],
-    ),
-    (EMBERBOX, "AssumeRole", {"roleName": "r"}, [("sts:AssumeRole", f"arn:aws:iam::{FIRST}:role/r")]),
-    (EMBERBOX, "ListQuotas", {}, [("emberbox:ListQuotas", "*")]),
-]
-
-
-@pytest.mark.parametrize(("service", "operation", "parameters", "needed"), NEEDED)
-def test_an_operation_needs_these_permissions(
-    service: str, operation: str, parameters: dict[str, Any], needed: list[tuple[str, str]]
-) -> None:
-    found = PERMISSIONS.of(FIRST, service, operation, parameters)
-    wanted = [Permission(*pair) for pair in needed]
-    if operation == "RunMicrovm":
-        assert found[: len(wanted)] == wanted
-    else:
-        assert found == wanted
-
-
-@pytest.mark.parametrize("service", SERVICES)
-def test_permissions_are_found_for_any_request_of_the_model(service: str) -> None:
-    for name in operation_names(service):
-        shape = load_operation(service, name).input_shape
-        parameters = {} if shape is None else example(shape, random.Random(name))
-        assert PERMISSIONS.of(FIRST, service, name, parameters)[0].action
+ANN = {"aws:username": "ann"}
 
 
 @pytest.fixture
@@ -480,3 +298,60 @@ async def test_a_malformed_policy_is_refused_and_nothing_changes(world: World, f
         await world.own(first, "PutPolicy", policyName="test", userName="ann", policyDocument=bad)
     assert refused.value.code == "ValidationException"
     await world.call(user, "ListMicrovms")
+
+
+# --- as an edge asks
+
+
+def refusal(world: World, key: Any, request: AccessRequest) -> str | None:
+    """Return the text that a request is refused with, None when it passes."""
+    credential = world.access.find_credential(key.access_key_id, key.session_token)
+    assert credential is not None
+    try:
+        world.access.authorise(credential, "192.0.2.1", request)
+    except AccessDeniedError as denied:
+        return str(denied)
+    return None
+
+
+def on(*permissions: tuple[str, str], **more: Any) -> AccessRequest:
+    return AccessRequest(tuple(Permission(*pair) for pair in permissions), **more)
+
+
+async def test_every_permission_of_a_request_is_needed(world: World, first: Any) -> None:
+    user = await world.new_user(first, "ann", allow("lambda:GetMicrovm", "lambda:TagResource", resource=IMAGE))
+    assert refusal(world, user, on(("lambda:GetMicrovm", IMAGE), ("lambda:TagResource", IMAGE))) is None
+    refused = refusal(world, user, on(("lambda:GetMicrovm", IMAGE), ("lambda:UntagResource", IMAGE)))
+    assert refused is not None
+    assert "perform: lambda:UntagResource on resource" in refused
+
+
+def test_a_request_names_each_resource_once() -> None:
+    assert on(("a:B", IMAGE), ("a:C", IMAGE), ("a:D", "*")).resources == (IMAGE, "*")
+
+
+async def test_only_the_operator_reaches_into_another_account_and_only_to_administer(world: World, first: Any) -> None:
+    other = "222222222222"
+    administer = on(("emberbox:ListRoles", "*"), account_id=other)
+    use = on(("lambda:ListMicrovms", "*"), account_id=other)
+    assert refusal(world, world.admin, administer) is None
+    for key, request in ((world.admin, use), (first, administer), (first, use)):
+        assert "because no resource-based policy allows the" in str(refusal(world, key, request))
+    assert refusal(world, first, on(("emberbox:ListRoles", "*"), account_id=FIRST)) is None
+
+
+@pytest.mark.parametrize("name", ["CreateAccount", "ListAccounts", "PutRole", "DeleteRole", "PutQuota", "DeleteQuota"])
+async def test_any_edge_is_told_what_is_the_operators_business(world: World, first: Any, name: str) -> None:
+    request = on((f"emberbox:{name}", "*"))
+    assert "because it is the operator's business" in str(refusal(world, first, request))
+    assert refusal(world, world.admin, request) is None
+
+
+async def test_facts_of_a_request_decide_but_do_not_hide_who_asks(world: World, first: Any) -> None:
+    red = {"StringEquals": {"aws:RequestTag/team": "red"}}
+    user = await world.new_user(first, "ann", allow("lambda:*", **red), deny("lambda:Get*", StringEquals=ANN))
+    listing = on(("lambda:ListMicrovms", "*"), facts={"aws:requesttag/team": ("red",)})
+    assert refusal(world, user, listing) is None
+    assert refusal(world, user, on(("lambda:ListMicrovms", "*"))) is not None
+    lie = {"aws:requesttag/team": ("red",), "aws:username": ("bob",)}
+    assert "with an explicit deny" in str(refusal(world, user, on(("lambda:GetMicrovm", IMAGE), facts=lie)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from emberbox.control.assembly import Control
 from emberbox.control.server.info import ServerInfo
-from emberbox.edges.aws.operations import connectors, events, forks, logs, microvms, server
+from emberbox.edges.aws.operations import access, connectors, events, forks, logs, microvms, server
 from emberbox.edges.aws.operations.handler import Handler
 from emberbox.model.endpoints import EndpointNames
 from emberbox.spec.models import CORE, EMBERBOX, LOGS, MICROVMS
@@ -28,5 +28,5 @@ def collect_handlers(control: Control, server_info: ServerInfo, names: EndpointN
         EMBERBOX: server.handlers(server_info, control.host_info)
         | forks.handlers(control.forks, names)
         | events.handlers(control.events)
-        | control.access.handlers(),
+        | access.handlers(control.access),
     }

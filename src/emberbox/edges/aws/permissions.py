@@ -1,4 +1,4 @@
-"""Which permissions an operation needs: actions and the ARNs that they are wanted on (dossier, section 9.3).
+"""What a request of AWS's API needs of policies: actions, their ARNs, condition keys (dossier, section 9.3).
 
 One table says on what an operation acts; where it says nothing, the operation's own members do. Operations on
 microVMs are authorised on the ARN of their image, lists on `*`.
@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cache
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
+from emberbox.control.access.authorisation import ADMINISTRATION, PASS_ROLE, AccessRequest, Permission
+from emberbox.edges.aws.operations.handler import Parameters
 from emberbox.model.arns import image_arn, managed_connector_arn
 from emberbox.model.iam.access import AccessKey, PrincipalKind, iam_arn
 from emberbox.spec.models import CORE, EMBERBOX, LOGS, MICROVMS, load_operation
 
-PREFIXES: Final = {MICROVMS: "lambda", CORE: "lambda", LOGS: "logs", EMBERBOX: "emberbox"}
+PREFIXES: Final = {MICROVMS: "lambda:", CORE: "lambda:", LOGS: "logs:", EMBERBOX: ADMINISTRATION}
 """What the actions of a service begin with."""
 
 ANYTHING: Final = "*"
-PASS_ROLE: Final = "iam:PassRole"  # noqa: S105 - an action
 PASS_CONNECTOR: Final = "lambda:PassNetworkConnector"  # noqa: S105 - an action
 TAG: Final = "lambda:TagResource"
 _CONNECTOR_VERSION: Final = re.compile(r"(:network-connector:nc-[0-9a-f-]+):\d+")
@@ -81,14 +81,6 @@ def target_of(service: str, operation: str) -> On:
     return next((target for name, target in _MEMBERS.items() if name in members), On.ANYTHING)
 
 
-@dataclass(frozen=True, slots=True)
-class Permission:
-    """One action on one resource."""
-
-    action: str
-    resource: str
-
-
 class Resources(Protocol):
     """What is looked up to find the ARN that counts."""
 
@@ -102,10 +94,6 @@ class Resources(Protocol):
 
     def connector_arn(self, account_id: str, identifier: str) -> str | None:
         """Return the ARN of the account's connector of an id or a name."""
-        ...
-
-    def tags_of(self, arn: str) -> Mapping[str, str]:
-        """Return the tags of a resource; none when it does not exist."""
         ...
 
     def find_key(self, account_id: str, access_key_id: str) -> AccessKey | None:
@@ -124,7 +112,7 @@ class Permissions:
     def __init__(self, resources: Resources, region: str) -> None:
         self._resources = resources
         self._region = region
-        self._finders: Mapping[On, Callable[[str, dict[str, Any]], str]] = {
+        self._finders: Mapping[On, Callable[[str, Parameters], str]] = {
             On.ANYTHING: lambda _account_id, _parameters: ANYTHING,
             On.IMAGE: self._image,
             On.NEW_IMAGE: lambda account_id, parameters: image_arn(region, account_id, parameters["name"]),
@@ -138,9 +126,21 @@ class Permissions:
             On.ROLE: self._role,
         }
 
-    def of(self, account_id: str, service: str, operation: str, parameters: dict[str, Any]) -> list[Permission]:
+    def request(self, account_id: str, service: str, operation: str, parameters: Parameters) -> AccessRequest:
+        """Return what a request of an account needs.
+
+        Args:
+            account_id: the account of who signed.
+            service: the service's name.
+            operation: the operation's name.
+            parameters: the operation's parameters.
+        """
+        needed = self.of(account_id, service, operation, parameters)
+        return AccessRequest(tuple(needed), parameters.get("accountId"), request_facts(parameters))
+
+    def of(self, account_id: str, service: str, operation: str, parameters: Parameters) -> list[Permission]:
         """Return the permissions that a request of an account needs; the operation's own comes first."""
-        action = _OTHER_ACTIONS.get(operation) or f"{PREFIXES[service]}:{operation}"
+        action = _OTHER_ACTIONS.get(operation) or f"{PREFIXES[service]}{operation}"
         resource = self._finders[target_of(service, operation)](account_id, parameters)
         permissions = [Permission(action, resource)]
         if operation in _PASSES_CONNECTORS:
@@ -151,7 +151,7 @@ class Permissions:
             permissions.append(Permission(TAG, resource))
         return permissions
 
-    def _connectors(self, operation: str, image: str, parameters: dict[str, Any]) -> Iterator[str]:
+    def _connectors(self, operation: str, image: str, parameters: Parameters) -> Iterator[str]:
         egress = parameters.get("egressNetworkConnectors")
         if operation == "RunMicrovm":
             yield from parameters.get("ingressNetworkConnectors") or [self._managed("HTTP_INGRESS")]
@@ -161,16 +161,16 @@ class Permissions:
     def _managed(self, name: str) -> str:
         return managed_connector_arn(self._region, name)
 
-    def _image(self, account_id: str, parameters: dict[str, Any]) -> str:
+    def _image(self, account_id: str, parameters: Parameters) -> str:
         """An identifier that is no ARN is refused by the handler; until then it stands for no image at all."""
         identifier = str(parameters["imageIdentifier"])
         return identifier if identifier.startswith("arn:") else image_arn(self._region, account_id, ANYTHING)
 
-    def _image_of_microvm(self, account_id: str, parameters: dict[str, Any]) -> str:
+    def _image_of_microvm(self, account_id: str, parameters: Parameters) -> str:
         found = self._resources.image_of(account_id, parameters["microvmIdentifier"])
         return found or image_arn(self._region, account_id, ANYTHING)
 
-    def _connector(self, account_id: str, parameters: dict[str, Any]) -> str:
+    def _connector(self, account_id: str, parameters: Parameters) -> str:
         identifier = str(parameters["Identifier"])
         if identifier.startswith("arn:"):
             return _unversioned(identifier)
@@ -178,7 +178,7 @@ class Permissions:
         found = self._resources.connector_arn(account_id, name)
         return found or f"arn:aws:lambda:{self._region}:{account_id}:network-connector:{name}"
 
-    def _log_group(self, account_id: str, parameters: dict[str, Any]) -> str:
+    def _log_group(self, account_id: str, parameters: Parameters) -> str:
         identifier = str(parameters.get("logGroupName") or parameters.get("logGroupIdentifier") or "")
         if identifier.startswith("arn:"):
             group = identifier.removesuffix(":*")
@@ -187,22 +187,35 @@ class Permissions:
         stream = parameters.get("logStreamName")
         return f"{group}:*" if stream is None else f"{group}:log-stream:{stream}"
 
-    def _user(self, account_id: str, parameters: dict[str, Any]) -> str:
+    def _user(self, account_id: str, parameters: Parameters) -> str:
         return iam_arn(parameters.get("accountId", account_id), PrincipalKind.USER, parameters["userName"])
 
-    def _user_of_key(self, account_id: str, parameters: dict[str, Any]) -> str:
+    def _user_of_key(self, account_id: str, parameters: Parameters) -> str:
         key = self._resources.find_key(account_id, parameters["accessKeyId"])
         if key is None:
             return iam_arn(account_id, PrincipalKind.USER, ANYTHING)
         return iam_arn(key.account_id, PrincipalKind.USER, key.user_name)
 
-    def _role(self, account_id: str, parameters: dict[str, Any]) -> str:
+    def _role(self, account_id: str, parameters: Parameters) -> str:
         return iam_arn(parameters.get("accountId", account_id), PrincipalKind.ROLE, parameters["roleName"])
 
 
-def passed_roles(parameters: Mapping[str, Any]) -> list[str]:
+def passed_roles(parameters: Parameters) -> list[str]:
     """Return the ARNs of the roles that a request passes on."""
     return [parameters[name] for name in _PASSED_ROLES if parameters.get(name)]
+
+
+def request_facts(parameters: Parameters) -> dict[str, tuple[str, ...]]:
+    """Return the condition keys that a request has by itself, in lower case."""
+    tags = parameters.get("tags") or parameters.get("Tags") or {}
+    facts: dict[str, tuple[str, ...]] = {f"aws:requesttag/{key.lower()}": (value,) for key, value in tags.items()}
+    if keys := tuple(tags) or tuple(parameters.get("TagKeys") or ()):
+        facts["aws:tagkeys"] = keys
+    egress = (parameters.get("Configuration") or {}).get("VpcEgressConfiguration") or {}
+    for name in ("SubnetIds", "SecurityGroupIds"):
+        if values := egress.get(name):
+            facts[f"lambda:{name.lower()}"] = tuple(values)
+    return facts
 
 
 def _unversioned(arn: str) -> str:
