@@ -13,8 +13,7 @@ from typing import cast
 
 import pytest
 
-from emberbox.guest import agent as agent_module
-from emberbox.guest import http
+from emberbox.guest import http, wire
 from emberbox.guest.agent import Agent, fresh_identity
 from emberbox.guest.output import DropOutput
 from emberbox.guest.protocol import (
@@ -156,7 +155,7 @@ async def test_remains_of_an_earlier_connection_are_skipped(tmp_path: Path) -> N
 
 
 async def test_the_greeting_is_repeated_until_the_guest_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent_module, "_HELLO_INTERVAL_S", 0.01)
+    monkeypatch.setattr(wire, "_HELLO_INTERVAL_S", 0.01)
     fake = FakeAgent(accept_all)
     fake.silent_greetings = 5
     async with await asyncio.start_unix_server(fake.serve, tmp_path / "agent.sock"):

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from test_agent_connection import FakeAgent, Listener, accept_all, connected
 
 from emberbox.control.logs.writer import LogWriter
-from emberbox.guest import agent as agent_module
-from emberbox.guest import budget, http
+from emberbox.guest import budget, http, wire
 from emberbox.guest import output as output_module
 from emberbox.guest.agent import Agent, fresh_identity
 from emberbox.guest.protocol import (
@@ -105,7 +104,7 @@ async def test_who_closes_the_connection_has_not_lost_it(tmp_path: Path) -> None
 
 
 async def test_a_guest_that_reads_nothing_loses_the_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent_module, "_UNSENT_MAX", 100_000)
+    monkeypatch.setattr(wire, "_UNSENT_MAX", 100_000)
     silence = asyncio.Event()
 
     async def deaf(fake: FakeAgent, frame: Frame) -> None:
@@ -115,7 +114,7 @@ async def test_a_guest_that_reads_nothing_loses_the_connection(tmp_path: Path, m
         opening = [asyncio.create_task(agent.open_stream(80, 60)) for _ in range(10)]
         await asyncio.sleep(0)
         while agent.is_connected():
-            agent.send(Frame(FrameType.WINDOW, 1, bytes(1000)))
+            agent._wire.send(Frame(FrameType.WINDOW, 1, bytes(1000)))
             await asyncio.sleep(0)
         assert "does not read what it is sent" in str(agent.lost.result())
         assert all(isinstance(error, GuestError) for error in await asyncio.gather(*opening, return_exceptions=True))
