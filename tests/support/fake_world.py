@@ -31,7 +31,7 @@ from emberbox.model.arns import new_microvm_id
 from emberbox.model.clock import Instant
 from emberbox.model.errors import HostError
 from emberbox.model.launch_requests import LaunchRequest
-from emberbox.model.records import ImageVersion, Microvm
+from emberbox.model.records import LOCAL_HOST, ImageVersion, Microvm
 from emberbox.model.states import MicrovmState, VersionState, VersionStatus
 from emberbox.store.database import Database
 from emberbox.store.logs import LogStore
@@ -215,7 +215,7 @@ class World:
         self.script.begin()
         self.timers.close()
         self._begin()
-        live = self.store.list_live()
+        live = self.store.take_over(LOCAL_HOST)
         recovery = Recovery(self.home, live)
         recovery.clear()
         again = self.runner(self.row(runner))

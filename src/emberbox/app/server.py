@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -32,11 +33,15 @@ from emberbox.images.leftovers import clear_builds
 from emberbox.keys import ensure_credential
 from emberbox.machine.guests import GuestHost
 from emberbox.model.endpoints import EndpointLimits, EndpointNames
+from emberbox.model.errors import HostError
+from emberbox.model.records import LOCAL_HOST, Microvm
 from emberbox.settings import Settings
 from emberbox.spec.models import every_operation_name
 from emberbox.store.database import Database
 from emberbox.store.microvms import MicrovmStore
 from emberbox.store.schema import log_metadata, metadata
+
+log = logging.getLogger(__name__)
 
 
 async def serve(settings: Settings, on_ready: Callable[[], None]) -> None:
@@ -69,7 +74,7 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
     running.push_async_callback(background.close)
     background.start(space.watch(), "the watch over the disk")
     await clear_builds(home)
-    recovery = Recovery(home, stores.microvms.list_live())
+    recovery = Recovery(home, _take_over(stores.microvms))
     await asyncio.to_thread(recovery.clear)
 
     network = await start_network(settings, recovery, running)
@@ -109,6 +114,15 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
         "accelerator": driver.engine.accelerator,
         "network": network.kind,
     }
+
+
+def _take_over(microvms: MicrovmStore) -> list[Microvm]:
+    """Return what an earlier server left; from now on nobody but this server changes it."""
+    try:
+        return microvms.take_over(LOCAL_HOST)
+    except HostError as error:  # a full disk: the server starts all the same, and an earlier one is gone most likely
+        log.error("an earlier server is not shut out: %s", error)
+        return microvms.list_live()
 
 
 def _open_database(database: Database, running: contextlib.AsyncExitStack) -> Database:

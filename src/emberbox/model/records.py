@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from emberbox.model.causes import Actor
 from emberbox.model.clock import Instant
 from emberbox.model.launch_requests import LaunchRequest
 from emberbox.model.states import BuildState, ImageState, MicrovmState, VersionState, VersionStatus
+
+LOCAL_HOST: Final = "local"
+"""The machine that the server runs on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,9 @@ class Microvm:
 
     Its durations are counted from `started` and `suspended`, not from the wall clock's `started_at`. One with
     `own_base` starts from a snapshot of its own, not from its image: it is a fork, or was rolled back.
+
+    `host` is the machine that has it. `generation` counts those who may change it (docs/decisions/0028): whoever holds
+    an earlier one moves it no more.
     """
 
     id: str
@@ -78,6 +84,8 @@ class Microvm:
     started: Instant
     suspended: Instant | None = None
     own_base: bool = False
+    host: str = LOCAL_HOST
+    generation: int = 1
 
 
 class LogGroup(NamedTuple):

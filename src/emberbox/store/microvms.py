@@ -50,10 +50,16 @@ def _values(microvm: Microvm) -> dict[str, Any]:  # Any: each column has a type 
     return values | {"request": write_request(microvm.request)}
 
 
-def _find_state(connection: Connection, microvm_id: str) -> tuple[str, MicrovmState] | None:
-    """Return a microVM's account and state; nobody changes them until the transaction ends."""
-    query = select(microvms.c.account_id, microvms.c.state).where(microvms.c.id == microvm_id).with_for_update()
-    row = connection.execute(query).first()
+def _find_state(connection: Connection, microvm_id: str, generation: int | None) -> tuple[str, MicrovmState] | None:
+    """Return a microVM's account and state; nobody changes them until the transaction ends.
+
+    Returns:
+        None when there is none, or when it has a later generation than the one that is held.
+    """
+    query = select(microvms.c.account_id, microvms.c.state).where(microvms.c.id == microvm_id)
+    if generation is not None:
+        query = query.where(microvms.c.generation == generation)
+    row = connection.execute(query.with_for_update()).first()
     return None if row is None else (row.account_id, MicrovmState(row.state))
 
 
@@ -142,11 +148,25 @@ class MicrovmStore:
         with self._database.reading() as connection:
             return int(connection.execute(query).scalar_one())
 
+    def take_over(self, host: str) -> list[Microvm]:
+        """Give all microVMs of a host that are not TERMINATED a new generation, and return them.
+
+        Whoever held them until now, such as a thread of an earlier server, moves them no more.
+
+        Raises:
+            HostError: that cannot be stored.
+        """
+        owned = and_(microvms.c.host == host, microvms.c.state != MicrovmState.TERMINATED)
+        with self._database.transaction() as connection:
+            connection.execute(update(microvms).where(owned).values(generation=microvms.c.generation + 1))
+            return [_microvm(row) for row in connection.execute(select(microvms).where(owned))]
+
     def change_state(
         self,
         microvm_id: str,
         state: MicrovmState,
         *,
+        generation: int | None = None,
         reason: str | None = None,
         duration_s: float | None = None,
     ) -> bool:
@@ -155,11 +175,12 @@ class MicrovmStore:
         Args:
             microvm_id: which.
             state: the new state.
+            generation: what the caller holds: with a later one in the row nothing is changed, and False is returned.
             reason: the new stateReason.
             duration_s: how long the change took, where that is not the time in the state before.
         """
         with self._database.transaction() as connection:
-            found = _find_state(connection, microvm_id)
+            found = _find_state(connection, microvm_id, generation)
             if found is None or state not in MICROVM_TRANSITIONS[found[1]]:
                 return False
             _move(connection, found, microvm_id, state, reason, duration_s)
@@ -170,6 +191,7 @@ class MicrovmStore:
         microvm_id: str,
         state: MicrovmState,
         *,
+        generation: int | None = None,
         reason: str | None = None,
         duration_s: float | None = None,
         new_incarnation: bool = False,
@@ -182,16 +204,17 @@ class MicrovmStore:
         Args:
             microvm_id: which.
             state: its state.
+            generation: what the caller holds, as for `change_state`.
             reason: the new stateReason.
             duration_s: how long the change took, where that is not the time in the state before.
-            new_incarnation: it was started once more.
+            new_incarnation: it was started once more: incarnation and generation rise by one.
             facts: further columns: `suspended`, `terminated_at`, `own_base`.
 
         Returns:
             False when no way leads there: it is being terminated, or has been.
         """
         with self._database.transaction() as connection:
-            found = _find_state(connection, microvm_id)
+            found = _find_state(connection, microvm_id, generation)
             way = None if found is None else find_way(MICROVM_TRANSITIONS, found[1], state)
             if found is None or way is None:
                 return False
@@ -202,14 +225,21 @@ class MicrovmStore:
             values: dict[str, Any] = dict(facts)  # Any: what the columns take, an expression among it
             if new_incarnation and way:
                 values["incarnation"] = microvms.c.incarnation + 1
+                values["generation"] = microvms.c.generation + 1
             if values:
                 connection.execute(update(microvms).where(microvms.c.id == microvm_id).values(**values))
         return True
 
-    def explain(self, microvm_id: str, reason: str | None) -> None:
-        """Say in a microVM's `stateReason` why it is as it is; None takes that back."""
+    def explain(self, microvm_id: str, reason: str | None, *, generation: int | None = None) -> None:
+        """Say in a microVM's `stateReason` why it is as it is; None takes that back.
+
+        With a later generation in the row than the one that is held, nothing is changed.
+        """
+        held = microvms.c.id == microvm_id
+        if generation is not None:
+            held = and_(held, microvms.c.generation == generation)
         with self._database.transaction() as connection:
-            connection.execute(update(microvms).where(microvms.c.id == microvm_id).values(state_reason=reason))
+            connection.execute(update(microvms).where(held).values(state_reason=reason))
 
     def note_event(self, microvm_id: str, reason: str) -> None:
         """Store an event of a microVM that changes nothing of its state."""

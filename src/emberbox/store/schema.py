@@ -123,6 +123,8 @@ microvms = Table(
     Column("started", Count, nullable=False),
     Column("suspended", Count),
     Column("own_base", Boolean, nullable=False, server_default=false()),
+    Column("host", String(64), nullable=False, server_default="local"),
+    Column("generation", Integer, nullable=False, server_default="1"),
     Index("microvms_in_order", "account_id", "started_at", "id"),
 )
 

@@ -351,7 +351,8 @@ def test_a_database_of_before_a_column_gets_it_with_its_default(tmp_path: Path) 
     MicrovmStore(database).add([microvm], None)
     database.close()
     with contextlib.closing(sqlite3.connect(tmp_path / "rows.db")) as raw, raw:
-        raw.execute("ALTER TABLE microvms DROP COLUMN own_base")
+        for column in ("own_base", "host", "generation"):
+            raw.execute(f"ALTER TABLE microvms DROP COLUMN {column}")
     database = Database(url, metadata)
     assert MicrovmStore(database).find(microvm.id) == microvm
     database.close()

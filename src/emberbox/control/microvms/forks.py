@@ -271,6 +271,7 @@ def _fork_of(source: Microvm, asked: ForkMicrovm, microvm_id: str) -> Microvm:
         started=Instant.now(),
         suspended=None,
         own_base=True,
+        generation=1,
     )
 
 

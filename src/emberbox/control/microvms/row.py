@@ -2,6 +2,9 @@
 
 begin ──► a conditional change, before anything is done; a caller is told where it cannot be stored
 note  ──► a fact; where the database cannot be written it waits its turn, and is written when it can be
+
+Both are conditional on the generation that the owner holds: after somebody else has taken the microVM over, an earlier
+owner changes nothing (docs/decisions/0028).
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ from typing import Any
 from emberbox.background import Background, until_written
 from emberbox.model.causes import Cause, caused_by, present_cause
 from emberbox.model.errors import HostError
-from emberbox.model.states import MicrovmState
+from emberbox.model.records import Microvm
+from emberbox.model.states import MICROVM_TRANSITIONS, MicrovmState, find_way
 from emberbox.store.microvms import MicrovmStore
 
 log = logging.getLogger(__name__)
@@ -33,15 +37,21 @@ class _Fact:
 class MicrovmRow:
     """Writes one microVM's row.
 
+    Attributes:
+        known: the state that it has, or gets as soon as the database can be written. Only the owner changes it, so he
+            need not read it.
+
     Args:
         store: the rows.
-        microvm_id: which.
+        microvm: as it is now; its generation is the one that the owner holds.
         background: does what has to wait for the database.
     """
 
-    def __init__(self, store: MicrovmStore, microvm_id: str, background: Background) -> None:
+    def __init__(self, store: MicrovmStore, microvm: Microvm, background: Background) -> None:
         self._store = store
-        self._id = microvm_id
+        self._id = microvm.id
+        self._generation = microvm.generation
+        self.known = microvm.state
         self._background = background
         self._facts: deque[_Fact] = deque()
         self._writing: asyncio.Task[None] | None = None
@@ -62,7 +72,10 @@ class MicrovmRow:
             HostError: that cannot be stored, so nothing may be done.
         """
         self.catch_up()
-        return self._store.change_state(self._id, state, reason=reason)
+        is_changed = self._store.change_state(self._id, state, generation=self._generation, reason=reason)
+        if is_changed:
+            self.known = state
+        return is_changed
 
     def note(self, state: MicrovmState, *, then: Callable[[], None] | None = None, **columns: Any) -> None:
         """Store what has happened already: now, or as soon as the database can be written.
@@ -73,6 +86,8 @@ class MicrovmRow:
             columns: what MicrovmStore.settle takes beside it.
         """
         self._facts.append(_Fact(state, columns, present_cause(), then))
+        if find_way(MICROVM_TRANSITIONS, self.known, state) is not None:  # else it is being terminated, and stays so
+            self.known = state
         try:
             self.catch_up()
         except HostError as error:
@@ -90,8 +105,10 @@ class MicrovmRow:
         while self._facts:
             fact = self._facts[0]
             with caused_by(fact.cause.actor, fact.cause.reason):
-                is_stored = self._store.settle(self._id, fact.state, **fact.columns)
+                is_stored = self._store.settle(self._id, fact.state, generation=self._generation, **fact.columns)
             self._facts.popleft()
+            if is_stored and fact.columns.get("new_incarnation"):
+                self._generation += 1
             if not is_stored:  # a caller has asked for its end meanwhile: that comes next
                 log.warning("%s is %s, and its row says that it ends", self._id, fact.state)
             if fact.then is not None:
@@ -103,4 +120,4 @@ class MicrovmRow:
         Raises:
             HostError: the database cannot be written.
         """
-        self._store.explain(self._id, reason)
+        self._store.explain(self._id, reason, generation=self._generation)

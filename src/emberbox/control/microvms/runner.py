@@ -124,7 +124,7 @@ class MicrovmRunner:
     def __post_init__(self) -> None:
         """Prepare the way of the application's output, and count its starts on from the row."""
         self._incarnation = self.microvm.incarnation - 1
-        self._row = MicrovmRow(self.context.store, self.id, self._background)
+        self._row = MicrovmRow(self.context.store, self.microvm, self._background)
         if self.log_group is not None:
             stream = self.log_stream_name or log_stream(self.version.version, self.id)
             self._output = OutputLines(self.context.log_writer.stream(self.log_group, stream))

@@ -28,10 +28,11 @@ class World:
         self.database = Database(f"sqlite:///{path}/rows.db", metadata, durable=False)
         self.script = Script()
         self.store = ScriptedStore(self.database, self.script)
-        self.id = new_microvm(state=state).id
-        self.store.add([new_microvm(state=state, id=self.id)], None)
+        microvm = new_microvm(state=state)
+        self.id = microvm.id
+        self.store.add([microvm], None)
         self.background = Background()
-        self.row = MicrovmRow(self.store, self.id, self.background)
+        self.row = MicrovmRow(self.store, microvm, self.background)
         self.script.begin()
 
     def fail(self, *numbers: int) -> None:
@@ -119,3 +120,42 @@ async def test_a_fact_may_be_said_twice(tmp_path: Path, state: MicrovmState) -> 
     world.row.note(state)
     assert world.state() is state
     assert world.events() == events
+
+
+@pytest.mark.parametrize("state", MicrovmState)
+@pytest.mark.parametrize("target", [RUNNING, SUSPENDED, TERMINATED])
+async def test_its_state_is_known_without_the_database(
+    tmp_path: Path, state: MicrovmState, target: MicrovmState
+) -> None:
+    """Also before that can be stored."""
+    world = World(tmp_path, state)
+    world.fail(0)
+    world.row.note(target)
+    known = world.row.known
+    world.row.catch_up()
+    assert world.state() is world.row.known is known
+    await world.background.close()
+
+
+async def test_who_was_replaced_moves_nothing_and_says_nothing(tmp_path: Path) -> None:
+    """An earlier server's owner: its facts that wait, what it begins, and what it explains come too late."""
+    world = World(tmp_path, SUSPENDED)
+    world.fail(0)
+    world.row.note(TERMINATED, reason="the VMM ended")
+    (taken_over,) = world.store.take_over("local")
+    later = MicrovmRow(world.store, taken_over, world.background)
+    world.row.catch_up()
+    assert not world.row.begin(TERMINATING)
+    world.row.explain("wrong")
+    assert world.state() is SUSPENDED
+    later.note(RUNNING, new_incarnation=True)
+    assert later.begin(SUSPENDING), "a resume has raised the generation that its owner holds"
+    found = world.store.find(world.id)
+    assert found is not None
+    assert (found.state_reason, found.incarnation, found.generation) == (None, 2, 3)
+
+
+async def test_a_host_takes_over_what_it_has_and_has_not_ended(tmp_path: Path) -> None:
+    world = World(tmp_path, RUNNING)
+    world.store.add([new_microvm(host="other"), new_microvm(state=TERMINATED)], None)
+    assert [(found.id, found.generation) for found in world.store.take_over("local")] == [(world.id, 2)]
