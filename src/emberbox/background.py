@@ -66,12 +66,16 @@ class Background:
 
 
 def _report(task: asyncio.Task[Any]) -> None:
-    if task.cancelled() or (error := task.exception()) is None:
-        return
+    if not task.cancelled() and (error := task.exception()) is not None:
+        report(task.get_name(), error)
+
+
+def report(name: str, error: BaseException) -> None:
+    """Log an error that nobody waits for, with its traceback where nobody has foreseen it."""
     if isinstance(error, EmberboxError):
-        log.error("%s failed: %s", task.get_name(), error)
+        log.error("%s failed: %s", name, error)
     else:
-        log.error("%s failed", task.get_name(), exc_info=error)
+        log.error("%s failed", name, exc_info=error)
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

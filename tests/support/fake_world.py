@@ -106,6 +106,8 @@ class World:
         patch.setattr(runner_module, "RECONNECTS_AFTER_S", (0.0, 0.0))
         patch.setattr(runner_module, "_EXPLAINED_WITHIN_S", 0.01)
         self.ended: list[str] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        """What a test has begun and does not wait for."""
         self.checkpoint = self.image
         self._begin()
 
@@ -164,8 +166,10 @@ class World:
         def is_idle() -> bool:
             guest = runner._guest
             is_looked_for = guest is not None and guest.lost.done()
-            return not is_looked_for and not any(
-                "watch" not in task.get_name() for task in runner._background._others()
+            return (
+                not is_looked_for
+                and runner._owner.is_quiet
+                and not any("watch" not in task.get_name() for task in runner._background._others())
             )
 
         for _ in range(20):  # what has ended may begin something

@@ -1,9 +1,7 @@
 """One microVM's life on this machine.
 
-One object per microVM that is not TERMINATED owns all changes of it. They happen one at a time, each in a task of the
-runner's own (`_own`): who asks only waits for it, so a client that hangs up or a server that stops leaves none half
-done. What may be asked in which state is the table in `model/states.py`; what must hold whatever fails is in
-docs/crash-safety.md.
+One object per microVM that is not TERMINATED has its owner, who makes all changes of it, one at a time (`owner.py`);
+what becomes of a message to him is a table (`decide.py`). What must hold whatever fails is in docs/crash-safety.md.
 """
 
 from __future__ import annotations
@@ -14,17 +12,18 @@ import logging
 import shutil
 import time
 import uuid
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from emberbox.background import Background, in_thread
 from emberbox.control.access.role_sessions import RoleSession
 from emberbox.control.microvms.deadlines import LIFETIME_OVER, SUSPENDED_TOO_LONG, Deadlines
+from emberbox.control.microvms.decide import Decision, Wanted, decide
 from emberbox.control.microvms.hooks import RuntimeHooks
 from emberbox.control.microvms.idle import IdleTimer
+from emberbox.control.microvms.owner import Owner
 from emberbox.control.microvms.row import MicrovmRow
 from emberbox.control.microvms.runner_context import RunnerContext
 from emberbox.control.microvms.stall import Stall
@@ -56,7 +55,6 @@ from emberbox.model.errors import (
     GuestError,
     HostError,
     InternalError,
-    ServiceError,
     VmmError,
 )
 from emberbox.model.records import ImageVersion, LogGroup, Microvm
@@ -83,8 +81,6 @@ NOT_SUSPENDED_AT_STOP = "The MicroVM could not be suspended when the server stop
 AGENT_LOST = "The MicroVM's agent does not answer any more:"
 TERMINATING_ACTORS = {LIFETIME_OVER: Actor.TIMER, SUSPENDED_TOO_LONG: Actor.TIMER}
 
-T = TypeVar("T")
-
 
 @dataclass
 class MicrovmRunner:
@@ -104,20 +100,18 @@ class MicrovmRunner:
     log_group: LogGroup | None
     log_stream_name: str | None = None
     _guest: Guest | None = None
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _background: Background = field(default_factory=Background)
     _incarnation: int = 0
     _explanation: str | None = None
     _output: OutputLines | None = None
     _row: MicrovmRow = field(init=False)
+    _owner: Owner = field(init=False)
     _hooks: RuntimeHooks = field(init=False)
     _deadlines: Deadlines = field(init=False)
     _idle: IdleTimer = field(init=False)
     _metadata: MetadataService = field(init=False)
     _stall: Stall = field(init=False)
     _lacks_room: bool = False
-    _waking: asyncio.Task[None] | None = None
-    _hearing: asyncio.Task[None] | None = None
     _stops: bool = False
     _losses: list[float] = field(default_factory=list)
 
@@ -125,6 +119,7 @@ class MicrovmRunner:
         """Prepare the way of the application's output, and count its starts on from the row."""
         self._incarnation = self.microvm.incarnation - 1
         self._row = MicrovmRow(self.context.store, self.microvm, self._background)
+        self._owner = Owner(self.id, lambda: self._row.known, self._settle)
         if self.log_group is not None:
             stream = self.log_stream_name or log_stream(self.version.version, self.id)
             self._output = OutputLines(self.context.log_writer.stream(self.log_group, stream))
@@ -133,7 +128,7 @@ class MicrovmRunner:
         self._stall = Stall(self.id, self.context.store, self.context.space)
         self._hooks = RuntimeHooks(self.id, self.version.request)
         self._deadlines = Deadlines(self.context.timers, self.id, self._end_by_policy)
-        self._idle = IdleTimer(self.context.timers, self.id, policy, self._begin_to_end_idleness)
+        self._idle = IdleTimer(self.context.timers, self.id, policy, self._note_idleness)
 
     @property
     def id(self) -> str:
@@ -157,30 +152,6 @@ class MicrovmRunner:
             HostError: the database cannot be read.
         """
         return self._row.state()
-
-    async def _own(self, change: Callable[[], Awaitable[T]]) -> T:
-        """Make a change when every earlier one has come to its end: the only way to make one.
-
-        It is made in a task of the runner's own, so it comes to its end whatever becomes of whoever waits for it here.
-        """
-        return await self._background.see_through(self._alone(change), f"a change of {self.id}")
-
-    def _begin_to_own(self, change: Callable[[], Awaitable[None]]) -> None:
-        """Make a change in the background, in the same way."""
-        self._background.start(self._alone(change), f"a change of {self.id}")
-
-    async def _alone(self, change: Callable[[], Awaitable[T]]) -> T:
-        async with self._lock:
-            try:
-                return await change()
-            except ServiceError:
-                raise  # it has left everything in order, and says what is
-            except Exception as error:
-                try:
-                    await self._settle(error)
-                except Exception:
-                    log.exception("%s could not be put in order; the next server does that", self.id)
-                raise
 
     async def _settle(self, error: Exception) -> None:
         """Let row and files say what is there, after a change that failed in a way it does not know.
@@ -215,7 +186,7 @@ class MicrovmRunner:
             prepared: a guest from the warm pool in this microVM's directory; where it fails, another is started.
         """
         self.context.pool.postpone()
-        self._begin_to_own(lambda: self._launch(prepared))
+        self._owner.tell(Wanted.LAUNCH, lambda: self._launch(prepared))
 
     async def _launch(self, prepared: Guest | None) -> None:
         started = time.monotonic()
@@ -228,7 +199,7 @@ class MicrovmRunner:
                 log.exception("%s could not be launched", self.id)
             await self._end(str(error) or type(error).__name__)
             return
-        self._row.note(MicrovmState.RUNNING)  # unless it is being terminated: whoever does that waits for the lock
+        self._row.note(MicrovmState.RUNNING)  # unless it is being terminated: whoever does that comes next
         self._idle.start()
         log.info("%s runs after %.0f ms", self.id, (time.monotonic() - started) * 1000)
 
@@ -258,7 +229,7 @@ class MicrovmRunner:
 
     async def renew_egress(self) -> None:
         """Let what its connector allows now count at once; where that is not known any more, it reaches nothing."""
-        await self._own(self._renew_egress)
+        await self._owner.ask(Wanted.RESTRICT, self._renew_egress)
 
     async def _renew_egress(self) -> None:
         if self._guest is None:
@@ -300,38 +271,20 @@ class MicrovmRunner:
         """
         while (guest := await self._find_running()) is not None:
             address, host_port = await guest.reach(port)
-            if guest is self._guest and not self._lock.locked():
+            if guest is self._guest and not self._owner.is_busy:
                 return address, host_port, f"{self.id}.{self._incarnation}"
         return None
 
     async def _find_running(self) -> Guest | None:
         self._stall.check()
-        if self._guest is not None and not self._lock.locked():
+        if self._guest is not None and not self._owner.is_busy:
             return self._guest
-        async with self._lock:  # nothing is changed: what is under way has ended
-            guest = self._guest
-        if guest is None and self._resumes_by_itself() and self.state() is MicrovmState.SUSPENDED:
-            await self._resume_for_all()
-            guest = self._guest
-        return guest
+        await self._owner.ask(Wanted.WAKE, self._wake, WAKE_RETRIES_S)
+        return self._guest
 
-    async def _resume_for_all(self) -> None:
-        """Resume it for all requests that wait, however many they are.
-
-        Raises:
-            InternalError: it cannot be resumed, tried several times.
-        """
-        if self._waking is None or self._waking.done():
-            self._waking = self._background.start(self._resume_insistently(), f"the resume of {self.id}")
-        await asyncio.shield(self._waking)
-
-    async def _resume_insistently(self) -> None:
-        for delay_s in WAKE_RETRIES_S:
-            try:
-                return await self.resume()
-            except InternalError:
-                await asyncio.sleep(delay_s)
-        return await self.resume()
+    async def _wake(self) -> None:
+        if self._resumes_by_itself():
+            await self._resume_if_suspended()
 
     async def wake(self) -> str | None:
         """Return its incarnation; None when it does not run. Waits and resumes as `reach` does."""
@@ -348,7 +301,7 @@ class MicrovmRunner:
             try:
                 return await guest.agent.open_command(command)
             except GuestError:
-                if guest is self._guest and not self._lock.locked():
+                if guest is self._guest and not self._owner.is_busy:
                     raise  # it was not a suspend that came between
         return None
 
@@ -364,35 +317,31 @@ class MicrovmRunner:
     def note_bytes(self, *, from_client: bool) -> None:
         """Bytes have crossed its endpoint: it is not idle. What a client sends on an open stream wakes it."""
         self._idle.restart()
-        stands = self._guest is None or self._lock.locked()
-        if from_client and stands and self._resumes_by_itself() and (self._hearing is None or self._hearing.done()):
-            self._hearing = self._background.start(self._hear_client(), f"the waking of {self.id}")
+        if from_client and (self._guest is None or self._owner.is_busy) and self._resumes_by_itself():
+            self._owner.tell(Wanted.HEAR, self._hear_client)
 
     async def _hear_client(self) -> None:
         """Resume it where it has not received all that its clients sent: reports are late, and may be of before."""
-        async with self._lock:
-            pass  # a suspend under way
-        if self._guest is None and self.context.guests.has_undelivered(self.id):
-            with caused_by(Actor.REQUEST, "Bytes of a client on an open stream."), contextlib.suppress(InternalError):
-                await self._resume_for_all()
+        if self.context.guests.has_undelivered(self.id):
+            with caused_by(Actor.REQUEST, "Bytes of a client on an open stream."):
+                self._owner.tell(Wanted.WAKE, self._wake, WAKE_RETRIES_S)
 
-    def _begin_to_end_idleness(self) -> None:
-        self._background.start(self._end_idleness(), f"the idle policy of {self.id}")
+    def _note_idleness(self) -> None:
+        if not self._owner.tell(Wanted.SUSPEND_IDLE, self._end_idleness):
+            self._idle.restart()  # it is tried again after the next idle time
 
     async def _end_idleness(self) -> None:
         """Suspend it after its idle time, or end it when its policy leaves it no suspended time."""
         if not self._idle.is_over:
             return  # a request came in at the last moment
-        self._idle.restart()  # where nothing comes of it, it is tried again after the next idle time
-        if self._lock.locked():
-            return
+        self._idle.restart()  # where nothing comes of it, it is tried again
         policy = self.microvm.request.idle_policy
         if policy is not None and policy.suspended_s == 0:
             self.begin_to_terminate(SUSPENDED_TOO_LONG)
-        else:
+        elif not self.stalled:
             reason = f"No byte has crossed its endpoint for {self._idle.limit_s} s."
             with caused_by(Actor.IDLE_POLICY, reason), contextlib.suppress(InternalError, ConflictError):
-                await self.suspend()
+                await self._suspend(server_stops=False)
 
     def _resumes_by_itself(self) -> bool:
         return self.microvm.request.resumes_itself
@@ -414,13 +363,13 @@ class MicrovmRunner:
                 elif await self._stands_still(guest):  # then no agent answers, and none is lost
                     await asyncio.sleep(_GOES_ON_WITHIN_S)
                     continue
-                elif await self._own(lambda: self._reconnect(guest)):
+                elif await self._owner.ask(Wanted.FIND_AGENT, lambda: self._reconnect(guest)):
                     continue
                 else:
                     actor, reason = Actor.GUEST, f"{AGENT_LOST} {guest.lost.result()}"
                 break
             with caused_by(actor, reason):
-                await self._own(lambda: self._end_if(guest, reason))
+                await self._owner.ask(Wanted.LOSE, lambda: self._end_if(guest, reason))
         finally:
             vmm.cancel()
             stalls.cancel()
@@ -432,7 +381,7 @@ class MicrovmRunner:
                 await guest.wait_stalled()
                 if not await self._stall.wait_for_room():
                     return
-                await self._own(lambda: self._go_on(guest))
+                await self._owner.ask(Wanted.GO_ON, lambda: self._go_on(guest))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_GOES_ON_WITHIN_S):
                         await guest.wait_stalled()
@@ -498,7 +447,8 @@ class MicrovmRunner:
         """
         if not server_stops:
             self._stall.check()
-        await self._own(lambda: self._suspend(server_stops=server_stops))
+        wanted = Wanted.SAVE if server_stops else Wanted.SUSPEND
+        await self._owner.ask(wanted, lambda: self._suspend(server_stops=server_stops))
 
     async def _suspend(self, *, server_stops: bool) -> None:
         guest = self._guest
@@ -575,7 +525,7 @@ class MicrovmRunner:
         Raises:
             InternalError: it could not be started; it is still suspended, with all it had.
         """
-        await self._own(self._resume_if_suspended)
+        await self._owner.ask(Wanted.RESUME, self._resume_if_suspended)
 
     async def _resume_if_suspended(self) -> None:
         if self._guest is not None:
@@ -640,7 +590,9 @@ class MicrovmRunner:
             GuestError, VmmError, HostError, OSError: it could not be taken.
         """
         self._stall.check()
-        draft, stopped_s = await self._own(lambda: self._draft_checkpoint(directory))
+        drafted = await self._owner.ask(Wanted.CHECKPOINT, lambda: self._draft_checkpoint(directory))
+        assert drafted is not None, "what is not refused is done"
+        draft, stopped_s = drafted
         log.info("%s stood still for %.0f ms for a snapshot", self.id, stopped_s * 1000)
         return await in_thread(checkpoint.publish, self.context.guests.states, draft), stopped_s
 
@@ -668,7 +620,7 @@ class MicrovmRunner:
             HostError, OSError: the files could not be made; it is as it was.
             InternalError: it could not be started; it is suspended, as it was at the checkpoint.
         """
-        await self._own(lambda: self._roll_back(snapshot))
+        await self._owner.ask(Wanted.ROLL_BACK, lambda: self._roll_back(snapshot))
 
     async def _roll_back(self, snapshot: ImageSnapshot) -> None:
         guest, state = self._guest, self.state()
@@ -708,10 +660,13 @@ class MicrovmRunner:
             HostError: the database cannot be written; it goes on.
         """
         with caused_by(TERMINATING_ACTORS.get(reason, present_cause().actor), reason):
+            self._row.catch_up()
+            if decide(self._row.known, None, Wanted.TERMINATE) is Decision.IGNORE:
+                return False
             if not self._row.begin(MicrovmState.TERMINATING, reason):
                 return False
             self._stall.give_up()
-            self._begin_to_own(lambda: self._terminate(reason))
+            self._owner.tell(Wanted.END, lambda: self._terminate(reason))
         return True
 
     async def _terminate(self, reason: str) -> None:
@@ -763,7 +718,8 @@ class MicrovmRunner:
         except Exception:
             log.exception("%s could not be suspended", self.id)
         await self._background.close()
-        await self._let_go()
+        await self._owner.close()
+        await self._let_go()  # nothing else is under way any more, and nothing is begun
         await self._background.close()
 
     async def _let_go(self) -> None:
@@ -797,7 +753,7 @@ class MicrovmRunner:
 
     def begin_to_take_over(self, survivor: Survivor) -> None:
         """Go on with a VMM that an earlier server started; finish a resume that was under way, undo a suspend."""
-        self._begin_to_own(lambda: self._take_over(survivor))
+        self._owner.tell(Wanted.TAKE_OVER, lambda: self._take_over(survivor))
 
     async def _take_over(self, survivor: Survivor) -> None:
         resuming = self.microvm.state is MicrovmState.SUSPENDED
@@ -848,7 +804,7 @@ class MicrovmRunner:
 
     def begin_to_finish(self, reason: str) -> None:
         """End what was being terminated, or what has no VMM any more."""
-        self._begin_to_own(lambda: self._end(reason))
+        self._owner.tell(Wanted.END, lambda: self._end(reason))
 
 
 async def _ends_soon(end: asyncio.Future[Any]) -> bool:  # Any: what it returns is not looked at

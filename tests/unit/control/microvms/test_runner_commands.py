@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,55 +13,53 @@ import pytest
 from emberbox.control.microvms.runner import MicrovmRunner
 from emberbox.guest.protocol import Command
 from emberbox.model.errors import GuestError
+from emberbox.model.launch_requests import IdlePolicy
+from emberbox.model.states import MicrovmState
+from support.fake_world import REQUEST, World
+
+AUTO_RESUME = IdlePolicy(3600, 3600, resumes_itself=True)
 
 
-@dataclass
-class Guest:
-    """A guest whose agent answers with what `answers` holds; an error stands for a guest that is frozen."""
-
-    answers: list[Any]
-    asked: list[Command] = field(default_factory=list)
-
-    @property
-    def agent(self) -> Guest:
-        return self
-
-    async def open_command(self, command: Command) -> Any:
-        self.asked.append(command)
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+@pytest.fixture
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    world = World(tmp_path, monkeypatch)
+    yield world
+    await world.close()
 
 
-def make_runner(*guests: Guest | None) -> MicrovmRunner:
-    """Return a runner that runs these guests, one after the other."""
-    runner: Any = object.__new__(MicrovmRunner)
-    runner._lock = asyncio.Lock()
-    coming = list(guests)
+def freeze_under_a_command(world: World, runner: MicrovmRunner) -> list[Command]:
+    """Let the guest be suspended while it is asked to start a command; return the commands that it was asked for."""
+    asked: list[Command] = []
 
-    async def find_running() -> Guest | None:
-        runner._guest = coming.pop(0)
-        found: Guest | None = runner._guest
-        if coming:  # a suspend follows
-            runner._guest = None
-        return found
+    async def open_command(command: Command) -> Any:
+        asked.append(command)
+        world.tasks.append(asyncio.create_task(runner.suspend()))
+        await asyncio.sleep(0)
+        raise GuestError("it is being suspended")
 
-    runner._find_running = find_running
-    made: MicrovmRunner = runner
-    return made
+    world.machine.agents[-1].open_command = open_command  # type: ignore[method-assign, assignment]
+    return asked
 
 
-async def test_a_command_that_meets_a_suspend_is_started_after_the_resume() -> None:
-    frozen, resumed = Guest([GuestError("it is being suspended")]), Guest(["started"])
-    assert await make_runner(frozen, resumed).open_command(Command()) == "started"
-    assert len(frozen.asked) == len(resumed.asked) == 1
+async def test_a_command_that_meets_a_suspend_is_started_after_the_resume(world: World) -> None:
+    runner = await world.launched(request=replace(REQUEST, idle_policy=AUTO_RESUME))
+    asked = freeze_under_a_command(world, runner)
+    world.script.begin()
+    assert await runner.open_command(Command()) is not None
+    assert len(asked) == world.script.steps.count("agent.open_command") == 1
+    assert await world.check(runner) is MicrovmState.RUNNING
 
 
-async def test_a_microvm_that_stays_suspended_runs_no_command() -> None:
-    assert await make_runner(Guest([GuestError("frozen")]), None).open_command(Command()) is None
+async def test_a_microvm_that_stays_suspended_runs_no_command(world: World) -> None:
+    runner = await world.launched()
+    freeze_under_a_command(world, runner)
+    assert await runner.open_command(Command()) is None
+    assert await world.check(runner) is MicrovmState.SUSPENDED
 
 
-async def test_a_refusal_of_a_running_guest_is_passed_on() -> None:
-    with pytest.raises(GuestError, match="64 run already"):
-        await make_runner(Guest([GuestError("64 run already")])).open_command(Command())
+async def test_a_refusal_of_a_running_guest_is_passed_on(world: World) -> None:
+    runner = await world.launched()
+    world.script.begin({0: world.script.fail})
+    with pytest.raises(GuestError, match="the guest does not answer"):
+        await runner.open_command(Command())
+    assert world.script.steps == ["agent.open_command"]
