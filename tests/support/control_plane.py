@@ -33,6 +33,8 @@ from emberbox.images.managed import ManagedImages
 from emberbox.images.pipeline import Limits, Pipeline
 from emberbox.machine.connections import Connector
 from emberbox.machine.guests import GuestHost
+from emberbox.machine.local import LocalCheckpoints, LocalLeftovers, LocalMachine, Places
+from emberbox.machine.pool import WarmPool
 from emberbox.model.arns import image_arn, managed_connector_arn, managed_image_arn, new_microvm_id
 from emberbox.model.clock import Instant
 from emberbox.model.endpoints import EndpointNames
@@ -124,20 +126,24 @@ class ControlPlane:
             containers, managed, guests, None, EmptyS3(), None, Limits(1, 1, 1), space,  # type: ignore[arg-type]
             s3_has_accounts=False,
         )  # fmt: skip
+        places = Places(directory)
+        pool = WarmPool(guests, directory, 0, places.load_snapshot, self.images.is_launchable)
+        self.machine = LocalMachine(guests, pool, places, {})
         ground = Ground(
             stores=self._stores, access=self.access, page_tokens=pages,
-            token_keys=TokenKeys(directory / "secrets/tokens.json"), log_writer=self._log_writer, guests=guests,
+            token_keys=TokenKeys(directory / "secrets/tokens.json"), log_writer=self._log_writer,
+            machine=self.machine, checkpoints=LocalCheckpoints(guests, places), pool=pool,
             pipeline=pipeline, space=space, runners=runners, revoke=_nothing_to_revoke, drain=_no_requests,
         )  # fmt: skip
         settings = ControlSettings(
-            home=directory, region=self.region, managed_since=datetime.now(UTC), concurrent_builds=2, warm_pool=0,
+            home=directory, region=self.region, managed_since=datetime.now(UTC), concurrent_builds=2,
             event_retention_s=3600.0,
         )  # fmt: skip
         return make_control(settings, ground)
 
     async def open(self) -> ControlPlane:
         """Begin, with nothing left by an earlier server."""
-        await self.control.launcher.recover(Recovery(self.directory, []))
+        self.control.launcher.recover(Recovery(LocalLeftovers(self.directory, Places(self.directory)), []))
         return self
 
     def handlers(self) -> dict[str, dict[str, Handler]]:

@@ -64,6 +64,7 @@ FAULTS = {
     "network": lambda: HostError("the network cannot be changed"),
     "store": lambda: HostError("the database cannot be used"),
     "thread": lambda: OSError(5, "Input/output error"),
+    "machine": lambda: VmmError("the machine does not answer"),
 }
 """What each part of the machine raises when it fails, by the first word of a step's name."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +14,7 @@ import pytest
 
 from emberbox import background
 from emberbox.control.logs.writer import LogWriter
-from emberbox.control.microvms import forks
-from emberbox.control.microvms import runner as runner_module
+from emberbox.control.microvms import watch
 from emberbox.control.microvms.recovery import Fate, Recovery
 from emberbox.control.microvms.runner import MicrovmRunner
 from emberbox.control.microvms.runner_context import RunnerContext
@@ -25,8 +25,12 @@ from emberbox.machine import greeting, saving
 from emberbox.machine import guest as guest_module
 from emberbox.machine import guests as guests_module
 from emberbox.machine.guests import GuestHost
+from emberbox.machine.local import LocalCheckpoints, LocalLeftovers, LocalMachine, Places
+from emberbox.machine.local import checkpoints as local_checkpoints
+from emberbox.machine.local import machine as local_machine
 from emberbox.machine.pool import WarmPool
 from emberbox.machine.snapshot import is_suspended, load_suspended
+from emberbox.machine.survivors import Survivor
 from emberbox.model.arns import new_microvm_id
 from emberbox.model.clock import Instant
 from emberbox.model.errors import HostError
@@ -99,36 +103,49 @@ class World:
         request = {"hooks": HOOKS, "resources": [{"minimumMemoryInMiB": 512}]}
         self.version = ImageVersion(IMAGE, VERSION, VersionState.SUCCESSFUL, VersionStatus.ACTIVE, request, now, now)
         patch.setattr(greeting, "Agent", self.machine.agent_class())
-        for module in (guests_module, guest_module, saving, runner_module, forks):
+        for module in (guests_module, guest_module, saving, local_machine, local_checkpoints):
             patch.setattr(module, "in_thread", self.script.in_thread)
         patch.setattr(disk, "sync", lambda _path: None)
         patch.setattr(background, "RETRY_INTERVAL_S", 0.01)
-        patch.setattr(runner_module, "RECONNECTS_AFTER_S", (0.0, 0.0))
-        patch.setattr(runner_module, "_EXPLAINED_WITHIN_S", 0.01)
+        patch.setattr(watch, "RECONNECTS_AFTER_S", (0.0, 0.0))
+        patch.setattr(local_machine, "EXPLAINED_WITHIN_S", 0.01)
         self.ended: list[str] = []
         self.tasks: list[asyncio.Task[None]] = []
         """What a test has begun and does not wait for."""
-        self.checkpoint = self.image
-        self._begin()
+        self.checkpoint = VERSION
+        self.begin({})
 
-    def _begin(self) -> None:
+    def begin(self, survivors: Mapping[str, Survivor]) -> None:
+        """Be a new server, which takes over these VMMs."""
         self.timers = Timers()
         self.space = DiskSpace(self.home, 0)
-        host = GuestHost(self.machine, self.machine, None, None, self.space)  # type: ignore[arg-type]
+        self.places = Places(self.home)
+        self.guests = GuestHost(self.machine, self.machine, None, None, self.space)  # type: ignore[arg-type]
+        pool = WarmPool(self.guests, self.home, 0, self.places.load_snapshot, lambda *_: True)
         self.context = RunnerContext(
-            store=self.store, guests=host, log_writer=LogWriter(LogStore(self.database)), home=self.home,
-            timers=self.timers, load_snapshot=lambda *_: self.image, image_tags=lambda _: KEEPS_RUNNING,
+            store=self.store, machine=LocalMachine(self.guests, pool, self.places, survivors),
+            checkpoints=LocalCheckpoints(self.guests, self.places), room=self.space,
+            log_writer=LogWriter(LogStore(self.database)), timers=self.timers, image_tags=lambda _: KEEPS_RUNNING,
             on_ended=self.ended.append, find_egress=lambda *_: None, issue_credentials=lambda *_: None,
-            revoke=lambda _: None, drain=self._drain, pool=WarmPool(host, self.home, 0, None, None),  # type: ignore[arg-type]
-            space=self.space,
+            revoke=lambda _: None, drain=self._drain,
         )  # fmt: skip
 
     async def _drain(self, _microvm_id: str) -> None:
         await asyncio.sleep(0)
 
-    def scratch(self) -> Path:
-        """Return a new place for a checkpoint."""
-        return self.home / "builds" / str(uuid.uuid4())
+    def directory(self, runner: MicrovmRunner) -> Path:
+        """Return where a microVM's files are."""
+        return self.home / "microvms" / runner.id
+
+    async def take_checkpoint(self, runner: MicrovmRunner) -> str:
+        """Take a checkpoint, and return the version of the image that it is."""
+        name = str(uuid.uuid4())
+        try:
+            await runner.take_checkpoint(name)
+            await self.context.checkpoints.keep(name, IMAGE, name)
+        finally:
+            await self.context.checkpoints.drop(name)
+        return name
 
     def add(self, **more: Any) -> Microvm:
         """Store a new microVM."""
@@ -156,7 +173,7 @@ class World:
 
     def vm(self, runner: MicrovmRunner) -> FakeVm:
         """Return the VMM of a microVM that runs."""
-        found = self.machine.vm_in(runner.directory)
+        found = self.machine.vm_in(self.directory(runner))
         assert found is not None, "it has no VMM"
         return found
 
@@ -164,13 +181,10 @@ class World:
         """Wait until nothing is done with a microVM any more, but for the watch over it."""
 
         def is_idle() -> bool:
-            guest = runner._guest
+            guest, life = self.places.find_guest(runner.id), runner._life
             is_looked_for = guest is not None and guest.lost.done()
-            return (
-                not is_looked_for
-                and runner._owner.is_quiet
-                and not any("watch" not in task.get_name() for task in runner._background._others())
-            )
+            is_watched_only = all("watch" in task.get_name() for task in life.background._others())
+            return not is_looked_for and life.owner.is_quiet and is_watched_only
 
         for _ in range(20):  # what has ended may begin something
             await wait_for_async("the microVM settles", is_idle)
@@ -188,19 +202,19 @@ class World:
         Without `tidy` a rollback may have left files beside it, for as long as it lives.
         """
         await self.idle(runner)
-        row, vm = self.row(runner), self.machine.vm_in(runner.directory)
+        row, vm = self.row(runner), self.machine.vm_in(self.directory(runner))
         assert row.state in SETTLED
         if row.state is MicrovmState.RUNNING:
             assert vm is not None, "RUNNING without a VMM"
             assert vm.works, ("RUNNING, and its application stands still", self.script.steps)
-            assert not is_suspended(runner.directory), "RUNNING, and its saved state counts"
+            assert not is_suspended(self.directory(runner)), "RUNNING, and its saved state counts"
         else:
             assert vm is None, f"{row.state} with a VMM"
         if row.state is MicrovmState.SUSPENDED:
-            load_suspended(runner.directory)
+            load_suspended(self.directory(runner))
         if row.state is MicrovmState.TERMINATED:
             assert row.state_reason, "TERMINATED without a reason"
-            assert not runner.directory.exists()
+            assert not self.directory(runner).exists()
             assert runner.id in self.ended
         leftovers = {path.name for path in (self.home / "microvms").iterdir()} - {runner.id}
         assert not leftovers or not (tidy or row.state is MicrovmState.TERMINATED), leftovers
@@ -218,10 +232,10 @@ class World:
         """Start the next server, and return its owner of the same microVM."""
         self.script.begin()
         self.timers.close()
-        self._begin()
-        live = self.store.take_over(LOCAL_HOST)
-        recovery = Recovery(self.home, live)
+        leftovers = LocalLeftovers(self.home, Places(self.home))
+        recovery = Recovery(leftovers, self.store.take_over(LOCAL_HOST))
         recovery.clear()
+        self.begin(leftovers.survivors)
         again = self.runner(self.row(runner))
         if self.row(runner).state is MicrovmState.TERMINATED:
             return again

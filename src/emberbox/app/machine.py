@@ -8,7 +8,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from emberbox.control.microvms.recovery import Recovery
 from emberbox.host.network.commands import find_obstacle
 from emberbox.host.network.place import PlaceNote
 from emberbox.host.network.tap import TapNetwork
@@ -45,15 +44,21 @@ class Network:
         return "user" if self.tap is None else "tap"
 
 
-async def start_network(settings: Settings, recovery: Recovery, running: contextlib.AsyncExitStack) -> Network:
-    """Open the networks of microVMs, those of VMMs that still run among them."""
+async def start_network(settings: Settings, slots: set[int], running: contextlib.AsyncExitStack) -> Network:
+    """Open the networks of microVMs, those of VMMs that still run among them.
+
+    Args:
+        settings: see there.
+        slots: the numbers of the network slots that those use.
+        running: closes the networks.
+    """
     users = UserPool(settings.uid_base) if os.geteuid() == 0 else None
     problem = await find_obstacle() if settings.network == "auto" else None
     if settings.network == "user" or problem:
         log.info("microVMs are connected by user-mode networks%s", f": {problem}" if problem else "")
         return Network(Connector(None, settings.resolv_conf), None, users, None)
     tap = TapNetwork(settings.network_cidr, (os.geteuid(),), PlaceNote(settings.home), settings.resolv_conf)
-    await tap.open(recovery.slots())
+    await tap.open(slots)
     running.push_async_callback(tap.close)
     return Network(Connector(tap), tap, users, tap.void)
 

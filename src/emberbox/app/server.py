@@ -32,6 +32,8 @@ from emberbox.host.space import DiskSpace
 from emberbox.images.leftovers import clear_builds
 from emberbox.keys import ensure_credential
 from emberbox.machine.guests import GuestHost
+from emberbox.machine.local import LocalCheckpoints, LocalLeftovers, LocalMachine, Places
+from emberbox.machine.pool import WarmPool
 from emberbox.model.endpoints import EndpointLimits, EndpointNames
 from emberbox.model.errors import HostError
 from emberbox.model.records import LOCAL_HOST, Microvm
@@ -74,12 +76,19 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
     running.push_async_callback(background.close)
     background.start(space.watch(), "the watch over the disk")
     await clear_builds(home)
-    recovery = Recovery(home, _take_over(stores.microvms))
+    places = Places(home)
+    leftovers = LocalLeftovers(home, places)
+    recovery = Recovery(leftovers, _take_over(stores.microvms))
     await asyncio.to_thread(recovery.clear)
 
-    network = await start_network(settings, recovery, running)
+    network = await start_network(settings, leftovers.slots(), running)
     driver = await make_driver(settings, network)
     guests = GuestHost(driver, network.connector, network.users, network.void, space)
+    pool = WarmPool(
+        guests=guests, home=home, size=settings.warm_pool, load_snapshot=places.load_snapshot,
+        is_launchable=stores.images.is_launchable,
+    )  # fmt: skip
+    machine = LocalMachine(guests, pool, places, leftovers.survivors)
     log_writer = LogWriter(stores.logs, settings.log_max_bytes)
     log_writer.start()
     running.push_async_callback(log_writer.close)
@@ -91,7 +100,8 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
     runners = Runners()
     watch = Watch(_make_directory(settings, runners, stores.microvms), admissions)
     ground = Ground(
-        stores=stores, access=access, page_tokens=pages, token_keys=keys, log_writer=log_writer, guests=guests,
+        stores=stores, access=access, page_tokens=pages, token_keys=keys, log_writer=log_writer,
+        machine=machine, checkpoints=LocalCheckpoints(guests, places), pool=pool,
         pipeline=pipeline, space=space, runners=runners, revoke=admissions.revoke, drain=watch.traffic.drain,
     )  # fmt: skip
     control = make_control(_control_settings(settings), ground)
@@ -165,6 +175,5 @@ def _control_settings(settings: Settings) -> ControlSettings:
         region=settings.region,
         managed_since=datetime.fromtimestamp((settings.home / "credentials").stat().st_mtime, UTC),
         concurrent_builds=settings.concurrent_builds,
-        warm_pool=settings.warm_pool,
         event_retention_s=settings.event_retention_s,
     )

@@ -31,7 +31,7 @@ from emberbox.control.server.tags import TagService
 from emberbox.host.figures import measure_host
 from emberbox.host.space import DiskSpace
 from emberbox.images.pipeline import Pipeline
-from emberbox.machine.guests import GuestHost
+from emberbox.machine.base import Checkpoints, Machine
 from emberbox.machine.pool import WarmPool
 from emberbox.store.client_tokens import ClientTokenStore
 from emberbox.store.connectors import ConnectorStore
@@ -51,7 +51,6 @@ class ControlSettings:
         region: the region played.
         managed_since: when the managed images came to be here.
         concurrent_builds: how many builds run at a time.
-        warm_pool: how many microVMs are kept prepared for each version.
         event_retention_s: for how many seconds events are kept.
     """
 
@@ -59,7 +58,6 @@ class ControlSettings:
     region: str
     managed_since: datetime
     concurrent_builds: int
-    warm_pool: int
     event_retention_s: float
 
 
@@ -97,7 +95,9 @@ class Ground:
         page_tokens: for the lists.
         token_keys: for endpoint tokens.
         log_writer: takes what builds and applications say.
-        guests: starts guests.
+        machine: runs microVMs.
+        checkpoints: takes and brings back their instants.
+        pool: microVMs that are prepared on it.
         pipeline: builds images.
         space: the room on the disk.
         runners: where microVMs are found; the endpoints know it already.
@@ -110,7 +110,9 @@ class Ground:
     page_tokens: PageTokens
     token_keys: TokenKeys
     log_writer: LogWriter
-    guests: GuestHost
+    machine: Machine
+    checkpoints: Checkpoints
+    pool: WarmPool
     pipeline: Pipeline
     space: DiskSpace
     runners: Runners
@@ -145,7 +147,7 @@ class Control:
         async with contextlib.AsyncExitStack() as running:
             running.callback(self.timers.close)
             running.push_async_callback(self.runners.close)  # before: a stop while VMMs are taken over loses none
-            await self.launcher.recover(recovery)
+            self.launcher.recover(recovery)
             self.pool.start()
             running.push_async_callback(self.pool.close)
             yield
@@ -176,17 +178,13 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
         store=stores.images, pipeline=ground.pipeline, log_writer=ground.log_writer, egress=egress, roles=roles,
         home=home, region=region, concurrent=settings.concurrent_builds,
     )  # fmt: skip
-    pool = WarmPool(
-        guests=ground.guests, home=home, size=settings.warm_pool, load_snapshot=builder.load_snapshot,
-        is_launchable=stores.images.is_launchable,
-    )  # fmt: skip
     timers = Timers()
-    context = _make_context(home, ground, builder, egress, pool, timers)
+    context = _make_context(ground, egress, timers)
     launcher = Launcher(runners=ground.runners, context=context, store=stores.microvms, images=stores.images)
     microvms = MicrovmService(
-        store=stores.microvms, images=stores.images, runners=ground.runners, launcher=launcher, pool=pool,
+        store=stores.microvms, images=stores.images, runners=ground.runners, launcher=launcher, machine=ground.machine,
         client_tokens=stores.client_tokens, page_tokens=pages, token_keys=ground.token_keys, egress=egress,
-        quotas=quotas, space=ground.space, region=region,
+        quotas=quotas, room=ground.space, region=region,
     )  # fmt: skip
     return Control(
         access=ground.access,
@@ -206,7 +204,7 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
         microvms=microvms,
         forks=ForkService(
             microvms=microvms, launcher=launcher, images=stores.images, client_tokens=stores.client_tokens,
-            builder=builder, quotas=quotas, home=home,
+            builder=builder, quotas=quotas,
         ),
         tags=TagService(
             images=images, image_store=stores.images, connectors=connectors, connector_store=stores.connectors
@@ -214,33 +212,30 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
         logs=LogService(stores.logs, pages),
         events=EventService(store=stores.events, retention_s=settings.event_retention_s),
         host_info=HostInfo(
-            runners=ground.runners, images=stores.images, pool=pool, measure_host=lambda: measure_host(ground.space)
+            runners=ground.runners, images=stores.images, pool=ground.pool,
+            measure_host=lambda: measure_host(ground.space),
         ),
         builder=builder,
         egress=egress,
         runners=ground.runners,
         launcher=launcher,
-        pool=pool,
+        pool=ground.pool,
         timers=timers,
     )  # fmt: skip
 
 
-def _make_context(
-    home: Path, ground: Ground, builder: Builder, egress: EgressRules, pool: WarmPool, timers: Timers
-) -> RunnerContext:
+def _make_context(ground: Ground, egress: EgressRules, timers: Timers) -> RunnerContext:
     return RunnerContext(
         store=ground.stores.microvms,
-        guests=ground.guests,
+        machine=ground.machine,
+        checkpoints=ground.checkpoints,
+        room=ground.space,
         log_writer=ground.log_writer,
-        home=home,
         timers=timers,
-        load_snapshot=builder.load_snapshot,
         image_tags=ground.stores.images.tags_of,
         on_ended=ground.runners.forget,
         find_egress=egress.policy,
         issue_credentials=ground.access.roles.credentials,
         revoke=ground.revoke,
         drain=ground.drain,
-        pool=pool,
-        space=ground.space,
     )

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from emberbox.background import in_thread
 from emberbox.guest.agent import fresh_identity
+from emberbox.guest.lines import LineLog, OutputLines
 from emberbox.guest.metadata import MetadataService
 from emberbox.guest.output import OutputListener
 from emberbox.guest.protocol import Application
@@ -24,12 +25,11 @@ from emberbox.host.kernel import Kernel
 from emberbox.host.space import DiskSpace, is_full_disk
 from emberbox.images.artifact import S3Client, UnpackLimits, check_readable, fetch, unpack
 from emberbox.images.containers import BuildNetwork, Containers, ImageConfig, RootFileSystem, TakeLine, make_root
-from emberbox.images.lines import LineLog, OutputLines
 from emberbox.images.managed import ManagedImages
 from emberbox.machine.connections import GUEST_RESOLV_CONF
 from emberbox.machine.guest import Guest
 from emberbox.machine.guests import GuestHost
-from emberbox.machine.hooks import Hook, call_build_hook
+from emberbox.machine.hooks import call_build_hook
 from emberbox.machine.snapshot import ImageSnapshot
 from emberbox.model.arns import new_microvm_id
 from emberbox.model.egress import EgressPolicy
@@ -42,6 +42,7 @@ from emberbox.model.errors import (
     StartError,
     VmmError,
 )
+from emberbox.model.hooks import Hook
 from emberbox.model.sizes import Size
 from emberbox.time_limits import limit_s
 from emberbox.vmm.base import MachineShape

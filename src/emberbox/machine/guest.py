@@ -14,12 +14,13 @@ from emberbox.guest.agent import Agent, fresh_identity
 from emberbox.guest.output import OutputListener
 from emberbox.guest.protocol import Identity
 from emberbox.host.space import DiskSpace
+from emberbox.machine.base import SuspendFigures
 from emberbox.machine.checkpoint import Checkpoint, link_root
 from emberbox.machine.connections import Connection
 from emberbox.machine.greeting import connect_agent
 from emberbox.machine.guest_ports import GuestPorts
 from emberbox.machine.running import RunningVm
-from emberbox.machine.saving import Saving, SuspendFigures
+from emberbox.machine.saving import Saving
 from emberbox.machine.snapshot import ImageSnapshot
 from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import GuestError

@@ -38,9 +38,9 @@ class GuestPorts:
         self._looking = asyncio.Lock()
         connection.carry = self._carry
 
-    def get(self, port: int) -> bool | None:
-        """Say whether a port spoke TLS when the snapshot was taken; None where nothing listened there then."""
-        return self._known.get(port)
+    def known(self) -> dict[int, bool]:
+        """Return the ports where something listened when the snapshot was taken, each with whether it spoke TLS."""
+        return dict(self._known)
 
     async def reach(self, port: int) -> tuple[str, int]:
         """Return address and port at which the host reaches a port of the guest, whatever address it is open at."""

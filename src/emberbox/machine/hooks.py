@@ -10,35 +10,15 @@ import asyncio
 import json
 import time
 import uuid
-from dataclasses import dataclass
 
 from emberbox.guest import http
 from emberbox.guest.agent import Agent
-from emberbox.model.errors import BuildError, EmberboxError, GuestError
+from emberbox.model.errors import BuildError, GuestError
+from emberbox.model.hooks import Hook, HookFailedError
 
 BASE_PATH = "/aws/lambda-microvms/runtime/v1"
-BUILD_HOOK_DEFAULT_TIMEOUT_S = 30
-RUNTIME_HOOK_DEFAULT_TIMEOUT_S = 1
 POLL_INTERVAL_S = 0.25
 _OK, _NOT_YET = 200, 503
-
-
-@dataclass(frozen=True, slots=True)
-class Hook:
-    """One enabled hook: its name, the port of the application, and how long it may take."""
-
-    name: str
-    port: int
-    timeout_s: int
-
-    @property
-    def title(self) -> str:
-        """Its name as it begins a sentence."""
-        return self.name.capitalize()
-
-
-class HookFailedError(EmberboxError):
-    """A runtime hook failed; the text is what the microVM's `stateReason` shows."""
 
 
 async def call_build_hook(agent: Agent, hook: Hook) -> None:

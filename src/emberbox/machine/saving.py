@@ -11,6 +11,7 @@ from pathlib import Path
 from emberbox.background import in_thread
 from emberbox.guest.agent import Agent, fresh_identity
 from emberbox.host.space import DiskSpace
+from emberbox.machine.base import SuspendFigures
 from emberbox.machine.checkpoint import Checkpoint
 from emberbox.machine.running import RunningVm, hold_writes
 from emberbox.machine.snapshot import SuspendedState, forget_suspended, is_suspended
@@ -22,13 +23,6 @@ from emberbox.vmm.base import Capabilities, Vm
 log = logging.getLogger(__name__)
 
 LATE_THAW_TIMEOUT_S = limit_s(1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class SuspendFigures:
-    """What a suspend cost: bytes of memory written."""
-
-    memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

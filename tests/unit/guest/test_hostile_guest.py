@@ -20,6 +20,7 @@ from emberbox.control.logs.writer import LogWriter
 from emberbox.guest import budget, http, wire
 from emberbox.guest import output as output_module
 from emberbox.guest.agent import Agent, fresh_identity
+from emberbox.guest.lines import OutputLines
 from emberbox.guest.protocol import (
     FRAME_PAYLOAD_MAX,
     GUEST_STREAMS,
@@ -34,7 +35,6 @@ from emberbox.guest.protocol import (
     encode_u32,
 )
 from emberbox.guest.streams import STDOUT
-from emberbox.images.lines import OutputLines
 from emberbox.model.errors import GuestError
 from emberbox.model.records import LogGroup
 from emberbox.store.database import Database

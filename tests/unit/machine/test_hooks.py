@@ -11,8 +11,9 @@ import pytest
 from emberbox.guest.agent import Agent
 from emberbox.guest.http import Answer
 from emberbox.machine import hooks
-from emberbox.machine.hooks import Hook, HookFailedError, call_build_hook, call_hook, iso_duration
+from emberbox.machine.hooks import call_build_hook, call_hook, iso_duration
 from emberbox.model.errors import BuildError, GuestError
+from emberbox.model.hooks import Hook, HookFailedError
 
 AGENT = cast("Agent", None)
 ADVICE = "Please check your hook endpoint and application logs for more details."

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from emberbox.guest.metadata import MetadataService
 from emberbox.model.iam.access import TemporaryCredentials
 
 RENEW_BEFORE: Final = timedelta(minutes=5)
@@ -42,7 +41,3 @@ class RoleSession:
         if self._held is None or self._held.expires_at - datetime.now(UTC) < RENEW_BEFORE:
             self._held = self._issue(self._account_id, self._role_arn, self._name)
         return self._held
-
-    def metadata(self) -> MetadataService:
-        """Return what answers a guest's metadata address."""
-        return MetadataService(self.credentials)

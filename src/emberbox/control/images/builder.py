@@ -173,4 +173,5 @@ class Builder:
 
     def _metadata(self, image: Image, version: ImageVersion) -> MetadataService:
         role = version.request["buildRoleArn"]
-        return RoleSession(self._roles.credentials, image.account_id, role, f"build-{image.name}").metadata()
+        session = RoleSession(self._roles.credentials, image.account_id, role, f"build-{image.name}")
+        return MetadataService(session.credentials)

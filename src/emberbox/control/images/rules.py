@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from emberbox.control.requests.tags import check_tags
 from emberbox.images.managed import MANAGED_IMAGES, MANAGED_VERSION
-from emberbox.machine.hooks import BUILD_HOOK_DEFAULT_TIMEOUT_S, RUNTIME_HOOK_DEFAULT_TIMEOUT_S, Hook
 from emberbox.model.arns import managed_image_arn
 from emberbox.model.errors import ValidationError
+from emberbox.model.hooks import BUILD_HOOK_DEFAULT_TIMEOUT_S, RUNTIME_HOOK_DEFAULT_TIMEOUT_S, Hook
 from emberbox.model.sizes import DEFAULT_MEMORY_MIB, SIZES, Size
 
 ARCHITECTURE: Final = "X86_64"

@@ -10,8 +10,7 @@ from emberbox.control.endpoints.ingress import lets_in
 from emberbox.control.images.rules import size_of
 from emberbox.control.microvms.runner import MicrovmRunner
 from emberbox.control.microvms.runners import Runners
-from emberbox.guest.protocol import Command
-from emberbox.guest.streams import GuestCommand
+from emberbox.machine.base import Command, GuestCommand
 from emberbox.model.causes import Actor, caused_by
 from emberbox.model.endpoints import EndpointLimits, Unreachable, Upstream
 from emberbox.model.errors import EmberboxError, ServiceError
@@ -52,12 +51,12 @@ class MicrovmEndpoint:
             raise Unreachable(f"{self.microvm_id} was run without HTTP_INGRESS")
         try:
             with caused_by(Actor.REQUEST, f"A request to port {port}."):
-                reached = await runner.reach(port)
+                reached = await runner.requests.reach(port)
         except EmberboxError as error:
             raise Unreachable(str(error)) from error
         if reached is None:
             raise Unreachable(f"{self.microvm_id} does not run")
-        return Upstream(*reached, runner.spoke_tls(port))
+        return reached
 
     async def wake(self) -> str:
         """See that the microVM runs, for a shell or a command in it; wake it first when its policy says so.
@@ -68,7 +67,7 @@ class MicrovmEndpoint:
         Raises:
             Unreachable: it does not run, and is not or cannot be woken; or it lets no shells in.
         """
-        return await self._in_shell_runner(lambda runner: runner.wake())
+        return await self._in_shell_runner(lambda runner: runner.requests.wake())
 
     async def open_command(self, command: Command) -> GuestCommand:
         """Start a command; wake the microVM first when its policy says so.
@@ -77,7 +76,7 @@ class MicrovmEndpoint:
             Unreachable: it does not run, and is not or cannot be woken; or it lets no shells in.
             GuestError: it runs, but the command cannot be started.
         """
-        return await self._in_shell_runner(lambda runner: runner.open_command(command))
+        return await self._in_shell_runner(lambda runner: runner.requests.open_command(command))
 
     async def _in_shell_runner(self, do: Callable[[MicrovmRunner], Awaitable[T | None]]) -> T:
         runner = self._living()
@@ -99,7 +98,7 @@ class MicrovmEndpoint:
     def doubt(self, port: int) -> None:
         """Take note that a connection to a guest's port has failed: it may be open elsewhere now."""
         if self.runner is not None:
-            self.runner.doubt(port)
+            self.runner.requests.doubt(port)
 
     def note_bytes(self, *, from_client: bool) -> None:
         """Take note that bytes have crossed it.
@@ -108,7 +107,7 @@ class MicrovmEndpoint:
             from_client: whether some were a client's, on a stream that is open.
         """
         if self.runner is not None:
-            self.runner.note_bytes(from_client=from_client)
+            self.runner.requests.note_bytes(from_client=from_client)
 
 
 class EndpointDirectory:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
-from emberbox.background import Background, in_thread
+from emberbox.background import Background
 from emberbox.control.access.quotas import Quotas
 from emberbox.control.images.builder import Builder
 from emberbox.control.images.versions import next_version
@@ -19,8 +17,7 @@ from emberbox.control.microvms.launcher import Launcher
 from emberbox.control.microvms.runner import MicrovmRunner
 from emberbox.control.microvms.service import MicrovmService, check_hook_payload
 from emberbox.control.requests.idempotency import find_made, note_made
-from emberbox.host import disk
-from emberbox.machine.snapshot import ImageSnapshot
+from emberbox.machine.base import Left
 from emberbox.model.caller import Caller
 from emberbox.model.clock import Instant
 from emberbox.model.errors import (
@@ -80,7 +77,6 @@ class ForkService:
         client_tokens: earlier requests.
         builder: knows where snapshots are.
         quotas: the limits of accounts.
-        home: the state directory.
     """
 
     def __init__(
@@ -92,7 +88,6 @@ class ForkService:
         client_tokens: ClientTokenStore,
         builder: Builder,
         quotas: Quotas,
-        home: Path,
     ) -> None:
         self._microvms = microvms
         self._launcher = launcher
@@ -100,7 +95,6 @@ class ForkService:
         self._client_tokens = client_tokens
         self._builder = builder
         self._quotas = quotas
-        self._home = home
         self._background = Background()
 
     # --- snapshots
@@ -134,17 +128,16 @@ class ForkService:
 
     async def _take(self, runner: MicrovmRunner, build: Build) -> float:
         """Take the snapshot and settle its version, whatever happens."""
-        scratch = self._home / "builds" / build.id
-        snapshot = None
+        checkpoints, snapshot = runner.context.checkpoints, None
         try:
             self._images.begin_build(build, datetime.now(UTC))
-            taken, stopped_s = await runner.take_checkpoint(scratch)
-            destination = self._builder.snapshot_directory(build.image_id, build.version)
-            snapshot = await in_thread(taken.move_to, destination)
+            stopped_s = await runner.take_checkpoint(build.id)
+            await checkpoints.keep(build.id, build.image_id, build.version)
+            snapshot = self._builder.load_snapshot(build.image_id, build.version)
         except (EmberboxError, OSError) as error:
             raise _as_service_error(error, runner) from error
         finally:
-            await in_thread(shutil.rmtree, scratch, ignore_errors=True)
+            await checkpoints.drop(build.id)
             await self._builder.finish(build, snapshot, CHECKPOINT_FAILED)
         return stopped_s
 
@@ -174,21 +167,20 @@ class ForkService:
     async def _fork(self, runner: MicrovmRunner, caller: Caller, asked: ForkMicrovm) -> Forks:
         group = str(uuid.uuid4())
         forks = [_fork_of(runner.microvm, asked, microvm_id) for microvm_id in _fork_ids(group, asked.count)]
-        scratch = self._home / "builds" / group
+        checkpoints = runner.context.checkpoints
         try:
-            base, stopped_s = await runner.take_checkpoint(scratch)
-            runner.context.guests.check_engine(base.engine)
-            await in_thread(self._give_base, base, forks)
+            stopped_s = await runner.take_checkpoint(group)
+            await checkpoints.give(group, [fork.id for fork in forks])
             self._check_again(caller, runner, asked.count)
             self._launcher.launch(forks, note_made(caller, asked.client_request, group))
         except BaseException as error:
             for fork in forks:
-                await in_thread(shutil.rmtree, self._directory(fork), ignore_errors=True)
+                await runner.context.machine.end(fork.id, Left.NOTHING)
             if isinstance(error, EmberboxError | OSError):
                 raise _as_service_error(error, runner) from error
             raise
         finally:
-            await in_thread(shutil.rmtree, scratch, ignore_errors=True)
+            await checkpoints.drop(group)
         return Forks([self._microvms.get(caller, fork.id) for fork in forks], stopped_s)
 
     def _check_again(self, caller: Caller, runner: MicrovmRunner, count: int) -> None:
@@ -206,17 +198,6 @@ class ForkService:
     async def close(self) -> None:
         """Wait for what is under way."""
         await self._background.close(CHECKPOINTS_WITHIN_S)
-
-    def _directory(self, microvm: Microvm) -> Path:
-        return self._home / "microvms" / microvm.id
-
-    def _give_base(self, base: ImageSnapshot, forks: list[Microvm]) -> None:
-        """Make the directories of microVMs that start from a snapshot of their own; they survive a power cut."""
-        for fork in forks:
-            self._directory(fork).mkdir()
-            base.link_to(self._directory(fork) / "base")
-            disk.sync(self._directory(fork))
-        disk.sync(self._home / "microvms")
 
     # --- rollbacks
 
@@ -238,7 +219,7 @@ class ForkService:
         if version is None or version.state is not VersionState.SUCCESSFUL:
             raise ConflictError(f"The image version {name} is not SUCCESSFUL.")
         try:
-            await runner.roll_back(self._builder.load_snapshot(image_id, name))
+            await runner.roll_back(name)
         except (EmberboxError, OSError) as error:
             raise _as_service_error(error, runner) from error
 

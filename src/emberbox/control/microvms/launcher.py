@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -11,7 +10,6 @@ from emberbox.control.microvms.recovery import Fate, Recovery
 from emberbox.control.microvms.runner import ENDED_BY_CALLER, LOST, MicrovmRunner
 from emberbox.control.microvms.runner_context import RunnerContext
 from emberbox.control.microvms.runners import Runners
-from emberbox.machine.guest import Guest
 from emberbox.model.errors import ConflictError
 from emberbox.model.launch_requests import LogTarget
 from emberbox.model.records import Image, ImageVersion, LogGroup, Microvm
@@ -38,13 +36,12 @@ class Launcher:
         self._store = store
         self._images = images
 
-    def launch(self, microvms: Sequence[Microvm], token: ClientToken | None, prepared: Guest | None = None) -> None:
+    def launch(self, microvms: Sequence[Microvm], token: ClientToken | None) -> None:
         """Store new microVMs and launch them in the background.
 
         Args:
             microvms: the rows.
             token: what asked for them.
-            prepared: a guest from the warm pool for the only one.
 
         Raises:
             ConflictError: the client token was used meanwhile; none was stored.
@@ -55,18 +52,18 @@ class Launcher:
             runner = self._make_runner(microvm)
             if runner is not None:
                 runner.start_lifetime()
-                runner.begin_to_launch(prepared)
+                runner.begin_to_launch()
 
-    async def recover(self, recovery: Recovery) -> None:
+    def recover(self, recovery: Recovery) -> None:
         """Go on with what an earlier server left.
 
-        Returns when every microVM has its runner: a request for one that is taken over then waits for it.
+        When this returns, every microVM has its runner and what is done with it is in line: a request for one that is
+        taken over then waits for it.
         """
         for microvm in self._store.list_live():
             runner = self._make_runner(microvm)
             if runner is not None:
                 _recover(runner, recovery)
-        await asyncio.sleep(0)  # every task that was begun has its microVM's lock now
 
     def _make_runner(self, microvm: Microvm) -> MicrovmRunner | None:
         image = self._images.find_by_id(microvm.image_id)
@@ -85,7 +82,7 @@ def _recover(runner: MicrovmRunner, recovery: Recovery) -> None:
         case Fate.LAUNCH:
             runner.begin_to_launch()
         case Fate.ADOPT:
-            runner.begin_to_take_over(recovery.survivors[runner.id])
+            runner.begin_to_take_over()
         case Fate.KEEP_SUSPENDED:
             runner.keep_suspended()
         case Fate.END:

@@ -8,21 +8,13 @@ table in words.
 
 from __future__ import annotations
 
-import logging
-import shutil
 from collections.abc import Mapping
 from enum import StrEnum
-from pathlib import Path
 from typing import Final
 
-from emberbox.host.leftovers import end_leftovers
-from emberbox.machine.checkpoint import settle_rollback
-from emberbox.machine.snapshot import is_suspended, take_back_resume
-from emberbox.machine.survivors import Survivor, find_survivor
+from emberbox.machine.base import Leftovers
 from emberbox.model.records import Microvm
 from emberbox.model.states import MicrovmState
-
-log = logging.getLogger(__name__)
 
 
 class Fate(StrEnum):
@@ -66,52 +58,26 @@ class Recovery:
     """What an earlier server left, looked at once, before anything is started.
 
     Args:
-        home: the state directory.
+        leftovers: what of it is on the machine.
         live: the rows of all microVMs that have not ended.
     """
 
-    def __init__(self, home: Path, live: list[Microvm]) -> None:
-        self._home = home
+    def __init__(self, leftovers: Leftovers, live: list[Microvm]) -> None:
+        self._leftovers = leftovers
         self._fates: dict[str, Fate] = {}
-        self.survivors: dict[str, Survivor] = {}
-        """The VMMs that are taken over, by the microVM's id."""
         for microvm in live:
-            self._decide(microvm)
-
-    def _decide(self, microvm: Microvm) -> None:
-        directory = self._home / "microvms" / microvm.id
-        survivor = find_survivor(directory)
-        settle_rollback(directory, runs=survivor is not None)
-        if microvm.state is MicrovmState.SUSPENDED and survivor is None:
-            take_back_resume(directory)
-        fate = FATES[microvm.state, is_suspended(directory), survivor is not None]
-        self._fates[microvm.id] = fate
-        if fate is Fate.ADOPT and survivor is not None:
-            self.survivors[microvm.id] = survivor
+            found = leftovers.find(microvm.id, was_suspended=microvm.state is MicrovmState.SUSPENDED)
+            self._fates[microvm.id] = FATES[microvm.state, found.is_saved, found.runs]
 
     def fate(self, microvm_id: str) -> Fate:
         """Return what is to be done with a microVM."""
         return self._fates[microvm_id]
 
-    def slots(self) -> set[int]:
-        """Return the numbers of the network slots that are still used."""
-        return {survivor.slot for survivor in self.survivors.values() if survivor.slot is not None}
-
     def clear(self) -> None:
         """End every VMM that is not taken over, and remove files of microVMs that belong to nobody."""
-        end_leftovers(self._home, {survivor.process.pid for survivor in self.survivors.values()})
-        for directory in (self._home / "microvms").iterdir():
-            fate = self._fates.get(directory.name, Fate.END)
-            if fate in (Fate.END, Fate.LOSE):
-                shutil.rmtree(directory, ignore_errors=True)
-            elif fate is Fate.LAUNCH:
-                _empty(directory)
+        self._leftovers.clear(
+            adopted=self._with(Fate.ADOPT), kept=self._with(Fate.KEEP_SUSPENDED), relaunched=self._with(Fate.LAUNCH)
+        )
 
-
-def _empty(directory: Path) -> None:
-    """Remove what a launch has made; a fork is launched again from its base."""
-    for path in directory.iterdir():
-        if path.name != "base" and path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.name != "base":
-            path.unlink()
+    def _with(self, fate: Fate) -> set[str]:
+        return {microvm_id for microvm_id, decided in self._fates.items() if decided is fate}

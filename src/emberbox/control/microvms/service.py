@@ -17,8 +17,7 @@ from emberbox.control.microvms.runner import ENDED_BY_CALLER, MicrovmRunner
 from emberbox.control.microvms.runners import Runners
 from emberbox.control.requests.idempotency import find_made, note_made
 from emberbox.control.requests.paging import Page, PageTokens
-from emberbox.host.space import DiskSpace
-from emberbox.machine.pool import WarmPool
+from emberbox.machine.base import Left, Machine, Room
 from emberbox.model.arns import new_microvm_id
 from emberbox.model.caller import Caller
 from emberbox.model.clock import Instant
@@ -51,20 +50,20 @@ class MicrovmService:
         images: asked what can be launched.
         runners: the microVMs that have not ended.
         launcher: launches new ones.
-        pool: those that are prepared.
+        machine: asked for one that is prepared.
         client_tokens: earlier requests.
         page_tokens: for the list.
         token_keys: for endpoint tokens.
         egress: checks egress connectors.
         quotas: the limits of accounts.
-        space: the room on the disk.
+        room: the room on the machine's disk.
         region: the region played.
     """
 
     def __init__(
-        self, *, store: MicrovmStore, images: ImageStore, runners: Runners, launcher: Launcher, pool: WarmPool,
+        self, *, store: MicrovmStore, images: ImageStore, runners: Runners, launcher: Launcher, machine: Machine,
         client_tokens: ClientTokenStore, page_tokens: PageTokens, token_keys: TokenKeys, egress: EgressRules,
-        quotas: Quotas, space: DiskSpace, region: str,
+        quotas: Quotas, room: Room, region: str,
     ) -> None:  # fmt: skip
         self._store = store
         self._images = images
@@ -76,8 +75,8 @@ class MicrovmService:
         self._region = region
         self._runners = runners
         self._launcher = launcher
-        self._pool = pool
-        self._space = space
+        self._machine = machine
+        self._room = room
 
     def forget_terminated(self, older_than_s: float) -> None:
         """Remove rows of microVMs that ended so long ago."""
@@ -96,9 +95,9 @@ class MicrovmService:
         request = self._check_run(caller, asked, version)
         self.check_memory(caller, version)
         self.check_room("A MicroVM cannot be launched")
-        pooled = self._pool.take(image.id, version.version)
+        prepared = self._machine.take_prepared(image.id, version.version)
         microvm = Microvm(
-            id=new_microvm_id() if pooled is None else pooled.microvm_id,
+            id=prepared or new_microvm_id(),
             account_id=caller.account_id,
             endpoint_label=str(uuid.uuid4()),
             image_id=image.id,
@@ -114,10 +113,10 @@ class MicrovmService:
         )
         token = note_made(caller, asked.client_request, microvm.id)
         try:
-            self._launcher.launch([microvm], token, None if pooled is None else pooled.guest)
+            self._launcher.launch([microvm], token)
         except BaseException:
-            if pooled is not None:
-                await self._pool.end(pooled)
+            if prepared is not None:
+                await self._machine.end(prepared, Left.NOTHING)
             raise
         return microvm
 
@@ -275,7 +274,7 @@ class MicrovmService:
         Raises:
             CapacityError: there is.
         """
-        self._space.check(what)
+        self._room.check(what)
 
     def find(self, caller: Caller, microvm_id: str) -> Microvm:
         """Return a microVM of the caller's account, also after it has ended.

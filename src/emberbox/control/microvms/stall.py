@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 
-from emberbox.host.space import DiskSpace
+from emberbox.machine.base import Room
 from emberbox.model.causes import Actor, caused_by
 from emberbox.model.errors import ConflictError, HostError
 from emberbox.store.microvms import MicrovmStore
@@ -30,13 +30,13 @@ class Stall:
     Args:
         microvm_id: whose.
         store: takes the events.
-        space: the room on the disk.
+        room: the room on the disk.
     """
 
-    def __init__(self, microvm_id: str, store: MicrovmStore, space: DiskSpace) -> None:
+    def __init__(self, microvm_id: str, store: MicrovmStore, room: Room) -> None:
         self._id = microvm_id
         self._store = store
-        self._space = space
+        self._room = room
         self._given_up = asyncio.Event()
         self._retry_s = RETRY_S
         self.reason: str | None = None
@@ -54,7 +54,7 @@ class Stall:
         """Say that it stands still, until its VMM can try to write again; False when it is given up before that."""
         if self.reason is None:
             self.reason = (
-                f"The MicroVM stands still, as {self._space.explain()}. It goes on by itself when there is room."
+                f"The MicroVM stands still, as {self._room.explain()}. It goes on by itself when there is room."
             )
             log.warning("%s: %s", self._id, self.reason)
             self._note_event(self.reason)
@@ -68,8 +68,8 @@ class Stall:
         return not self._given_up.is_set()
 
     async def _find_room(self) -> None:
-        if self._space.is_full:
-            await self._space.wait_until(full=False)
+        if self._room.is_full:
+            await self._room.wait_until(full=False)
         else:  # that is not known yet, or it is not the disk's size: try, ever more rarely
             await asyncio.sleep(self._retry_s)
             self._retry_s = min(2 * self._retry_s, RETRY_MAX_S)

@@ -17,6 +17,7 @@ from emberbox.control.microvms.commands import ForkMicrovm, SnapshotMicrovm
 from emberbox.control.microvms.forks import ForkService
 from emberbox.host import disk
 from emberbox.images.pipeline import BuildPlan
+from emberbox.machine.local import LocalCheckpoints, Places
 from emberbox.machine.snapshot import ImageSnapshot
 from emberbox.model.arns import managed_image_arn
 from emberbox.model.caller import Caller
@@ -204,7 +205,9 @@ class StandInRunner:
         assert version is not None
         self.id, self.version, self.problem = self.microvm.id, version, problem
         self.stopped = self.renewed = 0
-        self.context = SimpleNamespace(guests=SimpleNamespace(check_engine=lambda _engine: None))
+        any_engine: Any = SimpleNamespace(check_engine=lambda _engine: None)
+        self.directory, self.checkpoints = plane.directory, LocalCheckpoints(any_engine, Places(plane.directory))
+        self.context = SimpleNamespace(machine=plane.machine, checkpoints=self.checkpoints)
         self.meanwhile: Callable[[], None] = lambda: None
         plane.runners.add(self)  # type: ignore[arg-type]
 
@@ -219,10 +222,11 @@ class StandInRunner:
         if self.problem is not None:
             raise self.problem
 
-    async def take_checkpoint(self, directory: Path) -> tuple[ImageSnapshot, float]:
+    async def take_checkpoint(self, name: str) -> float:
         self.meanwhile()
         await asyncio.sleep(0)
-        return make_image(directory), 0.01
+        self.checkpoints._taken[name] = make_image(self.directory / "builds" / name)
+        return 0.01
 
 
 async def test_a_microvm_that_cannot_be_stopped_does_not_keep_others_from_it(plane: ControlPlane) -> None:
@@ -259,7 +263,6 @@ class Forks:
             client_tokens=tokens,
             builder=plane._builder,
             quotas=plane.access.quotas,
-            home=plane.directory,
         )
         self.source = StandInRunner(plane, plane.add_image("web"))
         self.added: list[Microvm] = []
@@ -267,7 +270,7 @@ class Forks:
         monkeypatch.setattr(plane.launcher, "launch", self._add)
         monkeypatch.setattr(disk, "sync", self.log.append)
 
-    def _add(self, microvms: list[Microvm], token: Any, _prepared: Any = None) -> None:
+    def _add(self, microvms: list[Microvm], token: Any) -> None:
         self.log.append("rows")
         self.added += microvms
         assert self.plane.microvms.add(microvms, token)
@@ -348,7 +351,7 @@ async def test_a_snapshot_comes_to_be_though_who_asked_is_gone(forks: Forks) -> 
 async def test_a_snapshot_that_fails_in_whatever_way_has_failed(
     forks: Forks, monkeypatch: pytest.MonkeyPatch, problem: Exception
 ) -> None:
-    async def fail(_directory: Path) -> Any:
+    async def fail(_name: str) -> Any:
         raise problem
 
     fail_at_first(monkeypatch, forks.plane.images, "finish_build")

@@ -13,8 +13,8 @@ from emberbox.control.images.rules import (
     size_of,
 )
 from emberbox.control.requests.tags import survives_failed_suspend
-from emberbox.machine.hooks import Hook
 from emberbox.model.errors import ValidationError
+from emberbox.model.hooks import Hook
 
 REGION = "us-east-1"
 EGRESS = ["arn:aws:lambda:us-east-1:aws:network-connector:aws-network-connector:INTERNET_EGRESS"]

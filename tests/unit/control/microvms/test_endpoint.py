@@ -42,17 +42,19 @@ class StandInRunner:
             raise self.answer
         return self.answer
 
+    @property
+    def requests(self) -> StandInRunner:
+        return self
+
     async def reach(self, port: int) -> Any:
-        return self._take("reach", port)
+        answer = self._take("reach", port)
+        return Upstream(*answer, {8443: True}.get(port)) if isinstance(answer, tuple) else answer
 
     async def wake(self) -> Any:
         return self._take("wake")
 
     async def open_command(self, command: Command) -> Any:
         return self._take("open", command)
-
-    def spoke_tls(self, port: int) -> bool | None:
-        return {8443: True}.get(port)
 
     def doubt(self, port: int) -> None:
         self.seen.append(port)

@@ -54,7 +54,7 @@ def launcher(plane: ControlPlane, runners: Runners, monkeypatch: pytest.MonkeyPa
 LIVES = ("start_lifetime",)
 FATES = {
     Fate.LAUNCH: [("begin_to_launch",), LIVES],
-    Fate.ADOPT: [("begin_to_take_over", "the survivor"), LIVES],
+    Fate.ADOPT: [("begin_to_take_over",), LIVES],
     Fate.KEEP_SUSPENDED: [("keep_suspended",), LIVES],
     Fate.END: [("begin_to_finish", "because")],
     Fate.LOSE: [("begin_to_finish", "The MicroVM's VMM ended while no Emberbox server was running.")],
@@ -67,8 +67,8 @@ async def test_each_fate_begins_what_it_says(
 ) -> None:
     microvm = plane.add_microvm(plane.add_image("web"), MicrovmState.TERMINATING, state_reason="because")
     ended = plane.add_microvm(plane.add_image("other"))
-    recovery: Any = SimpleNamespace(fate=lambda _id: fate, survivors={microvm.id: "the survivor"})
-    await launcher.recover(recovery)
+    recovery: Any = SimpleNamespace(fate=lambda _id: fate)
+    launcher.recover(recovery)
     runner: Any = runners.find(microvm.id)
     assert runner.told == FATES[fate]
     assert runners.list_all() == [runner]
@@ -79,7 +79,7 @@ async def test_one_that_has_lost_its_image_has_no_owner(
     plane: ControlPlane, launcher: Launcher, runners: Runners
 ) -> None:
     plane.add_microvm(plane.add_image("web"), MicrovmState.SUSPENDED, image_version="7.0")
-    await launcher.recover(SimpleNamespace())  # type: ignore[arg-type]
+    launcher.recover(SimpleNamespace())  # type: ignore[arg-type]
     assert runners.list_all() == []
 
 
@@ -92,7 +92,7 @@ def test_a_used_token_launches_nothing(plane: ControlPlane, launcher: Launcher, 
         launcher.launch(new[1:], token)
     runner: Any = runners.find(new[0].id)
     assert runners.list_all() == [runner]
-    assert runner.told == [LIVES, ("begin_to_launch", None)]
+    assert runner.told == [LIVES, ("begin_to_launch",)]
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,6 @@ async def test_output_goes_where_it_was_asked_to_go(
 ) -> None:  # fmt: skip
     request = LaunchRequest(plane.region, (), ("any",), log_target=target)
     microvm = plane.add_microvm(plane.add_image("web"), MicrovmState.SUSPENDED, request=request)
-    await launcher.recover(SimpleNamespace(fate=lambda _id: Fate.KEEP_SUSPENDED))  # type: ignore[arg-type]
+    launcher.recover(SimpleNamespace(fate=lambda _id: Fate.KEEP_SUSPENDED))  # type: ignore[arg-type]
     runner: Any = runners.find(microvm.id)
     assert (runner.group and runner.group.name, runner.stream) == (group, stream)

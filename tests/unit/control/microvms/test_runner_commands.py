@@ -45,7 +45,7 @@ async def test_a_command_that_meets_a_suspend_is_started_after_the_resume(world:
     runner = await world.launched(request=replace(REQUEST, idle_policy=AUTO_RESUME))
     asked = freeze_under_a_command(world, runner)
     world.script.begin()
-    assert await runner.open_command(Command()) is not None
+    assert await runner.requests.open_command(Command()) is not None
     assert len(asked) == world.script.steps.count("agent.open_command") == 1
     assert await world.check(runner) is MicrovmState.RUNNING
 
@@ -53,7 +53,7 @@ async def test_a_command_that_meets_a_suspend_is_started_after_the_resume(world:
 async def test_a_microvm_that_stays_suspended_runs_no_command(world: World) -> None:
     runner = await world.launched()
     freeze_under_a_command(world, runner)
-    assert await runner.open_command(Command()) is None
+    assert await runner.requests.open_command(Command()) is None
     assert await world.check(runner) is MicrovmState.SUSPENDED
 
 
@@ -61,5 +61,5 @@ async def test_a_refusal_of_a_running_guest_is_passed_on(world: World) -> None:
     runner = await world.launched()
     world.script.begin({0: world.script.fail})
     with pytest.raises(GuestError, match="the guest does not answer"):
-        await runner.open_command(Command())
+        await runner.requests.open_command(Command())
     assert world.script.steps == ["agent.open_command"]

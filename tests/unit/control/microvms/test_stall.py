@@ -9,10 +9,10 @@ from typing import cast
 
 import pytest
 
-from emberbox.control.microvms import runner as runner_module
-from emberbox.control.microvms import stall
+from emberbox.control.microvms import stall, watch
 from emberbox.control.microvms.runner import MicrovmRunner
 from emberbox.machine.connections import Connector
+from emberbox.machine.local import machine as local_machine
 from emberbox.machine.survivors import Survivor
 from emberbox.model.errors import ConflictError
 from emberbox.model.states import MicrovmState
@@ -28,7 +28,8 @@ RUNNING, SUSPENDED, TERMINATED = MicrovmState.RUNNING, MicrovmState.SUSPENDED, M
 async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     monkeypatch.setattr(stall, "RETRY_S", 0.01)
     monkeypatch.setattr(stall, "RETRY_MAX_S", 0.01)
-    monkeypatch.setattr(runner_module, "_GOES_ON_WITHIN_S", 0.05)
+    monkeypatch.setattr(watch, "GOES_ON_WITHIN_S", 0.05)
+    monkeypatch.setattr(local_machine, "GOES_ON_WITHIN_S", 0.05)
     world = World(tmp_path, monkeypatch)
     yield world
     await world.close()
@@ -68,10 +69,10 @@ class Process:
 
 def next_server(world: World, runner: MicrovmRunner) -> MicrovmRunner:
     """Return the next server's owner of a microVM whose VMM runs on."""
-    world._begin()
+    world.begin({runner.id: Survivor(cast("AdoptedProcess", Process(world.vm(runner))), None, None)})
+    world.guests._connector = cast("Connector", Adopting(world.machine))
     again = world.runner(world.row(runner))
-    again.context.guests._connector = cast("Connector", Adopting(world.machine))
-    again.begin_to_take_over(Survivor(cast("AdoptedProcess", Process(world.vm(runner))), None, None))
+    again.begin_to_take_over()
     return again
 
 
@@ -95,8 +96,8 @@ async def test_what_its_guest_would_have_to_answer_is_refused_with_the_reason(wo
     runner = await stalled(world)
     asked = {
         "suspend": runner.suspend,
-        "take_checkpoint": lambda: runner.take_checkpoint(world.scratch()),
-        "reach": lambda: runner.reach(8080),
+        "take_checkpoint": lambda: runner.take_checkpoint("one"),
+        "reach": lambda: runner.requests.reach(8080),
     }
     error = await given_up(asked[ask]())
     assert isinstance(error, ConflictError)

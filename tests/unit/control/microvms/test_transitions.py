@@ -56,7 +56,7 @@ async def _resume(_world: World, runner: MicrovmRunner) -> None:
 
 
 async def _checkpoint(world: World, runner: MicrovmRunner) -> None:
-    await runner.take_checkpoint(world.scratch())
+    await world.take_checkpoint(runner)
 
 
 async def _roll_back(world: World, runner: MicrovmRunner) -> None:
@@ -66,7 +66,7 @@ async def _roll_back(world: World, runner: MicrovmRunner) -> None:
 
 async def _with_checkpoint(world: World, begin: Callable[[World], Awaitable[MicrovmRunner]]) -> MicrovmRunner:
     runner = await begin(world)
-    world.checkpoint, _ = await runner.take_checkpoint(world.scratch())
+    world.checkpoint = await world.take_checkpoint(runner)
     return runner
 
 
@@ -267,7 +267,7 @@ async def test_nothing_is_resumed_any_more_when_the_server_stops(world: World) -
     runner = await world.launched(request=replace(REQUEST, idle_policy=AUTO_RESUME))
     stopping = asyncio.create_task(runner.stop())
     await asyncio.sleep(0)
-    asked = await asyncio.gather(*(given_up(work) for work in (runner.reach(8080), runner.resume())))
+    asked = await asyncio.gather(*(given_up(work) for work in (runner.requests.reach(8080), runner.resume())))
     await stopping
     assert all(isinstance(error, InternalError | asyncio.CancelledError) for error in asked), asked
     assert len(world.machine.vms) == 1

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emberbox.images.lines import LINE_BYTES_MAX, LineSplitter, OutputLines
+from emberbox.guest.lines import LINE_BYTES_MAX, LineSplitter, OutputLines
 
 
 def split(*chunks: bytes, most: int = 7) -> list[str]:

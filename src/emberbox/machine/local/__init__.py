@@ -1,0 +1,8 @@
+"""The machine that this server runs on, behind `machine/base.py`: guests, files and connections, found by their ids."""
+
+from emberbox.machine.local.checkpoints import LocalCheckpoints
+from emberbox.machine.local.leftovers import LocalLeftovers
+from emberbox.machine.local.machine import LocalMachine
+from emberbox.machine.local.places import Places
+
+__all__ = ["LocalCheckpoints", "LocalLeftovers", "LocalMachine", "Places"]
