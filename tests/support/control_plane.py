@@ -35,10 +35,11 @@ from emberbox.machine.connections import Connector
 from emberbox.machine.guests import GuestHost
 from emberbox.machine.local import LocalCheckpoints, LocalLeftovers, LocalMachine, Places
 from emberbox.machine.pool import WarmPool
-from emberbox.model.arns import image_arn, managed_connector_arn, managed_image_arn, new_microvm_id
+from emberbox.model.arns import image_arn, managed_connector_arn, new_microvm_id
 from emberbox.model.clock import Instant
 from emberbox.model.endpoints import EndpointNames
 from emberbox.model.iam.access import Credential
+from emberbox.model.image_requests import ImageRequest
 from emberbox.model.launch_requests import Ingress, LaunchRequest
 from emberbox.model.records import Build, Image, ImageVersion, Microvm
 from emberbox.model.states import BuildState, ImageState, MicrovmState, VersionState, VersionStatus
@@ -178,14 +179,15 @@ class ControlPlane:
         account, image_id = account or self.credential.account_id, str(uuid.uuid4())
         arn = image_arn(self.region, account, name)
         image = Image(image_id, account, name, arn, ImageState.CREATING, None, None, tags, now, now)
-        request = {
-            "baseImageArn": managed_image_arn(self.region, "debian12-1"),
-            "baseImageVersion": "1.0",
-            "buildRoleArn": ROLE,
-            "codeArtifact": {"uri": "s3://code/key"},
-            "resources": [{"minimumMemoryInMiB": 512}],
-            "egressNetworkConnectors": [managed_connector_arn(self.region, "INTERNET_EGRESS")],
-        }
+        request = ImageRequest(
+            region=self.region,
+            base="debian12-1",
+            base_version="1.0",
+            build_role=ROLE,
+            artifact_uri="s3://code/key",
+            memory_mib=512,
+            egress=(managed_connector_arn(self.region, "INTERNET_EGRESS"),),
+        )
         for number in range(1, versions + 1):
             version = f"{number}.0"
             row = ImageVersion(image_id, version, VersionState.PENDING, VersionStatus.INACTIVE, request, now, now)

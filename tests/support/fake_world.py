@@ -34,6 +34,8 @@ from emberbox.machine.survivors import Survivor
 from emberbox.model.arns import new_microvm_id
 from emberbox.model.clock import Instant
 from emberbox.model.errors import HostError
+from emberbox.model.hooks import RUNTIME_HOOKS, HookSetting, HookSettings
+from emberbox.model.image_requests import ImageRequest
 from emberbox.model.launch_requests import LaunchRequest
 from emberbox.model.records import LOCAL_HOST, ImageVersion, Microvm
 from emberbox.model.states import MicrovmState, VersionState, VersionStatus
@@ -46,7 +48,7 @@ from support.waiting import wait_for_async
 
 IMAGE, VERSION = "image-1", "1.0"
 SETTLED = {MicrovmState.RUNNING, MicrovmState.SUSPENDED, MicrovmState.TERMINATED}
-HOOKS = {"port": 9000, "microvmHooks": dict.fromkeys(("run", "suspend", "resume", "terminate"), "ENABLED")}
+HOOKS = HookSettings(9000, dict.fromkeys(RUNTIME_HOOKS, HookSetting(is_enabled=True)))
 KEEPS_RUNNING = {"emberbox:suspend-hook-failure": "keep-running"}
 INTERNET = "arn:aws:lambda:us-east-1:aws:network-connector:aws-network-connector:INTERNET_EGRESS"
 REQUEST = LaunchRequest(region="", ingress=(), egress=(INTERNET,))
@@ -100,7 +102,7 @@ class World:
         self.database = Database(f"sqlite:///{home}/emberbox.db", metadata, durable=False)
         self.store = ScriptedStore(self.database, self.script)
         now = datetime.now(UTC)
-        request = {"hooks": HOOKS, "resources": [{"minimumMemoryInMiB": 512}]}
+        request = ImageRequest("", "", "", "", "", 512, (), hooks=HOOKS)
         self.version = ImageVersion(IMAGE, VERSION, VersionState.SUCCESSFUL, VersionStatus.ACTIVE, request, now, now)
         patch.setattr(greeting, "Agent", self.machine.agent_class())
         for module in (guests_module, guest_module, saving, local_machine, local_checkpoints):

@@ -19,6 +19,7 @@ from emberbox.control.microvms.runner_context import RunnerContext
 from emberbox.control.microvms.timers import Timers
 from emberbox.host.space import DiskSpace
 from emberbox.machine.fake import Disk, FakeCheckpoints, FakeLeftovers, FakeMachine
+from emberbox.model.image_requests import ImageRequest
 from emberbox.model.records import LOCAL_HOST, ImageVersion, Microvm
 from emberbox.model.states import MicrovmState, VersionState, VersionStatus
 from emberbox.store.database import Database
@@ -38,7 +39,7 @@ class PlainWorld:
         self.script = Script()
         self.database = Database(f"sqlite:///{directory}/emberbox.db", metadata, durable=False)
         self.store = ScriptedStore(self.database, self.script)
-        now, request = datetime.now(UTC), {"hooks": HOOKS, "resources": [{"minimumMemoryInMiB": 512}]}
+        now, request = datetime.now(UTC), ImageRequest("", "", "", "", "", 512, (), hooks=HOOKS)
         self.version = ImageVersion(IMAGE, VERSION, VersionState.SUCCESSFUL, VersionStatus.ACTIVE, request, now, now)
         self.disk = Disk(images={(IMAGE, VERSION): {"first": 1}})
         self.ended: list[str] = []

@@ -43,7 +43,7 @@ from emberbox.model.errors import (
     VmmError,
 )
 from emberbox.model.hooks import Hook
-from emberbox.model.sizes import Size
+from emberbox.model.sizes import Size, SnapshotSizes
 from emberbox.time_limits import limit_s
 from emberbox.vmm.base import MachineShape
 
@@ -287,8 +287,7 @@ class Pipeline:
             (plan.scratch / said).unlink(missing_ok=True)
         await in_thread(snapshot.publish)
         published = await in_thread(snapshot.move_to, plan.destination)
-        sizes = {name: f"{size / 1e6:.1f} MB" for name, size in published.sizes().items()}
-        say(f"SUCCESSFUL: {', '.join(f'{name} {size}' for name, size in sizes.items())}")
+        say(f"SUCCESSFUL: {_tell(published.sizes())}")
         return published
 
     @contextlib.asynccontextmanager
@@ -426,3 +425,12 @@ def as_build_error(error: Exception, free_bytes: int) -> BuildError:
 def log_stream(version: str, owner: str) -> str:
     """Return the name of a log stream, in AWS's form: day of its start, version, id."""
     return f"{time.strftime('%Y/%m/%d', time.gmtime())}[{version}]{owner}"
+
+
+def _tell(sizes: SnapshotSizes) -> str:
+    told = {
+        "memorySnapshotSizeInBytes": sizes.memory,
+        "codeInstallSizeInBytes": sizes.code,
+        "diskSnapshotSizeInBytes": sizes.disk,
+    }
+    return ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in told.items())

@@ -30,6 +30,7 @@ from typing import Any
 from emberbox.host import disk
 from emberbox.model.clock import Instant
 from emberbox.model.errors import HostError
+from emberbox.model.sizes import SnapshotSizes
 from emberbox.vmm.base import DISK, MachineShape, Saved
 from emberbox.vmm.engine import Engine
 
@@ -71,13 +72,13 @@ class ImageSnapshot:
         """The root file system, shared by all microVMs of the version."""
         return self.directory / ROOT
 
-    def sizes(self) -> dict[str, int]:
-        """Return the model's `snapshotBuild`: bytes stored for memory, code and disk."""
-        return {
-            "memorySnapshotSizeInBytes": self._stored_bytes("memory"),
-            "codeInstallSizeInBytes": self.root.stat().st_size,
-            "diskSnapshotSizeInBytes": self._stored_bytes(DISK),
-        }
+    def sizes(self) -> SnapshotSizes:
+        """Return how many bytes are stored."""
+        return SnapshotSizes(
+            memory=self._stored_bytes("memory"),
+            code=self.root.stat().st_size,
+            disk=self._stored_bytes(DISK),
+        )
 
     def _stored_bytes(self, begins: str) -> int:
         return sum(disk.stored_bytes(self.saved.path(name)) for name in self.saved.names if name.startswith(begins))

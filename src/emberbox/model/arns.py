@@ -29,6 +29,12 @@ def managed_image_arn(region: str, name: str) -> str:
     return image_arn(region, MANAGED_ACCOUNT, name)
 
 
+def managed_image_name(text: str, region: str) -> str:
+    """Return the name in the ARN of a managed image of a region; nothing where the text is none."""
+    prefix = managed_image_arn(region, "")
+    return text[len(prefix) :] if text.startswith(prefix) else ""
+
+
 def managed_connector_arn(region: str, name: str) -> str:
     """Return the ARN of a managed network connector such as INTERNET_EGRESS."""
     return f"arn:aws:lambda:{region}:aws:network-connector:{_MANAGED_CONNECTOR}{name}"

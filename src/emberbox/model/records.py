@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from emberbox.model.causes import Actor
 from emberbox.model.clock import Instant
+from emberbox.model.image_requests import ImageRequest
 from emberbox.model.launch_requests import LaunchRequest
+from emberbox.model.sizes import SnapshotSizes
 from emberbox.model.states import BuildState, ImageState, MicrovmState, VersionState, VersionStatus
 
 LOCAL_HOST: Final = "local"
@@ -40,21 +42,21 @@ class ImageVersion:
     version: str
     state: VersionState
     status: VersionStatus
-    request: Mapping[str, Any]
+    request: ImageRequest
     created_at: datetime
     updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """The build of one version for one kind of processor; `sizes` is the model's `snapshotBuild`."""
+    """The build of one version for one kind of processor; `sizes` are those of its snapshot."""
 
     id: str
     image_id: str
     version: str
     state: BuildState
     state_reason: str | None
-    sizes: Mapping[str, int] | None
+    sizes: SnapshotSizes | None
     created_at: datetime
 
 

@@ -1,4 +1,7 @@
-"""The five sizes of a microVM (AWS Lambda developer guide, "Lambda MicroVMs: launching"; dossier, section 4.1)."""
+"""The five sizes of a microVM (AWS Lambda developer guide, "Lambda MicroVMs: launching"; dossier, section 4.1).
+
+And those of a snapshot.
+"""
 
 from __future__ import annotations
 
@@ -34,3 +37,18 @@ SIZES: Final[Mapping[int, Size]] = {
     4096: Size(4096, 16384, 8, 16 * _GIB),
     8192: Size(8192, 32768, 16, 32 * _GIB),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSizes:
+    """How many bytes a snapshot takes.
+
+    Args:
+        memory: of its memory.
+        code: of the root file system, which holds the image's code.
+        disk: of the writable disk.
+    """
+
+    memory: int
+    code: int
+    disk: int

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, Table, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from emberbox.model.arns import image_arn
 from emberbox.model.records import Build, Image, ImageVersion
+from emberbox.model.sizes import SnapshotSizes
 from emberbox.model.states import (
     BUILD_TRANSITIONS,
     IMAGE_TRANSITIONS,
@@ -22,6 +24,7 @@ from emberbox.model.states import (
 )
 from emberbox.store.client_tokens import ClientToken, insert_token
 from emberbox.store.database import Database
+from emberbox.store.image_requests import read_request, read_sizes, write_request, write_sizes
 from emberbox.store.schema import builds, checkpoints, images, versions
 
 Place = tuple[datetime, str]
@@ -36,16 +39,23 @@ def _image(row: Row[Any]) -> Image:
 def _version(row: Row[Any]) -> ImageVersion:
     values = dict(row._mapping)
     state, status = VersionState(values["state"]), VersionStatus(values["status"])
-    return ImageVersion(**values | {"state": state, "status": status})
+    return ImageVersion(**values | {"state": state, "status": status, "request": read_request(values["request"])})
 
 
 def _build(row: Row[Any]) -> Build:
     values = dict(row._mapping)
-    return Build(**values | {"state": BuildState(values["state"])})
+    return Build(**values | {"state": BuildState(values["state"]), "sizes": read_sizes(values["sizes"])})
 
 
-def _columns(record: Any, names: Any) -> dict[str, Any]:
-    return {column.name: getattr(record, column.name) for column in names.columns}
+def _columns(record: Image | ImageVersion | Build, table: Table) -> dict[str, Any]:  # Any: each has a type of its own
+    return {column.name: getattr(record, column.name) for column in table.columns}
+
+
+def _insert_version(connection: Connection, version: ImageVersion, build: Build) -> None:
+    """Insert a version with its build."""
+    row = _columns(version, versions) | {"request": write_request(version.request)}
+    connection.execute(insert(versions).values(row))
+    connection.execute(insert(builds).values(_columns(build, builds) | {"sizes": write_sizes(build.sizes)}))
 
 
 def _move_image(connection: Connection, image_id: str, state: ImageState, now: datetime) -> bool:
@@ -95,8 +105,7 @@ class ImageStore:
                 if token is not None:
                     insert_token(connection, token)
                 connection.execute(insert(images).values(_columns(image, images)))
-                connection.execute(insert(versions).values(_columns(version, versions)))
-                connection.execute(insert(builds).values(_columns(build, builds)))
+                _insert_version(connection, version, build)
         except IntegrityError:
             return False
         return True
@@ -107,13 +116,15 @@ class ImageStore:
             row = connection.execute(select(images).where(images.c.arn == arn)).first()
         return None if row is None else _image(row)
 
-    def find_named(self, account_id: str, name: str) -> Image | None:
-        """Return an account's image of a name: the newest, where the home has served another region before."""
-        query = select(images).where(images.c.account_id == account_id, images.c.name == name)
-        query = query.order_by(images.c.created_at.desc())
-        with self._database.reading() as connection:
-            row = connection.execute(query).first()
-        return None if row is None else _image(row)
+    def find_named(self, account_id: str, name: str, region: str) -> Image | None:
+        """Return an account's image of a name.
+
+        Args:
+            account_id: the account.
+            name: the name.
+            region: the region served; a home that served another one before has that one's images too.
+        """
+        return self.find(image_arn(region, account_id, name))
 
     def find_by_id(self, image_id: str) -> Image | None:
         """Return the image of an id."""
@@ -207,8 +218,7 @@ class ImageStore:
                     return False
                 if token is not None:
                     insert_token(connection, token)
-                connection.execute(insert(versions).values(_columns(version, versions)))
-                connection.execute(insert(builds).values(_columns(build, builds)))
+                _insert_version(connection, version, build)
                 if taken_from is not None:
                     values = {"image_id": version.image_id, "version": version.version, "microvm_id": taken_from}
                     connection.execute(insert(checkpoints).values(values))
@@ -274,7 +284,7 @@ class ImageStore:
             _move_version(connection, build.image_id, build.version, VersionState.IN_PROGRESS, now)
 
     def finish_build(
-        self, build: Build, now: datetime, *, reason: str | None = None, sizes: Mapping[str, int] | None = None
+        self, build: Build, now: datetime, *, reason: str | None = None, sizes: SnapshotSizes | None = None
     ) -> None:
         """Settle a build, its version and its image together.
 
@@ -290,8 +300,7 @@ class ImageStore:
             (ImageState.CREATE_FAILED, ImageState.UPDATE_FAILED) if failed else (ImageState.CREATED, ImageState.UPDATED)
         )
         with self._database.transaction() as connection:
-            size_columns = None if sizes is None else dict(sizes)
-            if not _move_build(connection, build.id, state, state_reason=reason, sizes=size_columns):
+            if not _move_build(connection, build.id, state, state_reason=reason, sizes=write_sizes(sizes)):
                 return
             _move_version(connection, build.image_id, build.version, VersionState(state), now)
             _refresh_latest(connection, build.image_id)

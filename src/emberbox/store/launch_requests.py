@@ -21,7 +21,7 @@ def read_request(stored: Mapping[str, Any]) -> LaunchRequest:  # Any: see Json
         egress=tuple(stored.get("egressNetworkConnectors") or ()),
         execution_role=stored.get("executionRoleArn"),
         idle_policy=None if policy is None else _read_policy(policy),
-        log_target=_read_log_target(stored.get("logging")),
+        log_target=read_log_target(stored.get("logging")),
         hook_payload=stored.get("runHookPayload"),
         max_duration_s=stored.get("maximumDurationInSeconds", MAX_DURATION_S),
     )
@@ -32,7 +32,7 @@ def write_request(request: LaunchRequest) -> Json:
     return {
         "executionRoleArn": request.execution_role,
         "idlePolicy": None if request.idle_policy is None else _write_policy(request.idle_policy),
-        "logging": _write_log_target(request.log_target),
+        "logging": write_log_target(request.log_target),
         "runHookPayload": request.hook_payload,
         "maximumDurationInSeconds": request.max_duration_s,
         "ingressNetworkConnectors": [managed_connector_arn(request.region, name) for name in request.ingress],
@@ -56,7 +56,8 @@ def _write_policy(policy: IdlePolicy) -> Json:
     }
 
 
-def _read_log_target(stored: Json | None) -> LogTarget | None:
+def read_log_target(stored: Json | None) -> LogTarget | None:
+    """Return where output goes, as a request that is stored says it."""
     if stored is None:
         return None
     if "disabled" in stored:
@@ -65,7 +66,8 @@ def _read_log_target(stored: Json | None) -> LogTarget | None:
     return LogTarget(group=names.get("logGroup"), stream=names.get("logStream"))
 
 
-def _write_log_target(target: LogTarget | None) -> Json | None:
+def write_log_target(target: LogTarget | None) -> Json | None:
+    """Return what a request that is stored says of where output goes."""
     if target is None:
         return None
     if not target.is_on:

@@ -20,6 +20,7 @@ from emberbox.machine.snapshot import (
     take_back_resume,
 )
 from emberbox.model.errors import HostError
+from emberbox.model.sizes import SnapshotSizes
 from emberbox.vmm.base import MachineShape
 from emberbox.vmm.engine import Engine, Processor
 from emberbox.vmm.paged.files import MemoryLayer, layers_of
@@ -53,13 +54,8 @@ def test_a_published_snapshot_cannot_be_written(directory: Path) -> None:
         assert (directory / name).stat().st_mode & 0o777 == 0o400
 
 
-def test_the_sizes_are_those_of_the_model(directory: Path) -> None:
-    sizes = image_snapshot(directory, SHAPE).sizes()
-    assert sizes == {
-        "memorySnapshotSizeInBytes": 8192,
-        "codeInstallSizeInBytes": 8192,
-        "diskSnapshotSizeInBytes": 8192,
-    }
+def test_the_sizes_are_those_of_the_files(directory: Path) -> None:
+    assert image_snapshot(directory, SHAPE).sizes() == SnapshotSizes(memory=8192, code=8192, disk=8192)
 
 
 def test_what_was_not_published_is_not_there(directory: Path) -> None:
@@ -134,7 +130,7 @@ def test_what_a_home_of_before_holds_is_understood_page_by_page(directory: Path,
     snapshot = load_image_snapshot(directory)
     assert layers_of(snapshot.saved) == (MemoryLayer(directory / "memory.1", ((0, 1), (5, 2))),)
     assert (snapshot.shape, snapshot.ports, snapshot.engine) == (SHAPE, ((8080, False),), ENGINE)
-    assert snapshot.sizes()["memorySnapshotSizeInBytes"] == 2 * 8192
+    assert snapshot.sizes().memory == 2 * 8192
     write_as_before(suspended.directory / "suspended.json", {"runs": [[1, 2], [10, 1]], "stopped": None})
     assert load_suspended(suspended.directory).saved == replace(suspended.saved, engine=ENGINE)
 

@@ -18,6 +18,7 @@ from emberbox.model.arns import (
     is_managed_connector,
     managed_connector_arn,
     managed_image_arn,
+    managed_image_name,
     new_connector_id,
     new_microvm_id,
     split_connector_arn,
@@ -35,6 +36,13 @@ def test_the_forms_are_awss() -> None:
         "arn:aws:lambda:us-east-1:aws:network-connector:aws-network-connector:HTTP_INGRESS"
     )
     assert endpoint_host("label", REGION, "localhost") == "label.lambda-microvm.us-east-1.localhost"
+
+
+def test_a_managed_image_is_named_by_its_arn_in_the_region() -> None:
+    arn = managed_image_arn(REGION, "al2023-1")
+    assert managed_image_name(arn, REGION) == "al2023-1"
+    for text in ("al2023-1", OURS, managed_image_arn("eu-west-9", "al2023-1"), arn.replace("arn:aws:", "arn:aws-cn:")):
+        assert managed_image_name(text, REGION) == ""
 
 
 def test_microvm_ids_are_unique_and_hold_a_uuid() -> None:

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from emberbox.model.arns import image_arn
 from emberbox.model.clock import Instant
 from emberbox.model.errors import HostError
+from emberbox.model.image_requests import ImageRequest
 from emberbox.model.launch_requests import LaunchRequest
 from emberbox.model.records import Build, Image, ImageVersion, LogGroup, Microvm
+from emberbox.model.sizes import SnapshotSizes
 from emberbox.model.states import (
     MICROVM_TRANSITIONS,
     BuildState,
@@ -33,6 +36,7 @@ from emberbox.store.schema import log_metadata, metadata
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 ACCOUNT = "000000000000"
+REQUEST = ImageRequest("us-east-1", "base", "1.0", "role", "s3://x/y", 512, ("any",), environment={"x": ""})
 
 
 @pytest.fixture
@@ -53,9 +57,7 @@ def new_image(name: str = "image", age_s: float = 0) -> tuple[Image, ImageVersio
     moment = NOW - timedelta(seconds=age_s)
     image_id = str(uuid.uuid4())
     image = Image(image_id, ACCOUNT, name, f"arn:{name}", ImageState.CREATING, None, None, {"a": "b"}, moment, moment)
-    version = ImageVersion(
-        image_id, "1.0", VersionState.PENDING, VersionStatus.INACTIVE, {"x": [1, {"y": None}]}, moment, moment
-    )
+    version = ImageVersion(image_id, "1.0", VersionState.PENDING, VersionStatus.INACTIVE, REQUEST, moment, moment)
     return image, version, Build(str(uuid.uuid4()), image_id, "1.0", BuildState.PENDING, None, None, moment)
 
 
@@ -88,6 +90,20 @@ def test_an_image_is_stored_as_it_is(database: Database) -> None:
     assert store.find("arn:other") is None
 
 
+def test_an_image_is_found_by_account_name_and_region(database: Database) -> None:
+    store = ImageStore(database)
+    found = {}
+    for account, region in ((ACCOUNT, "us-east-1"), (ACCOUNT, "eu-west-9"), ("999999999999", "us-east-1")):
+        image, version, build = new_image("web")
+        image = replace(image, account_id=account, arn=image_arn(region, account, "web"))
+        assert store.add(image, version, build, None)
+        found[account, region] = image
+    for (account, region), image in found.items():
+        assert store.find_named(account, "web", region) == image
+    assert store.find_named(ACCOUNT, "other", "us-east-1") is None
+    assert store.find_named("999999999999", "web", "eu-west-9") is None
+
+
 def test_a_taken_name_stores_nothing_at_all(database: Database) -> None:
     store, tokens = ImageStore(database), ClientTokenStore(database)
     store.add(*new_image(), None)
@@ -112,16 +128,16 @@ def test_a_build_moves_only_along_its_arrows(database: Database) -> None:
     store = ImageStore(database)
     image, version, build = new_image()
     store.add(image, version, build, None)
-    store.finish_build(build, NOW, sizes={"codeInstallSizeInBytes": 1})
+    store.finish_build(build, NOW, sizes=SnapshotSizes(1, 1, 1))
     assert store.list_builds(image.id, "1.0") == [build]
     assert store.find(image.arn) == image
     for _ in range(2):  # a restart begins it again
         store.begin_build(build, NOW)
-    store.finish_build(build, NOW, sizes={"codeInstallSizeInBytes": 5_000_000_000})
+    store.finish_build(build, NOW, sizes=SnapshotSizes(1, 5_000_000_000, 2))
     store.finish_build(build, NOW, reason="late")
     (stored,) = store.list_builds(image.id, "1.0")
     assert (stored.state, stored.state_reason) == (BuildState.SUCCESSFUL, None)
-    assert stored.sizes == {"codeInstallSizeInBytes": 5_000_000_000}
+    assert stored.sizes == SnapshotSizes(1, 5_000_000_000, 2)
 
 
 @pytest.mark.parametrize(

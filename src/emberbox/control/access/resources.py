@@ -50,7 +50,7 @@ class ResourceIndex:
         image = self._images.find(image_arn)
         wanted = version or (image and image.latest_active_version)
         found = self._images.find_version(image.id, wanted) if image and wanted else None
-        return list(found.request.get("egressNetworkConnectors") or ()) if found else []
+        return list(found.request.egress) if found else []
 
     def connector_arn(self, account_id: str, identifier: str) -> str | None:
         """Return the ARN of the account's connector of an id or a name."""

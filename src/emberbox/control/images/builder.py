@@ -12,12 +12,12 @@ from emberbox.background import Background, until_written
 from emberbox.control.access.role_sessions import RoleSession
 from emberbox.control.access.roles import Roles
 from emberbox.control.connectors.egress import EgressRules
-from emberbox.control.images.rules import build_log_group, find_hook, size_of
 from emberbox.control.logs.sink import GroupLog, LogSink
 from emberbox.guest.metadata import MetadataService
 from emberbox.images.pipeline import BuildPlan, Pipeline
 from emberbox.machine.snapshot import ImageSnapshot, load_image_snapshot
 from emberbox.model.errors import BuildError, HostError
+from emberbox.model.hooks import HookName
 from emberbox.model.records import Build, Image, ImageVersion, LogGroup
 from emberbox.model.states import BuildState, ImageState
 from emberbox.store.images import ImageStore
@@ -116,7 +116,7 @@ class Builder:
         await self.finish(build, snapshot, reason)
 
     async def _build(self, image: Image, version: ImageVersion, build: Build) -> ImageSnapshot:
-        group = LogGroup(image.account_id, build_log_group(image.name, version.request))
+        group = LogGroup(image.account_id, version.request.log_group(image.name))
         return await self._pipeline.run(self._plan(image, version, build), GroupLog(self._log_writer, group))
 
     async def finish(self, build: Build, snapshot: ImageSnapshot | None, reason: str | None) -> None:
@@ -148,7 +148,7 @@ class Builder:
     def _plan(self, image: Image, version: ImageVersion, build: Build) -> BuildPlan:
         request = version.request
         try:
-            egress = self._egress.policy(image.account_id, request["egressNetworkConnectors"])
+            egress = self._egress.policy(image.account_id, request.egress)
         except HostError as error:
             raise BuildError("INTERNAL_PLATFORM_ERROR", str(error)) from error
         return BuildPlan(
@@ -157,14 +157,14 @@ class Builder:
             image_arn=image.arn,
             version=version.version,
             region=self._region,
-            artifact_uri=request["codeArtifact"]["uri"],
-            readable_prefixes=self._roles.readable_prefixes(image.account_id, request["buildRoleArn"]),
+            artifact_uri=request.artifact_uri,
+            readable_prefixes=self._roles.readable_prefixes(image.account_id, request.build_role),
             account_id=image.account_id,
-            size=size_of(request),
-            environment=request.get("environmentVariables") or {},
-            all_capabilities=bool(request.get("additionalOsCapabilities")),
-            ready=find_hook(request, "ready"),
-            validate=find_hook(request, "validate"),
+            size=request.size,
+            environment=request.environment or {},
+            all_capabilities=request.has_all_capabilities,
+            ready=request.find_hook(HookName.READY),
+            validate=request.find_hook(HookName.VALIDATE),
             destination=self.snapshot_directory(image.id, version.version),
             scratch=self._home / "builds" / build.id,
             egress=egress,
@@ -172,6 +172,6 @@ class Builder:
         )
 
     def _metadata(self, image: Image, version: ImageVersion) -> MetadataService:
-        role = version.request["buildRoleArn"]
+        role = version.request.build_role
         session = RoleSession(self._roles.credentials, image.account_id, role, f"build-{image.name}")
         return MetadataService(session.credentials)

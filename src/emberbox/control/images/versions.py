@@ -1,23 +1,23 @@
-"""The operations that change an image after its first build: new versions, their status, their end."""
+"""What changes an image after its first build: new versions, their status, their end."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from emberbox.background import Background, in_thread, until_written
 from emberbox.control.access.quotas import Quotas
 from emberbox.control.connectors.egress import EgressRules
 from emberbox.control.images.builder import Builder
-from emberbox.control.images.rules import check_image_request
-from emberbox.control.images.service import DELETIONS_WITHIN_S, ImageFinder, remove_tree, show_image, show_version
-from emberbox.control.requests.idempotency import find_earlier, new_token
-from emberbox.model.caller import Caller, Handler
+from emberbox.control.images.commands import SetVersionStatus, UpdateImage
+from emberbox.control.images.rules import check_configuration
+from emberbox.control.images.service import DELETIONS_WITHIN_S, ImageFinder, remove_tree
+from emberbox.control.requests.idempotency import find_made, note_made
+from emberbox.model.caller import Caller
 from emberbox.model.errors import ConflictError, ValidationError
 from emberbox.model.iam.actions import IMAGE_VERDICTS, VERSION_VERDICTS, ImageAction, VersionAction
 from emberbox.model.iam.quotas import BUILDS, VERSIONS
+from emberbox.model.images import VersionedImage, VersionName
 from emberbox.model.records import Build, Image, ImageVersion
 from emberbox.model.states import BuildState, ImageState, Verdict, VersionState, VersionStatus
 from emberbox.store.client_tokens import ClientTokenStore
@@ -26,7 +26,7 @@ from emberbox.store.microvms import MicrovmStore
 
 
 class ImageVersionService:
-    """Answers UpdateMicrovmImage, UpdateMicrovmImageVersion and DeleteMicrovmImageVersion.
+    """Makes versions of images, changes their status and deletes them.
 
     Args:
         finder: finds images and versions.
@@ -60,22 +60,18 @@ class ImageVersionService:
         self._region = region
         self._background = Background()
 
-    def handlers(self) -> dict[str, Handler]:
-        """Return the handler of each operation, by its name in the service model."""
-        return {
-            "UpdateMicrovmImage": self.update,
-            "UpdateMicrovmImageVersion": self.update_version,
-            "DeleteMicrovmImageVersion": self.delete_version,
-        }
+    async def update(self, caller: Caller, asked: UpdateImage) -> VersionedImage:
+        """Store a new version with a whole new configuration, and start to build it.
 
-    async def update(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """UpdateMicrovmImage: a whole new configuration, built as a new version."""
-        image = self._finder.find(caller, parameters)
-        earlier = find_earlier(self._client_tokens, caller, "UpdateMicrovmImage", parameters)
+        Raises:
+            ServiceError: it may not be made, or not so.
+        """
+        image = self._finder.find(caller, asked.image)
+        earlier = find_made(self._client_tokens, caller, asked.client_request)
         if earlier is not None:
-            return self._show_updated(image.id, earlier)
-        egress = self._egress.check(caller, parameters.get("egressNetworkConnectors"))
-        request = check_image_request(parameters, self._region, egress)
+            return self._find_made(image.id, earlier)
+        egress = self._egress.check(caller, asked.configuration.egress)
+        request = check_configuration(asked.configuration, {}, self._region, egress)
         if IMAGE_VERDICTS[image.state, ImageAction.UPDATE] is not Verdict.DO:
             raise _busy(image)
         now = datetime.now(UTC)
@@ -85,22 +81,26 @@ class ImageVersionService:
         name = next_version(versions)
         version = ImageVersion(image.id, name, VersionState.PENDING, VersionStatus.INACTIVE, request, now, now)
         build = Build(str(uuid.uuid4()), image.id, name, BuildState.PENDING, None, None, now)
-        token = new_token(caller, "UpdateMicrovmImage", parameters, name)
-        if not self._store.add_version(version, build, token):
+        if not self._store.add_version(version, build, note_made(caller, asked.client_request, name)):
             raise _busy(self._store.find_by_id(image.id) or image)
         self._builder.start(image, version, build)
-        return self._show_updated(image.id, name)
+        return self._find_made(image.id, name)
 
-    def _show_updated(self, image_id: str, name: str) -> Mapping[str, Any]:
+    def _find_made(self, image_id: str, name: str) -> VersionedImage:
         image, version = self._store.find_by_id(image_id), self._store.find_version(image_id, name)
         if image is None or version is None:
             raise ConflictError("The clientToken belongs to a version that has been deleted; use a new one.")
-        return {**show_image(image), **version.request, "imageVersion": name}
+        return VersionedImage(image, version)
 
-    async def update_version(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """UpdateMicrovmImageVersion: allow or refuse new launches of a version."""
-        image, version = self._finder.find_version(caller, parameters)
-        status = VersionStatus(parameters["status"])
+    async def set_status(self, caller: Caller, asked: SetVersionStatus) -> VersionedImage:
+        """Allow or refuse new launches of a version, and return it.
+
+        Raises:
+            NotFoundError: there is none.
+            ValidationError: it cannot be launched.
+        """
+        found = self._finder.find_version(caller, asked.version)
+        version, status = found.version, asked.status
         action = VersionAction.ACTIVATE if status is VersionStatus.ACTIVE else VersionAction.DEACTIVATE
         match VERSION_VERDICTS[version.state, action]:
             case Verdict.REFUSE:
@@ -109,21 +109,22 @@ class ImageVersionService:
                     "only a SUCCESSFUL version can be made ACTIVE"
                 )
             case Verdict.DO:
-                self._store.set_version_status(image.id, version.version, status, datetime.now(UTC))
-        image, version = self._finder.find_version(caller, parameters)
-        return show_version(image, version)
+                self._store.set_version_status(found.image.id, version.version, status, datetime.now(UTC))
+        return self._finder.find_version(caller, asked.version)
 
-    async def delete_version(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """DeleteMicrovmImageVersion: the image is UPDATING until it is done."""
-        image, version = self._finder.find_version(caller, parameters)
-        answer = {
-            "imageIdentifier": image.arn,
-            "imageVersion": version.version,
-            "state": VersionState.DELETING,
-        }
+    async def delete(self, caller: Caller, name: VersionName) -> VersionedImage:
+        """Begin to delete a version, and return it as it was; its image is UPDATING until it is done.
+
+        Raises:
+            NotFoundError: there is none.
+            ConflictError: something is under way with it or its image.
+            ValidationError: it is the last, or microVMs of it exist.
+        """
+        found = self._finder.find_version(caller, name)
+        image, version = found.image, found.version
         verdict = VERSION_VERDICTS[version.state, VersionAction.DELETE]
         if verdict is Verdict.IGNORE:
-            return answer
+            return found
         if verdict is Verdict.CONFLICT or IMAGE_VERDICTS[image.state, ImageAction.DELETE_VERSION] is not Verdict.DO:
             raise _busy(image)
         if len(self._store.list_versions(image.id)) == 1:
@@ -133,7 +134,7 @@ class ImageVersionService:
         if not self._store.begin_to_delete_version(image.id, version.version, datetime.now(UTC)):
             raise _busy(image)
         self._remove_in_background(image, version.version)
-        return answer
+        return found
 
     def finish_deletions(self) -> None:
         """Finish what an earlier server began to delete."""

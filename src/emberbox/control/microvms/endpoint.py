@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from emberbox.control.endpoints.ingress import lets_in
-from emberbox.control.images.rules import size_of
 from emberbox.control.microvms.runner import MicrovmRunner
 from emberbox.control.microvms.runners import Runners
 from emberbox.machine.base import Command, GuestCommand
@@ -37,7 +36,7 @@ class MicrovmEndpoint:
         """Say what it takes; nothing is limited for a microVM that has ended."""
         if self.runner is None:
             return EndpointLimits()
-        count, each = size_of(self.runner.version.request).vcpu_count, self.limits_per_vcpu
+        count, each = self.runner.version.request.size.vcpu_count, self.limits_per_vcpu
         return EndpointLimits(count * each.connections, count * each.requests_per_s)
 
     async def connect(self, port: int) -> Upstream:

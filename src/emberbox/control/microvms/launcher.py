@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from emberbox.control.images.rules import build_log_group
 from emberbox.control.microvms.recovery import Fate, Recovery
 from emberbox.control.microvms.runner import ENDED_BY_CALLER, LOST, MicrovmRunner
 from emberbox.control.microvms.runner_context import RunnerContext
@@ -99,4 +98,4 @@ def _log_target(image: Image, version: ImageVersion, microvm: Microvm) -> tuple[
     target = microvm.request.log_target or LogTarget()
     if not target.is_on:
         return None, None
-    return LogGroup(microvm.account_id, target.group or build_log_group(image.name, version.request)), target.stream
+    return LogGroup(microvm.account_id, target.group or version.request.log_group(image.name)), target.stream

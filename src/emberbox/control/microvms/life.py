@@ -6,7 +6,6 @@ import contextlib
 from dataclasses import dataclass, field, replace
 
 from emberbox.background import Background
-from emberbox.control.images.rules import find_hook
 from emberbox.control.microvms.deadlines import Deadlines
 from emberbox.control.microvms.idle import IdleTimer
 from emberbox.control.microvms.owner import Owner
@@ -17,10 +16,9 @@ from emberbox.machine.base import Keeper, Left, Machine, Plan, Started
 from emberbox.model.clock import Instant
 from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import HostError
+from emberbox.model.hooks import RUNTIME_HOOKS
 from emberbox.model.records import ImageVersion, Microvm
 from emberbox.model.states import MicrovmState
-
-RUNTIME_HOOKS = ("run", "resume", "suspend", "terminate")
 
 
 @dataclass
@@ -92,7 +90,7 @@ class Life:
 
     def plan(self, egress: EgressPolicy | None = None) -> Plan:
         """Return what its machine must know of it; to start it, also what it may reach."""
-        hooks = (find_hook(self.version.request, name) for name in RUNTIME_HOOKS)
+        hooks = (self.version.request.find_hook(name) for name in RUNTIME_HOOKS)
         return Plan(
             microvm_id=self.id,
             image_id=self.version.image_id,

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from typing import Final
 
-from emberbox.control.images.rules import size_of
 from emberbox.control.microvms.runner import MicrovmRunner
 from emberbox.model.errors import HostError
 
@@ -47,7 +46,7 @@ class Runners:
     def memory_in_use(self, account_id: str) -> int:
         """Return how many MiB an account's microVMs have; suspended ones count (dossier, section 11)."""
         owned = (runner for runner in self._by_id.values() if runner.microvm.account_id == account_id)
-        return sum(size_of(runner.version.request).baseline_mib for runner in owned)
+        return sum(runner.version.request.size.baseline_mib for runner in owned)
 
     async def renew_egress(self, connector_arn: str) -> None:
         """Let what a connector allows now, perhaps nothing, count for every microVM that runs with it.

@@ -10,7 +10,6 @@ from typing import Final
 from emberbox.control.access.quotas import Quotas
 from emberbox.control.connectors.egress import EgressRules
 from emberbox.control.endpoints.tokens import PortGrant, TokenKeys
-from emberbox.control.images.rules import find_hook, size_of
 from emberbox.control.microvms.commands import CreateAuthToken, CreateShellAuthToken, ListMicrovms, RunMicrovm
 from emberbox.control.microvms.launcher import Launcher
 from emberbox.control.microvms.runner import ENDED_BY_CALLER, MicrovmRunner
@@ -22,6 +21,7 @@ from emberbox.model.arns import new_microvm_id
 from emberbox.model.caller import Caller
 from emberbox.model.clock import Instant
 from emberbox.model.errors import ConflictError, NotFoundError, ValidationError
+from emberbox.model.hooks import HookName
 from emberbox.model.iam.quotas import MEMORY
 from emberbox.model.launch_requests import MAX_DURATION_S, Ingress, LaunchRequest
 from emberbox.model.records import Image, ImageVersion, Microvm
@@ -127,10 +127,10 @@ class MicrovmService:
             QuotaExceededError: they would.
         """
         in_use = self._runners.memory_in_use(caller.account_id)
-        self._quotas.check(caller.account_id, MEMORY, in_use, size_of(version.request).baseline_mib * count)
+        self._quotas.check(caller.account_id, MEMORY, in_use, version.request.size.baseline_mib * count)
 
     def _find_launchable(self, caller: Caller, asked: RunMicrovm) -> tuple[Image, ImageVersion]:
-        image = self._images.find_named(caller.account_id, asked.image)
+        image = self._images.find_named(caller.account_id, asked.image, self._region)
         if image is not None and image.state in LAUNCHABLE_IMAGE_STATES:
             for version in self._images.list_versions(image.id):
                 runnable = version.state is VersionState.SUCCESSFUL and version.status is VersionStatus.ACTIVE
@@ -144,7 +144,7 @@ class MicrovmService:
         target = asked.log_target
         if target is not None and (target.group or target.stream) and asked.execution_role is None:
             raise ValidationError("Logging cannot be enabled without providing executionRoleArn")
-        egress = self._egress.check(caller, asked.egress, version.request["egressNetworkConnectors"])
+        egress = self._egress.check(caller, asked.egress, version.request.egress)
         return LaunchRequest(
             region=self._region,
             ingress=asked.ingress or (Ingress.HTTP,),
@@ -294,7 +294,7 @@ def check_hook_payload(payload: str | None, version: ImageVersion) -> None:
     Raises:
         ValidationError: there is none.
     """
-    if payload and find_hook(version.request, "run") is None:
+    if payload and version.request.find_hook(HookName.RUN) is None:
         raise ValidationError("The run hook must be enabled in the MicroVM image to pass the run hook payload.")
 
 

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
 
 from emberbox.control.connectors.egress import ConnectorFinder
 from emberbox.control.images.service import ImageFinder
 from emberbox.control.requests.tags import check_tags
-from emberbox.model.caller import Caller, Handler
-from emberbox.model.errors import ValidationError
+from emberbox.model.caller import Caller
+from emberbox.model.connectors import ConnectorName
+from emberbox.model.images import ImageName
 from emberbox.store.connectors import ConnectorStore
 from emberbox.store.images import ImageStore
 
 Tags = Mapping[str, str]
+Tagged = ImageName | ConnectorName
+"""Names what has tags."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddTags:
+    """Asks for tags: new keys are added, known keys get the new value."""
+
+    resource: Tagged
+    tags: Tags
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveTags:
+    """Asks for tags to go; keys that are not there are ignored."""
+
+    resource: Tagged
+    keys: frozenset[str]
 
 
 class TagService:
-    """Answers the tag operations.
+    """Keeps the tags of what has any.
 
     Args:
         images: finds images.
@@ -38,40 +57,39 @@ class TagService:
         self._connectors = connectors
         self._connector_store = connector_store
 
-    def handlers(self) -> dict[str, Handler]:
-        """Return the handler of each operation, by its name in the service model."""
-        return {"TagResource": self.tag, "UntagResource": self.untag, "ListTags": self.list_tags}
-
-    async def tag(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """TagResource: new keys are added, known keys get the new value."""
-        tags, store = self._find(caller, parameters["Resource"])
-        merged = {**tags, **parameters["Tags"]}
-        check_tags(merged)
-        store(merged)
-        return {}
-
-    async def untag(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """UntagResource: keys that are not there are ignored."""
-        tags, store = self._find(caller, parameters["Resource"])
-        keys = set(parameters["TagKeys"])
-        store({key: value for key, value in tags.items() if key not in keys})
-        return {}
-
-    async def list_tags(self, caller: Caller, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        """ListTags: an empty object where there are none."""
-        return {"Tags": self._find(caller, parameters["Resource"])[0]}
-
-    def _find(self, caller: Caller, arn: str) -> tuple[Tags, Callable[[Tags], None]]:
-        """Return the tags of a resource, and what stores other ones.
+    def add(self, caller: Caller, asked: AddTags) -> None:
+        """Add tags.
 
         Raises:
-            ValidationError, AccessDeniedError, NotFoundError: there is no such resource of the caller's.
+            NotFoundError: there is no such resource.
+            ValidationError: they are not allowed, with those that there are.
         """
-        kind = arn.split(":")[5]
-        if kind == "network-connector":
-            connector, _ = self._connectors.find_by_arn(caller, arn)
+        tags, store = self._find(caller, asked.resource)
+        merged = {**tags, **asked.tags}
+        check_tags(merged)
+        store(merged)
+
+    def remove(self, caller: Caller, asked: RemoveTags) -> None:
+        """Remove tags.
+
+        Raises:
+            NotFoundError: there is no such resource.
+        """
+        tags, store = self._find(caller, asked.resource)
+        store({key: value for key, value in tags.items() if key not in asked.keys})
+
+    def tags_of(self, caller: Caller, resource: Tagged) -> Tags:
+        """Return the tags of a resource.
+
+        Raises:
+            NotFoundError: there is no such resource.
+        """
+        return self._find(caller, resource)[0]
+
+    def _find(self, caller: Caller, resource: Tagged) -> tuple[Tags, Callable[[Tags], None]]:
+        """Return the tags of a resource, and what stores other ones."""
+        if isinstance(resource, ConnectorName):
+            connector = self._connectors.find(caller, resource).connector
             return connector.tags, lambda tags: self._connector_store.set_tags(connector.id, tags)
-        if kind == "microvm-image":
-            image = self._images.find_by_arn(caller, arn)
-            return image.tags, lambda tags: self._image_store.set_tags(image.id, tags)
-        raise ValidationError(f"Only images and network connectors have tags here, not a {kind}: {arn}")
+        image = self._images.find(caller, resource)
+        return image.tags, lambda tags: self._image_store.set_tags(image.id, tags)

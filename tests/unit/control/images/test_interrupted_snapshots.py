@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from emberbox.control.images.builder import SERVER_ENDED, Builder
+from emberbox.model.image_requests import ImageRequest
 from emberbox.model.records import Build, Image, ImageVersion
 from emberbox.model.states import BuildState, ImageState, VersionState, VersionStatus
 from emberbox.store.database import Database
@@ -18,6 +19,7 @@ from emberbox.vmm.base import MachineShape
 from support.snapshots import image_snapshot
 
 NOW = datetime.now(UTC)
+REQUEST = ImageRequest("us-east-1", "base", "1.0", "role", "s3://x/y", 512, ())
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def store(tmp_path: Path) -> Iterator[ImageStore]:
     image = Image("i", "000000000000", "n", "arn", ImageState.CREATING, None, None, {}, NOW, NOW)
     for number, taken_from in ((1, None), (2, "microvm-1")):
         name = f"{number}.0"
-        version = ImageVersion("i", name, VersionState.PENDING, VersionStatus.INACTIVE, {}, NOW, NOW)
+        version = ImageVersion("i", name, VersionState.PENDING, VersionStatus.INACTIVE, REQUEST, NOW, NOW)
         build = Build(f"b{number}", "i", name, BuildState.PENDING, None, None, NOW)
         if taken_from is None:
             assert store.add(image, version, build, None)

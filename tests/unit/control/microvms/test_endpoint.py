@@ -127,7 +127,7 @@ async def test_one_that_has_ended_keeps_its_name_and_leads_nowhere(
 def test_a_larger_microvm_takes_more(directory: EndpointDirectory, add: Add) -> None:
     runner = add()
     assert found(directory, runner).limits() == PER_VCPU
-    runner.version = replace(runner.version, request={"resources": [{"minimumMemoryInMiB": 2048}]})
+    runner.version = replace(runner.version, request=replace(runner.version.request, memory_mib=2048))
     assert found(directory, runner).limits() == EndpointLimits(32, 40)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from emberbox.control.assembly import Control
 from emberbox.control.server.info import ServerInfo
-from emberbox.edges.aws.operations import access, connectors, events, forks, logs, microvms, server
+from emberbox.edges.aws.operations import access, connectors, events, forks, images, logs, microvms, server, tags
 from emberbox.edges.aws.operations.handler import Handler
 from emberbox.model.endpoints import EndpointNames
 from emberbox.spec.models import CORE, EMBERBOX, LOGS, MICROVMS
@@ -19,9 +19,8 @@ def collect_handlers(control: Control, server_info: ServerInfo, names: EndpointN
         names: where endpoints are.
     """
     return {
-        MICROVMS: control.images.handlers()
-        | control.versions.handlers()
-        | control.tags.handlers()
+        MICROVMS: images.handlers(control.images, control.versions, names.region)
+        | tags.handlers(control.tags, names.region)
         | microvms.handlers(control.microvms, names),
         CORE: connectors.handlers(control.connectors, names.region),
         LOGS: logs.handlers(control.logs, names.region),

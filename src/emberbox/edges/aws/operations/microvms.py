@@ -11,6 +11,7 @@ from emberbox.control.microvms.commands import CreateAuthToken, CreateShellAuthT
 from emberbox.control.microvms.service import MicrovmService
 from emberbox.edges.aws.operations.client_tokens import read_client_request
 from emberbox.edges.aws.operations.handler import Handler, Members, Parameters
+from emberbox.edges.aws.operations.log_targets import read_log_target
 from emberbox.edges.aws.operations.pages import read_page, show_page
 from emberbox.model.arns import (
     INGRESS_CONNECTORS,
@@ -22,7 +23,7 @@ from emberbox.model.arns import (
 from emberbox.model.caller import Caller
 from emberbox.model.endpoints import EndpointNames
 from emberbox.model.errors import ValidationError
-from emberbox.model.launch_requests import IdlePolicy, Ingress, LogTarget
+from emberbox.model.launch_requests import IdlePolicy, Ingress
 from emberbox.model.records import Microvm
 
 TOKEN_HEADER: Final = "X-aws-proxy-auth"  # noqa: S105 - a header's name
@@ -86,7 +87,7 @@ def read_run(caller: Caller, parameters: Parameters, region: str) -> RunMicrovm:
         ValidationError, AccessDeniedError: an ARN is malformed or another account's, or there is a KMS key.
     """
     arn = check_image_arn(parameters["imageIdentifier"], region, caller.account_id, launching=True)
-    refuse_kms_key(parameters)
+    refuse_kms_key(parameters.get("kmsKeyIdentifier"))
     return RunMicrovm(
         image=image_name(arn),
         named=arn,
@@ -95,7 +96,7 @@ def read_run(caller: Caller, parameters: Parameters, region: str) -> RunMicrovm:
         egress=tuple(parameters.get("egressNetworkConnectors") or ()),
         execution_role=parameters.get("executionRoleArn"),
         idle_policy=_read_idle_policy(parameters.get("idlePolicy")),
-        log_target=_read_log_target(parameters.get("logging")),
+        log_target=read_log_target(parameters.get("logging")),
         hook_payload=parameters.get("runHookPayload"),
         max_duration_s=parameters.get("maximumDurationInSeconds"),
         client_request=read_client_request("RunMicrovm", parameters),
@@ -116,13 +117,6 @@ def _read_idle_policy(given: Parameters | None) -> IdlePolicy | None:
     if given is None:
         return None
     return IdlePolicy(given["maxIdleDurationSeconds"], given["suspendedDurationSeconds"], given["autoResumeEnabled"])
-
-
-def _read_log_target(given: Parameters | None) -> LogTarget | None:
-    if given is None:
-        return None
-    names = given.get("cloudWatch") or {}
-    return LogTarget("disabled" not in given, names.get("logGroup"), names.get("logStream"))
 
 
 def read_list(caller: Caller, parameters: Parameters, region: str) -> ListMicrovms:

@@ -1,0 +1,74 @@
+"""How images are named, and what is told of them together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from emberbox.model.records import Build, Image, ImageVersion
+
+
+@dataclass(frozen=True, slots=True)
+class ImageName:
+    """Names an image of an account's, or a managed one.
+
+    Args:
+        name: its name; a text that is no name where it cannot be one of here.
+        named: how it was named, for errors.
+    """
+
+    name: str
+    named: str
+
+
+@dataclass(frozen=True, slots=True)
+class VersionName:
+    """Names a version of an image."""
+
+    image: ImageName
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class VersionedImage:
+    """An image with one of its versions."""
+
+    image: Image
+    version: ImageVersion
+
+
+@dataclass(frozen=True, slots=True)
+class ImageBuild:
+    """An image with a build of one of its versions."""
+
+    image: Image
+    build: Build
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedImage:
+    """A base image that every account may build on.
+
+    Args:
+        name: its name.
+        version: its only version.
+        since: when it came to be here.
+    """
+
+    name: str
+    version: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """A kind of processor."""
+
+    architecture: str
+    chipset: str
+    generation: str
+
+
+PROCESSOR: Final = Processor("X86_64", "INTEL", "1")
+"""What every version is built for."""
