@@ -99,18 +99,6 @@ def _load_key(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def slice_page(
-    tokens: PageTokens, operation: str, items: Sequence[T], parameters: dict[str, Any]
-) -> tuple[list[T], str | None]:
-    """Cut a page out of a whole short list that only grows at its end; return it and the next token."""
-    limit = parameters.get("maxResults", DEFAULT_PAGE)
-    token = parameters.get("nextToken")
-    start = 0 if token is None else int(tokens.open(operation, token)[0])
-    page = list(items[start : start + limit])
-    more = start + limit < len(items)
-    return page, tokens.seal(operation, [start + limit]) if more else None
-
-
 def cut_page(tokens: PageTokens, name: str, items: Sequence[T], asked: PageRequest) -> Page[T]:
     """Cut a page out of a whole short list that only grows at its end.
 

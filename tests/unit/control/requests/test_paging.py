@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emberbox.control.requests.paging import PageTokens, slice_page
+from emberbox.control.requests.paging import PageRequest, PageTokens, cut_page
 from emberbox.model.errors import ValidationError
 
 
@@ -65,12 +64,12 @@ def test_a_changed_token_is_refused(tokens: PageTokens) -> None:
 def test_pages_hold_every_item_once(tmp_path_factory: pytest.TempPathFactory, count: int, limit: int) -> None:
     tokens = PageTokens(tmp_path_factory.mktemp("pages") / "key")
     items, seen = list(range(count)), []
-    parameters: dict[str, Any] = {"maxResults": limit}
+    asked = PageRequest(limit)
     while True:
-        page, token = slice_page(tokens, "List", items, parameters)
-        assert len(page) <= limit
-        seen += page
-        if token is None:
+        page = cut_page(tokens, "List", items, asked)
+        assert len(page.items) <= limit
+        seen += page.items
+        if page.next_token is None:
             break
-        parameters["nextToken"] = token
+        asked = PageRequest(limit, page.next_token)
     assert seen == items
