@@ -1,10 +1,8 @@
-"""Who calls an operation, and what answers it: what the wire layer and the control plane share."""
+"""Who calls an operation."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +22,3 @@ class Caller:
     region: str
     request_id: str
     source_ip: str
-
-
-Handler = Callable[[Caller, dict[str, Any]], Awaitable[Mapping[str, Any]]]
-"""Answers one operation: takes the parameters and returns the output's members, by their names in the model."""
