@@ -112,7 +112,7 @@ async def full_with_held_writes(world: World) -> MicrovmRunner:
     runner = await world.launched()
     world.space._reserve = 1 << 62
     world.space.look()
-    await runner.context.guests._hold_writes(True)
+    await world.guests._hold_writes(True)
     assert world.vm(runner).holds_writes
     return runner
 
@@ -126,7 +126,7 @@ async def test_one_that_waits_for_its_write_is_suspended_all_the_same(world: Wor
 
 async def test_a_checkpoint_of_one_that_waits_for_its_write_leaves_it_waiting(world: World) -> None:
     runner = await full_with_held_writes(world)
-    await runner.take_checkpoint(world.scratch())
+    await world.take_checkpoint(runner)
     assert world.vm(runner).holds_writes
     assert await world.check(runner) is RUNNING
 

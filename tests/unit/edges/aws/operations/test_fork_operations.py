@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from emberbox.machine.snapshot import ImageSnapshot
+from emberbox.machine.local import LocalCheckpoints, Places
 from emberbox.model.records import Image, Microvm
 from emberbox.model.states import MicrovmState
 from emberbox.spec.models import EMBERBOX
@@ -21,10 +20,14 @@ from support.wire import REGION
 class Source:
     """A microVM that runs."""
 
-    context = SimpleNamespace(guests=SimpleNamespace(check_engine=lambda _engine: None))
-
     def __init__(self, world: World) -> None:
         plane = world.plane
+        self.places = Places(plane.directory)
+        self.checkpoints = LocalCheckpoints(
+            SimpleNamespace(check_engine=lambda _engine: None),  # type: ignore[arg-type]
+            self.places,
+        )
+        self.context = SimpleNamespace(checkpoints=self.checkpoints, machine=plane.machine)
         self.image: Image = plane.add_image("web")
         self.microvm = plane.add_microvm(self.image, MicrovmState.RUNNING)
         version = plane.images.find_version(self.image.id, "1.0")
@@ -32,10 +35,11 @@ class Source:
         self.id, self.version = self.microvm.id, version
         self.rolled_back = 0
 
-    async def take_checkpoint(self, directory: Path) -> tuple[ImageSnapshot, float]:
-        return make_image(directory), 0.0126
+    async def take_checkpoint(self, name: str) -> float:
+        self.checkpoints._taken[name] = make_image(self.places.scratch(name))
+        return 0.0126
 
-    async def roll_back(self, _snapshot: ImageSnapshot) -> None:
+    async def roll_back(self, _version: str) -> None:
         self.rolled_back += 1
 
 
