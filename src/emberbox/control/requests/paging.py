@@ -55,12 +55,12 @@ class PageTokens:
     def __init__(self, path: Path) -> None:
         self._key = _load_key(path)
 
-    def seal(self, operation: str, place: Sequence[Any]) -> str:
+    def seal(self, operation: str, place: Sequence[Any]) -> str:  # Any: what JSON has; each list knows its places
         """Return a token for a place in the list of an operation."""
         body = json.dumps([operation, *place]).encode()
         return base64.urlsafe_b64encode(self._mac(body) + body).decode().rstrip("=")
 
-    def open(self, operation: str, token: str) -> list[Any]:
+    def open(self, operation: str, token: str) -> list[Any]:  # Any: see `seal`
         """Return the place.
 
         Raises:
