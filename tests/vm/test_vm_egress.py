@@ -152,7 +152,8 @@ def test_a_guest_has_its_share_of_connection_tracking_and_no_more(
     slot = host.find_slot(server.instance, microvm.id)
     assert slot is not None
     tracked = ("ip", "netns", "exec", slot.namespace, "cat", "/proc/sys/net/netfilter/nf_conntrack_count")
-    sends = 'socket(S, 2, 2, 17); send(S, 1, 0, pack("S n C4 x8", 2, $_, 203, 0, 113, 1)) for 1 .. 60000'
+    send = 'socket(S, 2, 2, 17); send(S, 1, 0, pack("S n C4 x8", 2, $_, 203, 0, 113, 1))'
+    sends = f"$end = time + 10; for (1 .. 60000) {{ last if time > $end; {send} }}"
     before = time.monotonic()
     microvm.shell(f"perl -e '{sends}'")
     found = int(host.run(*tracked))
