@@ -10,7 +10,7 @@ import pytest
 from emberbox.control.access.authorisation import AccessRequest, Permission
 from emberbox.model.errors import AccessDeniedError
 from emberbox.model.records import Image, LogGroup
-from emberbox.spec.models import EMBERBOX, LOGS, MICROVMS
+from emberbox.spec.models import CORE, EMBERBOX, LOGS, MICROVMS
 
 from .access_world import OPERATOR, REGION, RefusedError, World, allow, connector, deny, start_world
 
@@ -108,6 +108,43 @@ async def test_tags_of_the_request_decide(world: World, first: Any, image: Image
         with pytest.raises(RefusedError):
             await world.call(user, "TagResource", Resource=image.arn, Tags=tags)
     assert world.images.find(image.arn).tags == {"team": "blue", "env": "x"}  # type: ignore[union-attr]
+
+
+async def test_keys_of_tags_that_are_removed_decide(world: World, first: Any, image: Image) -> None:
+    only = {"ForAllValues:StringEquals": {"aws:TagKeys": ["team"]}}
+    user = await world.new_user(first, "ann", allow("lambda:UntagResource", **only))
+    with pytest.raises(RefusedError):
+        await world.call(user, "UntagResource", Resource=image.arn, TagKeys=["team", "env"])
+    await world.call(user, "UntagResource", Resource=image.arn, TagKeys=["team"])
+    assert world.images.find(image.arn).tags == {}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"ForAnyValue:StringEquals": {"lambda:SubnetIds": "subnet-lab"}},
+        {"ForAllValues:StringEquals": {"lambda:SecurityGroupIds": "sg-none"}},
+        {"StringEquals": {"aws:RequestTag/team": "red"}},
+    ],
+)
+async def test_what_a_connector_asks_for_decides(world: World, first: Any, condition: dict[str, Any]) -> None:
+    user = await world.new_user(first, "ann", allow("lambda:*", **condition), allow("iam:PassRole"))
+    refused = []
+    for number, (subnet, group, team) in enumerate((("lab", "none", "red"), ("office", "web", "blue"))):
+        egress = {
+            "SubnetIds": [f"subnet-{subnet}"],
+            "SecurityGroupIds": [f"sg-{group}"],
+            "NetworkProtocol": "IPv4",
+            "AssociatedComputeResourceTypes": ["MicroVm"],
+        }
+        try:
+            await world.call(
+                user, "CreateNetworkConnector", CORE, Name=f"c{number}", ClientToken=f"t{number}",
+                Configuration={"VpcEgressConfiguration": egress}, OperatorRole=ROLE, Tags={"team": team},
+            )  # fmt: skip
+        except RefusedError as error:
+            refused.append((number, error.code))
+    assert refused == [(1, "AccessDeniedException")]
 
 
 async def test_the_source_address_and_the_time_decide(world: World, first: Any) -> None:
