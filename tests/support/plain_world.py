@@ -1,4 +1,4 @@
-"""Owners of microVMs over the plain fake machine (`machine/fake.py`), with real rows: no VMM, no guest, no files."""
+"""Owners of microVMs over the plain fake machine (`plain_machine.py`), with real rows: no VMM, no guest, no files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from emberbox.control.microvms.runner import MicrovmRunner
 from emberbox.control.microvms.runner_context import RunnerContext
 from emberbox.control.microvms.timers import Timers
 from emberbox.host.space import DiskSpace
-from emberbox.machine.fake import Disk, FakeCheckpoints, FakeLeftovers, FakeMachine
 from emberbox.model.image_requests import ImageRequest
 from emberbox.model.records import LOCAL_HOST, ImageVersion, Microvm
 from emberbox.model.states import MicrovmState, VersionState, VersionStatus
@@ -28,6 +27,7 @@ from emberbox.store.microvms import MicrovmStore
 from emberbox.store.schema import metadata
 from support.fake_machine import Script
 from support.fake_world import HOOKS, IMAGE, KEEPS_RUNNING, SETTLED, VERSION, ScriptedStore, new_microvm
+from support.plain_machine import Disk, FakeCheckpoints, FakeLeftovers, FakeMachine
 from support.waiting import wait_for_async
 
 

@@ -217,10 +217,6 @@ class Agent:
                 lambda: encode_identity(identity, time.time_ns(), rehearsal=True),
             )
 
-    def power_off(self) -> None:
-        """Ask the guest to end; there is no answer but its end."""
-        self._wire.send(Frame(FrameType.POWEROFF))
-
     # --- streams
 
     async def open_stream(self, port: int, timeout_s: float) -> GuestStream:

@@ -8,9 +8,9 @@ import pytest
 
 from emberbox.machine import base, rules
 from emberbox.machine.base import Keeper, Left, Plan
-from emberbox.machine.fake import Disk, FakeCheckpoints, FakeLeftovers, FakeMachine
 from emberbox.machine.local import LocalCheckpoints, LocalLeftovers, LocalMachine
 from emberbox.model.errors import GuestError, HostError, VmmError
+from support.plain_machine import Disk, FakeCheckpoints, FakeLeftovers, FakeMachine
 
 WALLS = [
     (base.Machine, LocalMachine),

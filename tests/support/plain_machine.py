@@ -113,7 +113,7 @@ class FakeMachine:
         """See `base.Machine`."""
         return self._prepared.pop() if self._prepared and (image_id, version) in self.disk.images else None
 
-    async def launch(self, plan: Plan, keeper: Keeper) -> Started:  # noqa: ARG002 - it prints nothing
+    async def launch(self, plan: Plan, keeper: Keeper) -> Started:
         """See `base.Machine`."""
         self._find("launch", plan.microvm_id)
         await self._step("launch")
@@ -135,7 +135,7 @@ class FakeMachine:
             raise
         return Started({})
 
-    async def resume(self, plan: Plan, keeper: Keeper) -> Started:  # noqa: ARG002
+    async def resume(self, plan: Plan, keeper: Keeper) -> Started:
         """See `base.Machine`."""
         self._find("resume", plan.microvm_id)
         await self._step("resume")
@@ -148,7 +148,7 @@ class FakeMachine:
             self.disk.saved[plan.microvm_id] = saved  # it has not run yet
             raise
 
-    async def take_over(self, plan: Plan, keeper: Keeper, *, resumes: bool) -> Started | None:  # noqa: ARG002
+    async def take_over(self, plan: Plan, keeper: Keeper, *, resumes: bool) -> Started | None:
         """See `base.Machine`."""
         self._find("take_over", plan.microvm_id)
         await self._step("take_over")
@@ -162,7 +162,7 @@ class FakeMachine:
         self.mine[plan.microvm_id] = vmm
         return Started({})
 
-    async def call_hook(self, microvm_id: str, name: str, payload: Mapping[str, str] | None = None) -> None:  # noqa: ARG002
+    async def call_hook(self, microvm_id: str, name: str, payload: Mapping[str, str] | None = None) -> None:
         """See `base.Machine`."""
         self._find("call_hook", microvm_id)
         await self._step(f"{name} hook")
@@ -220,17 +220,17 @@ class FakeMachine:
         await self._step("reconnect")
         vmm.ended = asyncio.get_running_loop().create_future()
 
-    async def reach(self, microvm_id: str, port: int, *, anew: bool) -> tuple[str, int]:  # noqa: ARG002
+    async def reach(self, microvm_id: str, port: int, *, anew: bool) -> tuple[str, int]:
         """See `base.Machine`."""
         self._find("reach", microvm_id)
         return "127.0.0.1", port
 
-    async def open_command(self, microvm_id: str, command: Command) -> GuestCommand:  # noqa: ARG002
+    async def open_command(self, microvm_id: str, command: Command) -> GuestCommand:
         """See `base.Machine`."""
         self._find("open_command", microvm_id)
         raise GuestError("there is no guest to run it in")
 
-    async def has_undelivered(self, microvm_id: str) -> bool:  # noqa: ARG002
+    async def has_undelivered(self, microvm_id: str) -> bool:
         """See `base.Machine`."""
         return False
 
@@ -302,7 +302,7 @@ class FakeLeftovers:
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
 
-    def find(self, microvm_id: str, *, was_suspended: bool) -> Facts:  # noqa: ARG002 - a resume here is all or nothing
+    def find(self, microvm_id: str, *, was_suspended: bool) -> Facts:
         """See `base.Leftovers`."""
         self._disk.rollbacks.pop(microvm_id, None)
         return Facts(microvm_id in self._disk.saved, microvm_id in self._disk.vmms)
