@@ -246,10 +246,14 @@ def test_what_a_client_sends_on_an_open_stream_wakes_it(
 
 
 def test_bodies_under_way_in_both_directions_arrive_whole(launch: Launch, protocols_image: Image) -> None:
-    """An upload and a download in full flow when it is suspended: the upload wakes it, and no byte is lost."""
+    """An upload and a download in full flow when it is suspended: the upload wakes it, and no byte is lost.
+
+    The last quarter is sent once it is suspended: what a client has sent before wakes nobody (decision 0023).
+    """
     microvm = launch(protocols_image, idlePolicy=WAKES)
     base = f"https://{microvm.gateway.server.endpoints['gateway']}"
-    piece, digest, under_way = bytes(range(256)) * 1024, hashlib.sha256(), threading.Event()
+    piece, digest = bytes(range(256)) * 1024, hashlib.sha256()
+    under_way, suspended = threading.Event(), threading.Event()
     received: list[int] = []
 
     def pieces() -> Iterator[bytes]:
@@ -258,6 +262,8 @@ def test_bodies_under_way_in_both_directions_arrive_whole(launch: Launch, protoc
             yield piece
             if number == BODY_PIECES // 4:
                 under_way.set()
+            if number == BODY_PIECES * 3 // 4:
+                assert suspended.wait(ANSWER_S)
 
     def download() -> None:
         with (
@@ -269,6 +275,7 @@ def test_bodies_under_way_in_both_directions_arrive_whole(launch: Launch, protoc
     def suspend() -> None:
         assert under_way.wait(ANSWER_S)
         microvm.suspend()
+        suspended.set()
 
     threads = [threading.Thread(target=work) for work in (download, suspend)]
     for thread in threads:
