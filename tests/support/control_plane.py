@@ -27,13 +27,14 @@ from emberbox.edges.aws.operations.collection import collect_handlers
 from emberbox.edges.aws.operations.handler import Handler
 from emberbox.edges.aws.server import create_api
 from emberbox.host import native
+from emberbox.host.figures import measure_host
 from emberbox.host.space import DiskSpace
 from emberbox.images.containers import Containers
 from emberbox.images.managed import ManagedImages
 from emberbox.images.pipeline import Limits, Pipeline
 from emberbox.machine.connections import Connector
 from emberbox.machine.guests import GuestHost
-from emberbox.machine.local import LocalCheckpoints, LocalLeftovers, LocalMachine, Places
+from emberbox.machine.local import LocalCheckpoints, LocalLeftovers, LocalMachine, LocalSnapshots, Places
 from emberbox.machine.pool import WarmPool
 from emberbox.model.arns import image_arn, managed_connector_arn, new_microvm_id
 from emberbox.model.clock import Instant
@@ -121,20 +122,20 @@ class ControlPlane:
         space, runners = DiskSpace(directory), Runners()
         driver = QemuDriver(Engine("QEMU", "7.2.22", "tcg"), native.memory_shim_path(), 1)
         guests = GuestHost(driver, Connector(None), None, None, space)
-        containers = Containers(directory / "containers")
+        containers, places = Containers(directory / "containers"), Places(directory)
         managed = ManagedImages(containers, directory / "base")
         pipeline = Pipeline(
-            containers, managed, guests, None, EmptyS3(), None, Limits(1, 1, 1), space,  # type: ignore[arg-type]
+            containers, managed, guests, None, EmptyS3(), None, Limits(1, 1, 1), space, places,  # type: ignore[arg-type]
             s3_has_accounts=False,
         )  # fmt: skip
-        places = Places(directory)
         pool = WarmPool(guests, directory, 0, places.load_snapshot, self.images.is_launchable)
         self.machine = LocalMachine(guests, pool, places, {})
         ground = Ground(
             stores=self._stores, access=self.access, page_tokens=pages,
             token_keys=TokenKeys(directory / "secrets/tokens.json"), log_writer=self._log_writer,
-            machine=self.machine, checkpoints=LocalCheckpoints(guests, places), pool=pool,
-            pipeline=pipeline, space=space, runners=runners, revoke=_nothing_to_revoke, drain=_no_requests,
+            machine=self.machine, checkpoints=LocalCheckpoints(guests, places),
+            snapshots=LocalSnapshots(places), pool=pool, builds=pipeline, room=space,
+            measure_host=lambda: measure_host(space), runners=runners, revoke=_nothing_to_revoke, drain=_no_requests,
         )  # fmt: skip
         settings = ControlSettings(
             home=directory, region=self.region, managed_since=datetime.now(UTC), concurrent_builds=2,

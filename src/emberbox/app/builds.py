@@ -19,6 +19,7 @@ from emberbox.images.containers import BuildNetwork, Containers
 from emberbox.images.managed import ManagedImages
 from emberbox.images.pipeline import BuildNetworkScope, Limits, Pipeline
 from emberbox.machine.guests import GuestHost
+from emberbox.machine.local import Places
 from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import HostError
 from emberbox.settings import Settings
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 def start_pipeline(
     settings: Settings, guests: GuestHost, tap: TapNetwork | None, objects: ObjectStorage, space: DiskSpace,
-    running: contextlib.AsyncExitStack,
+    places: Places,     running: contextlib.AsyncExitStack,
 ) -> Pipeline:  # fmt: skip
     """Make the pipeline, and begin to make what the first build needs."""
     containers = Containers(settings.home / "containers")
@@ -46,6 +47,7 @@ def start_pipeline(
         _build_network(tap),
         Limits(settings.artifact_max_bytes, settings.artifact_max_unpacked_bytes, settings.build_timeout_s),
         space,
+        places,
         s3_has_accounts=objects.is_embedded,
     )
 

@@ -28,11 +28,12 @@ from emberbox.control.requests.paging import PageTokens
 from emberbox.control.server.info import ServerInfo
 from emberbox.edges.aws.operations.collection import collect_handlers
 from emberbox.edges.gateway.watch import Watch
+from emberbox.host.figures import measure_host
 from emberbox.host.space import DiskSpace
 from emberbox.images.leftovers import clear_builds
 from emberbox.keys import ensure_credential
 from emberbox.machine.guests import GuestHost
-from emberbox.machine.local import LocalCheckpoints, LocalLeftovers, LocalMachine, Places
+from emberbox.machine.local import LocalCheckpoints, LocalLeftovers, LocalMachine, LocalSnapshots, Places
 from emberbox.machine.pool import WarmPool
 from emberbox.model.endpoints import EndpointLimits, EndpointNames
 from emberbox.model.errors import HostError
@@ -95,14 +96,15 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
     pages, keys = PageTokens(home / "secrets" / "pages.key"), TokenKeys(home / "secrets" / "tokens.json")
     access = _open_access(settings, database, pages, running)
     objects = await start_object_storage(settings, running)
-    pipeline = start_pipeline(settings, guests, network.tap, objects, space, running)
+    pipeline = start_pipeline(settings, guests, network.tap, objects, space, places, running)
 
     runners = Runners()
     watch = Watch(_make_directory(settings, runners, stores.microvms), admissions)
     ground = Ground(
         stores=stores, access=access, page_tokens=pages, token_keys=keys, log_writer=log_writer,
-        machine=machine, checkpoints=LocalCheckpoints(guests, places), pool=pool,
-        pipeline=pipeline, space=space, runners=runners, revoke=admissions.revoke, drain=watch.traffic.drain,
+        machine=machine, checkpoints=LocalCheckpoints(guests, places), snapshots=LocalSnapshots(places),
+        pool=pool, builds=pipeline, room=space, measure_host=lambda: measure_host(space), runners=runners,
+        revoke=admissions.revoke, drain=watch.traffic.drain,
     )  # fmt: skip
     control = make_control(_control_settings(settings), ground)
     await running.enter_async_context(control.run_microvms(recovery))

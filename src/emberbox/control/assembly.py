@@ -28,11 +28,9 @@ from emberbox.control.requests.paging import PageTokens
 from emberbox.control.server.events import EventService
 from emberbox.control.server.host_info import HostInfo
 from emberbox.control.server.tags import TagService
-from emberbox.host.figures import measure_host
-from emberbox.host.space import DiskSpace
-from emberbox.images.pipeline import Pipeline
-from emberbox.machine.base import Checkpoints, Machine
-from emberbox.machine.pool import WarmPool
+from emberbox.images.base import Builds
+from emberbox.machine.base import Checkpoints, Machine, Prepared, Room, Snapshots
+from emberbox.model.usage import HostFigures
 from emberbox.store.client_tokens import ClientTokenStore
 from emberbox.store.connectors import ConnectorStore
 from emberbox.store.database import Database
@@ -97,9 +95,11 @@ class Ground:
         log_writer: takes what builds and applications say.
         machine: runs microVMs.
         checkpoints: takes and brings back their instants.
+        snapshots: what microVMs are launched from.
         pool: microVMs that are prepared on it.
-        pipeline: builds images.
-        space: the room on the disk.
+        builds: builds images.
+        room: the room on the disk.
+        measure_host: returns what the machine has now.
         runners: where microVMs are found; the endpoints know it already.
         revoke: takes back that requests for a microVM may reach it without being asked about.
         drain: does so, and waits for a second at most until the requests that have just begun on it have ended.
@@ -112,9 +112,11 @@ class Ground:
     log_writer: LogWriter
     machine: Machine
     checkpoints: Checkpoints
-    pool: WarmPool
-    pipeline: Pipeline
-    space: DiskSpace
+    snapshots: Snapshots
+    pool: Prepared
+    builds: Builds
+    room: Room
+    measure_host: Callable[[], HostFigures]
     runners: Runners
     revoke: Callable[[str], None]
     drain: Callable[[str], Awaitable[None]]
@@ -138,7 +140,7 @@ class Control:
     egress: EgressRules
     runners: Runners
     launcher: Launcher
-    pool: WarmPool
+    pool: Prepared
     timers: Timers
 
     @contextlib.asynccontextmanager
@@ -175,8 +177,8 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
     connectors, images = ConnectorFinder(stores.connectors, region), ImageFinder(stores.images, region)
     egress = EgressRules(connectors, stores.connectors, region, home)
     builder = Builder(
-        store=stores.images, pipeline=ground.pipeline, log_writer=ground.log_writer, egress=egress, roles=roles,
-        home=home, region=region, concurrent=settings.concurrent_builds,
+        store=stores.images, builds=ground.builds, snapshots=ground.snapshots, log_writer=ground.log_writer,
+        egress=egress, roles=roles, region=region, concurrent=settings.concurrent_builds,
     )  # fmt: skip
     timers = Timers()
     context = _make_context(ground, egress, timers)
@@ -184,18 +186,18 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
     microvms = MicrovmService(
         store=stores.microvms, images=stores.images, runners=ground.runners, launcher=launcher, machine=ground.machine,
         client_tokens=stores.client_tokens, page_tokens=pages, token_keys=ground.token_keys, egress=egress,
-        quotas=quotas, room=ground.space, region=region,
+        quotas=quotas, room=ground.room, region=region,
     )  # fmt: skip
     return Control(
         access=ground.access,
         images=ImageService(
             finder=images, store=stores.images, microvms=stores.microvms, client_tokens=stores.client_tokens,
-            builder=builder, egress=egress, quotas=quotas, page_tokens=pages, region=region, home=home,
-            managed_since=settings.managed_since,
+            builder=builder, egress=egress, quotas=quotas, page_tokens=pages, region=region,
+            snapshots=ground.snapshots, managed_since=settings.managed_since,
         ),
         versions=ImageVersionService(
             finder=images, store=stores.images, microvms=stores.microvms, client_tokens=stores.client_tokens,
-            builder=builder, egress=egress, quotas=quotas, region=region,
+            builder=builder, snapshots=ground.snapshots, egress=egress, quotas=quotas, region=region,
         ),
         connectors=ConnectorService(
             finder=connectors, store=stores.connectors, client_tokens=stores.client_tokens, quotas=quotas,
@@ -204,7 +206,7 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
         microvms=microvms,
         forks=ForkService(
             microvms=microvms, launcher=launcher, images=stores.images, client_tokens=stores.client_tokens,
-            builder=builder, quotas=quotas,
+            builder=builder, snapshots=ground.snapshots, quotas=quotas,
         ),
         tags=TagService(
             images=images, image_store=stores.images, connectors=connectors, connector_store=stores.connectors
@@ -212,8 +214,7 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
         logs=LogService(stores.logs, pages),
         events=EventService(store=stores.events, retention_s=settings.event_retention_s),
         host_info=HostInfo(
-            runners=ground.runners, images=stores.images, pool=ground.pool,
-            measure_host=lambda: measure_host(ground.space),
+            runners=ground.runners, images=stores.images, pool=ground.pool, measure_host=ground.measure_host,
         ),
         builder=builder,
         egress=egress,
@@ -229,7 +230,7 @@ def _make_context(ground: Ground, egress: EgressRules, timers: Timers) -> Runner
         store=ground.stores.microvms,
         machine=ground.machine,
         checkpoints=ground.checkpoints,
-        room=ground.space,
+        room=ground.room,
         log_writer=ground.log_writer,
         timers=timers,
         image_tags=ground.stores.images.tags_of,

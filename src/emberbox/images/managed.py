@@ -22,9 +22,6 @@ from emberbox.images.containers import Containers, LogLine
 from emberbox.model.errors import HostError
 from emberbox.time_limits import limit_s
 
-DEBIAN, AL2023 = "debian12-1", "al2023-1"
-MANAGED_IMAGES = (AL2023, DEBIAN)
-MANAGED_VERSION = "1"
 DEBIAN_NAME = "localhost/emberbox/debian:12"
 AWS_REGISTRY = "public.ecr.aws"
 AWS_NAMES = (

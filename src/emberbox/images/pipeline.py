@@ -8,14 +8,14 @@ import logging
 import shutil
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from emberbox.background import in_thread
 from emberbox.guest.agent import fresh_identity
-from emberbox.guest.lines import LineLog, OutputLines
+from emberbox.guest.lines import OutputLines
 from emberbox.guest.metadata import MetadataService
 from emberbox.guest.output import OutputListener
 from emberbox.guest.protocol import Application
@@ -24,12 +24,14 @@ from emberbox.host import disk, scratch
 from emberbox.host.kernel import Kernel
 from emberbox.host.space import DiskSpace, is_full_disk
 from emberbox.images.artifact import S3Client, UnpackLimits, check_readable, fetch, unpack
-from emberbox.images.containers import BuildNetwork, Containers, ImageConfig, RootFileSystem, TakeLine, make_root
+from emberbox.images.base import BuildLog, BuildPlan, LogStream
+from emberbox.images.containers import BuildNetwork, Containers, ImageConfig, RootFileSystem, make_root
 from emberbox.images.managed import ManagedImages
 from emberbox.machine.connections import GUEST_RESOLV_CONF
 from emberbox.machine.guest import Guest
 from emberbox.machine.guests import GuestHost
 from emberbox.machine.hooks import call_build_hook
+from emberbox.machine.local import Places
 from emberbox.machine.snapshot import ImageSnapshot
 from emberbox.model.arns import new_microvm_id
 from emberbox.model.egress import EgressPolicy
@@ -43,7 +45,8 @@ from emberbox.model.errors import (
     VmmError,
 )
 from emberbox.model.hooks import Hook
-from emberbox.model.sizes import Size, SnapshotSizes
+from emberbox.model.logs import log_stream_name
+from emberbox.model.sizes import SnapshotSizes
 from emberbox.time_limits import limit_s
 from emberbox.vmm.base import MachineShape
 
@@ -60,66 +63,7 @@ _REST_S = 0.4
 _REST_SHARE = 0.2  # of one processor; an emulated guest that only keeps time uses a few hundredths
 
 
-class BuildLog(Protocol):
-    """Where a build's lines go, each to a stream of its own by name."""
-
-    def stream(self, name: str) -> LogStream:
-        """Return a stream."""
-        ...
-
-
-class LogStream(LineLog, Protocol):
-    """Takes lines."""
-
-    def write(self, line: str) -> None:
-        """Add a line; waits for nothing."""
-        ...
-
-
 BuildNetworkScope = Callable[[EgressPolicy | None], contextlib.AbstractAsyncContextManager[BuildNetwork]]
-
-
-@dataclass(frozen=True, slots=True)
-class BuildPlan:
-    """What to build.
-
-    Args:
-        build_id: names scratch files, the container image and the log stream.
-        image_name: the image's name, for the guest's environment.
-        image_arn: its ARN, for the same.
-        version: the version to build.
-        region: the region, for the same.
-        artifact_uri: `s3://bucket/key` of the zip.
-        readable_prefixes: the `s3://` prefixes that the build role may read; None for all of its account's buckets.
-        account_id: whose image it is.
-        size: the microVM's size.
-        environment: variables of the image, over those of the Dockerfile.
-        all_capabilities: additionalOsCapabilities ALL.
-        ready: the hook to poll before the snapshot, None where it is not enabled.
-        validate: the hook to poll in a trial microVM, None where it is not enabled.
-        destination: where the snapshot is published; must not exist.
-        scratch: a directory of this build's own; removed at the end.
-        egress: what RUN steps and the build's microVMs may reach; None for public addresses.
-        metadata: answers the metadata address of the build's microVMs, with the build role's credentials.
-    """
-
-    build_id: str
-    image_name: str
-    image_arn: str
-    version: str
-    region: str
-    artifact_uri: str
-    readable_prefixes: tuple[str, ...] | None
-    account_id: str
-    size: Size
-    environment: Mapping[str, str]
-    all_capabilities: bool
-    ready: Hook | None
-    validate: Hook | None
-    destination: Path
-    scratch: Path
-    egress: EgressPolicy | None = None
-    metadata: MetadataService = field(default_factory=lambda: MetadataService(lambda: None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +73,43 @@ class Limits:
     artifact_bytes: int
     unpacked_bytes: int
     build_timeout_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One build under way.
+
+    Args:
+        plan: what is built.
+        directory: of this build's own; removed at the end.
+        log: where its lines go.
+        stream: the one of the build itself.
+        metadata: answers the metadata address of its microVMs, with the build role's credentials.
+    """
+
+    plan: BuildPlan
+    directory: Path
+    log: BuildLog
+    stream: LogStream
+    metadata: MetadataService
+
+    def say(self, line: str) -> None:
+        """Tell how far the build is."""
+        self.stream.write(line)
+
+    async def take_line(self, line: str) -> None:
+        """Pass on what a tool says; the tool waits while too many lines are not stored yet."""
+        await self.stream.wait_for_room()
+        self.stream.write(line)
+
+    @contextlib.asynccontextmanager
+    async def output(self) -> AsyncIterator[OutputListener]:
+        """Send what the application of one of its microVMs writes to a stream of its own."""
+        output = OutputLines(self.log.stream(log_stream_name(self.plan.version, f"microvm-{uuid.uuid4()}")))
+        try:
+            yield output
+        finally:
+            output.finish()
 
 
 class Pipeline:
@@ -143,13 +124,14 @@ class Pipeline:
         build_network: gives RUN steps their network.
         limits: see there.
         space: the room on the disk; without it no build begins or goes on.
+        places: says where a build works, and where its snapshot is kept.
         s3_has_accounts: the buckets of that S3 belong to accounts of this server.
     """
 
     def __init__(
         self, containers: Containers, managed: ManagedImages, guests: GuestHost,
         kernel: Callable[[], Awaitable[Kernel]], s3: S3Client, build_network: BuildNetworkScope, limits: Limits,
-        space: DiskSpace, *, s3_has_accounts: bool,
+        space: DiskSpace, places: Places, *, s3_has_accounts: bool,
     ) -> None:  # fmt: skip
         self._containers = containers
         self._managed = managed
@@ -160,50 +142,38 @@ class Pipeline:
         self._limits = limits
         self._s3_has_accounts = s3_has_accounts
         self._space = space
+        self._places = places
 
-    async def run(self, plan: BuildPlan, build_log: BuildLog) -> ImageSnapshot:
-        """Build and publish a version. Whatever fails, nothing half-made stays.
-
-        Raises:
-            BuildError: with the reason for the build's `stateReason`.
-        """
-        stream = build_log.stream(log_stream("0.0", plan.build_id))
-        say = stream.write
-
-        async def take_line(line: str) -> None:
-            await stream.wait_for_room()
-            stream.write(line)
-
+    async def run(self, plan: BuildPlan, build_log: BuildLog) -> SnapshotSizes:
+        """See `base.Builds`."""
+        stream = build_log.stream(log_stream_name("0.0", plan.build_id))
+        run = Run(plan, self._places.scratch(plan.build_id), build_log, stream, MetadataService(plan.credentials))
         try:
             self._space.check("The image cannot be built")
-            plan.scratch.mkdir(parents=True)
-            return await self._space.unless_full(self._build(plan, say, take_line, build_log))
+            run.directory.mkdir(parents=True)
+            return await self._space.unless_full(self._build(run))
         except Exception as error:
-            failure = as_build_error(error, shutil.disk_usage(plan.scratch.parent).free)
-            say(f"FAILED: {failure.reason}" + (f": {failure.detail}" if failure.detail else ""))
+            failure = as_build_error(error, shutil.disk_usage(run.directory.parent).free)
+            run.say(f"FAILED: {failure.reason}" + (f": {failure.detail}" if failure.detail else ""))
             raise failure from error
         finally:
             try:
-                await scratch.remove_tree(plan.scratch)
+                await scratch.remove_tree(run.directory)
             except Exception:  # what became of the build counts, and the next start clears up too
                 log.exception("what the build %s has left could not be removed", plan.build_id)
 
-    async def _build(
-        self, plan: BuildPlan, say: Callable[[str], None], take_line: TakeLine, build_log: BuildLog
-    ) -> ImageSnapshot:
-        async with self._containers.for_build(plan.scratch / "containers") as containers:
-            config, root = await self._build_container(plan, containers, say, take_line)
-        snapshot = await self._make_snapshot(plan, config, root, say, build_log)
-        if plan.validate is not None:
-            await self._validate(plan, snapshot, say, build_log)
-        return await self._publish(plan, snapshot, say)
+    async def _build(self, run: Run) -> SnapshotSizes:
+        async with self._containers.for_build(run.directory / "containers") as containers:
+            config, root = await self._build_container(run, containers)
+        snapshot = await self._make_snapshot(run, config, root)
+        if run.plan.validate is not None:
+            await self._validate(run, snapshot, run.plan.validate)
+        return await self._publish(run, snapshot)
 
-    async def _build_container(
-        self, plan: BuildPlan, containers: Containers, say: Callable[[str], None], take_line: TakeLine
-    ) -> tuple[ImageConfig, RootFileSystem]:
-        name = f"localhost/emberbox-build/{plan.build_id}"
-        archive, context = plan.scratch / "artifact.zip", plan.scratch / "context"
-        say(f"Fetching {plan.artifact_uri}")
+    async def _build_container(self, run: Run, containers: Containers) -> tuple[ImageConfig, RootFileSystem]:
+        plan, name = run.plan, f"localhost/emberbox-build/{run.plan.build_id}"
+        archive, context = run.directory / "artifact.zip", run.directory / "context"
+        run.say(f"Fetching {plan.artifact_uri}")
         check_readable(plan.artifact_uri, plan.readable_prefixes)
         is_granted = plan.readable_prefixes is not None  # by the operator, who may grant another account's bucket
         owner = plan.account_id if self._s3_has_accounts and not is_granted else None
@@ -211,48 +181,42 @@ class Pipeline:
         limits = UnpackLimits(total_bytes=self._limits.unpacked_bytes)
         await asyncio.to_thread(unpack, archive, context, limits)
         dockerfile = (context / "Dockerfile").read_text(errors="replace")
-        await self._managed.prepare(dockerfile, say)
-        say("Building the Dockerfile")
+        await self._managed.prepare(dockerfile, run.say)
+        run.say("Building the Dockerfile")
         async with self._build_network(plan.egress) as network:
-            await containers.build(context, name, network, self._limits.build_timeout_s, take_line)
+            await containers.build(context, name, network, self._limits.build_timeout_s, run.take_line)
         config = await containers.read_config(name)
-        say("Packing the root file system")
+        run.say("Packing the root file system")
         environment = {**dict(config.environment), **plan.environment}
-        root = await make_root(containers, name, plan.scratch / "root.erofs", config.user, environment)
+        root = await make_root(containers, name, run.directory / "root.erofs", config.user, environment)
         for note in root.notes:
-            say(note)
+            run.say(note)
         await asyncio.to_thread(shutil.rmtree, context)
         archive.unlink()
         return config, root
 
-    async def _make_snapshot(
-        self,
-        plan: BuildPlan,
-        config: ImageConfig,
-        root: RootFileSystem,
-        say: Callable[[str], None],
-        build_log: BuildLog,
-    ) -> ImageSnapshot:
+    async def _make_snapshot(self, run: Run, config: ImageConfig, root: RootFileSystem) -> ImageSnapshot:
+        plan, directory = run.plan, run.directory
         shape = MachineShape(plan.size.vcpu_count, plan.size.mem_size_mib)
-        await disk.make_writable(plan.scratch / "disk", plan.size.disk_bytes)
+        await disk.make_writable(directory / "disk", plan.size.disk_bytes)
         kernel = await self._kernel()
-        say(f"Booting a microVM: {shape.vcpu_count} vCPU, {shape.mem_size_mib} MiB, Linux {kernel.release}")
+        run.say(f"Booting a microVM: {shape.vcpu_count} vCPU, {shape.mem_size_mib} MiB, Linux {kernel.release}")
         started = time.monotonic()
         application = make_application(plan, config, root)
-        async with self._output(plan, build_log) as on_output:
+        async with run.output() as on_output:
             guest = await self._guests.boot(
-                plan.scratch, plan.scratch / "root.erofs", shape, kernel, application, on_output, plan.egress
+                directory, directory / "root.erofs", shape, kernel, application, on_output, plan.egress
             )
-            guest.agent.serve(plan.metadata.serve)
+            guest.agent.serve(run.metadata.serve)
             try:
-                say(f"The application was started after {time.monotonic() - started:.1f} s")
+                run.say(f"The application was started after {time.monotonic() - started:.1f} s")
                 ports = config.ports or (DEFAULT_PORT,)
-                await self._wait_ready(guest, plan.ready, ports, say)
+                await self._wait_ready(guest, plan.ready, ports, run.say)
                 found = await _find_ports(guest, ports)
                 saved = await guest.take_snapshot()
             finally:
                 await guest.end()
-        say(f"The snapshot was taken after {time.monotonic() - started:.1f} s")
+        run.say(f"The snapshot was taken after {time.monotonic() - started:.1f} s")
         return ImageSnapshot(shape, saved, found)
 
     async def _wait_ready(
@@ -265,39 +229,28 @@ class Pipeline:
             say(f"Calling /ready on port {hook.port}")
             await while_it_runs(guest, call_build_hook(guest.agent, hook))
 
-    async def _validate(
-        self, plan: BuildPlan, snapshot: ImageSnapshot, say: Callable[[str], None], build_log: BuildLog
-    ) -> None:
-        assert plan.validate is not None
-        trial = plan.scratch / "trial"
+    async def _validate(self, run: Run, snapshot: ImageSnapshot, hook: Hook) -> None:
+        trial = run.directory / "trial"
         trial.mkdir()
-        say(f"Launching a trial microVM and calling /validate on port {plan.validate.port}")
-        async with self._output(plan, build_log) as on_output:
+        run.say(f"Launching a trial microVM and calling /validate on port {hook.port}")
+        async with run.output() as on_output:
             identity = fresh_identity(new_microvm_id(), uuid.uuid4().hex)
-            guest = await self._guests.launch(snapshot, trial, identity, on_output, plan.egress)
-            guest.agent.serve(plan.metadata.serve)
+            guest = await self._guests.launch(snapshot, trial, identity, on_output, run.plan.egress)
+            guest.agent.serve(run.metadata.serve)
             try:
-                await while_it_runs(guest, call_build_hook(guest.agent, plan.validate))
+                await while_it_runs(guest, call_build_hook(guest.agent, hook))
             finally:
                 await guest.end()
         await asyncio.to_thread(shutil.rmtree, trial)
 
-    async def _publish(self, plan: BuildPlan, snapshot: ImageSnapshot, say: Callable[[str], None]) -> ImageSnapshot:
+    async def _publish(self, run: Run, snapshot: ImageSnapshot) -> SnapshotSizes:
         for said in ("console", "vmm.log"):
-            (plan.scratch / said).unlink(missing_ok=True)
+            (run.directory / said).unlink(missing_ok=True)
         await in_thread(snapshot.publish)
-        published = await in_thread(snapshot.move_to, plan.destination)
-        say(f"SUCCESSFUL: {_tell(published.sizes())}")
-        return published
-
-    @contextlib.asynccontextmanager
-    async def _output(self, plan: BuildPlan, build_log: BuildLog) -> AsyncIterator[OutputListener]:
-        """Send what the application of a build's microVM writes to a stream of its own."""
-        output = OutputLines(build_log.stream(log_stream(plan.version, f"microvm-{uuid.uuid4()}")))
-        try:
-            yield output
-        finally:
-            output.finish()
+        published = await in_thread(snapshot.move_to, self._places.image(run.plan.image_id, run.plan.version))
+        sizes = published.sizes()
+        run.say(f"SUCCESSFUL: {_tell(sizes)}")
+        return sizes
 
 
 def make_application(plan: BuildPlan, config: ImageConfig, root: RootFileSystem) -> Application:
@@ -420,11 +373,6 @@ def as_build_error(error: Exception, free_bytes: int) -> BuildError:
         return BuildError("INTERNAL_PLATFORM_ERROR", str(error))
     log.error("a build failed unexpectedly", exc_info=error)
     return BuildError("INTERNAL_PLATFORM_ERROR", f"an unexpected failure of Emberbox: {type(error).__name__}: {error}")
-
-
-def log_stream(version: str, owner: str) -> str:
-    """Return the name of a log stream, in AWS's form: day of its start, version, id."""
-    return f"{time.strftime('%Y/%m/%d', time.gmtime())}[{version}]{owner}"
 
 
 def _tell(sizes: SnapshotSizes) -> str:

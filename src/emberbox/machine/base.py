@@ -3,10 +3,12 @@
     Leftovers    what an earlier server left: asked once, before anything is started
     Machine      one microVM's life: start, hooks, suspend, end; its ports, its commands, what it costs
     Checkpoints  snapshots of it at one instant, what comes of them, and going back to one
+    Snapshots    those of image versions: what microVMs are launched from
+    Prepared     microVMs that are started before anybody launches them
 
 No path, process id, page or file format passes this wall, and nothing of the agent's; each call could be a message to
-a machine elsewhere (docs/decisions/0028). `local` is the one that we have, `fake` is one without microVMs. What may be
-called when is the table in `rules.py`, which both hold.
+a machine elsewhere (docs/decisions/0028). `local` is the one that we have; the tests have one without
+microVMs. What may be called when is the table in `rules.py`, which both hold.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import HostError
 from emberbox.model.hooks import Hook
 from emberbox.model.iam.access import TemporaryCredentials
+from emberbox.model.sizes import SnapshotSizes
 from emberbox.model.usage import Usage
 
 __all__ = [
@@ -39,7 +42,9 @@ __all__ = [
     "Machine",
     "NoRoomError",
     "Plan",
+    "Prepared",
     "Room",
+    "Snapshots",
     "Started",
     "SuspendFigures",
     "VmmEnded",
@@ -421,4 +426,36 @@ class Checkpoints(Protocol):
         Raises:
             HostError, OSError: after `Machine.settle`, `Machine.look` says what it is now.
         """
+        ...
+
+
+class Snapshots(Protocol):
+    """The snapshots of image versions that a machine has."""
+
+    def sizes(self, image_id: str, version: str) -> SnapshotSizes:
+        """Return the sizes of a version's snapshot.
+
+        Raises:
+            HostError: it is missing, damaged, or cannot be read.
+        """
+        ...
+
+    async def remove(self, image_id: str, version: str | None = None) -> bool:
+        """Remove the snapshot of a version, or of every version; say whether nothing of it is left."""
+        ...
+
+
+class Prepared(Protocol):
+    """MicroVMs that are started but for their identity."""
+
+    def start(self) -> None:
+        """Begin to keep what is launched from now on."""
+        ...
+
+    async def close(self) -> None:
+        """End them all."""
+        ...
+
+    def measure(self) -> Sequence[tuple[str, str, Usage]]:
+        """Return image id and version of each with what it costs the machine now; takes some milliseconds."""
         ...

@@ -9,6 +9,7 @@ killed they are processes that nobody knows, and the next server ends them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
 from collections.abc import Callable
@@ -21,7 +22,8 @@ from emberbox.machine.guest import Guest
 from emberbox.machine.guests import GuestHost
 from emberbox.machine.snapshot import ImageSnapshot
 from emberbox.model.arns import new_microvm_id
-from emberbox.model.errors import EmberboxError
+from emberbox.model.errors import EmberboxError, VmmError
+from emberbox.model.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +109,14 @@ class WarmPool:
     def pooled(self) -> list[tuple[Key, Pooled]]:
         """Return all that is ready, with what it is of."""
         return [(key, pooled) for key, ready in self._ready.items() for pooled in ready]
+
+    def measure(self) -> list[tuple[str, str, Usage]]:
+        """Return image id and version of each with what it costs the machine now; takes some milliseconds."""
+        measured = []
+        for (image_id, version), pooled in self.pooled():
+            with contextlib.suppress(OSError, VmmError):  # it is just being taken or ended
+                measured.append((image_id, version, pooled.guest.measure()))
+        return measured
 
     async def close(self) -> None:
         """End everything that is ready."""

@@ -8,6 +8,9 @@ from typing import Final
 
 from emberbox.model.records import Build, Image, ImageVersion
 
+MANAGED_IMAGES: Final = ("al2023-1", "debian12-1")
+MANAGED_VERSION: Final = "1"
+
 
 @dataclass(frozen=True, slots=True)
 class ImageName:

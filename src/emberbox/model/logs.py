@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,3 +35,8 @@ class EventPage:
     events: Sequence[LogEvent]
     forward_token: str
     backward_token: str
+
+
+def log_stream_name(version: str, owner: str) -> str:
+    """Return the name of a new log stream, in AWS's form: day of its start, version, id."""
+    return f"{time.strftime('%Y/%m/%d', time.gmtime())}[{version}]{owner}"

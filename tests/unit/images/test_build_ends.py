@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from emberbox.host import log_files, scratch
 from emberbox.host.space import DiskSpace
 from emberbox.images import containers as containers_module
 from emberbox.images import leftovers
+from emberbox.images.base import BuildPlan
 from emberbox.images.containers import Containers
-from emberbox.images.pipeline import BuildPlan, Limits, Pipeline
+from emberbox.images.pipeline import Limits, Pipeline
+from emberbox.machine.local import Places
 from emberbox.model.errors import BuildError, HostError
 from emberbox.model.sizes import SIZES
 
@@ -29,6 +32,9 @@ class Log:
     def write(self, line: str) -> None:
         self.lines.append(line)
 
+    def write_all(self, lines: Sequence[str]) -> None:
+        self.lines += lines
+
     async def wait_for_room(self) -> None:
         """There is always room."""
 
@@ -37,11 +43,10 @@ class Log:
 def plan(tmp_path: Path) -> BuildPlan:
     (tmp_path / "builds").mkdir()
     return BuildPlan(
-        build_id="b", image_name="n", image_arn="a", version="1.0", region="r", artifact_uri="s3://other/key",
+        build_id="b", image_id="i", image_name="n", image_arn="a", version="1.0", region="r", artifact_uri="s3://other/key",
         readable_prefixes=(),
         account_id="000000000000", size=SIZES[512], environment={}, all_capabilities=False,
         ready=None, validate=None,
-        destination=tmp_path / "images" / "1.0", scratch=tmp_path / "builds" / "b",
     )  # fmt: skip
 
 
@@ -55,7 +60,7 @@ async def test_an_error_while_a_build_is_cleared_up_does_not_hide_its_outcome(
     missing: Any = None
     pipeline = Pipeline(
         Containers(tmp_path / "c"), missing, missing, missing, missing, missing, Limits(1, 1, 1),
-        DiskSpace(tmp_path, 1), s3_has_accounts=False,
+        DiskSpace(tmp_path, 1), Places(tmp_path), s3_has_accounts=False,
     )  # fmt: skip
     log = Log()
     with pytest.raises(BuildError) as caught:
@@ -68,11 +73,12 @@ async def test_a_build_does_not_begin_without_room(plan: BuildPlan, tmp_path: Pa
     missing: Any = None
     space = DiskSpace(tmp_path, 1 << 60)
     pipeline = Pipeline(
-        missing, missing, missing, missing, missing, missing, Limits(1, 1, 1), space, s3_has_accounts=False
-    )
+        missing, missing, missing, missing, missing, missing, Limits(1, 1, 1), space, Places(tmp_path),
+        s3_has_accounts=False,
+    )  # fmt: skip
     with pytest.raises(BuildError, match="DISK_STORAGE_FULL: The image cannot be built now: the disk of"):
         await pipeline.run(plan, Log())
-    assert not plan.scratch.exists()
+    assert not list((tmp_path / "builds").iterdir())
 
 
 def test_what_vmms_say_is_bounded_while_they_go_on(tmp_path: Path) -> None:

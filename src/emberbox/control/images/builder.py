@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from emberbox.background import Background, until_written
@@ -13,12 +12,12 @@ from emberbox.control.access.role_sessions import RoleSession
 from emberbox.control.access.roles import Roles
 from emberbox.control.connectors.egress import EgressRules
 from emberbox.control.logs.sink import GroupLog, LogSink
-from emberbox.guest.metadata import MetadataService
-from emberbox.images.pipeline import BuildPlan, Pipeline
-from emberbox.machine.snapshot import ImageSnapshot, load_image_snapshot
+from emberbox.images.base import BuildPlan, Builds
+from emberbox.machine.base import Snapshots
 from emberbox.model.errors import BuildError, HostError
 from emberbox.model.hooks import HookName
 from emberbox.model.records import Build, Image, ImageVersion, LogGroup
+from emberbox.model.sizes import SnapshotSizes
 from emberbox.model.states import BuildState, ImageState
 from emberbox.store.images import ImageStore
 
@@ -33,11 +32,11 @@ class Builder:
 
     Args:
         store: images, versions, builds.
-        pipeline: does the work.
+        builds: does the work.
+        snapshots: those that it made.
         log_writer: takes the build logs.
         egress: says what builds may reach.
         roles: says what a build may read.
-        home: the state directory; snapshots are kept under `images`, scratch files under `builds`.
         region: the region played.
         concurrent: how many builds run at a time.
     """
@@ -45,35 +44,23 @@ class Builder:
     def __init__(
         self,
         store: ImageStore,
-        pipeline: Pipeline,
+        builds: Builds,
+        snapshots: Snapshots,
         log_writer: LogSink,
         egress: EgressRules,
         roles: Roles,
-        home: Path,
         region: str,
         concurrent: int,
     ) -> None:
         self._store = store
-        self._pipeline = pipeline
+        self._builds = builds
+        self._snapshots = snapshots
         self._log_writer = log_writer
         self._egress = egress
         self._roles = roles
-        self._home = home
         self._region = region
         self._slots = asyncio.Semaphore(concurrent)
         self._background = Background()
-
-    def snapshot_directory(self, image_id: str, version: str) -> Path:
-        """Return where the snapshot of a version is, or will be."""
-        return self._home / "images" / image_id / version
-
-    def load_snapshot(self, image_id: str, version: str) -> ImageSnapshot:
-        """Return the snapshot of a version.
-
-        Raises:
-            HostError: it is missing or damaged.
-        """
-        return load_image_snapshot(self.snapshot_directory(image_id, version))
 
     def start(self, image: Image, version: ImageVersion, build: Build) -> None:
         """Build a version in the background."""
@@ -96,52 +83,47 @@ class Builder:
             log.info("the build of %s starts again", image.name)
             self.start(image, version, build)
         else:
-            snapshot = self._published(image, version)
-            reason = SERVER_ENDED if snapshot is None else None  # the instant that it was to hold is past
-            self._background.start(self.finish(build, snapshot, reason), f"the end of a snapshot of {image.name}")
+            sizes = self._published(image, version)
+            reason = SERVER_ENDED if sizes is None else None  # the instant that it was to hold is past
+            self._background.start(self.finish(build, sizes, reason), f"the end of a snapshot of {image.name}")
 
     async def _run(self, image: Image, version: ImageVersion, build: Build) -> None:
-        snapshot, reason = None, None
+        sizes, reason = None, None
         async with self._slots:
             try:
                 self._store.begin_build(build, datetime.now(UTC))
-                snapshot = self._published(image, version) or await self._build(image, version, build)
+                sizes = self._published(image, version) or await self._build(image, version, build)
             except BuildError as error:
                 log.info("the build of %s failed: %s", image.name, error)
                 reason = error.reason
             except Exception:
                 log.exception("the build of %s failed", image.name)
-                snapshot = self._published(image, version)  # then only what came after has failed
+                sizes = self._published(image, version)  # then only what came after has failed
                 reason = BUILD_BROKE
-        await self.finish(build, snapshot, reason)
+        await self.finish(build, sizes, reason)
 
-    async def _build(self, image: Image, version: ImageVersion, build: Build) -> ImageSnapshot:
+    async def _build(self, image: Image, version: ImageVersion, build: Build) -> SnapshotSizes:
         group = LogGroup(image.account_id, version.request.log_group(image.name))
-        return await self._pipeline.run(self._plan(image, version, build), GroupLog(self._log_writer, group))
+        return await self._builds.run(self._plan(image, version, build), GroupLog(self._log_writer, group))
 
-    async def finish(self, build: Build, snapshot: ImageSnapshot | None, reason: str | None) -> None:
+    async def finish(self, build: Build, sizes: SnapshotSizes | None, reason: str | None) -> None:
         """Settle a build and its version in the rows, as soon as they can be written.
 
         Args:
             build: the build.
-            snapshot: what it has made; None where it failed.
+            sizes: of the snapshot that it has made; None where it failed.
             reason: why it failed.
         """
-        sizes = None
-        try:
-            sizes = None if snapshot is None else snapshot.sizes()
-        except OSError:
-            log.exception("the snapshot of the build %s cannot be read", build.id)
         why = None if sizes is not None else reason or BUILD_BROKE
         await until_written(
             lambda: self._store.finish_build(build, datetime.now(UTC), reason=why, sizes=sizes),
             f"the end of the build {build.id}",
         )
 
-    def _published(self, image: Image, version: ImageVersion) -> ImageSnapshot | None:
-        """Return the snapshot that a build finished before the server could say so."""
+    def _published(self, image: Image, version: ImageVersion) -> SnapshotSizes | None:
+        """Return the sizes of the snapshot that a build finished before the server could say so."""
         try:
-            return self.load_snapshot(image.id, version.version)
+            return self._snapshots.sizes(image.id, version.version)
         except HostError:
             return None
 
@@ -153,6 +135,7 @@ class Builder:
             raise BuildError("INTERNAL_PLATFORM_ERROR", str(error)) from error
         return BuildPlan(
             build_id=build.id,
+            image_id=image.id,
             image_name=image.name,
             image_arn=image.arn,
             version=version.version,
@@ -165,13 +148,8 @@ class Builder:
             all_capabilities=request.has_all_capabilities,
             ready=request.find_hook(HookName.READY),
             validate=request.find_hook(HookName.VALIDATE),
-            destination=self.snapshot_directory(image.id, version.version),
-            scratch=self._home / "builds" / build.id,
             egress=egress,
-            metadata=self._metadata(image, version),
+            credentials=RoleSession(
+                self._roles.credentials, image.account_id, request.build_role, f"build-{image.name}"
+            ).credentials,
         )
-
-    def _metadata(self, image: Image, version: ImageVersion) -> MetadataService:
-        role = version.request.build_role
-        session = RoleSession(self._roles.credentials, image.account_id, role, f"build-{image.name}")
-        return MetadataService(session.credentials)

@@ -8,11 +8,10 @@ from typing import Final
 
 from emberbox.control.images.commands import ImageConfiguration
 from emberbox.control.requests.tags import check_tags
-from emberbox.images.managed import MANAGED_IMAGES, MANAGED_VERSION
 from emberbox.model.errors import ValidationError
 from emberbox.model.hooks import BUILD_HOOKS, RUNTIME_HOOKS, HookName, HookSettings
 from emberbox.model.image_requests import ImageRequest
-from emberbox.model.images import PROCESSOR
+from emberbox.model.images import MANAGED_IMAGES, MANAGED_VERSION, PROCESSOR
 from emberbox.model.sizes import DEFAULT_MEMORY_MIB, SIZES
 
 _RESERVED: Final = re.compile(r"AWS_REGION|AWS_LAMBDA_MICROVM_.*")

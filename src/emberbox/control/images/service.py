@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import uuid
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
-from emberbox.background import Background, in_thread, until_written
+from emberbox.background import Background, until_written
 from emberbox.control.access.quotas import Quotas
 from emberbox.control.connectors.egress import EgressRules
 from emberbox.control.images.builder import Builder
@@ -17,14 +15,23 @@ from emberbox.control.images.commands import CreateImage, GetBuild, ListBuilds, 
 from emberbox.control.images.rules import check_configuration
 from emberbox.control.requests.idempotency import find_made, note_made
 from emberbox.control.requests.paging import Page, PageRequest, PageTokens, cut_page
-from emberbox.images.managed import MANAGED_IMAGES, MANAGED_VERSION
+from emberbox.machine.base import Snapshots
 from emberbox.model.arns import image_arn
 from emberbox.model.caller import Caller
 from emberbox.model.errors import ConflictError, NotFoundError, ValidationError
 from emberbox.model.iam.actions import IMAGE_VERDICTS, ImageAction
 from emberbox.model.iam.quotas import BUILDS, IMAGES
 from emberbox.model.image_requests import ImageRequest
-from emberbox.model.images import PROCESSOR, ImageBuild, ImageName, ManagedImage, VersionedImage, VersionName
+from emberbox.model.images import (
+    MANAGED_IMAGES,
+    MANAGED_VERSION,
+    PROCESSOR,
+    ImageBuild,
+    ImageName,
+    ManagedImage,
+    VersionedImage,
+    VersionName,
+)
 from emberbox.model.records import Build, Image, ImageVersion
 from emberbox.model.states import BuildState, ImageState, Verdict, VersionState, VersionStatus
 from emberbox.store.client_tokens import ClientTokenStore
@@ -89,14 +96,14 @@ class ImageService:
         quotas: the limits of accounts.
         page_tokens: for the lists.
         region: the region played.
-        home: the state directory.
+        snapshots: what is deleted with an image.
         managed_since: when the managed images came to be here.
     """
 
     def __init__(
         self, finder: ImageFinder, store: ImageStore, microvms: MicrovmStore, client_tokens: ClientTokenStore,
-        builder: Builder, egress: EgressRules, quotas: Quotas, page_tokens: PageTokens, region: str, home: Path,
-        managed_since: datetime,
+        builder: Builder, egress: EgressRules, quotas: Quotas, page_tokens: PageTokens, region: str,
+        snapshots: Snapshots, managed_since: datetime,
     ) -> None:  # fmt: skip
         self._finder = finder
         self._store = store
@@ -107,7 +114,7 @@ class ImageService:
         self._page_tokens = page_tokens
         self._quotas = quotas
         self._region = region
-        self._home = home
+        self._snapshots = snapshots
         self._managed_since = managed_since
         self._background = Background()
 
@@ -211,7 +218,7 @@ class ImageService:
         self._background.start(self._remove(image), f"the deletion of {image.name}")
 
     async def _remove(self, image: Image) -> None:
-        removed = await in_thread(remove_tree, self._home / "images" / image.id)
+        removed = await self._snapshots.remove(image.id)
 
         def settle() -> None:
             if removed:
@@ -296,15 +303,3 @@ class ImageService:
 
     def _managed(self) -> list[ManagedImage]:
         return [ManagedImage(name, MANAGED_VERSION, self._managed_since) for name in MANAGED_IMAGES]
-
-
-def remove_tree(directory: Path) -> bool:
-    """Remove a directory with all it holds; False, and a line in the log, where that cannot be done."""
-    try:
-        shutil.rmtree(directory)
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        log.error("%s cannot be removed: %s; delete the image or version again once it can be", directory, error)
-        return False
-    return True

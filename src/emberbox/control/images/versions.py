@@ -5,14 +5,15 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime
 
-from emberbox.background import Background, in_thread, until_written
+from emberbox.background import Background, until_written
 from emberbox.control.access.quotas import Quotas
 from emberbox.control.connectors.egress import EgressRules
 from emberbox.control.images.builder import Builder
 from emberbox.control.images.commands import SetVersionStatus, UpdateImage
 from emberbox.control.images.rules import check_configuration
-from emberbox.control.images.service import DELETIONS_WITHIN_S, ImageFinder, remove_tree
+from emberbox.control.images.service import DELETIONS_WITHIN_S, ImageFinder
 from emberbox.control.requests.idempotency import find_made, note_made
+from emberbox.machine.base import Snapshots
 from emberbox.model.caller import Caller
 from emberbox.model.errors import ConflictError, ValidationError
 from emberbox.model.iam.actions import IMAGE_VERDICTS, VERSION_VERDICTS, ImageAction, VersionAction
@@ -46,6 +47,7 @@ class ImageVersionService:
         microvms: MicrovmStore,
         client_tokens: ClientTokenStore,
         builder: Builder,
+        snapshots: Snapshots,
         egress: EgressRules,
         quotas: Quotas,
         region: str,
@@ -55,6 +57,7 @@ class ImageVersionService:
         self._microvms = microvms
         self._client_tokens = client_tokens
         self._builder = builder
+        self._snapshots = snapshots
         self._egress = egress
         self._quotas = quotas
         self._region = region
@@ -147,7 +150,7 @@ class ImageVersionService:
         self._background.start(self._remove(image, version), f"the deletion of {image.name} {version}")
 
     async def _remove(self, image: Image, version: str) -> None:
-        removed = await in_thread(remove_tree, self._builder.snapshot_directory(image.id, version))
+        removed = await self._snapshots.remove(image.id, version)
         await until_written(
             lambda: self._store.finish_deleting_version(image.id, version, datetime.now(UTC), removed=removed),
             f"the deletion of {image.name} {version}",

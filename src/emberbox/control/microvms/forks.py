@@ -17,7 +17,7 @@ from emberbox.control.microvms.launcher import Launcher
 from emberbox.control.microvms.runner import MicrovmRunner
 from emberbox.control.microvms.service import MicrovmService, check_hook_payload
 from emberbox.control.requests.idempotency import find_made, note_made
-from emberbox.machine.base import Left
+from emberbox.machine.base import Left, Snapshots
 from emberbox.model.caller import Caller
 from emberbox.model.clock import Instant
 from emberbox.model.errors import (
@@ -75,7 +75,8 @@ class ForkService:
         launcher: launches the forks.
         images: images and versions; each snapshot is a version.
         client_tokens: earlier requests.
-        builder: knows where snapshots are.
+        builder: settles the builds that snapshots count as.
+        snapshots: what they made.
         quotas: the limits of accounts.
     """
 
@@ -87,6 +88,7 @@ class ForkService:
         images: ImageStore,
         client_tokens: ClientTokenStore,
         builder: Builder,
+        snapshots: Snapshots,
         quotas: Quotas,
     ) -> None:
         self._microvms = microvms
@@ -94,6 +96,7 @@ class ForkService:
         self._images = images
         self._client_tokens = client_tokens
         self._builder = builder
+        self._snapshots = snapshots
         self._quotas = quotas
         self._background = Background()
 
@@ -128,17 +131,17 @@ class ForkService:
 
     async def _take(self, runner: MicrovmRunner, build: Build) -> float:
         """Take the snapshot and settle its version, whatever happens."""
-        checkpoints, snapshot = runner.context.checkpoints, None
+        checkpoints, sizes = runner.context.checkpoints, None
         try:
             self._images.begin_build(build, datetime.now(UTC))
             stopped_s = await runner.take_checkpoint(build.id)
             await checkpoints.keep(build.id, build.image_id, build.version)
-            snapshot = self._builder.load_snapshot(build.image_id, build.version)
+            sizes = self._snapshots.sizes(build.image_id, build.version)
         except (EmberboxError, OSError) as error:
             raise _as_service_error(error, runner) from error
         finally:
             await checkpoints.drop(build.id)
-            await self._builder.finish(build, snapshot, CHECKPOINT_FAILED)
+            await self._builder.finish(build, sizes, CHECKPOINT_FAILED)
         return stopped_s
 
     def _find_taken(self, image_id: str, name: str) -> TakenSnapshot:

@@ -30,8 +30,8 @@ from emberbox.control.microvms.settle import settle
 from emberbox.control.microvms.stall import Stall
 from emberbox.control.microvms.suspend import end_idleness, suspend
 from emberbox.control.microvms.take_over import keep_suspended, take_over, wait_to_be_adopted
-from emberbox.images.pipeline import log_stream
 from emberbox.machine.base import Keeper, LineLog
+from emberbox.model import logs
 from emberbox.model.errors import EmberboxError
 from emberbox.model.records import ImageVersion, LogGroup, Microvm
 from emberbox.model.usage import Usage
@@ -70,7 +70,7 @@ class MicrovmRunner:
         self.version = version
         output = None
         if log_group is not None:
-            stream = log_stream_name or log_stream(version.version, microvm.id)
+            stream = log_stream_name or logs.log_stream_name(version.version, microvm.id)
             output = context.log_writer.stream(log_group, stream)
         background = Background()
         row = MicrovmRow(context.store, microvm, background)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
 from emberbox.control.microvms.runner import MicrovmRunner
 from emberbox.control.microvms.runners import Runners
-from emberbox.machine.pool import WarmPool
+from emberbox.machine.base import Prepared
 from emberbox.model.caller import Caller
 from emberbox.model.errors import VmmError
 from emberbox.model.usage import HostFigures, HostReport, MicrovmUsage, PooledUsage
@@ -26,7 +25,7 @@ class HostInfo:
     """
 
     def __init__(
-        self, runners: Runners, images: ImageStore, pool: WarmPool, measure_host: Callable[[], HostFigures]
+        self, runners: Runners, images: ImageStore, pool: Prepared, measure_host: Callable[[], HostFigures]
     ) -> None:
         self._runners = runners
         self._images = images
@@ -42,11 +41,10 @@ class HostInfo:
 
     def _measure_pool(self, account_id: str) -> list[PooledUsage]:
         measured = []
-        for (image_id, version), pooled in self._pool.pooled():
+        for image_id, version, usage in self._pool.measure():
             image = self._images.find_by_id(image_id)
             if image is not None and image.account_id == account_id:
-                with contextlib.suppress(OSError, VmmError):  # it is just being taken or ended
-                    measured.append(PooledUsage(image.arn, version, pooled.guest.measure()))
+                measured.append(PooledUsage(image.arn, version, usage))
         return measured
 
 

@@ -4,5 +4,6 @@ from emberbox.machine.local.checkpoints import LocalCheckpoints
 from emberbox.machine.local.leftovers import LocalLeftovers
 from emberbox.machine.local.machine import LocalMachine
 from emberbox.machine.local.places import Places
+from emberbox.machine.local.snapshots import LocalSnapshots
 
-__all__ = ["LocalCheckpoints", "LocalLeftovers", "LocalMachine", "Places"]
+__all__ = ["LocalCheckpoints", "LocalLeftovers", "LocalMachine", "LocalSnapshots", "Places"]

@@ -81,12 +81,16 @@ class Places:
         return self.microvms / microvm_id
 
     def scratch(self, name: str) -> Path:
-        """Return where a checkpoint is until it is kept."""
+        """Return where a build works, and a checkpoint is until it is kept."""
         return self._home / "builds" / name
+
+    def images(self, image_id: str) -> Path:
+        """Return where the snapshots of an image's versions are."""
+        return self._home / "images" / image_id
 
     def image(self, image_id: str, version: str) -> Path:
         """Return where the snapshot of an image version is."""
-        return self._home / "images" / image_id / version
+        return self.images(image_id) / version
 
     def hold(self, microvm_id: str) -> Held:
         """Return a microVM, known from now on."""

@@ -16,14 +16,15 @@ from emberbox import background
 from emberbox.control.microvms.commands import ForkMicrovm, SnapshotMicrovm
 from emberbox.control.microvms.forks import ForkService
 from emberbox.host import disk
-from emberbox.images.pipeline import BuildPlan
-from emberbox.machine.local import LocalCheckpoints, Places
+from emberbox.images.base import BuildPlan
+from emberbox.machine.local import LocalCheckpoints, LocalSnapshots, Places
 from emberbox.machine.snapshot import ImageSnapshot
 from emberbox.model.arns import managed_image_arn
 from emberbox.model.caller import Caller
 from emberbox.model.errors import HostError, QuotaExceededError
 from emberbox.model.iam.quotas import MEMORY
 from emberbox.model.records import Build, Image, ImageVersion, Microvm
+from emberbox.model.sizes import SnapshotSizes
 from emberbox.model.states import BuildState, MicrovmState, VersionState, VersionStatus
 from emberbox.store.client_tokens import ClientTokenStore
 from support.api_world import World
@@ -55,20 +56,24 @@ def fail_at_first(monkeypatch: pytest.MonkeyPatch, store: Any, name: str, times:
 # --- builds
 
 
+Outcome = Callable[[Path], ImageSnapshot]
+
+
 class StandInPipeline:
     """Builds by doing what a test says."""
 
-    def __init__(self, build: Callable[[BuildPlan], ImageSnapshot]) -> None:
+    def __init__(self, images: Path, build: Outcome) -> None:
+        self._images = images
         self._build = build
 
-    async def run(self, plan: BuildPlan, _write_log: Any) -> ImageSnapshot:
+    async def run(self, plan: BuildPlan, _write_log: Any) -> SnapshotSizes:
         await asyncio.sleep(0)
-        return self._build(plan)
+        return self._build(self._images / plan.image_id / plan.version).sizes()
 
 
-async def build(world: World, outcome: Callable[[BuildPlan], ImageSnapshot]) -> tuple[str, str, str | None]:
+async def build(world: World, outcome: Outcome) -> tuple[str, str, str | None]:
     """Build an image; return its state, and the build's state and reason, when nothing is done any more."""
-    world.plane._builder._pipeline = StandInPipeline(outcome)  # type: ignore[assignment]
+    world.plane._builder._builds = StandInPipeline(world.plane.directory / "images", outcome)  # type: ignore[assignment]
     made = await world.ok(
         MICROVMS, "CreateMicrovmImage", name="web", buildRoleArn=ROLE,
         baseImageArn=managed_image_arn(REGION, "debian12-1"), codeArtifact={"uri": "s3://code/key"},
@@ -80,16 +85,16 @@ async def build(world: World, outcome: Callable[[BuildPlan], ImageSnapshot]) -> 
     return image.state, built.state, built.state_reason
 
 
-def succeed(plan: BuildPlan) -> ImageSnapshot:
-    return make_image(plan.destination)
+def succeed(destination: Path) -> ImageSnapshot:
+    return make_image(destination)
 
 
-def succeed_and_fail_to_clean_up(plan: BuildPlan) -> ImageSnapshot:
-    make_image(plan.destination)
+def succeed_and_fail_to_clean_up(destination: Path) -> ImageSnapshot:
+    make_image(destination)
     raise OSError(28, "No space left on device")
 
 
-def break_down(_plan: BuildPlan) -> ImageSnapshot:
+def break_down(_destination: Path) -> ImageSnapshot:
     raise KeyError("what nobody thought of")
 
 
@@ -109,7 +114,7 @@ async def test_a_build_that_cannot_be_begun_has_failed(world: World, monkeypatch
 
 @pytest.mark.parametrize("outcome", [succeed, break_down])
 async def test_a_build_whose_end_cannot_be_stored_yet_is_settled_later(
-    world: World, monkeypatch: pytest.MonkeyPatch, outcome: Callable[[BuildPlan], ImageSnapshot]
+    world: World, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
 ) -> None:
     fail_at_first(monkeypatch, world.plane.images, "finish_build")
     assert (await build(world, outcome))[0] == ("CREATED" if outcome is succeed else "CREATE_FAILED")
@@ -262,6 +267,7 @@ class Forks:
             images=plane.images,
             client_tokens=tokens,
             builder=plane._builder,
+            snapshots=LocalSnapshots(Places(plane.directory)),
             quotas=plane.access.quotas,
         )
         self.source = StandInRunner(plane, plane.add_image("web"))
@@ -308,7 +314,7 @@ async def test_a_snapshot_is_where_it_belongs_before_it_is_told(forks: Forks, mo
     monkeypatch.setattr(forks.plane.images, "finish_build", told)
     answer = await forks.service.snapshot(CALLER, SnapshotMicrovm(forks.source.id))
     assert answer.version.state == "SUCCESSFUL"
-    place = forks.plane._builder.snapshot_directory(forks.source.version.image_id, answer.version.version)
+    place = forks.plane.directory / "images" / forks.source.version.image_id / answer.version.version
     assert place.exists()
     assert forks.log.index(place.parent) < forks.log.index("row")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from emberbox.control.images.builder import SERVER_ENDED, Builder
+from emberbox.machine.local import LocalSnapshots, Places
 from emberbox.model.image_requests import ImageRequest
 from emberbox.model.records import Build, Image, ImageVersion
 from emberbox.model.states import BuildState, ImageState, VersionState, VersionStatus
@@ -45,7 +46,7 @@ def store(tmp_path: Path) -> Iterator[ImageStore]:
 
 async def resume(store: ImageStore, home: Path) -> tuple[VersionState, str | None]:
     """Begin as a server does, and return what became of the snapshot."""
-    builder = Builder(store, None, None, None, None, home, "us-east-1", 1)  # type: ignore[arg-type]
+    builder = Builder(store, None, LocalSnapshots(Places(home)), None, None, None, "us-east-1", 1)  # type: ignore[arg-type]
     builder.resume_unfinished()
     await builder._background.close(patience_s=10)
     version, (build,) = store.find_version("i", "2.0"), store.list_builds("i", "2.0")

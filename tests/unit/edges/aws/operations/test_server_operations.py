@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from emberbox.control.microvms.runners import Runners
 from emberbox.host.usage import machine_memory
+from emberbox.machine.pool import Pooled
 from emberbox.model.errors import VmmError
 from emberbox.model.states import MicrovmState
 from emberbox.model.usage import Usage
@@ -81,12 +81,12 @@ async def test_what_is_pooled_for_the_caller_is_told(
 ) -> None:
     image, foreign = world.plane.add_image("web"), world.plane.add_image("other", account="111111111111")
     usage = Usage(3, 2, 1, 0.5)
-    pooled = [
-        ((image.id, "1.0"), Measured(usage)),
-        ((image.id, "2.0"), Measured(OSError("it is just being taken"))),
-        ((foreign.id, "1.0"), Measured(usage)),
-        (("gone", "1.0"), Measured(usage)),
-    ]
-    monkeypatch.setattr(world.plane.control.host_info, "_pool", SimpleNamespace(pooled=lambda: pooled))
+    pooled: dict[tuple[str, str], list[Any]] = {
+        (image.id, "1.0"): [Pooled("microvm-1", Measured(usage))],  # type: ignore[arg-type]
+        (image.id, "2.0"): [Pooled("microvm-2", Measured(OSError("it is just being taken")))],  # type: ignore[arg-type]
+        (foreign.id, "1.0"): [Pooled("microvm-3", Measured(usage))],  # type: ignore[arg-type]
+        ("gone", "1.0"): [Pooled("microvm-4", Measured(usage))],  # type: ignore[arg-type]
+    }
+    monkeypatch.setattr(world.plane.control.pool, "_ready", pooled)
     described = await world.ok(EMBERBOX, "DescribeHost")
     assert described["pooledMicrovms"] == [{"imageArn": image.arn, "imageVersion": "1.0", **SHOWN}]
