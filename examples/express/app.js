@@ -49,8 +49,8 @@ app.get("/dirty", (request, response) => {
 // End the main process, and with it the microVM, once the answer is on its way.
 app.post("/exit", (request, response) => {
   const code = Number.parseInt(request.query.code ?? "0", 10);
+  response.on("finish", () => setTimeout(() => process.exit(code), 200));
   response.json({ exit_code: code });
-  setTimeout(() => process.exit(code), 200);
 });
 
 const hooks = express();

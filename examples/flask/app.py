@@ -73,8 +73,9 @@ def dirty():
 def leave():
     """End the main process, and with it the microVM, once the answer is on its way."""
     code = request.args.get("code", 0, type=int)
-    threading.Timer(0.2, os._exit, [code]).start()
-    return jsonify(exit_code=code)
+    answer = jsonify(exit_code=code)
+    answer.call_on_close(threading.Timer(0.2, os._exit, [code]).start)
+    return answer
 
 
 @hooks.post("/aws/lambda-microvms/runtime/v1/<name>")
