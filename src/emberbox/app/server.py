@@ -41,6 +41,7 @@ from emberbox.model.records import LOCAL_HOST, Microvm
 from emberbox.settings import Settings
 from emberbox.spec.models import every_operation_name
 from emberbox.store.database import Database
+from emberbox.store.logs import LogStore
 from emberbox.store.microvms import MicrovmStore
 from emberbox.store.schema import log_metadata, metadata
 
@@ -90,9 +91,7 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
         is_launchable=stores.images.is_launchable,
     )  # fmt: skip
     machine = LocalMachine(guests, pool, places, leftovers.survivors)
-    log_writer = LogWriter(stores.logs, settings.log_max_bytes)
-    log_writer.start()
-    running.push_async_callback(log_writer.close)
+    log_writer = _open_log_writer(stores.logs, settings.log_max_bytes, running)
     pages, keys = PageTokens(home / "secrets" / "pages.key"), TokenKeys(home / "secrets" / "tokens.json")
     access = _open_access(settings, database, pages, running)
     objects = await start_object_storage(settings, running)
@@ -140,6 +139,13 @@ def _take_over(microvms: MicrovmStore) -> list[Microvm]:
 def _open_database(database: Database, running: contextlib.AsyncExitStack) -> Database:
     running.callback(database.close)
     return database
+
+
+def _open_log_writer(store: LogStore, bytes_max: int, running: contextlib.AsyncExitStack) -> LogWriter:
+    writer = LogWriter(store, bytes_max)
+    writer.start()
+    running.push_async_callback(writer.close)
+    return writer
 
 
 def _open_access(
