@@ -42,7 +42,8 @@ IMAGE_CASES: dict[str, tuple[dict[str, Any], str]] = {
         {"hooks": RUN_HOOK_ALONE},
         (
             "The ready (/ready) MicroVM image hook must be enabled when any MicroVM lifecycle hook "
-            "(run, resume, suspend, or terminate) is enabled"
+            "(run, resume, suspend, or terminate) is enabled. The ready hook signals when the application has finished "
+            "initializing so the snapshot is taken in a ready state."
         ),
     ),
     "hook without port": (

@@ -101,25 +101,31 @@ def test_a_failed_version_cannot_be_made_active(clients: Clients, versioned: Ima
     assert "FAILED" in text
 
 
-@pytest.mark.rule("UpdateMicrovmImage", "DeleteMicrovmImage", "DeleteMicrovmImageVersion")
+@pytest.mark.rule("UpdateMicrovmImage", "DeleteMicrovmImage", "DeleteMicrovmImageVersion", "UpdateMicrovmImageVersion")
 def test_an_image_that_is_updated_is_busy(clients: Clients, images: ImageMaker) -> None:
-    """A second update and a deletion during UPDATING are conflicts, as on AWS."""
+    """During UPDATING the image is refused by 400 and its versions by 409, in AWS's words; the last version stays."""
     image = images.build("busy", probe_files())
     answer = update(clients, images, image, probe_files())
     busy = (409, "ConflictException", "MicroVM Image is already in state: UPDATING")
+    version = {"imageIdentifier": image.arn, "imageVersion": "1.0"}
     request = {k: v for k, v in images.request("unused", probe_files()).items() if k != "name"}
 
     assert (answer["state"], answer["imageVersion"], answer["latestActiveImageVersion"]) == ("UPDATING", "2.0", "1.0")
-    assert refusal(clients.microvms.update_microvm_image, imageIdentifier=image.arn, **request) == busy
-    assert refusal(clients.microvms.delete_microvm_image, imageIdentifier=image.arn) == busy
+    for verb, operation, more in (
+        ("update MicroVM Image", clients.microvms.update_microvm_image, request),
+        ("delete MicroVM image", clients.microvms.delete_microvm_image, {}),
+    ):
+        text = f"Cannot {verb} in its current state: {image.arn}"
+        assert refusal(operation, imageIdentifier=image.arn, **more) == (400, "ValidationException", text)
+    assert refusal(clients.microvms.update_microvm_image_version, **version, status="INACTIVE") == busy
+    assert refusal(clients.microvms.delete_microvm_image_version, **version) == busy
     assert settle(clients, image) == "UPDATED"
 
     delete = clients.microvms.delete_microvm_image_version
     assert delete(imageIdentifier=image.arn, imageVersion="1.0")["state"] == "DELETING"
     assert settle(clients, image) == "UPDATED"
-    status, code, text = refusal(delete, imageIdentifier=image.arn, imageVersion="2.0")
-    assert (status, code) == (400, "ValidationException")
-    assert "last version" in text
+    last = (400, "ValidationException", "This is the last version. Please delete the entire image")
+    assert refusal(delete, imageIdentifier=image.arn, imageVersion="2.0") == last
     images.delete(image)
 
 

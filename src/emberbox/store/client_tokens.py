@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from emberbox.store.database import Database
 from emberbox.store.schema import client_tokens
@@ -32,7 +32,7 @@ def insert_token(connection: Connection, token: ClientToken) -> None:
 
 
 class ClientTokenStore:
-    """Client tokens in the database; per account and operation, for ever, as on AWS."""
+    """Client tokens in the database, per account and operation, until what they made is gone."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -47,3 +47,13 @@ class ClientTokenStore:
         with self._database.reading() as connection:
             row = connection.execute(query).first()
         return None if row is None else ClientToken(**row._mapping)
+
+    def forget(self, token: ClientToken) -> None:
+        """Let a token be used anew."""
+        statement = delete(client_tokens).where(
+            client_tokens.c.account_id == token.account_id,
+            client_tokens.c.operation == token.operation,
+            client_tokens.c.token == token.token,
+        )
+        with self._database.transaction() as connection:
+            connection.execute(statement)

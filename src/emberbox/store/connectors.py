@@ -69,16 +69,18 @@ def _settle_version(
     connection: Connection, connector_id: str, version: int, problem: Problem | None, now: datetime
 ) -> ConnectorState | None:
     """Move a PENDING version to ACTIVE or FAILED; None when it was not PENDING."""
-    code, reason = problem or (None, None)
     state = ConnectorState.ACTIVE if problem is None else ConnectorState.FAILED
     row = connector_versions.c
     statement = update(connector_versions).where(
         row.connector_id == connector_id, row.version == version, row.state.in_(_sources(state))
     )
-    done = connection.execute(
-        statement.values(state=state, state_reason=reason, state_reason_code=code, updated_at=now)
-    )
+    done = connection.execute(statement.values(state=state, updated_at=now, **_reason(problem)))
     return state if done.rowcount == 1 else None
+
+
+def _reason(problem: Problem | None) -> dict[str, str]:
+    """Return the columns that tell a problem; without one they stay as they are, as on AWS."""
+    return {} if problem is None else {"state_reason_code": problem[0], "state_reason": problem[1]}
 
 
 class ConnectorStore:
@@ -158,11 +160,10 @@ class ConnectorStore:
 
     def settle(self, connector_id: str, problem: Problem | None, now: datetime) -> None:
         """Make a new connector ACTIVE, or FAILED with a reason."""
-        code, reason = problem or (None, None)
         with self._database.transaction() as connection:
             state = _settle_version(connection, connector_id, 1, problem, now)
             if state is not None:
-                values = {"state": state, "state_reason": reason, "state_reason_code": code, "updated_at": now}
+                values = {"state": state, "updated_at": now, **_reason(problem)}
                 connection.execute(update(connectors).where(connectors.c.id == connector_id).values(**values))
 
     def begin_update(self, version: ConnectorVersion, token: ClientToken | None) -> bool:
@@ -228,8 +229,7 @@ class ConnectorStore:
 
     def fail_deletion(self, connector_id: str, problem: Problem, now: datetime) -> None:
         """Say that a connector could not be deleted; deleting it again is allowed."""
-        code, reason = problem
-        values = {"state": ConnectorState.DELETE_FAILED, "state_reason": reason, "state_reason_code": code}
+        values = {"state": ConnectorState.DELETE_FAILED, **_reason(problem)}
         statement = update(connectors).where(
             connectors.c.id == connector_id, connectors.c.state.in_(_sources(ConnectorState.DELETE_FAILED))
         )

@@ -36,13 +36,13 @@ def check_configuration(configuration: VpcEgress) -> None:
     Raises:
         ValidationError: see above.
     """
-    for name, value in (
-        ("SubnetIds", configuration.subnet_ids),
-        ("NetworkProtocol", configuration.network_protocol),
-        ("AssociatedComputeResourceTypes", configuration.compute_types),
+    for value, text in (
+        (configuration.subnet_ids, "SubnetIds is a required field"),
+        (configuration.network_protocol, "NetworkProtocol cannot be null or empty for VPC_EGRESS connector"),
+        (configuration.compute_types, "AssociatedComputeResourceTypes is required for VPC_EGRESS connector type"),
     ):
         if not value:
-            raise ValidationError(f"{name} is a required field")
+            raise ValidationError(text)
     if configuration.compute_types != ("MicroVm",):
         raise ValidationError("AssociatedComputeResourceTypes can only be [MicroVm] here: there are no functions")
     if configuration.elastic_ip not in (None, "None"):

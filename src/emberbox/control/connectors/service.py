@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -83,8 +84,9 @@ class ConnectorService:
             ConflictError: the name is taken, or the token was used otherwise.
             ValidationError, QuotaExceededError: see `rules.check_new` and `Quotas.check`.
         """
-        if (earlier := find_made(self._client_tokens, caller, asked.request)) is not None:
-            return self._find_made(caller, earlier)
+        earlier = find_made(self._client_tokens, caller, asked.request, partial(self._find_made, caller))
+        if earlier is not None:
+            return earlier
         role = check_new(asked)
         self._quotas.check(caller.account_id, CONNECTORS, self._store.count(caller.account_id))
         now, connector_id = datetime.now(UTC), new_connector_id()
@@ -100,12 +102,10 @@ class ConnectorService:
         self._in_background(connector, self._settle(connector))
         return VersionedConnector(connector, version)
 
-    def _find_made(self, caller: Caller, connector_id: str) -> VersionedConnector:
+    def _find_made(self, caller: Caller, connector_id: str) -> VersionedConnector | None:
         connector = self._store.find(caller.account_id, connector_id)
         version = None if connector is None else self._store.find_version(connector_id, 1)
-        if connector is None or version is None:
-            raise ConflictError("The ClientToken belongs to a connector that has been deleted; use a new one.")
-        return VersionedConnector(connector, version)
+        return None if connector is None or version is None else VersionedConnector(connector, version)
 
     async def _settle(self, connector: Connector) -> None:
         def settle() -> None:
@@ -175,8 +175,9 @@ class ConnectorService:
             QuotaExceededError: it has as many versions as it may have.
         """
         connector = self._find_whole(caller, asked.connector)
-        if (earlier := find_made(self._client_tokens, caller, asked.request)) is not None:
-            return self._find_updated(connector, self._store.find_version(connector.id, int(earlier)))
+        earlier = find_made(self._client_tokens, caller, asked.request, partial(self._find_updated, connector))
+        if earlier is not None:
+            return earlier
         if CONNECTOR_VERDICTS[connector.state, ConnectorAction.UPDATE] is not Verdict.DO:
             raise _busy(connector)
         latest = self._finder.latest(connector)
@@ -187,12 +188,12 @@ class ConnectorService:
         now = datetime.now(UTC)
         if (configuration, role) == (latest.configuration, latest.operator_role):
             self._store.note_unchanged(connector.id, UNCHANGED_REASON, now)
-            return self._find_updated(connector, latest)
+            return self._as_it_is(connector, latest)
         version = _new_version(connector.id, self._next_number(connector), configuration, role, now)
-        if not self._store.begin_update(version, note_made(caller, asked.request, str(version.version))):
+        if not self._store.begin_update(version, note_made(caller, asked.request, f"{connector.id}/{version.version}")):
             raise _busy(connector)
         self._in_background(connector, self._finish_update(connector, version))
-        return self._find_updated(connector, version)
+        return self._as_it_is(connector, version)
 
     def _find_whole(self, caller: Caller, name: ConnectorName) -> Connector:
         found = self._finder.find(caller, name)
@@ -208,11 +209,15 @@ class ConnectorService:
             )
         return versions[0].version + 1
 
-    def _find_updated(self, connector: Connector, version: ConnectorVersion | None) -> VersionedConnector:
-        found = self._store.find(connector.account_id, connector.id)
-        if found is None or version is None:
-            raise ConflictError("The ClientToken belongs to a version that has been deleted; use a new one.")
-        return VersionedConnector(found, version)
+    def _find_updated(self, connector: Connector, made: str) -> VersionedConnector | None:
+        """Return the version that an earlier request made, unless it was one of a connector of this name before."""
+        connector_id, _, number = made.rpartition("/")
+        version = self._store.find_version(connector.id, int(number))
+        is_of_it = connector_id in (connector.id, "")  # servers of before noted the number alone
+        return VersionedConnector(connector, version) if version is not None and is_of_it else None
+
+    def _as_it_is(self, connector: Connector, version: ConnectorVersion) -> VersionedConnector:
+        return VersionedConnector(self._store.find(connector.account_id, connector.id) or connector, version)
 
     async def _finish_update(self, connector: Connector, version: ConnectorVersion) -> None:
         problem = self._find_problem(version)

@@ -102,7 +102,8 @@ def _check_hooks(hooks: HookSettings) -> None:
     if has_runtime and not hooks.is_enabled(HookName.READY):
         raise ValidationError(
             "The ready (/ready) MicroVM image hook must be enabled when any MicroVM lifecycle hook "
-            "(run, resume, suspend, or terminate) is enabled"
+            "(run, resume, suspend, or terminate) is enabled. The ready hook signals when the application has finished "
+            "initializing so the snapshot is taken in a ready state."
         )
     if (has_runtime or has_build) and hooks.port is None:
         raise ValidationError("The hooks port must be specified when any hook is enabled")

@@ -18,8 +18,8 @@ from emberbox.control.requests.paging import Page, PageRequest, PageTokens, cut_
 from emberbox.machine.base import Snapshots
 from emberbox.model.arns import image_arn
 from emberbox.model.caller import Caller
-from emberbox.model.errors import ConflictError, NotFoundError, ValidationError
-from emberbox.model.iam.actions import IMAGE_VERDICTS, ImageAction
+from emberbox.model.errors import NotFoundError, ValidationError
+from emberbox.model.iam.actions import IMAGE_VERDICTS, ImageAction, refuse_image
 from emberbox.model.iam.quotas import BUILDS, IMAGES
 from emberbox.model.image_requests import ImageRequest
 from emberbox.model.images import (
@@ -124,9 +124,9 @@ class ImageService:
         Raises:
             ServiceError: it may not be made, or not so.
         """
-        earlier = find_made(self._client_tokens, caller, asked.client_request)
+        earlier = find_made(self._client_tokens, caller, asked.client_request, self._find_created)
         if earlier is not None:
-            return self._find_created(earlier)
+            return earlier
         egress = self._egress.check(caller, asked.configuration.egress)
         request = check_configuration(asked.configuration, asked.tags, self._region, egress)
         account_id = caller.account_id
@@ -136,7 +136,7 @@ class ImageService:
         if not self._store.add(image, version, build, note_made(caller, asked.client_request, image.id)):
             raise ValidationError(f"A MicroVM image with the name '{image.name}' already exists in this account")
         self._builder.start(image, version, build)
-        return self._find_created(image.id)
+        return VersionedImage(image, version)
 
     def _new_records(
         self, caller: Caller, asked: CreateImage, request: ImageRequest
@@ -158,12 +158,10 @@ class ImageService:
         build = Build(str(uuid.uuid4()), image.id, FIRST_VERSION, BuildState.PENDING, None, None, now)
         return image, version, build
 
-    def _find_created(self, image_id: str) -> VersionedImage:
+    def _find_created(self, image_id: str) -> VersionedImage | None:
         image = self._store.find_by_id(image_id)
         version = self._store.find_version(image_id, FIRST_VERSION)
-        if image is None or version is None:
-            raise ConflictError("The clientToken belongs to an image that has been deleted; use a new one.")
-        return VersionedImage(image, version)
+        return None if image is None or version is None else VersionedImage(image, version)
 
     def get(self, caller: Caller, name: ImageName) -> Image:
         """Return an image.
@@ -191,21 +189,18 @@ class ImageService:
 
         Raises:
             NotFoundError: there is none.
-            ConflictError: something is under way with it.
-            ValidationError: microVMs of it exist.
+            ValidationError: something is under way with it, or microVMs of it exist.
         """
         image = self._finder.find(caller, name)
-        match IMAGE_VERDICTS[image.state, ImageAction.DELETE]:
-            case Verdict.IGNORE:
-                return image
-            case Verdict.CONFLICT:
-                raise ConflictError(f"MicroVM Image is already in state: {image.state}")
-            case Verdict.REFUSE:
-                raise ValidationError(f"Cannot delete MicroVM image in its current state: {image.state}")
+        verdict = IMAGE_VERDICTS[image.state, ImageAction.DELETE]
+        if verdict is Verdict.IGNORE:
+            return image
+        if verdict is not Verdict.DO:
+            raise refuse_image(image.arn, image.state, ImageAction.DELETE)
         if self._microvms.count_live(image.id):
             raise ValidationError("Cannot delete microvm image with running microvms.")
         if not self._store.change_state(image.id, ImageState.DELETING, datetime.now(UTC)):
-            raise ConflictError(f"MicroVM Image is already in state: {image.state}")
+            raise refuse_image(image.arn, image.state, ImageAction.DELETE)
         self._remove_in_background(image)
         return image
 

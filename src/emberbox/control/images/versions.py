@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
+from functools import partial
 
 from emberbox.background import Background, until_written
 from emberbox.control.access.quotas import Quotas
@@ -15,8 +16,8 @@ from emberbox.control.images.service import DELETIONS_WITHIN_S, ImageFinder
 from emberbox.control.requests.idempotency import find_made, note_made
 from emberbox.machine.base import Snapshots
 from emberbox.model.caller import Caller
-from emberbox.model.errors import ConflictError, ValidationError
-from emberbox.model.iam.actions import IMAGE_VERDICTS, VERSION_VERDICTS, ImageAction, VersionAction
+from emberbox.model.errors import ServiceError, ValidationError
+from emberbox.model.iam.actions import IMAGE_VERDICTS, VERSION_VERDICTS, ImageAction, VersionAction, refuse_image
 from emberbox.model.iam.quotas import BUILDS, VERSIONS
 from emberbox.model.images import VersionedImage, VersionName
 from emberbox.model.records import Build, Image, ImageVersion
@@ -70,13 +71,12 @@ class ImageVersionService:
             ServiceError: it may not be made, or not so.
         """
         image = self._finder.find(caller, asked.image)
-        earlier = find_made(self._client_tokens, caller, asked.client_request)
+        earlier = find_made(self._client_tokens, caller, asked.client_request, partial(self._find_made, image))
         if earlier is not None:
-            return self._find_made(image.id, earlier)
+            return earlier
         egress = self._egress.check(caller, asked.configuration.egress)
         request = check_configuration(asked.configuration, {}, self._region, egress)
-        if IMAGE_VERDICTS[image.state, ImageAction.UPDATE] is not Verdict.DO:
-            raise _busy(image)
+        _check_settled(image, ImageAction.UPDATE)
         now = datetime.now(UTC)
         versions, account_id = self._store.list_versions(image.id), caller.account_id
         self._quotas.check(account_id, VERSIONS, len(versions))
@@ -84,25 +84,28 @@ class ImageVersionService:
         name = next_version(versions)
         version = ImageVersion(image.id, name, VersionState.PENDING, VersionStatus.INACTIVE, request, now, now)
         build = Build(str(uuid.uuid4()), image.id, name, BuildState.PENDING, None, None, now)
-        if not self._store.add_version(version, build, note_made(caller, asked.client_request, name)):
-            raise _busy(self._store.find_by_id(image.id) or image)
+        if not self._store.add_version(version, build, note_made(caller, asked.client_request, f"{image.id}/{name}")):
+            raise _busy(self._store.find_by_id(image.id) or image, ImageAction.UPDATE)
         self._builder.start(image, version, build)
-        return self._find_made(image.id, name)
+        return VersionedImage(self._store.find_by_id(image.id) or image, version)
 
-    def _find_made(self, image_id: str, name: str) -> VersionedImage:
-        image, version = self._store.find_by_id(image_id), self._store.find_version(image_id, name)
-        if image is None or version is None:
-            raise ConflictError("The clientToken belongs to a version that has been deleted; use a new one.")
-        return VersionedImage(image, version)
+    def _find_made(self, image: Image, made: str) -> VersionedImage | None:
+        """Return the version that an earlier request made, unless it was one of an image of this name before."""
+        image_id, _, name = made.rpartition("/")
+        version = self._store.find_version(image.id, name)
+        is_of_it = image_id in (image.id, "")  # servers of before noted the version alone
+        return VersionedImage(image, version) if version is not None and is_of_it else None
 
     async def set_status(self, caller: Caller, asked: SetVersionStatus) -> VersionedImage:
         """Allow or refuse new launches of a version, and return it.
 
         Raises:
             NotFoundError: there is none.
+            ConflictError: something is under way with its image.
             ValidationError: it cannot be launched.
         """
         found = self._finder.find_version(caller, asked.version)
+        _check_settled(found.image, ImageAction.SET_VERSION_STATUS)
         version, status = found.version, asked.status
         action = VersionAction.ACTIVATE if status is VersionStatus.ACTIVE else VersionAction.DEACTIVATE
         match VERSION_VERDICTS[version.state, action]:
@@ -118,6 +121,8 @@ class ImageVersionService:
     async def delete(self, caller: Caller, name: VersionName) -> VersionedImage:
         """Begin to delete a version, and return it as it was; its image is UPDATING until it is done.
 
+        That it is the last is told before anything else: AWS says so even while it is built.
+
         Raises:
             NotFoundError: there is none.
             ConflictError: something is under way with it or its image.
@@ -128,14 +133,15 @@ class ImageVersionService:
         verdict = VERSION_VERDICTS[version.state, VersionAction.DELETE]
         if verdict is Verdict.IGNORE:
             return found
-        if verdict is Verdict.CONFLICT or IMAGE_VERDICTS[image.state, ImageAction.DELETE_VERSION] is not Verdict.DO:
-            raise _busy(image)
         if len(self._store.list_versions(image.id)) == 1:
-            raise ValidationError("Cannot delete the last version of a MicroVM image. Delete the image instead.")
+            raise ValidationError("This is the last version. Please delete the entire image")
+        _check_settled(image, ImageAction.DELETE_VERSION)
+        if verdict is not Verdict.DO:
+            raise _busy(image, ImageAction.DELETE_VERSION)
         if self._microvms.count_live(image.id, version.version):
             raise ValidationError("Cannot delete microvm image version with running microvms.")
         if not self._store.begin_to_delete_version(image.id, version.version, datetime.now(UTC)):
-            raise _busy(image)
+            raise _busy(image, ImageAction.DELETE_VERSION)
         self._remove_in_background(image, version.version)
         return found
 
@@ -166,5 +172,10 @@ def next_version(versions: list[ImageVersion]) -> str:
     return f"{max((int(float(version.version)) for version in versions), default=0) + 1}.0"
 
 
-def _busy(image: Image) -> ConflictError:
-    return ConflictError(f"MicroVM Image is already in state: {image.state}")
+def _check_settled(image: Image, action: ImageAction) -> None:
+    if IMAGE_VERDICTS[image.state, action] is not Verdict.DO:
+        raise _busy(image, action)
+
+
+def _busy(image: Image, action: ImageAction) -> ServiceError:
+    return refuse_image(image.arn, image.state, action)

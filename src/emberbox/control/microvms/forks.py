@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from emberbox.background import Background
@@ -108,9 +109,9 @@ class ForkService:
         Raises:
             ServiceError: it may not be made, or could not.
         """
-        earlier = find_made(self._client_tokens, caller, asked.client_request)
+        earlier = find_made(self._client_tokens, caller, asked.client_request, self._find_taken)
         if earlier is not None:
-            return self._find_taken(*earlier.split("/"))
+            return earlier
         runner = self._find_runner(caller, asked.microvm_id)
         self._microvms.check_room("A snapshot cannot be taken")
         image_id = runner.version.image_id
@@ -121,13 +122,17 @@ class ForkService:
             image_id, name, VersionState.PENDING, VersionStatus.INACTIVE, runner.version.request, now, now
         )
         build = Build(str(uuid.uuid4()), image_id, name, BuildState.PENDING, None, None, now)
-        token = note_made(caller, asked.client_request, f"{image_id}/{name}")
+        made = f"{image_id}/{name}"
+        token = note_made(caller, asked.client_request, made)
         if not self._images.add_version(version, build, token, taken_from=runner.id):
             raise ConflictError("The MicroVM's image is being updated or deleted; wait until it has settled.")
         stopped_s = await self._background.see_through(self._take(runner, build), f"a snapshot of {runner.id}")
         if asked.status is VersionStatus.INACTIVE:
             self._images.set_version_status(image_id, name, VersionStatus.INACTIVE, datetime.now(UTC))
-        return replace(self._find_taken(image_id, name), stopped_s=stopped_s)
+        taken = self._find_taken(made)
+        if taken is None:
+            raise ConflictError(f"The version {name} has been deleted meanwhile; take another snapshot.")
+        return replace(taken, stopped_s=stopped_s)
 
     async def _take(self, runner: MicrovmRunner, build: Build) -> float:
         """Take the snapshot and settle its version, whatever happens."""
@@ -144,11 +149,10 @@ class ForkService:
             await self._builder.finish(build, sizes, CHECKPOINT_FAILED)
         return stopped_s
 
-    def _find_taken(self, image_id: str, name: str) -> TakenSnapshot:
+    def _find_taken(self, made: str) -> TakenSnapshot | None:
+        image_id, _, name = made.partition("/")
         image, version = self._images.find_by_id(image_id), self._images.find_version(image_id, name)
-        if image is None or version is None:
-            raise ConflictError("The clientToken belongs to a version that has been deleted; use a new one.")
-        return TakenSnapshot(image, version)
+        return None if image is None or version is None else TakenSnapshot(image, version)
 
     # --- forks
 
@@ -158,14 +162,21 @@ class ForkService:
         Raises:
             ServiceError: they may not be made, or could not.
         """
-        earlier = find_made(self._client_tokens, caller, asked.client_request)
+        find = partial(self._find_forks, caller, asked.count)
+        earlier = find_made(self._client_tokens, caller, asked.client_request, find)
         if earlier is not None:
-            return Forks([self._microvms.get(caller, fork_id) for fork_id in _fork_ids(earlier, asked.count)])
+            return earlier
         runner = self._find_runner(caller, asked.microvm_id)
         check_hook_payload(asked.hook_payload, runner.version)
         self._microvms.check_memory(caller, runner.version, asked.count)
         self._microvms.check_room("A MicroVM cannot be forked")
         return await self._background.see_through(self._fork(runner, caller, asked), f"forks of {runner.id}")
+
+    def _find_forks(self, caller: Caller, count: int, group: str) -> Forks | None:
+        """Return those forks of an earlier request that are still there; None when all are gone."""
+        found = [self._microvms.find_shown(caller, fork_id) for fork_id in _fork_ids(group, count)]
+        left = [fork for fork in found if fork is not None]
+        return Forks(left) if left else None
 
     async def _fork(self, runner: MicrovmRunner, caller: Caller, asked: ForkMicrovm) -> Forks:
         group = str(uuid.uuid4())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 from emberbox.control.access.quotas import Quotas
@@ -88,9 +89,9 @@ class MicrovmService:
         Raises:
             ServiceError: it may not be launched, or not so.
         """
-        earlier = find_made(self._client_tokens, caller, asked.client_request)
+        earlier = find_made(self._client_tokens, caller, asked.client_request, partial(self.find_shown, caller))
         if earlier is not None:
-            return self.get(caller, earlier)
+            return earlier
         image, version = self._find_launchable(caller, asked)
         request = self._check_run(caller, asked, version)
         self.check_memory(caller, version)
@@ -165,6 +166,13 @@ class MicrovmService:
         microvm = self.find(caller, microvm_id)
         stalled = self._find_stall(microvm)
         return replace(microvm, state_reason=stalled) if stalled else microvm
+
+    def find_shown(self, caller: Caller, microvm_id: str) -> Microvm | None:
+        """Return what `get` returns; None where there is no such microVM."""
+        try:
+            return self.get(caller, microvm_id)
+        except NotFoundError:
+            return None
 
     def list_microvms(self, caller: Caller, asked: ListMicrovms) -> Page[Microvm]:
         """Return microVMs of the caller's account, newest first.
@@ -295,7 +303,7 @@ def check_hook_payload(payload: str | None, version: ImageVersion) -> None:
         ValidationError: there is none.
     """
     if payload and version.request.find_hook(HookName.RUN) is None:
-        raise ValidationError("The run hook must be enabled in the MicroVM image to pass the run hook payload.")
+        raise ValidationError("The run hook must be enabled in the MicroVM image to pass the run hook payload")
 
 
 def _expiry(minutes: int) -> datetime:

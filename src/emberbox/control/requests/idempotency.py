@@ -1,12 +1,20 @@
-"""Client tokens: the same token with the same parameters gives the first result again (dossier, section 2.5)."""
+"""Client tokens: the same token with the same parameters gives the first result again (dossier, section 2.5).
+
+A token lives as long as what it made: when that is gone, the token is forgotten and the request makes something new, in
+every operation (docs/decisions/0006-where-aws-is-silent.md).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from emberbox.model.caller import Caller
 from emberbox.model.errors import ConflictError
 from emberbox.store.client_tokens import ClientToken, ClientTokenStore
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +32,16 @@ class ClientRequest:
     digest: str
 
 
-def find_made(store: ClientTokenStore, caller: Caller, request: ClientRequest | None) -> str | None:
-    """Return the id of what an earlier request with this token made.
+def find_made(
+    store: ClientTokenStore, caller: Caller, request: ClientRequest | None, find: Callable[[str], Made | None]
+) -> Made | None:
+    """Return what an earlier request with this token made; None where there was none, or what it made is gone.
+
+    Args:
+        store: earlier requests.
+        caller: who asks.
+        request: tells the repeat.
+        find: returns what an earlier request made by its id, as `note_made` was told it; None when it is gone.
 
     Raises:
         ConflictError: the earlier request said something else.
@@ -33,9 +49,13 @@ def find_made(store: ClientTokenStore, caller: Caller, request: ClientRequest | 
     earlier = None if request is None else store.find(caller.account_id, request.operation, request.token)
     if earlier is None or request is None:
         return None
+    made = find(earlier.resource_id)
+    if made is None:
+        store.forget(earlier)
+        return None
     if earlier.parameters != request.digest:
         raise ConflictError("The clientToken was used before with other parameters; use a new one.")
-    return earlier.resource_id
+    return made
 
 
 def note_made(caller: Caller, request: ClientRequest | None, resource_id: str) -> ClientToken | None:

@@ -21,7 +21,7 @@ from emberbox.edges.aws.errors import WireError
 from emberbox.edges.aws.http import Answer
 from emberbox.edges.aws.routing import Match
 from emberbox.model.errors import ServiceError
-from emberbox.spec.models import LOGS, MICROVMS, declared_code, error_shape, error_status, load_service, trait
+from emberbox.spec.models import LOGS, MICROVMS, declared_code, error_shape, error_status, load_service
 
 RETRY_AFTER_S: Final = 1
 _SENDS_NULLS: Final = frozenset({MICROVMS})
@@ -80,14 +80,13 @@ def serialise_error(match: Match, error: ServiceError, request_id: str) -> Answe
 def _error_members(shape: Shape, error: ServiceError) -> dict[str, Any]:
     """Return the members of an error; those that this spelling of it lacks are left out.
 
-    The text's key is spelled as the model has it: mostly `message`, `Message` in lambda-core's 404.
+    The text's key is spelled as the model has it: mostly `message`, `Message` in lambda-core's 404. That service's
+    models have a `Type` too, which no recorded body has (m80, 2026-07-30): nothing sets it.
     """
     members = {name: value for name, value in error.members.items() if name in shape.members}
     for name, member in shape.members.items():
         if name.lower() == "message":
             members[name] = error.message
-        elif name == "Type":
-            members.setdefault(name, "Service" if trait(shape, "fault") else "User")
         elif name == "retryAfterSeconds":  # a string in lambda-core, an integer in lambda-microvms
             members.setdefault(name, str(RETRY_AFTER_S) if member.type_name == "string" else RETRY_AFTER_S)
     return members

@@ -62,7 +62,8 @@ async def test_a_connector_is_pending_and_then_active(world: World) -> None:
     assert (active["State"], active["LatestVersion"]) == ("ACTIVE", 1)
     assert active["LatestVersionArn"] == f"{made['Arn']}:1"
     assert datetime.fromisoformat(active["LastModified"]).tzinfo is not None
-    for absent in ("StateReason", "StateReasonCode", "LastUpdateStatus", "Version", "VersionArn", "Type"):
+    assert active["StateReason"] == "Initial creation"
+    for absent in ("StateReasonCode", "LastUpdateStatus", "Version", "VersionArn", "Type"):
         assert absent not in active
 
 
@@ -132,9 +133,12 @@ VPC = ("Configuration", "VpcEgressConfiguration")
     [
         (without("ClientToken"), "ClientToken is a required field"),
         (without("OperatorRole"), "NetworkConnectorOperatorRole is required for VPC_EGRESS connector type"),
-        (without(*VPC, "NetworkProtocol"), "NetworkProtocol is a required field"),
+        (without(*VPC, "NetworkProtocol"), "NetworkProtocol cannot be null or empty for VPC_EGRESS connector"),
         (without(*VPC, "SubnetIds"), "SubnetIds is a required field"),
-        (without(*VPC, "AssociatedComputeResourceTypes"), "AssociatedComputeResourceTypes is a required field"),
+        (
+            without(*VPC, "AssociatedComputeResourceTypes"),
+            "AssociatedComputeResourceTypes is required for VPC_EGRESS connector type",
+        ),
         (request(f"{ARN}:nc-1", ClientToken="x"), "Name must be a name of up to 64 characters, and no ARN"),
         (request(Tags={"aws:x": "y"}), "Tag key 'aws:x' is reserved: keys must not begin with aws:"),
     ],

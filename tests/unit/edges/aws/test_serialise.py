@@ -206,7 +206,7 @@ def test_throttling_and_internal_errors_say_when_to_come_back() -> None:
 
 def test_the_404_of_core_has_a_capital_message() -> None:
     answer = serialise_error(match_of("GetNetworkConnector", "lambda-core"), NotFoundError("gone"), ID)
-    assert json.loads(answer.body) == {"Type": "User", "Message": "gone"}
+    assert json.loads(answer.body) == {"Message": "gone"}
 
 
 def test_a_code_without_a_model_is_not_sent() -> None:

@@ -44,7 +44,8 @@ async def test_every_member_of_every_answer(world: World) -> None:
     first = {**common, "VersionArn": f"{arn}:1", "Version": 1, "Configuration": configuration(), "OperatorRole": ROLE}
     assert made == {**first, "State": "PENDING"}
     latest = {"LatestVersionArn": f"{arn}:1", "LatestVersion": 1}
-    shown = {**common, "Configuration": configuration(), "OperatorRole": ROLE, "State": "ACTIVE"}
+    state = {"State": "ACTIVE", "StateReason": "Initial creation"}
+    shown = {**common, "Configuration": configuration(), "OperatorRole": ROLE, **state}
     assert settled(await world.ok(CORE, "GetNetworkConnector", Identifier="office")) == {**shown, **latest}
     version = {"VersionArn": f"{arn}:1", "Version": 1}
     named = await world.ok(CORE, "GetNetworkConnector", Identifier=f"{arn}:1")
@@ -52,7 +53,7 @@ async def test_every_member_of_every_answer(world: World) -> None:
     (row,) = (await world.ok(CORE, "ListNetworkConnectors"))["NetworkConnectors"]
     assert settled(row) == {**common, "Type": "VPC_EGRESS", "State": "ACTIVE", **latest}
     (row,) = (await world.ok(CORE, "ListNetworkConnectorVersions", Identifier="office"))["NetworkConnectorVersions"]
-    assert settled(row) == {**common, **version, "State": "ACTIVE"}
+    assert settled(row) == {**common, **version, **state}
     same = await world.ok(CORE, "UpdateNetworkConnector", Identifier="office")
     told = {"LastUpdateStatus": "Successful", "LastUpdateStatusReason": "No configuration changes detected"}
     assert settled(same) == {**first, "State": "ACTIVE", **told}
@@ -163,7 +164,7 @@ async def test_an_update_that_is_refused_says_why(world: World) -> None:
     lab = configuration(SubnetIds=["subnet-lab"])
     without = {"VpcEgressConfiguration": {"SubnetIds": ["subnet-lab"]}}
     refused = await world.refused(CORE, "UpdateNetworkConnector", Identifier="office", Configuration=without)
-    assert refused == (*INVALID, "NetworkProtocol is a required field")
+    assert refused == (*INVALID, "NetworkProtocol cannot be null or empty for VPC_EGRESS connector")
     await world.ok(CORE, "UpdateNetworkConnector", Identifier="office", Configuration=lab, ClientToken="u")
     busy = (409, "ResourceConflictException", f"An update is in progress for the network connector: {common['Arn']}")
     other = configuration(SecurityGroupIds=[])

@@ -87,8 +87,33 @@ async def test_forks_are_shown_with_where_they_are(world: World, source: Source)
     assert len((await world.ok(EMBERBOX, "ForkMicrovm", microvmIdentifier=source.id))["items"]) == 1
 
 
+async def test_the_token_of_forks_counts_until_the_last_is_told_of_no_more(world: World, source: Source) -> None:
+    asked = {"microvmIdentifier": source.id, "count": 2, "clientToken": "one"}
+    first, second = (await world.ok(EMBERBOX, "ForkMicrovm", **asked))["items"]
+    _forget(world, first["microvmId"])
+    assert (await world.ok(EMBERBOX, "ForkMicrovm", **asked))["items"] == [second]
+    _forget(world, second["microvmId"])
+    anew = (await world.ok(EMBERBOX, "ForkMicrovm", **asked))["items"]
+    assert {item["microvmId"] for item in anew}.isdisjoint({first["microvmId"], second["microvmId"]})
+
+
+def _forget(world: World, microvm_id: str) -> None:
+    with world.plane.database.transaction() as connection:
+        connection.exec_driver_sql("DELETE FROM microvms WHERE id = ?", (microvm_id,))
+
+
+async def test_the_token_of_a_snapshot_that_is_gone_takes_another(world: World, source: Source) -> None:
+    asked = {"microvmIdentifier": source.id, "clientToken": "one"}
+    assert (await world.ok(EMBERBOX, "SnapshotMicrovm", **asked))["imageVersion"] == "2.0"
+    await world.ok(EMBERBOX, "SnapshotMicrovm", microvmIdentifier=source.id)
+    version = {"imageIdentifier": source.image.arn, "imageVersion": "2.0"}
+    await world.ok("lambda-microvms", "DeleteMicrovmImageVersion", **version)
+    await world.plane.settle()
+    assert (await world.ok(EMBERBOX, "SnapshotMicrovm", **asked))["imageVersion"] == "4.0"
+
+
 async def test_a_fork_has_the_payload_of_its_source_unless_it_is_given_one(world: World, source: Source) -> None:
-    refusal = "The run hook must be enabled in the MicroVM image to pass the run hook payload."
+    refusal = "The run hook must be enabled in the MicroVM image to pass the run hook payload"
     answer = await world.refused(EMBERBOX, "ForkMicrovm", microvmIdentifier=source.id, runHookPayload="x")
     assert answer == (400, "ValidationException", refusal)
 

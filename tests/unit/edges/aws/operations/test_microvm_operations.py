@@ -102,7 +102,7 @@ async def test_the_same_client_token_shows_the_first(world: World) -> None:
         ({"imageIdentifier": "arn:aws:s3:::web"}, "Invalid ARN format: arn:aws:s3:::web"),
         (
             {"runHookPayload": "x"},
-            "The run hook must be enabled in the MicroVM image to pass the run hook payload.",
+            "The run hook must be enabled in the MicroVM image to pass the run hook payload",
         ),
         (
             {"kmsKeyIdentifier": "alias/any"},
