@@ -94,6 +94,7 @@ async def examine(settings: Settings) -> list[Check]:
     checks: list[Awaitable[Check]] = [
         check_python(),
         check_architecture(),
+        check_arm64(settings),
         check_qemu(),
         check_accelerator(settings),
         *(check_tool(tool) for tool in TOOLS),
@@ -130,6 +131,15 @@ async def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> Check
 async def check_architecture(machine: str = platform.machine()) -> Check:
     """Guests are x86_64, as the host must be."""
     return Check("architecture", machine == "x86_64", machine, "guests run on x86_64 machines only so far")
+
+
+async def check_arm64(settings: Settings) -> Check:
+    """Say what becomes of images that are asked for ARM_64: nothing is wrong with either, but it must be known."""
+    name = "ARM_64 images"
+    if settings.arm64 == "refuse":
+        return Check(name, ok=True, detail="refused, as EMBERBOX_ARM64 says", required=False)
+    detail = "taken and built for x86_64, which is what this machine has (EMBERBOX_ARM64=refuse refuses them)"
+    return Check(name, ok=True, detail=detail, required=False)
 
 
 async def check_qemu() -> Check:

@@ -125,6 +125,7 @@ class Settings:
         _RESOLV_CONF, Path, "the file that names the name servers of builds and microVMs (docs/network.md)"
     )
     accelerator: str = _row("auto", _one_of("auto", "kvm", "tcg"), "auto takes KVM where a tiny guest runs on it")
+    arm64: str = _row("host", _one_of("host", "refuse"), "images for ARM_64: host builds for what this machine has")
     uid_base: int = _row(1_900_000_000, _user_id, "first of 32,768 user ids that VMM processes run as")
     artifact_max_bytes: int = _row(2 * _GIB, _positive, "largest zip of a code artifact")
     artifact_max_unpacked_bytes: int = _row(8 * _GIB, _positive, "largest unpacked code artifact")

@@ -41,6 +41,7 @@ from emberbox.model.clock import Instant
 from emberbox.model.endpoints import EndpointNames
 from emberbox.model.iam.access import Credential
 from emberbox.model.image_requests import ImageRequest
+from emberbox.model.images import takeable_architectures
 from emberbox.model.launch_requests import Ingress, LaunchRequest
 from emberbox.model.records import Build, Image, ImageVersion, Microvm
 from emberbox.model.states import BuildState, ImageState, MicrovmState, VersionState, VersionStatus
@@ -93,6 +94,9 @@ class ControlPlane:
         access: what of AccessSettings is not as in most tests: no rates, roles that nobody needs to define.
     """
 
+    architectures = takeable_architectures(others_too=True)
+    """Those that an image may ask for."""
+
     def __init__(self, directory: Path, credential: Credential, region: str, **access: Any) -> None:
         self.directory, self.credential, self.region = directory, credential, region
         for name in ("microvms", "builds", "images", "secrets"):
@@ -139,7 +143,7 @@ class ControlPlane:
         )  # fmt: skip
         settings = ControlSettings(
             home=directory, region=self.region, managed_since=datetime.now(UTC), concurrent_builds=2,
-            event_retention_s=3600.0,
+            event_retention_s=3600.0, architectures=self.architectures,
         )  # fmt: skip
         return make_control(settings, ground)
 

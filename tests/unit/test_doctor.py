@@ -35,6 +35,14 @@ async def test_only_x86_64_will_do() -> None:
     assert not (await doctor.check_architecture("aarch64")).ok
 
 
+@pytest.mark.parametrize(("chosen", "told"), [("host", "built for x86_64"), ("refuse", "refused")])
+async def test_what_becomes_of_arm_images_is_told(tmp_path: Path, chosen: str, told: str) -> None:
+    check = await doctor.check_arm64(load({}, home=tmp_path, arm64=chosen))
+    assert check.ok
+    assert told in check.detail
+    assert "EMBERBOX_ARM64" in check.detail
+
+
 async def test_a_missing_qemu_is_required_with_a_remedy(no_tools: Path) -> None:
     check = await doctor.check_qemu()
     assert not check.ok

@@ -37,6 +37,7 @@ from emberbox.machine.local import LocalCheckpoints, LocalLeftovers, LocalMachin
 from emberbox.machine.pool import WarmPool
 from emberbox.model.endpoints import EndpointLimits, EndpointNames
 from emberbox.model.errors import HostError
+from emberbox.model.images import takeable_architectures
 from emberbox.model.records import LOCAL_HOST, Microvm
 from emberbox.settings import Settings
 from emberbox.spec.models import every_operation_name
@@ -184,4 +185,5 @@ def _control_settings(settings: Settings) -> ControlSettings:
         managed_since=datetime.fromtimestamp((settings.home / "credentials").stat().st_mtime, UTC),
         concurrent_builds=settings.concurrent_builds,
         event_retention_s=settings.event_retention_s,
+        architectures=takeable_architectures(others_too=settings.arm64 == "host"),
     )

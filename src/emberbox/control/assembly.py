@@ -50,6 +50,7 @@ class ControlSettings:
         managed_since: when the managed images came to be here.
         concurrent_builds: how many builds run at a time.
         event_retention_s: for how many seconds events are kept.
+        architectures: those that an image may ask for.
     """
 
     home: Path
@@ -57,6 +58,7 @@ class ControlSettings:
     managed_since: datetime
     concurrent_builds: int
     event_retention_s: float
+    architectures: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +195,12 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
         images=ImageService(
             finder=images, store=stores.images, microvms=stores.microvms, client_tokens=stores.client_tokens,
             builder=builder, egress=egress, quotas=quotas, page_tokens=pages, region=region,
-            snapshots=ground.snapshots, managed_since=settings.managed_since,
+            snapshots=ground.snapshots, managed_since=settings.managed_since, architectures=settings.architectures,
         ),
         versions=ImageVersionService(
             finder=images, store=stores.images, microvms=stores.microvms, client_tokens=stores.client_tokens,
             builder=builder, snapshots=ground.snapshots, egress=egress, quotas=quotas, region=region,
+            architectures=settings.architectures,
         ),
         connectors=ConnectorService(
             finder=connectors, store=stores.connectors, client_tokens=stores.client_tokens, quotas=quotas,

@@ -61,6 +61,7 @@ class BuildPlan:
         validate: the hook to poll in a trial microVM, None where it is not enabled.
         egress: what RUN steps and the build's microVMs may reach; None for public addresses.
         credentials: returns the build role's when the build's microVMs want them; None where it has none.
+        notes: what the build's log says first.
     """
 
     build_id: str
@@ -79,6 +80,7 @@ class BuildPlan:
     validate: Hook | None
     egress: EgressPolicy | None = None
     credentials: Callable[[], TemporaryCredentials | None] = _no_credentials
+    notes: tuple[str, ...] = ()
 
 
 class Builds(Protocol):

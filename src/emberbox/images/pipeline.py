@@ -149,6 +149,8 @@ class Pipeline:
         stream = build_log.stream(log_stream_name("0.0", plan.build_id))
         run = Run(plan, self._places.scratch(plan.build_id), build_log, stream, MetadataService(plan.credentials))
         try:
+            for note in plan.notes:
+                run.say(note)
             self._space.check("The image cannot be built")
             run.directory.mkdir(parents=True)
             return await self._space.unless_full(self._build(run))

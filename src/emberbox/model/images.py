@@ -75,3 +75,15 @@ class Processor:
 
 PROCESSOR: Final = Processor("X86_64", "INTEL", "1")
 """What every version is built for."""
+
+ARCHITECTURES: Final = ("ARM_64", "X86_64")
+"""Those of the service model."""
+
+
+def takeable_architectures(*, others_too: bool) -> tuple[str, ...]:
+    """Return the architectures that an image may ask for.
+
+    Args:
+        others_too: one that is not this machine's is taken as this machine's.
+    """
+    return ARCHITECTURES if others_too else (PROCESSOR.architecture,)

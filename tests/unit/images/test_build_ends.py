@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,19 @@ async def test_an_error_while_a_build_is_cleared_up_does_not_hide_its_outcome(
         await pipeline.run(plan, log)
     assert "Bad file descriptor" not in str(caught.value)
     assert log.lines[-1].startswith("FAILED: ")
+
+
+async def test_a_builds_log_begins_with_what_must_be_known_of_it(plan: BuildPlan, tmp_path: Path) -> None:
+    missing: Any = None
+    pipeline = Pipeline(
+        missing, missing, missing, missing, missing, missing, Limits(1, 1, 1), DiskSpace(tmp_path, 1 << 60),
+        Places(tmp_path), s3_has_accounts=False,
+    )  # fmt: skip
+    log = Log()
+    with pytest.raises(BuildError):
+        await pipeline.run(replace(plan, notes=("first", "second")), log)
+    assert log.lines[:2] == ["first", "second"]
+    assert log.lines[2].startswith("FAILED: ")
 
 
 async def test_a_build_does_not_begin_without_room(plan: BuildPlan, tmp_path: Path) -> None:

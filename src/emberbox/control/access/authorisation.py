@@ -54,11 +54,14 @@ class AccessRequest:
         permissions: all of them, at least one; the first is that of the request's own action.
         account_id: the account that it says it is about; None for the sender's.
         facts: the condition keys that it has by itself.
+        unassumable: what it is told when a role that it passes is not defined, and roles are strict; None for what
+            tells the operator how to define it.
     """
 
     permissions: tuple[Permission, ...]
     account_id: str | None = None
     facts: Facts = field(default_factory=dict)
+    unassumable: str | None = None
 
     @property
     def own(self) -> Permission:
@@ -113,7 +116,7 @@ class Authoriser:
                 raise _denied(credential, permission, _reason(permission, decision))
         for permission in request.permissions:
             if permission.action == PASS_ROLE:
-                self._roles.check_defined(credential.account_id, permission.resource)
+                self._roles.check_defined(credential.account_id, permission.resource, request.unassumable)
 
 
 def _check_account(credential: Credential, request: AccessRequest) -> None:

@@ -42,8 +42,13 @@ class Roles:
         self._strict = strict
         self._told: set[str] = set()
 
-    def check_defined(self, account_id: str, arn: str) -> None:
+    def check_defined(self, account_id: str, arn: str, refusal: str | None = None) -> None:
         """Look at a role that a request passes.
+
+        Args:
+            account_id: the account of who passes it.
+            arn: of the role.
+            refusal: what the sender is told when it is not defined; the server's log then has what to do.
 
         Raises:
             ValidationError: it is not defined, and roles are strict.
@@ -51,10 +56,13 @@ class Roles:
         if self._find(account_id, arn) is not None:
             return
         if self._strict:
-            raise ValidationError(
+            told = (
                 f"The role {arn} cannot be assumed by Lambda: it is not defined. The operator defines it with "
                 f"`emberbox roles put {arn.rpartition('/')[2]}`."
             )
+            if refusal is not None:
+                log.warning("a request was refused: %s", told)
+            raise ValidationError(refusal or told)
         if arn not in self._told and len(self._told) < _MANY:
             self._told.add(arn)
             log.warning(

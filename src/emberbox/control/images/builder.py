@@ -16,6 +16,8 @@ from emberbox.images.base import BuildPlan, Builds
 from emberbox.machine.base import Snapshots
 from emberbox.model.errors import BuildError, HostError
 from emberbox.model.hooks import HookName
+from emberbox.model.image_requests import ImageRequest
+from emberbox.model.images import PROCESSOR
 from emberbox.model.records import Build, Image, ImageVersion, LogGroup
 from emberbox.model.sizes import SnapshotSizes
 from emberbox.model.states import BuildState, ImageState
@@ -152,4 +154,15 @@ class Builder:
             credentials=RoleSession(
                 self._roles.credentials, image.account_id, request.build_role, f"build-{image.name}"
             ).credentials,
+            notes=_notes(request),
         )
+
+
+def _notes(request: ImageRequest) -> tuple[str, ...]:
+    """Say so when the image is built for another processor than it was asked for."""
+    return tuple(
+        f"NOTE: {asked} was asked for, and the image is built for {PROCESSOR.architecture}, which is what this machine "
+        f"has (EMBERBOX_ARM64=host): programs in the artifact that were compiled for {asked} do not run"
+        for asked in dict.fromkeys(request.architectures or ())
+        if asked != PROCESSOR.architecture
+    )

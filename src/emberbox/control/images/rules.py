@@ -11,7 +11,7 @@ from emberbox.control.requests.tags import check_tags
 from emberbox.model.errors import ValidationError
 from emberbox.model.hooks import BUILD_HOOKS, RUNTIME_HOOKS, HookName, HookSettings
 from emberbox.model.image_requests import ImageRequest
-from emberbox.model.images import MANAGED_IMAGES, MANAGED_VERSION, PROCESSOR
+from emberbox.model.images import MANAGED_IMAGES, MANAGED_VERSION
 from emberbox.model.sizes import DEFAULT_MEMORY_MIB, SIZES
 
 _RESERVED: Final = re.compile(r"AWS_REGION|AWS_LAMBDA_MICROVM_.*")
@@ -29,7 +29,11 @@ def refuse_kms_key(key: str | None) -> None:
 
 
 def check_configuration(
-    asked: ImageConfiguration, tags: Mapping[str, str], region: str, egress: Sequence[str]
+    asked: ImageConfiguration,
+    tags: Mapping[str, str],
+    region: str,
+    egress: Sequence[str],
+    architectures: Sequence[str],
 ) -> ImageRequest:
     """Return a configuration with its defaults filled in.
 
@@ -38,6 +42,7 @@ def check_configuration(
         tags: what the image is to be tagged with.
         region: the region played.
         egress: the checked egress connectors.
+        architectures: those that an image may ask for.
 
     Raises:
         ValidationError: a rule of the service is broken; of several, the first in AWS's order.
@@ -47,7 +52,7 @@ def check_configuration(
     _check_artifact(asked.artifact_uri)
     _check_environment(asked.environment or {})
     _check_hooks(asked.hooks or HookSettings())
-    _check_architectures(asked.architectures or ())
+    _check_architectures(asked.architectures or (), architectures)
     refuse_kms_key(asked.kms_key)
     check_tags(tags)
     return ImageRequest(
@@ -68,8 +73,9 @@ def check_configuration(
 
 
 def _check_base(asked: ImageConfiguration) -> str:
+    """Return the base's version as it is told; in that form AWS does not take it (ACK and Terraform know this)."""
     version = MANAGED_VERSION if asked.base_version is None else asked.base_version
-    if asked.base.name not in MANAGED_IMAGES or version not in (MANAGED_VERSION, f"{MANAGED_VERSION}.0"):
+    if asked.base.name not in MANAGED_IMAGES or version != MANAGED_VERSION:
         raise ValidationError(
             f"No managed MicroVM Image with arn {asked.base.named} and version {version} is available"
         )
@@ -109,11 +115,12 @@ def _check_hooks(hooks: HookSettings) -> None:
         raise ValidationError("The hooks port must be specified when any hook is enabled")
 
 
-def _check_architectures(architectures: Sequence[str]) -> None:
-    for architecture in architectures:
-        if architecture != PROCESSOR.architecture:
+def _check_architectures(asked: Sequence[str], available: Sequence[str]) -> None:
+    for architecture in asked:
+        if architecture not in available:
             raise ValidationError(
                 f"The architecture {architecture} is not available on this machine. "
-                f"Available architectures are: [{PROCESSOR.architecture}]. "
-                "Leave cpuConfigurations out to take what there is."
+                f"Available architectures are: [{', '.join(available)}]. "
+                "Leave cpuConfigurations out to take what there is, or have the operator set EMBERBOX_ARM64=host, "
+                "which takes ARM_64 as that."
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -98,12 +99,13 @@ class ImageService:
         region: the region played.
         snapshots: what is deleted with an image.
         managed_since: when the managed images came to be here.
+        architectures: those that an image may ask for.
     """
 
     def __init__(
         self, finder: ImageFinder, store: ImageStore, microvms: MicrovmStore, client_tokens: ClientTokenStore,
         builder: Builder, egress: EgressRules, quotas: Quotas, page_tokens: PageTokens, region: str,
-        snapshots: Snapshots, managed_since: datetime,
+        snapshots: Snapshots, managed_since: datetime, architectures: Sequence[str],
     ) -> None:  # fmt: skip
         self._finder = finder
         self._store = store
@@ -116,6 +118,7 @@ class ImageService:
         self._region = region
         self._snapshots = snapshots
         self._managed_since = managed_since
+        self._architectures = architectures
         self._background = Background()
 
     async def create(self, caller: Caller, asked: CreateImage) -> VersionedImage:
@@ -128,7 +131,7 @@ class ImageService:
         if earlier is not None:
             return earlier
         egress = self._egress.check(caller, asked.configuration.egress)
-        request = check_configuration(asked.configuration, asked.tags, self._region, egress)
+        request = check_configuration(asked.configuration, asked.tags, self._region, egress, self._architectures)
         account_id = caller.account_id
         self._quotas.check(account_id, IMAGES, self._store.count(account_id))
         self._quotas.check(account_id, BUILDS, self._store.count_unfinished_builds(account_id))

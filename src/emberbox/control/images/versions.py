@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -39,6 +40,7 @@ class ImageVersionService:
         egress: checks egress connectors.
         quotas: the limits of accounts.
         region: the region played.
+        architectures: those that an image may ask for.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class ImageVersionService:
         egress: EgressRules,
         quotas: Quotas,
         region: str,
+        architectures: Sequence[str],
     ) -> None:
         self._finder = finder
         self._store = store
@@ -62,6 +65,7 @@ class ImageVersionService:
         self._egress = egress
         self._quotas = quotas
         self._region = region
+        self._architectures = architectures
         self._background = Background()
 
     async def update(self, caller: Caller, asked: UpdateImage) -> VersionedImage:
@@ -75,7 +79,7 @@ class ImageVersionService:
         if earlier is not None:
             return earlier
         egress = self._egress.check(caller, asked.configuration.egress)
-        request = check_configuration(asked.configuration, {}, self._region, egress)
+        request = check_configuration(asked.configuration, {}, self._region, egress, self._architectures)
         _check_settled(image, ImageAction.UPDATE)
         now = datetime.now(UTC)
         versions, account_id = self._store.list_versions(image.id), caller.account_id

@@ -1,7 +1,7 @@
 """Client tokens: the same token with the same parameters gives the first result again (dossier, section 2.5).
 
 A token lives as long as what it made: when that is gone, the token is forgotten and the request makes something new, in
-every operation (docs/decisions/0006-where-aws-is-silent.md).
+every operation (docs/decisions/0031-answers-as-recorded.md).
 """
 
 from __future__ import annotations

@@ -64,6 +64,10 @@ _MEMBERS: Final[Mapping[str, On]] = {
 }
 _OTHER_ACTIONS: Final[Mapping[str, str]] = {"AssumeRole": "sts:AssumeRole"}
 _PASSED_ROLES: Final = ("buildRoleArn", "executionRoleArn", "OperatorRole")
+_UNASSUMABLE: Final = (
+    "The service is unable to assume the provided NetworkConnectorOperatorRole. "
+    "Please verify the trust policy on the role."
+)
 _PASSES_CONNECTORS: Final = frozenset({"CreateMicrovmImage", "UpdateMicrovmImage", "RunMicrovm"})
 
 
@@ -136,7 +140,8 @@ class Permissions:
             parameters: the operation's parameters.
         """
         needed = self.of(account_id, service, operation, parameters)
-        return AccessRequest(tuple(needed), parameters.get("accountId"), request_facts(parameters))
+        unassumable = _UNASSUMABLE if "OperatorRole" in parameters else None
+        return AccessRequest(tuple(needed), parameters.get("accountId"), request_facts(parameters), unassumable)
 
     def of(self, account_id: str, service: str, operation: str, parameters: Parameters) -> list[Permission]:
         """Return the permissions that a request of an account needs; the operation's own comes first."""

@@ -203,6 +203,26 @@ async def test_an_undefined_role_is_an_error_where_roles_are_strict(tmp_path: An
             await world.call(key, "RunMicrovm", **run)
 
 
+async def test_an_undefined_operator_role_is_refused_in_awss_words_and_the_log_has_the_remedy(
+    tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with start_world(tmp_path, strict_roles=True) as world:
+        key = await world.new_account(FIRST)
+        vpc = {"SubnetIds": ["subnet-1"], "NetworkProtocol": "IPv4", "AssociatedComputeResourceTypes": ["MicroVm"]}
+        asked = {
+            "Name": "office", "Configuration": {"VpcEgressConfiguration": vpc}, "OperatorRole": ROLE,
+            "ClientToken": "token",
+        }  # fmt: skip
+        with pytest.raises(RefusedError) as refused:
+            await world.call(key, "CreateNetworkConnector", service="lambda-core", **asked)
+        assert (refused.value.status, refused.value.code) == (400, "InvalidParameterValueException")
+        assert refused.value.text == (
+            "The service is unable to assume the provided NetworkConnectorOperatorRole. "
+            "Please verify the trust policy on the role."
+        )
+        assert f"emberbox roles put {ROLE.rpartition('/')[2]}" in caplog.text
+
+
 async def test_an_undefined_role_is_a_warning_by_default(
     world: World, first: Any, image: Image, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from emberbox.control.images.commands import (
     CreateImage,
     GetBuild,
@@ -22,6 +25,8 @@ from emberbox.model.caller import Caller
 from emberbox.model.images import PROCESSOR, ImageBuild, ImageName, ManagedImage, VersionedImage, VersionName
 from emberbox.model.records import Image
 from emberbox.model.states import ImageState, VersionState, VersionStatus
+
+_WHOLE_NUMBER: Final = re.compile(r"0|[1-9][0-9]*")
 
 
 def handlers(images: ImageService, versions: ImageVersionService, region: str) -> dict[str, Handler]:
@@ -149,10 +154,16 @@ def read_image(caller: Caller, parameters: Parameters, region: str) -> ImageName
 def read_version(caller: Caller, parameters: Parameters, region: str) -> VersionName:
     """Return the version that `imageIdentifier` and `imageVersion` name.
 
+    In a path `1` names the version `1.0`, as was recorded of ListMicrovmImageBuilds. RunMicrovm and ListMicrovms have
+    the version elsewhere, and of them nothing was recorded.
+
     Raises:
         ValidationError, AccessDeniedError: see `read_image_arn`.
     """
-    return VersionName(read_image(caller, parameters, region), parameters["imageVersion"])
+    version = parameters["imageVersion"]
+    if _WHOLE_NUMBER.fullmatch(version):
+        version = f"{version}.0"
+    return VersionName(read_image(caller, parameters, region), version)
 
 
 def read_managed_image(arn: str, region: str) -> ImageName:

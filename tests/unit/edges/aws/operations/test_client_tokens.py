@@ -1,4 +1,4 @@
-"""Client tokens live as long as what they made, in every operation (docs/decisions/0006-where-aws-is-silent.md)."""
+"""Client tokens live as long as what they made, in every operation (docs/decisions/0031-answers-as-recorded.md)."""
 
 from __future__ import annotations
 

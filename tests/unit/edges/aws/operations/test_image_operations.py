@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from emberbox.images.base import BuildLog, BuildPlan
 from emberbox.model.arns import managed_connector_arn, managed_image_arn
+from emberbox.model.errors import BuildError
+from emberbox.model.images import takeable_architectures
 from emberbox.model.records import Image
 from emberbox.model.states import BuildState, ImageState, VersionState, VersionStatus
 from emberbox.spec.models import MICROVMS
 from support.api_world import World
-from support.control_plane import ROLE
+from support.control_plane import ROLE, ControlPlane
 from support.wire import KEY, REGION
 
 BASE = managed_image_arn(REGION, "debian12-1")
@@ -51,7 +56,7 @@ WHOLE = {
     },
     "environmentVariables": {"B": "2", "A": "", "ü": "x"},
     **LEAST,
-    "baseImageVersion": "1.0",
+    "baseImageVersion": "1",
 }
 
 
@@ -217,6 +222,10 @@ RULES: list[tuple[dict[str, Any], str]] = [
         f"No managed MicroVM Image with arn {BASE} and version 2 is available",
     ),
     (
+        {"baseImageVersion": "1.0"},
+        f"No managed MicroVM Image with arn {BASE} and version 1.0 is available",
+    ),
+    (
         {"resources": [{"minimumMemoryInMiB": 1000}]},
         (
             f"The requested memory size of 1000 MiB is not supported by base MicroVM image {BASE}. "
@@ -239,13 +248,6 @@ RULES: list[tuple[dict[str, Any], str]] = [
     (
         {"hooks": {"microvmImageHooks": {"validate": "ENABLED"}}},
         "The hooks port must be specified when any hook is enabled",
-    ),
-    (
-        {"cpuConfigurations": [{"architecture": "X86_64"}, {"architecture": "ARM_64"}]},
-        (
-            "The architecture ARM_64 is not available on this machine. "
-            "Available architectures are: [X86_64]. Leave cpuConfigurations out to take what there is."
-        ),
     ),
     (
         {"kmsKeyIdentifier": "alias/any"},
@@ -271,6 +273,75 @@ async def test_of_several_broken_rules_the_first_is_told(world: World) -> None:
         whole |= parameters
         answer = await refused(world, "CreateMicrovmImage", **{"name": "web"} | LEAST | whole)
         assert answer == (400, "ValidationException", text)
+
+
+@pytest.fixture
+def plans(world: World, monkeypatch: pytest.MonkeyPatch) -> list[BuildPlan]:
+    """What is to be built; nothing is."""
+    plans: list[BuildPlan] = []
+
+    async def run(plan: BuildPlan, _log: BuildLog) -> None:
+        plans.append(plan)
+        raise BuildError("CONTAINER_BUILD_FAILED")
+
+    monkeypatch.setattr(world.plane._builder, "_builds", SimpleNamespace(run=run))
+    return plans
+
+
+async def test_another_architecture_is_taken_as_this_machines_and_shown_as_it_was_asked_for(
+    world: World, plans: list[BuildPlan]
+) -> None:
+    asked = {"cpuConfigurations": [{"architecture": "ARM_64"}]}
+    created = await create(world, **asked)
+    where = {"imageIdentifier": created["imageArn"]}
+    await world.plane.settle()
+    version = await world.ok(MICROVMS, "GetMicrovmImageVersion", **where, imageVersion="1.0")
+    (listed,) = (await world.ok(MICROVMS, "ListMicrovmImageVersions", **where))["items"]
+    for shown in (created, version, listed):
+        assert shown["cpuConfigurations"] == asked["cpuConfigurations"]
+    (build,) = (await world.ok(MICROVMS, "ListMicrovmImageBuilds", **where, imageVersion="1.0"))["items"]
+    assert (build["architecture"], build["chipset"], build["chipsetGeneration"]) == ("X86_64", "INTEL", "1")
+    assert (await world.ok(MICROVMS, "UpdateMicrovmImage", **where, **LEAST, **asked))["imageVersion"] == "2.0"
+    await world.plane.settle()
+    assert [plan.notes for plan in plans] == [
+        (
+            (
+                "NOTE: ARM_64 was asked for, and the image is built for X86_64, which is what this machine has "
+                "(EMBERBOX_ARM64=host): programs in the artifact that were compiled for ARM_64 do not run"
+            ),
+        )
+    ] * 2
+
+
+@pytest.mark.parametrize("asked", [None, [], ["X86_64"], ["X86_64", "X86_64"]])
+async def test_an_image_for_this_machines_architecture_has_no_such_note(
+    world: World, plans: list[BuildPlan], asked: list[str] | None
+) -> None:
+    await create(world, **({} if asked is None else {"cpuConfigurations": [{"architecture": one} for one in asked]}))
+    await world.plane.settle()
+    assert [plan.notes for plan in plans] == [()]
+
+
+async def test_another_architecture_is_refused_where_the_operator_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ControlPlane, "architectures", takeable_architectures(others_too=False))
+    (tmp_path / "strict").mkdir()
+    plane = await ControlPlane(tmp_path / "strict", KEY, REGION).open()
+    try:
+        world, asked = World(plane), {"cpuConfigurations": [{"architecture": "X86_64"}, {"architecture": "ARM_64"}]}
+        text = (
+            "The architecture ARM_64 is not available on this machine. Available architectures are: [X86_64]. Leave "
+            "cpuConfigurations out to take what there is, or have the operator set EMBERBOX_ARM64=host, which takes "
+            "ARM_64 as that."
+        )
+        refusal = await refused(world, "CreateMicrovmImage", name="web", **LEAST, **asked)
+        assert refusal == (400, "ValidationException", text)
+        arn = plane.add_image("web").arn
+        refusal = await refused(world, "UpdateMicrovmImage", imageIdentifier=arn, **LEAST, **asked)
+        assert refusal == (400, "ValidationException", text)
+    finally:
+        await plane.close()
 
 
 async def test_a_name_is_taken_once(world: World) -> None:
@@ -345,6 +416,27 @@ async def test_a_version_that_there_is_not_is_named(world: World, operation: str
     more = BY_VERSION[operation] | {"imageIdentifier": image.arn, "imageVersion": "2.0"}
     text = f"MicroVMImage not found for MicroVMImage: {image.arn}, Version: 2.0"
     assert await refused(world, operation, **more) == (404, "ResourceNotFoundException", text)
+
+
+@pytest.mark.parametrize("operation", BY_VERSION)
+async def test_a_whole_number_in_a_path_names_a_version(world: World, operation: str) -> None:
+    image = world.plane.add_image("web", versions=2)
+    (build,) = world.plane.images.list_builds(image.id, "2.0")
+    more = BY_VERSION[operation] | {"imageIdentifier": image.arn}
+    if "buildId" in more:
+        more["buildId"] = build.id
+    answer = await world.ok(MICROVMS, operation, **more, imageVersion="2")
+    shown = answer["items"][0] if "items" in answer else answer
+    assert shown["imageVersion"] == "2.0"
+    for other in ("3", "02", "2.00", "+2", "٢"):
+        assert (await refused(world, operation, **more, imageVersion=other))[:2] == (404, "ResourceNotFoundException")
+
+
+async def test_elsewhere_a_version_has_its_own_form_alone(world: World) -> None:
+    image = world.plane.add_image("web")
+    text = f"No active version found for MicroVM image {image.arn} and version 1"
+    missing = (404, "ResourceNotFoundException", text)
+    assert await refused(world, "RunMicrovm", imageIdentifier=image.arn, imageVersion="1") == missing
 
 
 async def test_an_image_as_it_is(world: World) -> None:
