@@ -103,6 +103,7 @@ def test_the_whole_life_of_a_connector(clients: Clients) -> None:
     assert arn == f"arn:aws:lambda:us-east-1:000000000000:network-connector:{made['Id']}"
     active = wait_settled(clients, arn)
     assert (active["State"], active["LatestVersion"], active["Name"]) == ("ACTIVE", 1, name)
+    assert active["StateReason"] == "Initial creation"
     assert client.get_network_connector(Identifier=name)["Arn"] == arn
 
     changed = client.update_network_connector(Identifier=name, Configuration=configuration("subnet-two"))
@@ -142,7 +143,10 @@ def test_an_undefined_subnet_fails_a_connector_and_not_a_working_one(clients: Cl
 
 @pytest.mark.rule("CreateNetworkConnector", "GetNetworkConnector")
 def test_refusals_have_the_services_codes_and_texts(clients: Clients) -> None:
-    """Required in practice though optional in the model: OperatorRole. A 404 names the ARN of what was asked for."""
+    """Required in practice though optional in the model: OperatorRole. A 404 names the ARN of what was asked for.
+
+    No body has more than the text.
+    """
     text = "NetworkConnectorOperatorRole is required for VPC_EGRESS connector type"
     refused = refusal(
         clients.core.create_network_connector, Name=unique("refused"), Configuration=configuration("subnet-one")
@@ -152,6 +156,12 @@ def test_refusals_have_the_services_codes_and_texts(clients: Clients) -> None:
     missing = (404, "ResourceNotFoundException", f"Network connector not found for: {arn}")
     for identifier in ("nc-missing", arn):
         assert refusal(clients.core.get_network_connector, Identifier=identifier) == missing
+    bodies: list[bytes] = []
+    clients.core.meta.events.register_first(
+        "before-parse.lambda-core.GetNetworkConnector", lambda response_dict, **_: bodies.append(response_dict["body"])
+    )
+    refusal(clients.core.get_network_connector, Identifier=arn)
+    assert bodies == [b'{"Message":"Network connector not found for: %s"}' % arn.encode()]
 
 
 @pytest.mark.rule("ListNetworkConnectors")

@@ -192,6 +192,20 @@ def test_creating_an_image_echoes_the_request_with_defaults(clients: Clients, im
     images.delete(image)
 
 
+@pytest.mark.rule("CreateMicrovmImage", "GetMicrovmImageVersion", "ListMicrovmImageBuilds")
+def test_an_image_for_arm_is_built_for_what_the_machine_has(clients: Clients, images: ImageMaker) -> None:
+    """ARM_64 is taken and shown as it was asked for; the build shows the machine's processor, and its log says so."""
+    arm = [{"architecture": "ARM_64"}]
+    image = images.start("arm", {"x": ""}, cpuConfigurations=arm)
+    where = {"imageIdentifier": image.arn, "imageVersion": "1.0"}
+    assert clients.microvms.get_microvm_image_version(**where)["cpuConfigurations"] == arm
+    (build,) = clients.microvms.list_microvm_image_builds(**where | {"imageVersion": "1"})["items"]
+    assert (build["architecture"], build["imageVersion"]) == ("X86_64", "1.0")
+    images.wait(image)
+    assert images.log(image, "FAILED")[0].startswith("NOTE: ARM_64 was asked for, and the image is built for X86_64")
+    images.delete(image)
+
+
 @pytest.mark.rule("DeleteMicrovmImage")
 def test_an_image_that_is_being_built_cannot_be_deleted(clients: Clients, images: ImageMaker) -> None:
     """The refusal has AWS's text; afterwards the image can go."""

@@ -206,7 +206,26 @@ def test_throttling_and_internal_errors_say_when_to_come_back() -> None:
 
 def test_the_404_of_core_has_a_capital_message() -> None:
     answer = serialise_error(match_of("GetNetworkConnector", "lambda-core"), NotFoundError("gone"), ID)
-    assert json.loads(answer.body) == {"Message": "gone"}
+    assert answer.body == b'{"Message":"gone"}'
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (ValidationError("no"), 400, "InvalidParameterValueException"),
+        (NotFoundError("no"), 404, "ResourceNotFoundException"),
+        (ConflictError("no"), 409, "ResourceConflictException"),
+        (ThrottlingError("no"), 429, "TooManyRequestsException"),
+        (InternalError("no"), 500, "ServiceException"),
+    ],
+)
+def test_errors_of_core_have_no_type_and_their_code_in_a_header(error: ServiceError, status: int, code: str) -> None:
+    match = match_of("UpdateNetworkConnector", "lambda-core")
+    answer = serialise_error(match, error, ID)
+    assert answer.body in (b'{"message":"no"}', b'{"Message":"no"}')
+    assert (answer.status, answer.headers["x-amzn-ErrorType"]) == (status, code)
+    parsed = botocore_reads(match, answer, match.operation.output_shape)
+    assert (parsed["Error"]["Code"], parsed["Error"]["Message"]) == (code, "no")
 
 
 def test_a_code_without_a_model_is_not_sent() -> None:
