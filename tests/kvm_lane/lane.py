@@ -1,6 +1,9 @@
 """Runs tests/vm on KVM in an emulated machine and prints what pytest would print; see docs/testing.md.
 
-python tests/kvm_lane/lane.py [--reduced] [pytest arguments]
+python tests/kvm_lane/lane.py [--reduced] [--continue] [pytest arguments]
+
+What became of each test is kept as soon as it is known. `--continue` goes on where an earlier run on the same code
+ended, however it did.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import shlex
 import signal
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -24,6 +28,7 @@ from kvm_lane.machine import (
     LaneError,
     Machine,
     MachineDied,
+    cache_directory,
     check_tools,
     pack_checkout,
 )
@@ -59,9 +64,8 @@ def say(text: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the lane; return pytest's exit code, or 3 when the machine cannot be made or used."""
-    is_reduced = "--reduced" in arguments
-    chosen = [argument for argument in arguments if argument != "--reduced"]
-    if is_reduced:
+    chosen = [argument for argument in arguments if argument not in ("--reduced", "--continue")]
+    if "--reduced" in arguments:
         chosen += REDUCED
     elif not any(Path(argument.partition("::")[0]).exists() for argument in chosen):
         chosen.append("tests/vm")
@@ -72,11 +76,13 @@ def main(arguments: list[str]) -> int:
         images = Images(say, lambda place: make_seed(place, say), seed_key())
         with tempfile.TemporaryDirectory(prefix="kvm-lane-", dir="/var/tmp") as scratch:
             checkout = Path(scratch) / "checkout.tar"
-            pack_checkout(checkout)  # once: all starts of the machine test the same
-            _run_all(images, checkout, chosen, results)
+            keep = Keep(results, cache_directory() / "results.json", pack_checkout(checkout))  # once: all test the same
+            if "--continue" in arguments:
+                keep.take_up()
+            _run_all(images, checkout, chosen, keep)
             if bad := results.repeat_bad():
                 say(f"what did not pass is run once more: {len(bad)} of {len(results.collected)} tests")
-                _run_all(images, checkout, bad, results)
+                _run_all(images, checkout, bad, keep)
     except (LaneError, EmberboxError) as error:
         say(str(error))
         print(results.summary())
@@ -85,19 +91,56 @@ def main(arguments: list[str]) -> int:
     return results.code()
 
 
-def _run_all(images: Images, checkout: Path, chosen: list[str], results: Results) -> None:
-    idle = 0
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Results, and where they are kept.
+
+    Args:
+        results: the results.
+        path: the file.
+        checkout: names the code that is tested.
+    """
+
+    results: Results
+    path: Path
+    checkout: str
+
+    def take_up(self) -> None:
+        """Begin with what an earlier run has kept.
+
+        Raises:
+            LaneError: there is nothing that is of this code.
+        """
+        if not self.results.load(self.path, self.checkout):
+            raise LaneError("there is no earlier run of the code as it is now: run without --continue")
+        say(f"{len(self.results.outcomes)} tests have ended before")
+
+    def save(self) -> None:
+        """Keep what is known."""
+        self.results.save(self.path, self.checkout)
+
+    def take(self, line: str) -> str | None:
+        """See `Results.take`; what a test came to is kept before it is told."""
+        told = self.results.take(line)
+        if told:
+            self.save()
+        return told
+
+
+def _run_all(images: Images, checkout: Path, chosen: list[str], keep: Keep) -> None:
+    idle, results = 0, keep.results
     while True:
         ended_before = len(results.outcomes)
         with tempfile.TemporaryDirectory(prefix="kvm-lane-", dir="/var/tmp") as name:
             machine = Machine(images, checkout, Path(name))
             try:
                 say(f"the machine is up, after {machine.start():.0f} s")
-                if _run_once(machine, chosen, results):
+                if _run_once(machine, chosen, keep):
                     return
                 say("the machine is started anew before the emulator fails")
             except MachineDied as died:
                 test = results.note_death(TRIES)
+                keep.save()
                 last = str(died).strip().splitlines()[-1:] or ["its console says nothing"]
                 repeated = f"{test} is repeated" if test else "no test was under way"
                 say(f"the emulated machine died ({last[0][:200]}); {repeated}")
@@ -108,13 +151,14 @@ def _run_all(images: Images, checkout: Path, chosen: list[str], results: Results
             raise LaneError(f"the emulated machine was started {IDLE_STARTS} times without that a test ended")
 
 
-def _run_once(machine: Machine, chosen: list[str], results: Results) -> bool:
+def _run_once(machine: Machine, chosen: list[str], keep: Keep) -> bool:
     """Run what is left on one start of the machine; say whether that was all.
 
     Raises:
         MachineDied: it ended before that.
         LaneError: pytest itself failed.
     """
+    results = keep.results
     (machine.share / "done.json").write_text(json.dumps(sorted(results.outcomes)))
     reports, position = machine.share / "reports.jsonl", 0
     reports.touch()
@@ -130,7 +174,7 @@ def _run_once(machine: Machine, chosen: list[str], results: Results) -> bool:
                 if not line.endswith(b"\n"):
                     break
                 position += len(line)
-                if told := results.take(line.decode()):
+                if told := keep.take(line.decode()):
                     print(told, flush=True)
 
     try:

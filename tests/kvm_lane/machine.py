@@ -314,8 +314,8 @@ class Machine:
         return "\n".join([*lines, "[ -c /dev/kvm ]", "stat -c '%A %U:%G' /dev/kvm"])
 
 
-def pack_checkout(path: Path) -> None:
-    """Archive the checkout as it is now, without its history and what tools have left in it."""
+def pack_checkout(path: Path) -> str:
+    """Archive the checkout as it is now, without its history and what tools have left in it; return the code's name."""
     left_out = {".git", ".venv", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", "node_modules"}
 
     def keep(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
@@ -323,3 +323,14 @@ def pack_checkout(path: Path) -> None:
 
     with tarfile.open(path, "w") as archive:
         archive.add(CHECKOUT, arcname=".", filter=keep)
+    return _name_of_code()
+
+
+def _name_of_code() -> str:
+    """Return a digest of what tests run: documents do not count, nor does what is compiled of the sources."""
+    files = [path for part in ("agent", "src", "tests") for path in (CHECKOUT / part).rglob("*") if path.is_file()]
+    made = {"__pycache__", "_native"}
+    digest = hashlib.sha256()
+    for path in sorted(path for path in files if not made & set(path.parts)):
+        digest.update(str(path.relative_to(CHECKOUT)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

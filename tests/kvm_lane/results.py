@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 _WORDS = ("failed", "passed", "skipped", "error")
@@ -21,6 +23,7 @@ class Results:
         under_way: the test that has begun and not ended.
         died_in: how often the machine ended in a test.
         first_tries: why, of each that is repeated since it did not pass.
+        spent_s: how many seconds each test took, over all of its phases.
     """
 
     outcomes: dict[str, str] = field(default_factory=dict)
@@ -29,6 +32,7 @@ class Results:
     collected: list[str] = field(default_factory=list)
     died_in: Counter[str] = field(default_factory=Counter)
     first_tries: dict[str, str] = field(default_factory=dict)
+    spent_s: Counter[str] = field(default_factory=Counter)
     has_ended: bool = False
     was_stopped: bool = False
     exit_code: int = 0
@@ -43,6 +47,7 @@ class Results:
         elif "began" in told:
             self.under_way = test = told["began"]
             self.texts.pop(test, None)
+            self.spent_s.pop(test, None)
             self._seen = {}
         elif "ended" in told:
             self.has_ended, self.was_stopped, self.exit_code = True, told["stopped"], told["ended"]
@@ -54,6 +59,7 @@ class Results:
         test, when, outcome = told["test"], told["when"], told["outcome"]
         if outcome == "failed" and when != "call":
             outcome = "error"
+        self.spent_s[test] += told["duration_s"]
         before = self.outcomes.get(test) or self._seen.get(test)
         if before in (None, "passed") or outcome in ("failed", "error"):
             self._seen[test] = outcome
@@ -63,7 +69,31 @@ class Results:
             return None
         self.outcomes[test] = self._seen.get(test, outcome)
         self.under_way = None
-        return f"{test} {self.outcomes[test].upper()}"
+        return f"{test} {self.outcomes[test].upper()} in {self.spent_s[test]:.0f} s"
+
+    def save(self, path: Path, checkout: str) -> None:
+        """Store what is known so far, for a run that goes on later.
+
+        Args:
+            path: the file.
+            checkout: names the code that the results are of.
+        """
+        kept = {name: getattr(self, name) for name in ("outcomes", "texts", "first_tries", "spent_s")}
+        scratch = path.with_suffix(f".{os.getpid()}")
+        scratch.write_text(json.dumps({"checkout": checkout, **kept}))
+        scratch.replace(path)
+
+    def load(self, path: Path, checkout: str) -> bool:
+        """Take in what an earlier run has stored; False where there is none, or it is of other code."""
+        try:
+            kept = json.loads(path.read_text())
+        except FileNotFoundError:
+            return False
+        if kept["checkout"] != checkout:
+            return False
+        self.outcomes, self.texts, self.first_tries = kept["outcomes"], kept["texts"], kept["first_tries"]
+        self.spent_s = Counter(kept["spent_s"])
+        return True
 
     def note_death(self, tries: int) -> str | None:
         """Note that the machine has ended by itself; return the test that was under way, which is then repeated.
@@ -85,7 +115,7 @@ class Results:
         Emulated guests reset now and then without a word, and so does one image's guest for all tests that use it. The
         summary names whatever passed only then.
         """
-        bad = list(self._bad())
+        bad = [test for test in self._bad() if test not in self.first_tries]
         for test in bad:
             del self.outcomes[test]
             self.first_tries[test] = self.texts.pop(test, "")

@@ -38,7 +38,7 @@ def tell(results: Results, test: str, **outcomes: str) -> str | None:
 )
 def test_a_test_has_the_outcome_that_pytest_gives_it(setup: str, call: str, teardown: str, outcome: str) -> None:
     results = Results()
-    assert tell(results, "a", setup=setup, call=call, teardown=teardown) == f"a {outcome.upper()}"
+    assert tell(results, "a", setup=setup, call=call, teardown=teardown) == f"a {outcome.upper()} in 3 s"
     assert results.outcomes == {"a": outcome}
     assert results.code() == (outcome in ("failed", "error"))
 
@@ -50,6 +50,24 @@ def test_a_fixture_that_fails_is_an_error_and_one_that_skips_is_none() -> None:
     assert results.outcomes == {"a": "error", "b": "skipped"}
     assert "1 skipped, 1 error in" in results.summary()
     assert "ERROR a - a setup" in results.summary()
+
+
+def test_a_run_goes_on_where_another_ended_on_the_same_code_only(tmp_path: Path) -> None:
+    first, second, kept = Results(), Results(), tmp_path / "results.json"
+    assert not second.load(kept, "code")
+    tell(first, "a", setup="passed", call="passed", teardown="passed")
+    tell(first, "b", setup="passed", call="failed", teardown="passed")
+    tell(first, "c", setup="passed", call="failed", teardown="passed")
+    assert first.repeat_bad() == ["b", "c"]
+    tell(first, "b", setup="passed", call="failed", teardown="passed")
+    first.save(kept, "code")
+    assert not second.load(kept, "other code")
+    assert second.load(kept, "code")
+    assert second.outcomes == {"a": "passed", "b": "failed"}
+    assert second.repeat_bad() == []  # it has had its second try
+    tell(second, "c", setup="passed", call="passed", teardown="passed")
+    assert "REPEATED c" in second.summary()
+    assert "1 failed, 2 passed in" in second.summary()
 
 
 def test_the_test_that_the_machine_died_in_is_repeated_and_then_given_up() -> None:
