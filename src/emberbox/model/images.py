@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from emberbox.model.records import Build, Image, ImageVersion
+from emberbox.model.states import ImageState, VersionState
 
 MANAGED_IMAGES: Final = ("al2023-1", "debian12-1")
 MANAGED_VERSION: Final = "1"
@@ -39,6 +40,11 @@ class VersionedImage:
 
     image: Image
     version: ImageVersion
+
+    @property
+    def is_going(self) -> bool:
+        """Whether it is being deleted, alone or with its image."""
+        return self.image.state is ImageState.DELETING or self.version.state is VersionState.DELETING
 
 
 @dataclass(frozen=True, slots=True)

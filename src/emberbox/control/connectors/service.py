@@ -105,7 +105,9 @@ class ConnectorService:
     def _find_made(self, caller: Caller, connector_id: str) -> VersionedConnector | None:
         connector = self._store.find(caller.account_id, connector_id)
         version = None if connector is None else self._store.find_version(connector_id, 1)
-        return None if connector is None or version is None else VersionedConnector(connector, version)
+        if connector is None or connector.state is ConnectorState.DELETING or version is None:
+            return None
+        return VersionedConnector(connector, version)
 
     async def _settle(self, connector: Connector) -> None:
         def settle() -> None:
@@ -214,7 +216,9 @@ class ConnectorService:
         connector_id, _, number = made.rpartition("/")
         version = self._store.find_version(connector.id, int(number))
         is_of_it = connector_id in (connector.id, "")  # servers of before noted the number alone
-        return VersionedConnector(connector, version) if version is not None and is_of_it else None
+        if version is None or connector.state is ConnectorState.DELETING or not is_of_it:
+            return None
+        return VersionedConnector(connector, version)
 
     def _as_it_is(self, connector: Connector, version: ConnectorVersion) -> VersionedConnector:
         return VersionedConnector(self._store.find(connector.account_id, connector.id) or connector, version)

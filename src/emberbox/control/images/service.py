@@ -164,7 +164,8 @@ class ImageService:
     def _find_created(self, image_id: str) -> VersionedImage | None:
         image = self._store.find_by_id(image_id)
         version = self._store.find_version(image_id, FIRST_VERSION)
-        return None if image is None or version is None else VersionedImage(image, version)
+        found = None if image is None or version is None else VersionedImage(image, version)
+        return None if found is None or found.is_going else found
 
     def get(self, caller: Caller, name: ImageName) -> Image:
         """Return an image.

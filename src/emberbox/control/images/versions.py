@@ -98,7 +98,8 @@ class ImageVersionService:
         image_id, _, name = made.rpartition("/")
         version = self._store.find_version(image.id, name)
         is_of_it = image_id in (image.id, "")  # servers of before noted the version alone
-        return VersionedImage(image, version) if version is not None and is_of_it else None
+        found = None if version is None or not is_of_it else VersionedImage(image, version)
+        return None if found is None or found.is_going else found
 
     async def set_status(self, caller: Caller, asked: SetVersionStatus) -> VersionedImage:
         """Allow or refuse new launches of a version, and return it.

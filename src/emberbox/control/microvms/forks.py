@@ -30,6 +30,7 @@ from emberbox.model.errors import (
     ValidationError,
 )
 from emberbox.model.iam.quotas import VERSIONS
+from emberbox.model.images import VersionedImage
 from emberbox.model.records import Build, Image, ImageVersion, Microvm
 from emberbox.model.states import Action, BuildState, MicrovmState, VersionState, VersionStatus
 from emberbox.store.client_tokens import ClientTokenStore
@@ -152,7 +153,9 @@ class ForkService:
     def _find_taken(self, made: str) -> TakenSnapshot | None:
         image_id, _, name = made.partition("/")
         image, version = self._images.find_by_id(image_id), self._images.find_version(image_id, name)
-        return None if image is None or version is None else TakenSnapshot(image, version)
+        if image is None or version is None or VersionedImage(image, version).is_going:
+            return None
+        return TakenSnapshot(image, version)
 
     # --- forks
 

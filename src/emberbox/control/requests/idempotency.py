@@ -1,7 +1,7 @@
 """Client tokens: the same token with the same parameters gives the first result again (dossier, section 2.5).
 
-A token lives as long as what it made: when that is gone, the token is forgotten and the request makes something new, in
-every operation (docs/decisions/0031-answers-as-recorded.md).
+A token lives as long as what it made: when that is deleted, the token is forgotten and the request makes something new,
+in every operation (docs/decisions/0031-answers-as-recorded.md).
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def find_made(
         store: earlier requests.
         caller: who asks.
         request: tells the repeat.
-        find: returns what an earlier request made by its id, as `note_made` was told it; None when it is gone.
+        find: returns what an earlier request made by its id, as `note_made` was told it; None when it is gone, or
+            going.
 
     Raises:
         ConflictError: the earlier request said something else.

@@ -132,6 +132,27 @@ async def test_a_connector_of_that_name_before_is_not_taken_for_the_present_one(
         await ok(world, CORE, "DeleteNetworkConnector", Identifier="office")
 
 
+async def test_what_is_being_deleted_is_not_shown_for_what_was_asked_for(world: World) -> None:
+    asked = {"name": "web", **LEAST, **TOKEN}
+    arn = (await ok(world, MICROVMS, "CreateMicrovmImage", **asked))["imageArn"]
+    update = {"imageIdentifier": arn, **LEAST, **TOKEN}
+    await ok(world, MICROVMS, "UpdateMicrovmImage", **update)
+    await world.ok(MICROVMS, "DeleteMicrovmImageVersion", imageIdentifier=arn, imageVersion="2.0")
+    busy = (400, "ValidationException", f"Cannot update MicroVM Image in its current state: {arn}")
+    assert await world.refused(MICROVMS, "UpdateMicrovmImage", **update) == busy
+    await world.plane.settle()
+    await world.ok(MICROVMS, "DeleteMicrovmImage", imageIdentifier=arn)
+    taken = (400, "ValidationException", "A MicroVM image with the name 'web' already exists in this account")
+    assert await world.refused(MICROVMS, "CreateMicrovmImage", **asked) == taken
+    office = {"Name": "office", "Configuration": connector(), "OperatorRole": ROLE, "ClientToken": "fixed"}
+    await ok(world, CORE, "CreateNetworkConnector", **office)
+    update = {"Identifier": "office", "Configuration": connector("sg-web"), "ClientToken": "fixed"}
+    await ok(world, CORE, "UpdateNetworkConnector", **update)
+    await world.ok(CORE, "DeleteNetworkConnector", Identifier="office")
+    for operation, parameters in (("CreateNetworkConnector", office), ("UpdateNetworkConnector", update)):
+        assert (await world.refused(CORE, operation, **parameters))[:2] == (409, "ResourceConflictException")
+
+
 async def test_tokens_of_other_accounts_are_not_touched(world: World) -> None:
     asked = {"name": "web", **LEAST, **TOKEN}
     arn = (await ok(world, MICROVMS, "CreateMicrovmImage", **asked))["imageArn"]
