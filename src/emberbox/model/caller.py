@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from emberbox.model.iam.access import Credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +17,7 @@ class Caller:
         region: the region the request was signed for.
         request_id: the UUID that the answer carries as `x-amzn-RequestId`.
         source_ip: the peer's address, or an empty string when the server does not know it.
+        credential: what the request was signed with; None where nobody asked.
     """
 
     account_id: str
@@ -22,3 +25,4 @@ class Caller:
     region: str
     request_id: str
     source_ip: str
+    credential: Credential | None = field(default=None, compare=False, repr=False)

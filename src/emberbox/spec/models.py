@@ -21,14 +21,28 @@ LOGS: Final = "logs"
 EMBERBOX: Final = "emberbox"
 SERVICES: Final = (MICROVMS, CORE, LOGS, EMBERBOX)
 
+STS: Final = "sts"
+IAM: Final = "iam"
+QUOTAS: Final = "service-quotas"
+CLOUDWATCH: Final = "cloudwatch"
+EC2: Final = "ec2"
+AROUND: Final = (STS, IAM, QUOTAS, CLOUDWATCH, EC2)
+"""Services of which some operations are offered, because clients of microVMs call them too (docs/services.md).
+
+Their models are large (EC2's takes a second to read), so they are loaded when the first request comes.
+"""
+
 DATA_PATH: Final = Path(__file__).parent / "data"
 """Where Emberbox's own model is, for botocore's loader (and for clients: AWS_DATA_PATH)."""
 
 # One meaning, spelled differently by different services. Our own errors use the first spelling of each row
 # that they know; an operation that declares another spelling of the same row is answered with that one.
 _SYNONYMS: Final = (
-    ("ValidationException", "InvalidParameterValueException", "InvalidParameterException"),
-    ("ConflictException", "ResourceConflictException"),
+    ("ValidationException", "InvalidParameterValueException", "InvalidParameterException", "InvalidInputException",
+     "IllegalArgumentException"),  # fmt: skip
+    ("ConflictException", "ResourceConflictException", "UnmodifiableEntityException"),
+    ("ResourceNotFoundException", "NoSuchEntityException", "NoSuchResourceException"),
+    ("ResourceAlreadyExistsException", "EntityAlreadyExistsException"),
     ("ServiceQuotaExceededException", "NetworkConnectorLimitExceededException", "LimitExceededException"),
     ("ThrottlingException", "TooManyRequestsException"),
     ("InternalServerException", "ServiceException", "ServiceUnavailableException"),
@@ -130,14 +144,22 @@ def declared_code(service: str, operation: str, code: str) -> str:
 
 @cache
 def holds_secret(shape: Shape) -> bool:
-    """Say whether a value of the shape is, or may contain, a sensitive one. Shapes must not be recursive."""
+    """Say whether a value of the shape is, or may contain, a sensitive one."""
+    return _holds_secret(shape, frozenset())
+
+
+def _holds_secret(shape: Shape, outer: frozenset[str]) -> bool:
+    """Do so; a shape that is inside itself adds nothing new."""
     if trait(shape, "sensitive"):
         return True
+    if shape.name in outer:
+        return False
+    outer |= {shape.name}
     match shape.type_name:
         case "structure":
-            return any(holds_secret(member) for member in shape.members.values())
+            return any(_holds_secret(member, outer) for member in shape.members.values())
         case "list":
-            return holds_secret(shape.member)
+            return _holds_secret(shape.member, outer)
         case "map":
-            return holds_secret(shape.key) or holds_secret(shape.value)
+            return _holds_secret(shape.key, outer) or _holds_secret(shape.value, outer)
     return False

@@ -7,9 +7,17 @@ from typing import Any
 from sqlalchemy import Connection, Row, Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from emberbox.model.iam.access import AccessKey, Account, AttachedPolicy, KeyStatus, PrincipalKind, Role
+from emberbox.model.iam.access import (
+    AccessKey,
+    Account,
+    AttachedPolicy,
+    KeyStatus,
+    PrincipalKind,
+    Role,
+)
 from emberbox.store.database import Database
-from emberbox.store.schema import access_keys, accounts, policies, quotas, roles
+from emberbox.store.managed_policies import ManagedPolicyStore
+from emberbox.store.schema import access_keys, accounts, attached_policies, policies, quotas, roles
 
 
 def _values(record: Any, table: Table) -> dict[str, Any]:
@@ -40,10 +48,15 @@ def _replace(connection: Connection, table: Table, values: dict[str, Any]) -> No
 
 
 class AccessStore:
-    """Accounts with their keys, policies, roles and quotas in the database."""
+    """Accounts with their keys, policies, roles and quotas in the database.
+
+    Attributes:
+        managed: the managed policies.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.managed = ManagedPolicyStore(database)
 
     def add_account(self, account: Account, *records: AccessKey | AttachedPolicy) -> bool:
         """Store an account with its first keys and policies; False when its id is taken."""
@@ -108,6 +121,11 @@ class AccessStore:
             if policy is not None:
                 connection.execute(insert(policies).values(_values(policy, policies)))
 
+    def update_role(self, role: Role) -> None:
+        """Store a role in place of the one of the same name; its policies stay."""
+        with self._database.transaction() as connection:
+            _replace(connection, roles, _values(role, roles))
+
     def list_roles(self) -> list[Role]:
         """Return the roles of all accounts, by account and name."""
         query = select(roles).order_by(*roles.primary_key.columns)
@@ -126,6 +144,12 @@ class AccessStore:
                 policies.c.account_id == role.account_id,
                 policies.c.kind == PrincipalKind.ROLE,
                 policies.c.principal == role.name,
+            )
+        )
+        attached = attached_policies.c
+        connection.execute(
+            delete(attached_policies).where(
+                attached.account_id == role.account_id, attached.role_name == role.name
             )
         )
 

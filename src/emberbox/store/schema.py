@@ -226,6 +226,31 @@ roles = Table(
     Column("s3_prefixes", JSON(none_as_null=True)),
     Column("credentials", Text),
     Column("updated_at", Moment, nullable=False),
+    Column("path", String(512), nullable=False, server_default="/"),
+    Column("trust_document", Text, nullable=False, server_default=""),  # empty: whoever may assume it
+    Column("max_session_s", Integer, nullable=False, server_default="43200"),
+    Column("tags", JSON, nullable=False, server_default="{}"),
+    Column("created_at", Moment, nullable=False, server_default="0"),  # 0 of earlier releases: it is not known
+)
+
+managed_policies = Table(
+    "managed_policies",
+    metadata,
+    Column("account_id", String(12), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("path", String(512), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("tags", JSON, nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+attached_policies = Table(
+    "attached_policies",
+    metadata,
+    Column("account_id", String(12), primary_key=True),
+    Column("role_name", String(64), primary_key=True),
+    Column("policy_arn", String(700), primary_key=True),
 )
 
 quotas = Table(

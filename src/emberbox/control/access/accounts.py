@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from typing import Final
 
 from emberbox.control.access.identities import Identities
+from emberbox.control.access.sessions import trusts
 from emberbox.model.caller import Caller
-from emberbox.model.errors import ConflictError, NotFoundError, ValidationError
+from emberbox.model.errors import AccessDeniedError, ConflictError, NotFoundError, ValidationError
 from emberbox.model.iam.access import (
     ADMIN_USER,
+    ROLE_SESSION_MAX_S,
     AccessKey,
     Account,
     AttachedPolicy,
@@ -24,7 +26,6 @@ from emberbox.model.iam.policies import FULL_ACCESS_DOCUMENT
 from emberbox.store.access import AccessStore
 
 ADMIN_POLICY: Final = "AdministratorAccess"
-ROLE_SESSION_MAX_S: Final = 43_200
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +176,17 @@ class AccountService:
         Raises:
             ValidationError: the caller has temporary credentials itself, or it is for too long.
             NotFoundError: there is no such role.
+            AccessDeniedError: it does not trust the caller.
         """
         key = self._own_key(caller, "AssumeRole")
         name, duration_s = asked.role_name, asked.duration_s
         if duration_s > ROLE_SESSION_MAX_S:
             raise ValidationError(f"durationSeconds {duration_s} exceeds the role's limit of {ROLE_SESSION_MAX_S}.")
-        if self._identities.find_role(caller.account_id, name) is None:
+        role = self._identities.find_role(caller.account_id, name)
+        if role is None:
             raise NotFoundError(f"Role not found: {name}", resourceId=name, resourceType="Role")
+        if not trusts(role, caller, asked.session_name):
+            raise AccessDeniedError(f"The trust policy of the role {name} does not name you.")
         return self._identities.start_session(
             caller.account_id, PrincipalKind.ROLE, name, asked.session_name, duration_s, by=key.id
         )

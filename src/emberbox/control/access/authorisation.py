@@ -51,7 +51,7 @@ class AccessRequest:
     """What a request needs.
 
     Args:
-        permissions: all of them, at least one; the first is that of the request's own action.
+        permissions: all of them; the first is that of the request's own action. None where anybody known may ask.
         account_id: the account that it says it is about; None for the sender's.
         facts: the condition keys that it has by itself.
         unassumable: what it is told when a role that it passes is not defined, and roles are strict; None for what
@@ -102,6 +102,8 @@ class Authoriser:
             AccessDeniedError: no policy allows it, or one denies it; the text is AWS's.
             ValidationError: a role is not defined, and roles are strict.
         """
+        if not request.permissions:
+            return
         own = request.own
         is_operator = credential.account_id == self._identities.operator_account
         if own.action in OPERATORS_ONLY and not is_operator:

@@ -15,6 +15,7 @@ from emberbox.control.access.policies import PolicyService
 from emberbox.control.access.quotas import Quotas, QuotaService, RateLimiter
 from emberbox.control.access.resources import ResourceIndex
 from emberbox.control.access.roles import Roles, RoleService
+from emberbox.control.access.sessions import SessionService
 from emberbox.control.access.vault import Vault
 from emberbox.control.requests.paging import PageTokens
 from emberbox.model.iam.access import Credential
@@ -57,6 +58,7 @@ class Access:
         accounts: makes and lists accounts and keys; lends rights.
         policies: puts and lists the policies of users.
         role_definitions: puts and lists roles.
+        sessions: says who somebody is, and lends rights as STS does.
         quota_values: puts and lists quotas.
         audit: looks records up.
         roles: what the roles that requests name stand for.
@@ -100,6 +102,7 @@ class Access:
         self._limiter = RateLimiter(self.quotas) if settings.rate_limits else None
 
         self.accounts = AccountService(identities, store, first_key_id=lambda: first_key().access_key_id)
+        self.sessions = SessionService(identities)
         self.policies = PolicyService(identities, store)
         self.role_definitions = RoleService(identities, store, vault)
         self.quota_values = QuotaService(identities, self.quotas, store, operations)

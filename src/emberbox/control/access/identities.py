@@ -17,14 +17,17 @@ from emberbox.model.iam.access import (
     ADMIN_USER,
     AccessKey,
     Account,
+    Attachment,
     Credential,
     KeyStatus,
+    ManagedPolicy,
     PrincipalKind,
     Role,
     TemporaryCredentials,
     new_key_id,
     new_secret,
 )
+from emberbox.model.iam.aws_policies import AWS_POLICIES
 from emberbox.model.iam.policies import FULL_ACCESS, Policy, parse_policy
 from emberbox.store.access import AccessStore
 
@@ -68,6 +71,13 @@ class Identities:
         policies: dict[_Owner, list[Policy]] = defaultdict(list)
         for row in self._store.list_policies():
             policies[row.account_id, row.kind, row.principal].append(_read_policy(row.document))
+        self._managed = {policy.arn: policy for policy in self._store.managed.list_all()}
+        self._attachments = self._store.managed.list_attachments()
+        for attachment in self._attachments:
+            owner = (attachment.account_id, PrincipalKind.ROLE, attachment.role_name)
+            document = self.managed_document(attachment.policy_arn)
+            if document is not None:
+                policies[owner].append(_read_policy(document))
         self._policies = {owner: tuple(found) for owner, found in policies.items()}
         self._credentials: dict[str, Credential] = {}
 
@@ -161,6 +171,7 @@ class Identities:
             name=session.name,
             session_name=session.session_name,
             policies=self.policies_of(session.account_id, kind, session.name),
+            issued_by=session.by,
         )
 
     # --- what administration asks
@@ -195,3 +206,18 @@ class Identities:
     def find_role(self, account_id: str, name: str) -> Role | None:
         """Return a role."""
         return self._roles.get((account_id, name))
+
+    # --- managed policies
+
+    def managed_document(self, arn: str) -> str | None:
+        """Return the document of a managed policy, of an account or of AWS's own; None where there is none."""
+        own = self._managed.get(arn)
+        return own.document if own is not None else AWS_POLICIES.get(arn)
+
+    def managed_policies(self, account_id: str) -> list[ManagedPolicy]:
+        """Return the managed policies of an account, by name."""
+        return [policy for policy in self._managed.values() if policy.account_id == account_id]
+
+    def attachments(self, account_id: str) -> list[Attachment]:
+        """Return what is attached to roles of an account, by role and policy."""
+        return [attachment for attachment in self._attachments if attachment.account_id == account_id]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from emberbox.control.access.identities import Identities
-from emberbox.model.iam.access import AccessKey
+from emberbox.model.iam.access import AccessKey, Role
 from emberbox.store.connectors import ConnectorStore
 from emberbox.store.images import ImageStore
 from emberbox.store.microvms import MicrovmStore
@@ -65,3 +65,7 @@ class ResourceIndex:
     def find_key(self, account_id: str, access_key_id: str) -> AccessKey | None:
         """Return an access key that the account may know of."""
         return self._identities.find_key(account_id, access_key_id)
+
+    def find_role(self, account_id: str, name: str) -> Role | None:
+        """Return a role of an account."""
+        return self._identities.find_role(account_id, name)

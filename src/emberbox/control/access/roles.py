@@ -7,7 +7,7 @@ the operator put, or temporary ones of this server with the role's policy.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -16,6 +16,7 @@ from emberbox.control.access.vault import Vault
 from emberbox.model.errors import NotFoundError, ValidationError
 from emberbox.model.iam.access import AttachedPolicy, OwnCredentials, PrincipalKind, Role, TemporaryCredentials
 from emberbox.model.iam.policies import parse_policy
+from emberbox.model.iam.trust import parse_trust
 from emberbox.store.access import AccessStore
 
 log = logging.getLogger(__name__)
@@ -51,9 +52,14 @@ class Roles:
             refusal: what the sender is told when it is not defined; the server's log then has what to do.
 
         Raises:
-            ValidationError: it is not defined, and roles are strict.
+            ValidationError: it is not defined, and roles are strict; or it does not trust Lambda.
         """
-        if self._find(account_id, arn) is not None:
+        role = self._find(account_id, arn)
+        if role is not None:
+            if role.trust_document and not parse_trust(role.trust_document).names_lambda():
+                raise ValidationError(
+                    f"The role {arn} cannot be assumed by Lambda: its trust policy does not name lambda.amazonaws.com."
+                )
             return
         if self._strict:
             told = (
@@ -144,7 +150,7 @@ class RoleService:
         self._vault = vault
 
     def put(self, asked: PutRole) -> RoleDetails:
-        """Define a role.
+        """Define a role: what it may do is what is put, other policies that it had are gone.
 
         Raises:
             NotFoundError: there is no such account.
@@ -152,6 +158,7 @@ class RoleService:
         """
         account_id = self._identities.check_account(asked.account_id)
         document, now = asked.policy_document, datetime.now(UTC)
+        known = self._identities.find_role(account_id, asked.name)
         policy = None
         if document is not None:
             parse_policy(document)
@@ -163,7 +170,13 @@ class RoleService:
             s3_prefixes=asked.s3_prefixes,
             credentials=None if asked.credentials is None else _seal(self._vault, asked.credentials),
             updated_at=now,
+            created_at=now,
         )
+        if known is not None:  # what only IAM's operations set stays as it is
+            role = replace(
+                role, path=known.path, trust_document=known.trust_document, max_session_s=known.max_session_s,
+                tags=known.tags, created_at=known.created_at,
+            )  # fmt: skip
         self._store.put_role(role, policy)
         self._identities.reload()
         return self._details(role, document)
@@ -178,7 +191,7 @@ class RoleService:
         documents = {
             policy.principal: policy.document
             for policy in self._store.list_policies()
-            if (policy.account_id, policy.kind) == (account_id, PrincipalKind.ROLE)
+            if (policy.account_id, policy.kind, policy.name) == (account_id, PrincipalKind.ROLE, _POLICY)
         }
         return [self._details(role, documents.get(role.name)) for role in self._identities.roles(account_id)]
 

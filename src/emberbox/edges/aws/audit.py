@@ -12,14 +12,24 @@ from typing import Any, Final
 
 from botocore.model import Shape
 
+from emberbox.edges.aws.errors import NotOfferedError
 from emberbox.edges.aws.exchange import Exchange
 from emberbox.edges.aws.http import Answer, HttpRequest
 from emberbox.edges.aws.sigv4 import claimed_key_id
+from emberbox.edges.aws.xml import read_xml_code
 from emberbox.model.iam.access import Credential
 from emberbox.model.iam.audit import AuditedResource, AuditRecord, KnownSender, Refusal, Stranger
-from emberbox.spec.models import EMBERBOX, LOGS, holds_secret, trait
+from emberbox.spec.models import CLOUDWATCH, EC2, EMBERBOX, IAM, LOGS, QUOTAS, STS, holds_secret, trait
 
-_SOURCES: Final = {LOGS: "logs.amazonaws.com", EMBERBOX: "emberbox"}
+_SOURCES: Final = {
+    LOGS: "logs.amazonaws.com",
+    EMBERBOX: "emberbox",
+    STS: "sts.amazonaws.com",
+    IAM: "iam.amazonaws.com",
+    QUOTAS: "servicequotas.amazonaws.com",
+    CLOUDWATCH: "monitoring.amazonaws.com",
+    EC2: "ec2.amazonaws.com",
+}
 _LAMBDA: Final = "lambda.amazonaws.com"
 _READ_ONLY: Final = ("Get", "List", "Describe", "Filter", "Lookup")
 _NOT_READ_ONLY: Final = frozenset({"GetSessionToken"})
@@ -51,7 +61,7 @@ def make_record(exchange: Exchange, answer: Answer, region: str) -> AuditRecord:
         region: the region played.
     """
     request, match, error = exchange.request, exchange.match, exchange.error
-    name = match.name if match else "Unknown"
+    name = match.name if match else exchange.not_offered_name or "Unknown"
     read_only = name.startswith(_READ_ONLY) and name not in _NOT_READ_ONLY
     made = None
     if match and not read_only and error is None:
@@ -60,7 +70,7 @@ def make_record(exchange: Exchange, answer: Answer, region: str) -> AuditRecord:
         id=str(uuid.uuid4()),
         happened_at=datetime.now(UTC),
         operation=name,
-        source=_SOURCES.get(match.service, _LAMBDA) if match else _LAMBDA,
+        source=_source(exchange),
         is_data=name in _DATA_EVENTS,
         region=region,
         sender=_sender(exchange.credential, request),
@@ -76,15 +86,23 @@ def make_record(exchange: Exchange, answer: Answer, region: str) -> AuditRecord:
     )
 
 
+def _source(exchange: Exchange) -> str:
+    if exchange.match is not None:
+        return _SOURCES.get(exchange.match.service, _LAMBDA)
+    if isinstance(exchange.error, NotOfferedError) and exchange.error.signing_name:
+        return f"{exchange.error.signing_name[:_TEXT_MAX]}.amazonaws.com"
+    return _LAMBDA
+
+
 def _refusal(error: Exception, answer: Answer) -> Refusal:
     """The text of an unexpected error is for the server's log alone."""
     message: str | None = getattr(error, "message", None)
-    code = answer.headers.get("x-amzn-ErrorType") or _json_rpc_code(answer)
+    code = answer.headers.get("x-amzn-ErrorType") or _code_in_body(answer)
     return Refusal(code, message[:_TEXT_MAX] if message else None)
 
 
-def _json_rpc_code(answer: Answer) -> str:
-    return str(json.loads(answer.body)["__type"])
+def _code_in_body(answer: Answer) -> str:
+    return read_xml_code(answer) if answer.body.startswith(b"<") else str(json.loads(answer.body)["__type"])
 
 
 def _sender(credential: Credential | None, request: HttpRequest | None) -> KnownSender | Stranger:

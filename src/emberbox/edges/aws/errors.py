@@ -8,7 +8,8 @@ EmberboxError
     ├── ConstraintError              400 the request breaks constraints of the model
     ├── RequestTooLargeError         413 RequestEntityTooLargeException
     ├── BusyError                    503 ServiceUnavailableException
-    └── NotSupportedError            501 NotImplementedException
+    ├── NotSupportedError            501 NotImplementedException
+    └── NotOfferedError              404 UnknownOperationException; InvalidAction where the service speaks XML
 """
 
 from __future__ import annotations
@@ -87,3 +88,21 @@ class NotSupportedError(WireError):
 
     code = "NotImplementedException"
     default_status = 501
+
+
+class NotOfferedError(WireError):
+    """A service around has the operation, or may have it, and Emberbox does not offer it; SDKs do not repeat it.
+
+    Args:
+        signing_name: of the service.
+        operation: its name; empty where it is not known.
+    """
+
+    code = "UnknownOperationException"
+    default_status = 404
+
+    def __init__(self, signing_name: str, operation: str) -> None:
+        what = f"{operation} of {signing_name}" if operation else f"This operation of {signing_name or 'a service'}"
+        super().__init__(f"{what} is not offered by Emberbox; docs/services.md lists what is.")
+        self.signing_name = signing_name
+        self.operation = operation

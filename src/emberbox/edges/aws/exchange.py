@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from emberbox.edges.aws.dialects import Dialect
+from emberbox.edges.aws.errors import NotOfferedError
 from emberbox.edges.aws.http import HttpRequest
 from emberbox.edges.aws.operations.handler import Members, Parameters
 from emberbox.edges.aws.routing import Match
@@ -16,7 +18,7 @@ class Exchange:
 
     Attributes:
         request_id: the UUID that the answer carries.
-        is_json_rpc: the client speaks json-1.1.
+        dialect: the protocol that the client speaks.
         request: what came.
         credential: of who signed.
         match: the operation.
@@ -27,7 +29,7 @@ class Exchange:
     """
 
     request_id: str
-    is_json_rpc: bool
+    dialect: Dialect
     request: HttpRequest | None = None
     credential: Credential | None = None
     match: Match | None = None
@@ -44,4 +46,9 @@ class Exchange:
     @property
     def name(self) -> str:
         """The operation's name, or a dash."""
-        return self.match.name if self.match else "-"
+        return self.match.name if self.match else self.not_offered_name or "-"
+
+    @property
+    def not_offered_name(self) -> str:
+        """The name of the operation that was asked for and is not offered; empty otherwise."""
+        return self.error.operation if isinstance(self.error, NotOfferedError) else ""

@@ -47,8 +47,13 @@ class HttpRequest:
 
         The signature and the parser must read the query alike, so both use this.
         """
-        pairs = [pair.partition("=") for pair in self.query.split("&") if pair]
-        return [(unquote_plus(name), unquote_plus(value)) for name, _, value in pairs]
+        return decode_pairs(self.query)
+
+
+def decode_pairs(text: str) -> list[tuple[str, str]]:
+    """Return the decoded (name, value) pairs of a query string or of a form."""
+    pairs = [pair.partition("=") for pair in text.split("&") if pair]
+    return [(unquote_plus(name), unquote_plus(value)) for name, _, value in pairs]
 
 
 @dataclass(frozen=True, slots=True)

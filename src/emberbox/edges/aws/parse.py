@@ -24,6 +24,7 @@ from emberbox.edges.aws.http import HttpRequest
 from emberbox.edges.aws.routing import Match
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
+_NUMBER = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _BITS = {"integer": 32, "long": 64}
 _ARTICLES = {"integer": "an Integer", "long": "a Long", "boolean": "a Boolean", "timestamp": "a Timestamp"}
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -90,6 +91,20 @@ def _parse_texts(shape: Shape, values: list[str]) -> Any:
     if shape.type_name == "list":
         return [_parse_text(shape.member, value) for value in values]
     return _parse_text(shape, values[0])
+
+
+def parse_form_text(shape: Shape, text: str) -> Any:
+    """Parse a scalar of a form.
+
+    Raises:
+        SerializationError: it does not have the shape's type.
+    """
+    match shape.type_name:
+        case "float" | "double":
+            return float(text) if _NUMBER.fullmatch(text) else _parse_float(shape, text)
+        case "blob":
+            return _parse_blob(shape, text)
+    return _parse_text(shape, text)
 
 
 def _parse_text(shape: Shape, text: str) -> Any:

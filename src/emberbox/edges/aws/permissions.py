@@ -14,9 +14,10 @@ from typing import Final, Protocol
 
 from emberbox.control.access.authorisation import ADMINISTRATION, PASS_ROLE, AccessRequest, Permission
 from emberbox.edges.aws.operations.handler import Parameters
+from emberbox.edges.aws.permissions_around import needed_around
 from emberbox.model.arns import image_arn, managed_connector_arn
-from emberbox.model.iam.access import AccessKey, PrincipalKind, iam_arn
-from emberbox.spec.models import CORE, EMBERBOX, LOGS, MICROVMS, load_operation
+from emberbox.model.iam.access import AccessKey, PrincipalKind, Role, iam_arn
+from emberbox.spec.models import AROUND, CORE, EMBERBOX, LOGS, MICROVMS, load_operation
 
 PREFIXES: Final = {MICROVMS: "lambda:", CORE: "lambda:", LOGS: "logs:", EMBERBOX: ADMINISTRATION}
 """What the actions of a service begin with."""
@@ -104,6 +105,10 @@ class Resources(Protocol):
         """Return an access key that the account may know of."""
         ...
 
+    def find_role(self, account_id: str, name: str) -> Role | None:
+        """Return a role of an account."""
+        ...
+
 
 class Permissions:
     """Works out what a request needs.
@@ -139,6 +144,9 @@ class Permissions:
             operation: the operation's name.
             parameters: the operation's parameters.
         """
+        if service in AROUND:
+            around = needed_around(self._resources, account_id, service, operation, parameters)
+            return AccessRequest(tuple(around))
         needed = self.of(account_id, service, operation, parameters)
         unassumable = _UNASSUMABLE if "OperatorRole" in parameters else None
         return AccessRequest(tuple(needed), parameters.get("accountId"), request_facts(parameters), unassumable)

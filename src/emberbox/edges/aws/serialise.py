@@ -21,7 +21,7 @@ from emberbox.edges.aws.errors import WireError
 from emberbox.edges.aws.http import Answer
 from emberbox.edges.aws.routing import Match
 from emberbox.model.errors import ServiceError
-from emberbox.spec.models import LOGS, MICROVMS, declared_code, error_shape, error_status, load_service
+from emberbox.spec.models import MICROVMS, declared_code, error_shape, error_status, load_service
 
 RETRY_AFTER_S: Final = 1
 _SENDS_NULLS: Final = frozenset({MICROVMS})
@@ -53,7 +53,7 @@ def serialise_result(match: Match, result: Mapping[str, Any], request_id: str) -
     if status == 204:
         return Answer(status, headers, b"")
     headers["content-type"] = _content_type(match.service)
-    empty = shape is None and match.service == LOGS  # json-1.1 answers nothing, not {}
+    empty = shape is None and _is_json_rpc(match.service)  # json-1.1 answers nothing, not {}
     return Answer(status, headers, b"" if empty else _dump(body).encode())
 
 
@@ -74,7 +74,7 @@ def serialise_error(match: Match, error: ServiceError, request_id: str) -> Answe
     body, headers, _ = _split(shape, _error_members(shape, error), service in _SENDS_NULLS, status)
     if not any(name.lower() == "message" for name in body):  # some errors of logs model no text at all
         body["message"] = error.message
-    return _refusal(service == LOGS, status, code, body, headers, request_id)
+    return _refusal(_is_json_rpc(service), status, code, body, headers, request_id)
 
 
 def _error_members(shape: Shape, error: ServiceError) -> dict[str, Any]:
@@ -116,7 +116,14 @@ def _refusal(
 
 
 def _content_type(service: str) -> str:
-    return _JSON_TYPE if load_service(service).metadata["protocol"] == "json" else _REST_TYPE
+    if not _is_json_rpc(service):
+        return _REST_TYPE
+    return f"application/x-amz-json-{load_service(service).metadata.get('jsonVersion', '1.1')}"
+
+
+def _is_json_rpc(service: str) -> bool:
+    metadata = load_service(service).metadata
+    return "json" in (metadata["protocol"], *metadata.get("protocols", ()))
 
 
 def _split(
@@ -211,10 +218,27 @@ def _blob(shape: Shape, value: Any) -> str:
     return base64.b64encode(_checked(shape, value, bytes)).decode()
 
 
-def _timestamp(shape: Shape, value: Any) -> float | str:
+def encode_scalar(shape: Shape, value: Any, timestamp_format: str | None = None) -> float | str | bool:
+    """Encode a value that is no container.
+
+    Args:
+        shape: its shape.
+        value: what a handler made.
+        timestamp_format: of moments, where the model has none; None for epoch seconds.
+
+    Raises:
+        TypeError: it does not have the shape's type.
+    """
+    if shape.type_name == "timestamp":
+        return _timestamp(shape, value, timestamp_format)
+    encoded: float | str | bool = _ENCODERS[shape.type_name](shape, value)
+    return encoded
+
+
+def _timestamp(shape: Shape, value: Any, default_format: str | None = None) -> float | str:
     """Encode a moment: epoch seconds with milliseconds, unless the model wants ISO 8601 or an HTTP date."""
     moment = _aware(_checked(shape, value, datetime)).astimezone(UTC)
-    match shape.serialization.get("timestampFormat"):
+    match shape.serialization.get("timestampFormat", default_format):
         case "iso8601":
             return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         case "rfc822":

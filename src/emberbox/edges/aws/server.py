@@ -10,6 +10,7 @@ in `_refuse`.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -22,9 +23,19 @@ from typing import Final, Protocol
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from emberbox.control.access.authorisation import AccessRequest
+from emberbox.edges.aws.answers import answer_error, answer_result, answer_wire_error
+from emberbox.edges.aws.around import BY_SIGNING_NAME, asked_operation, find_operation
 from emberbox.edges.aws.audit import make_record
-from emberbox.edges.aws.errors import AuthenticationError, NotSupportedError, WireError
+from emberbox.edges.aws.dialects import Dialect, read_dialect
+from emberbox.edges.aws.errors import (
+    AuthenticationError,
+    NotOfferedError,
+    NotSupportedError,
+    UnknownOperationError,
+    WireError,
+)
 from emberbox.edges.aws.exchange import Exchange
+from emberbox.edges.aws.forms import parse_form
 from emberbox.edges.aws.http import (
     Answer,
     BodyRoom,
@@ -40,15 +51,22 @@ from emberbox.edges.aws.operations.handler import Handler, Parameters
 from emberbox.edges.aws.parse import parse_request
 from emberbox.edges.aws.permissions import Permissions, Resources
 from emberbox.edges.aws.routing import Match, Router
-from emberbox.edges.aws.serialise import serialise_error, serialise_result, serialise_wire_error
-from emberbox.edges.aws.sigv4 import Claim, CredentialSource, Identity, check_signing_name, read_claim, verify
+from emberbox.edges.aws.sigv4 import (
+    SIGNING_NAMES,
+    Claim,
+    CredentialSource,
+    Identity,
+    check_signing_name,
+    read_claim,
+    verify,
+)
 from emberbox.edges.aws.validate import validate_parameters
 from emberbox.model.caller import Caller
 from emberbox.model.causes import Actor, caused_by
 from emberbox.model.errors import InternalError, ServiceError
 from emberbox.model.iam.access import Credential
 from emberbox.model.iam.audit import AuditRecord
-from emberbox.spec.models import SERVICES, operation_names
+from emberbox.spec.models import AROUND, SERVICES, operation_names
 from emberbox.spec.openapi import render_openapi
 
 log = logging.getLogger(__name__)
@@ -103,7 +121,7 @@ def create_api(
         ValueError: a handler is for a service or an operation that the models do not have.
     """
     for service, operations in handlers.items():
-        known = operation_names(service) if service in SERVICES else ()
+        known = operation_names(service) if service in (*SERVICES, *AROUND) else ()
         if unknown := operations.keys() - set(known):
             raise ValueError(f"the model of {service} has no operation {', '.join(sorted(unknown))}")
     return _Api(handlers, credentials, region, clock, guard)
@@ -144,12 +162,12 @@ class _Api:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _answer_http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_json_rpc = any(name == b"x-amz-target" for name, _ in scope["headers"])
-        exchange = Exchange(str(uuid.uuid4()), is_json_rpc)
+        exchange = Exchange(str(uuid.uuid4()), Dialect.REST_JSON)
         started = time.perf_counter()
         share = BodyShare(self._room)
         try:
             exchange.request = head = read_head(scope)
+            exchange.dialect = read_dialect(head)
             claim = await self._read_claim(head, receive)
             body = await read_body(receive, share)
             exchange.request = request = replace(head, body=body) if body else head
@@ -169,7 +187,7 @@ class _Api:
 
     async def _read_claim(self, head: HttpRequest, receive: Receive) -> Claim:
         try:
-            return read_claim(head, self._credentials, self._region, self._clock())
+            return read_claim(head, self._credentials, self._region, self._clock(), any_service=True)
         except AuthenticationError:
             await skip_body(receive)  # a client that is still sending sees no answer
             raise
@@ -177,17 +195,29 @@ class _Api:
     async def _answer(self, claim: Claim, request: HttpRequest, exchange: Exchange) -> Answer:
         identity = verify(claim, request, self._clock())
         exchange.credential = identity.credential
-        match = exchange.match = self._router.match(request)
-        check_signing_name(identity, match.operation.service_model.signing_name)
+        match = exchange.match = await self._find_operation(identity, request, exchange.dialect)
         if self._guard is not None:
             self._guard.throttle(identity.credential, match.name)
-        parameters = exchange.parameters = parse_request(match, request)
+        parameters = exchange.parameters = _parse(match, exchange.dialect, request)
         validate_parameters(match.operation, parameters)
         self._authorise(identity.credential, match, parameters, exchange)
         handler = self._find_handler(match)
         with caused_by(Actor.CALLER, match.name):
             exchange.result = await handler(_caller(identity, request, exchange.request_id), parameters)
-        return serialise_result(match, exchange.result, exchange.request_id)
+        return answer_result(match, exchange.dialect, exchange.result, exchange.request_id)
+
+    async def _find_operation(self, identity: Identity, request: HttpRequest, dialect: Dialect) -> Match:
+        """A signature for a service around says whose operation is meant; all others are found by their routes."""
+        if identity.signing_name not in BY_SIGNING_NAME:
+            try:
+                match = self._router.match(request)
+            except UnknownOperationError:
+                if identity.signing_name in SIGNING_NAMES:
+                    raise
+                raise NotOfferedError(identity.signing_name, asked_operation(dialect, request)) from None
+            check_signing_name(identity, match.operation.service_model.signing_name)
+            return match
+        return await asyncio.to_thread(find_operation, identity.signing_name, dialect, request, self._handlers)
 
     def _authorise(self, credential: Credential, match: Match, parameters: Parameters, exchange: Exchange) -> None:
         if self._guard is None or self._permissions is None:
@@ -203,6 +233,10 @@ class _Api:
         return handler
 
 
+def _parse(match: Match, dialect: Dialect, request: HttpRequest) -> Parameters:
+    return parse_request(match, request) if dialect.is_json else parse_form(match, dialect, request)
+
+
 def _caller(identity: Identity, request: HttpRequest, request_id: str) -> Caller:
     return Caller(
         account_id=identity.credential.account_id,
@@ -210,16 +244,17 @@ def _caller(identity: Identity, request: HttpRequest, request_id: str) -> Caller
         region=identity.region,
         request_id=request_id,
         source_ip=request.source_ip,
+        credential=identity.credential,
     )
 
 
 def _refuse(error: Exception, exchange: Exchange) -> Answer:
     """Turn any exception into an answer: the one place where errors become AWS's."""
     if isinstance(error, WireError):
-        return serialise_wire_error(error, exchange.is_json_rpc, exchange.request_id)
+        return answer_wire_error(error, exchange.dialect, exchange.request_id)
     if isinstance(error, ServiceError) and exchange.match is not None:
         try:
-            return serialise_error(exchange.match, error, exchange.request_id)
+            return answer_error(exchange.match, exchange.dialect, error, exchange.request_id)
         except (LookupError, TypeError):
             log.exception("%s %s: the error %s does not fit the model", exchange.request_id, exchange.name, error.code)
     else:
@@ -231,9 +266,9 @@ def _internal_error(exchange: Exchange) -> Answer:
     """Answer with the request id and nothing else: the details are in the log."""
     error = InternalError(f"An internal error occurred. Request id: {exchange.request_id}")
     if exchange.match is not None:
-        return serialise_error(exchange.match, error, exchange.request_id)
+        return answer_error(exchange.match, exchange.dialect, error, exchange.request_id)
     wire = WireError(error.message, error.code, 500)
-    return serialise_wire_error(wire, exchange.is_json_rpc, exchange.request_id)
+    return answer_wire_error(wire, exchange.dialect, exchange.request_id)
 
 
 async def _answer_lifespan(receive: Receive, send: Send) -> None:

@@ -29,6 +29,10 @@ MAX_SKEW: Final = timedelta(minutes=5)
 MAX_EXPIRES_S: Final = 7 * 24 * 3600
 SIGNING_NAMES: Final = frozenset(load_service(name).signing_name for name in SERVICES)
 
+# These services are one for all regions; SDKs that know so sign for this one wherever they are.
+_GLOBAL_NAMES: Final = frozenset({"iam", "sts"})
+_GLOBAL_REGION: Final = "us-east-1"
+
 _DATE_FORMAT: Final = "%Y%m%dT%H%M%SZ"
 _DATE: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z", re.ASCII)
 _SIGNATURE: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -89,7 +93,9 @@ class Claim:
     credential: Credential
 
 
-def read_claim(head: HttpRequest, credentials: CredentialSource, region: str, now: datetime) -> Claim:
+def read_claim(
+    head: HttpRequest, credentials: CredentialSource, region: str, now: datetime, *, any_service: bool = False
+) -> Claim:
     """Find out who a request says it is from, before its body is read.
 
     Args:
@@ -97,12 +103,13 @@ def read_claim(head: HttpRequest, credentials: CredentialSource, region: str, no
         credentials: finds a credential.
         region: the region that a signature must be made for.
         now: the present, aware of its time zone.
+        any_service: it may be signed for a service that is not here; who asks says so in that service's protocol.
 
     Raises:
         AuthenticationError: the request is not signed, or not by a key, for a place or at a time that counts.
     """
     claim = _read_claim(head)
-    _check_scope(claim, region)
+    _check_scope(claim, region, any_service)
     _check_time(claim, now)
     _check_signed_headers(claim, head)
     credential = credentials(claim.access_key_id, claim.token)
@@ -216,10 +223,11 @@ def _incomplete(text: str) -> AuthenticationError:
     return AuthenticationError(text, "IncompleteSignatureException")
 
 
-def _check_scope(claim: _Claim, region: str) -> None:
-    if claim.region != region:
+def _check_scope(claim: _Claim, region: str, any_service: bool) -> None:
+    is_global = claim.signing_name in _GLOBAL_NAMES and claim.region == _GLOBAL_REGION
+    if claim.region != region and not is_global:
         raise AuthenticationError(f"Credential should be scoped to a valid region, not '{claim.region}'.")
-    if claim.signing_name not in SIGNING_NAMES:
+    if not any_service and claim.signing_name not in SIGNING_NAMES:
         raise AuthenticationError("Credential should be scoped to correct service: 'lambda'.")
     if claim.scope_date != claim.date[:8]:
         raise AuthenticationError(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import secrets
 import string
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
@@ -34,6 +37,9 @@ def iam_arn(account_id: str, kind: str, name: str) -> str:
 _KEY_ID_CHARACTERS: Final = string.ascii_uppercase + "234567"
 _SECRET_CHARACTERS: Final = string.ascii_letters + string.digits
 
+ROLE_SESSION_MAX_S: Final = 43_200
+"""The longest that a role's session may live, in seconds."""
+
 ADMIN_USER: Final = "admin"
 """The first user of an account."""
 
@@ -52,6 +58,7 @@ class Credential:
         name: the user's or the role's.
         session_name: of an assumed role.
         policies: what it may do.
+        issued_by: the access key that temporary credentials end with; empty where there is none.
     """
 
     access_key_id: str
@@ -63,6 +70,7 @@ class Credential:
     name: str = ADMIN_USER
     session_name: str = ""
     policies: tuple[Policy, ...] = field(default=(), repr=False)
+    issued_by: str = ""
 
     @property
     def principal_arn(self) -> str:
@@ -125,6 +133,11 @@ class Role:
         s3_prefixes: `s3://bucket/prefix` that a build with this role may read; None for all.
         credentials: encrypted: what its holder gets instead of temporary credentials of this server.
         updated_at: when it was last put.
+        path: of its ARN, with a slash at both ends.
+        trust_document: who may assume it, JSON in IAM's language; empty: all of its account whose policies allow it.
+        max_session_s: seconds that a session may live.
+        tags: by key.
+        created_at: when it was made; the beginning of 1970 where that is not known.
     """
 
     account_id: str
@@ -133,6 +146,69 @@ class Role:
     s3_prefixes: tuple[str, ...] | None
     credentials: str | None = field(repr=False)
     updated_at: datetime
+    path: str = "/"
+    trust_document: str = ""
+    max_session_s: int = ROLE_SESSION_MAX_S
+    tags: Mapping[str, str] = field(default_factory=dict)
+    created_at: datetime = datetime.fromtimestamp(0, UTC)
+
+    @property
+    def arn(self) -> str:
+        """Its ARN."""
+        return iam_arn(self.account_id, PrincipalKind.ROLE, f"{self.path}{self.name}"[1:])
+
+    @property
+    def id(self) -> str:
+        """What IAM calls its unique id: a role that is made anew has another one."""
+        return unique_id("AROA", self.arn, str(self.created_at.timestamp()))
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedPolicy:
+    """A policy of an account that roles can have attached.
+
+    Attributes:
+        account_id: the 12-digit account.
+        name: the last part of its ARN.
+        path: of its ARN, with a slash at both ends.
+        description: for people.
+        document: JSON in IAM's language.
+        tags: by key.
+        created_at: when it was made.
+    """
+
+    account_id: str
+    name: str
+    path: str
+    description: str
+    document: str
+    tags: Mapping[str, str]
+    created_at: datetime
+
+    @property
+    def arn(self) -> str:
+        """Its ARN."""
+        return iam_arn(self.account_id, "policy", f"{self.path}{self.name}"[1:])
+
+    @property
+    def id(self) -> str:
+        """What IAM calls its unique id."""
+        return unique_id("ANPA", self.arn, str(self.created_at.timestamp()))
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A managed policy that a role has."""
+
+    account_id: str
+    role_name: str
+    policy_arn: str
+
+
+def unique_id(prefix: str, *parts: str) -> str:
+    """Return the unique id that IAM shows beside an ARN: always the same of the same parts."""
+    digest = base64.b32encode(hashlib.sha256("\n".join(parts).encode()).digest()).decode()
+    return prefix + digest[:17]
 
 
 def new_key_id(prefix: str) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from emberbox.control.assembly import Control
 from emberbox.control.server.info import ServerInfo
-from emberbox.edges.aws.operations import access, connectors, events, forks, images, logs, microvms, server, tags
+from emberbox.edges.aws.operations import access, connectors, events, forks, images, logs, microvms, server, sts, tags
 from emberbox.edges.aws.operations.handler import Handler
 from emberbox.model.endpoints import EndpointNames
-from emberbox.spec.models import CORE, EMBERBOX, LOGS, MICROVMS
+from emberbox.spec.models import CORE, EMBERBOX, LOGS, MICROVMS, STS
 
 
 def collect_handlers(control: Control, server_info: ServerInfo, names: EndpointNames) -> dict[str, dict[str, Handler]]:
@@ -28,4 +28,5 @@ def collect_handlers(control: Control, server_info: ServerInfo, names: EndpointN
         | forks.handlers(control.forks, names)
         | events.handlers(control.events)
         | access.handlers(control.access),
+        STS: sts.handlers(control.access.sessions),
     }
