@@ -6,10 +6,12 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from emberbox.control.access.guard import Access
 from emberbox.control.connectors.egress import ConnectorFinder, EgressRules
+from emberbox.control.connectors.networks import Networks, load_networks
 from emberbox.control.connectors.service import ConnectorService
 from emberbox.control.endpoints.tokens import TokenKeys
 from emberbox.control.images.builder import Builder
@@ -144,6 +146,8 @@ class Control:
     launcher: Launcher
     pool: Prepared
     timers: Timers
+    networks: Callable[[], Networks]
+    page_tokens: PageTokens
 
     @contextlib.asynccontextmanager
     async def run_microvms(self, recovery: Recovery) -> AsyncIterator[None]:
@@ -225,6 +229,8 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
         launcher=launcher,
         pool=ground.pool,
         timers=timers,
+        networks=partial(load_networks, home),
+        page_tokens=pages,
     )  # fmt: skip
 
 

@@ -3,9 +3,12 @@
     EmberboxError
     ├── ServiceError               what a caller of the API sees; its code is a shape of the service model
     │   ├── ValidationError        400 ValidationException
+    │   │   └── MalformedPolicyError   400 MalformedPolicyDocumentException, of IAM alone
     │   ├── AccessDeniedError      403 AccessDeniedException
     │   ├── NotFoundError          404 ResourceNotFoundException
     │   ├── ConflictError          409 ConflictException
+    │   │   ├── InUseError             409 DeleteConflictException, of IAM alone
+    │   │   └── UnmodifiableError      400 UnmodifiableEntityException, of IAM alone
     │   ├── AlreadyExistsError     400 ResourceAlreadyExistsException
     │   ├── QuotaExceededError     402 ServiceQuotaExceededException
     │   ├── ThrottlingError        429 ThrottlingException
@@ -52,6 +55,12 @@ class ValidationError(ServiceError):
     code = "ValidationException"
 
 
+class MalformedPolicyError(ValidationError):
+    """A policy document that IAM does not take."""
+
+    code = "MalformedPolicyDocumentException"
+
+
 class AccessDeniedError(ServiceError):
     """The caller may not do this."""
 
@@ -70,8 +79,20 @@ class ConflictError(ServiceError):
     code = "ConflictException"
 
 
+class InUseError(ConflictError):
+    """What still has something that belongs to it cannot be deleted."""
+
+    code = "DeleteConflictException"
+
+
+class UnmodifiableError(ConflictError):
+    """It is for others to change."""
+
+    code = "UnmodifiableEntityException"
+
+
 class AlreadyExistsError(ServiceError):
-    """There is one of this name already; only CloudWatch Logs has a code of its own for that."""
+    """There is one of this name already; CloudWatch Logs and IAM have a code of their own for that."""
 
     code = "ResourceAlreadyExistsException"
 

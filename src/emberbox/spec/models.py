@@ -38,9 +38,14 @@ DATA_PATH: Final = Path(__file__).parent / "data"
 # One meaning, spelled differently by different services. Our own errors use the first spelling of each row
 # that they know; an operation that declares another spelling of the same row is answered with that one.
 _SYNONYMS: Final = (
-    ("ValidationException", "InvalidParameterValueException", "InvalidParameterException", "InvalidInputException",
-     "IllegalArgumentException"),  # fmt: skip
-    ("ConflictException", "ResourceConflictException", "UnmodifiableEntityException"),
+    (
+        "ValidationException",
+        "InvalidParameterValueException",
+        "InvalidParameterException",
+        "InvalidInputException",
+        "IllegalArgumentException",
+    ),
+    ("ConflictException", "ResourceConflictException"),
     ("ResourceNotFoundException", "NoSuchEntityException", "NoSuchResourceException"),
     ("ResourceAlreadyExistsException", "EntityAlreadyExistsException"),
     ("ServiceQuotaExceededException", "NetworkConnectorLimitExceededException", "LimitExceededException"),

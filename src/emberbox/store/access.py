@@ -148,9 +148,7 @@ class AccessStore:
         )
         attached = attached_policies.c
         connection.execute(
-            delete(attached_policies).where(
-                attached.account_id == role.account_id, attached.role_name == role.name
-            )
+            delete(attached_policies).where(attached.account_id == role.account_id, attached.role_name == role.name)
         )
 
     def put_quota(self, account_id: str, code: str, value: int) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 from emberbox.control.access.accounts import AccountService
 from emberbox.control.access.audit import AuditService, AuditTrail
 from emberbox.control.access.authorisation import AccessRequest, Authoriser
+from emberbox.control.access.iam_roles import IamRoles
 from emberbox.control.access.identities import Identities
+from emberbox.control.access.managed_policies import ManagedPolicies
 from emberbox.control.access.policies import PolicyService
 from emberbox.control.access.quotas import Quotas, QuotaService, RateLimiter
 from emberbox.control.access.resources import ResourceIndex
@@ -58,6 +60,8 @@ class Access:
         accounts: makes and lists accounts and keys; lends rights.
         policies: puts and lists the policies of users.
         role_definitions: puts and lists roles.
+        iam_roles: makes and changes roles bit by bit, as IAM does.
+        managed_policies: makes policies that roles can have attached.
         sessions: says who somebody is, and lends rights as STS does.
         quota_values: puts and lists quotas.
         audit: looks records up.
@@ -105,6 +109,8 @@ class Access:
         self.sessions = SessionService(identities)
         self.policies = PolicyService(identities, store)
         self.role_definitions = RoleService(identities, store, vault)
+        self.iam_roles = IamRoles(identities, store)
+        self.managed_policies = ManagedPolicies(identities, store, self.iam_roles)
         self.quota_values = QuotaService(identities, self.quotas, store, operations)
         self.audit = AuditService(self.trail, files, page_tokens, identities)
 

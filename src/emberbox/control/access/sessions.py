@@ -90,7 +90,11 @@ class SessionService:
         """
         credential = _credential(caller)
         role = self._identities.find_role(caller.account_id, asked.role_arn.rpartition("/")[2])
-        if role is None or role.arn != asked.role_arn or not trusts(role, caller, asked.session_name, asked.external_id):
+        if (
+            role is None
+            or role.arn != asked.role_arn
+            or not trusts(role, caller, asked.session_name, asked.external_id)
+        ):
             raise AccessDeniedError(
                 f"User: {credential.principal_arn} is not authorized to perform: {ASSUME_ROLE} "
                 f"on resource: {asked.role_arn}"

@@ -15,7 +15,7 @@ from emberbox.edges.aws.errors import NotOfferedError
 from emberbox.edges.aws.forms import form_pairs
 from emberbox.edges.aws.http import HttpRequest
 from emberbox.edges.aws.routing import Match
-from emberbox.spec.models import CLOUDWATCH, EC2, IAM, QUOTAS, STS, load_operation
+from emberbox.spec.models import CLOUDWATCH, EC2, IAM, QUOTAS, STS, load_operation, load_service
 
 BY_SIGNING_NAME: Final[Mapping[str, str]] = {
     "sts": STS,
@@ -27,7 +27,8 @@ BY_SIGNING_NAME: Final[Mapping[str, str]] = {
 """The services' names in their models, by what signatures for them are made for."""
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,127}", re.ASCII)
-_SPOKEN: Final = frozenset({Dialect.JSON, Dialect.QUERY, Dialect.EC2})
+_PROTOCOLS: Final = {Dialect.JSON: "json", Dialect.QUERY: "query", Dialect.EC2: "ec2"}
+"""Their names in the models, of those in which a request says by name what it asks for."""
 
 
 def find_operation(
@@ -46,7 +47,7 @@ def find_operation(
     """
     service = BY_SIGNING_NAME.get(signing_name, "")
     name = asked_operation(dialect, request)
-    if dialect not in _SPOKEN or name not in offered.get(service, ()):
+    if name not in offered.get(service, ()) or _PROTOCOLS[dialect] not in load_service(service).metadata["protocols"]:
         raise NotOfferedError(signing_name, name)
     return Match(service, name, load_operation(service, name), {})
 

@@ -1,6 +1,6 @@
-"""What a request of a service around needs of policies: actions and their ARNs, as AWS's "Service Authorization
-Reference" has them.
+"""What a request of a service around needs of policies: actions, ARNs and condition keys.
 
+They are those of AWS's "Service Authorization Reference".
 STS lets everybody ask who they are, and users for sessions of their own, whatever their policies say.
 """
 
@@ -24,6 +24,9 @@ PREFIXES: Final[Mapping[str, str]] = {
 }
 FREE: Final = frozenset({(STS, "GetCallerIdentity"), (STS, "GetSessionToken")})
 """What needs no permission ("Permissions for AWS STS")."""
+
+_TAGGING: Final = {"CreateRole": "iam:TagRole", "CreatePolicy": "iam:TagPolicy"}
+_KEYS: Final = {"PolicyArn": "iam:policyarn", "ExternalId": "sts:externalid", "RoleSessionName": "sts:rolesessionname"}
 
 
 class RoleFinder(Protocol):
@@ -49,18 +52,34 @@ def needed_around(
     if (service, operation) in FREE:
         return []
     finder = _FINDERS.get(service, _anything)
-    return [Permission(f"{PREFIXES[service]}{operation}", finder(roles, account_id, operation, parameters))]
+    resource = finder(roles, account_id, parameters)
+    needed = [Permission(f"{PREFIXES[service]}{operation}", resource)]
+    if operation in _TAGGING and parameters.get("Tags"):
+        needed.append(Permission(_TAGGING[operation], resource))
+    return needed
 
 
-def _anything(_roles: RoleFinder, _account_id: str, _operation: str, _parameters: Parameters) -> str:
+def facts_around(parameters: Parameters) -> dict[str, tuple[str, ...]]:
+    """Return the condition keys that a request has by itself, in lower case."""
+    tags = {tag["Key"]: tag["Value"] for tag in parameters.get("Tags") or ()}
+    facts: dict[str, tuple[str, ...]] = {f"aws:requesttag/{key.lower()}": (value,) for key, value in tags.items()}
+    if keys := tuple(tags) or tuple(parameters.get("TagKeys") or ()):
+        facts["aws:tagkeys"] = keys
+    for name, key in _KEYS.items():
+        if value := parameters.get(name):
+            facts[key] = (value,)
+    return facts
+
+
+def _anything(_roles: RoleFinder, _account_id: str, _parameters: Parameters) -> str:
     return ANYTHING
 
 
-def _of_sts(_roles: RoleFinder, _account_id: str, _operation: str, parameters: Parameters) -> str:
+def _of_sts(_roles: RoleFinder, _account_id: str, parameters: Parameters) -> str:
     return str(parameters.get("RoleArn", ANYTHING))
 
 
-def _of_iam(roles: RoleFinder, account_id: str, operation: str, parameters: Parameters) -> str:
+def _of_iam(roles: RoleFinder, account_id: str, parameters: Parameters) -> str:
     if name := parameters.get("RoleName"):
         known = roles.find_role(account_id, name)
         path = parameters.get("Path", "/") if known is None else known.path
@@ -70,4 +89,4 @@ def _of_iam(roles: RoleFinder, account_id: str, operation: str, parameters: Para
     return str(parameters.get("PolicyArn") or parameters.get("PolicySourceArn") or ANYTHING)
 
 
-_FINDERS: Final[Mapping[str, Callable[[RoleFinder, str, str, Parameters], str]]] = {STS: _of_sts, IAM: _of_iam}
+_FINDERS: Final[Mapping[str, Callable[[RoleFinder, str, Parameters], str]]] = {STS: _of_sts, IAM: _of_iam}

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -233,7 +233,7 @@ class _Api:
         return handler
 
 
-def _parse(match: Match, dialect: Dialect, request: HttpRequest) -> Parameters:
+def _parse(match: Match, dialect: Dialect, request: HttpRequest) -> dict[str, Any]:  # Any: see `parse_request`
     return parse_request(match, request) if dialect.is_json else parse_form(match, dialect, request)
 
 

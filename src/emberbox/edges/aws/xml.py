@@ -59,7 +59,8 @@ _EC2: Final[Mapping[str, tuple[str, int]]] = {
 }
 """The same where EC2 has its own ("Error codes for the Amazon EC2 API")."""
 
-_REST: Final[Mapping[str, tuple[str, int]]] = {"NotImplementedException": ("NotImplemented", 501)}
+_REST: Final[Mapping[str, tuple[str, int]]] = {"UnknownOperationException": ("NotImplemented", 501)}
+"""The same where S3 has its own."""
 
 
 def serialise_xml_result(match: Match, dialect: Dialect, result: Mapping[str, Any], request_id: str) -> Answer:

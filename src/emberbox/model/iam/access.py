@@ -40,6 +40,9 @@ _SECRET_CHARACTERS: Final = string.ascii_letters + string.digits
 ROLE_SESSION_MAX_S: Final = 43_200
 """The longest that a role's session may live, in seconds."""
 
+NOT_KNOWN: Final = datetime.fromtimestamp(0, UTC)
+"""Stands for a moment that an earlier release did not keep."""
+
 ADMIN_USER: Final = "admin"
 """The first user of an account."""
 
@@ -150,7 +153,7 @@ class Role:
     trust_document: str = ""
     max_session_s: int = ROLE_SESSION_MAX_S
     tags: Mapping[str, str] = field(default_factory=dict)
-    created_at: datetime = datetime.fromtimestamp(0, UTC)
+    created_at: datetime = NOT_KNOWN
 
     @property
     def arn(self) -> str:

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from emberbox.control.assembly import Control
 from emberbox.control.server.info import ServerInfo
-from emberbox.edges.aws.operations import access, connectors, events, forks, images, logs, microvms, server, sts, tags
+from emberbox.edges.aws.operations import (
+    access,
+    cloudwatch,
+    connectors,
+    ec2,
+    events,
+    forks,
+    iam,
+    images,
+    logs,
+    microvms,
+    server,
+    service_quotas,
+    sts,
+    tags,
+)
 from emberbox.edges.aws.operations.handler import Handler
 from emberbox.model.endpoints import EndpointNames
-from emberbox.spec.models import CORE, EMBERBOX, LOGS, MICROVMS, STS
+from emberbox.spec.models import CLOUDWATCH, CORE, EC2, EMBERBOX, IAM, LOGS, MICROVMS, QUOTAS, STS
 
 
 def collect_handlers(control: Control, server_info: ServerInfo, names: EndpointNames) -> dict[str, dict[str, Handler]]:
@@ -28,5 +43,22 @@ def collect_handlers(control: Control, server_info: ServerInfo, names: EndpointN
         | forks.handlers(control.forks, names)
         | events.handlers(control.events)
         | access.handlers(control.access),
-        STS: sts.handlers(control.access.sessions),
+        **collect_around(control, names.region),
+    }
+
+
+def collect_around(control: Control, region: str) -> dict[str, dict[str, Handler]]:
+    """Return the handlers of services around: what is offered of them.
+
+    Args:
+        control: answers.
+        region: the region played.
+    """
+    access, pages = control.access, control.page_tokens
+    return {
+        STS: sts.handlers(access.sessions),
+        IAM: iam.handlers(access.iam_roles, access.managed_policies, pages),
+        QUOTAS: service_quotas.handlers(access.quota_values, pages, region),
+        CLOUDWATCH: cloudwatch.handlers(),
+        EC2: ec2.handlers(control.networks, pages, region),
     }

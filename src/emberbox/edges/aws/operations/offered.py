@@ -29,6 +29,8 @@ def check_known(parameters: Parameters, names: frozenset[str]) -> None:
     Raises:
         ValidationError: one is not known, and has a value.
     """
-    unknown = sorted(name for name, value in parameters.items() if name not in names and value not in (None, [], ""))
+    unknown = sorted(
+        name for name, value in parameters.items() if name not in names and value not in (None, [], "", False)
+    )
     if unknown:
         raise ValidationError(f"{', '.join(unknown)} is not offered by Emberbox; docs/services.md lists what is.")
