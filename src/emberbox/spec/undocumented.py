@@ -39,9 +39,12 @@ _IN_BYTES: Final = {"lambda-microvms": ("RunHookPayload",), "emberbox": ("RunHoo
 IN_BYTES: Final = "lengthInBytes"
 """The trait that such shapes get."""
 
+# What the audit trail must not hold though the model does not say so.
+_SECRETS: Final = {"sts": ("tokenType",)}
+
 
 def add_undocumented(service: str, model: dict[str, Any]) -> dict[str, Any]:
-    """Add members, bounds and units to a service model as read from its file, and return it."""
+    """Add members, bounds, units and secrets to a service model as read from its file, and return it."""
     for shape, names in _MEMBERS.get(service, {}).items():
         members = model["shapes"][shape]["members"]
         for name in names:
@@ -50,4 +53,6 @@ def add_undocumented(service: str, model: dict[str, Any]) -> dict[str, Any]:
         model["shapes"][shape] = bounds | model["shapes"][shape]
     for shape in _IN_BYTES.get(service, ()):
         model["shapes"][shape] = {IN_BYTES: True} | model["shapes"][shape]
+    for shape in _SECRETS.get(service, ()):
+        model["shapes"][shape] = {"sensitive": True} | model["shapes"][shape]
     return model

@@ -18,6 +18,8 @@ _SERVICE: Final = {"ServiceCode": SERVICE, "ServiceName": "AWS Lambda"}
 _MIB_IN_GB: Final = 1024  # AWS counts memory in gigabytes
 _PAGE: Final = ("NextToken", "MaxResults")
 _PAGE_DEFAULT: Final = 100
+_PLAIN: Final = str.maketrans("-_", "+/")  # the model wants a token in plain Base64
+_URL_SAFE: Final = str.maketrans("+/", "-_")
 
 
 def handlers(quotas: QuotaService, pages: PageTokens, region: str) -> dict[str, Handler]:
@@ -90,6 +92,7 @@ def _check_service(parameters: Parameters) -> None:
 
 def _show_page(pages: PageTokens, member: str, found: Sequence[Any], parameters: Parameters) -> Members:
     """Return the page of a list that a request asks for. Any: what the list has."""
-    asked = PageRequest(parameters.get("MaxResults", _PAGE_DEFAULT), parameters.get("NextToken"))
+    token = parameters.get("NextToken")
+    asked = PageRequest(parameters.get("MaxResults", _PAGE_DEFAULT), token and token.translate(_URL_SAFE))
     page = cut_page(pages, f"servicequotas:{member}", found, asked)
-    return {member: list(page.items), "NextToken": page.next_token}
+    return {member: list(page.items), "NextToken": page.next_token and page.next_token.translate(_PLAIN)}

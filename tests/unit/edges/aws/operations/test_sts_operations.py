@@ -1,0 +1,134 @@
+"""STS: who somebody is, and temporary credentials that everything else accepts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from emberbox.spec.models import EMBERBOX, IAM, MICROVMS, STS
+from support.around import Around, allow, new_user, own, trust
+from support.control_plane import ControlPlane
+from support.wire import KEY, REGION, call, signed_operation
+
+ACCOUNT = KEY.account_id
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/app"
+LISTS = allow("lambda:List*")
+
+
+@pytest.fixture
+async def plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
+    plane = ControlPlane(tmp_path, KEY, REGION)
+    yield plane
+    await plane.close()
+
+
+@pytest.fixture
+def admin(plane: ControlPlane) -> Around:
+    return Around(plane.app(), KEY)
+
+
+async def list_microvms(plane: ControlPlane, who: Around) -> int:
+    return (await call(plane.app(), signed_operation(MICROVMS, "ListMicrovms", {}, who.key))).status
+
+
+async def test_whoever_may_do_nothing_is_told_who_it_is(plane: ControlPlane) -> None:
+    ann = await new_user(plane, "ann")
+    first, again = [await ann.ok(STS, "GetCallerIdentity") for _ in range(2)]
+    assert (first["Account"], first["Arn"]) == (ACCOUNT, f"arn:aws:iam::{ACCOUNT}:user/ann")
+    assert first["UserId"].startswith("AIDA")
+    assert len(first["UserId"]) == 21
+    assert first["UserId"] == again["UserId"]
+
+
+async def test_a_session_has_its_users_rights_and_no_more(plane: ControlPlane) -> None:
+    ann = await new_user(plane, "ann", "lambda:List*")
+    made = (await ann.ok(STS, "GetSessionToken", DurationSeconds=900))["Credentials"]
+    left = (made["Expiration"] - datetime.now(UTC)).total_seconds()
+    assert 890 < left <= 900
+    session = ann.by(made)
+    assert await list_microvms(plane, session) == 200
+    assert (await session.ok(STS, "GetCallerIdentity"))["Arn"].endswith(":user/ann")
+    text = "Cannot call GetSessionToken with session credentials"
+    assert await session.refused(STS, "GetSessionToken") == (403, "AccessDenied", text)
+    stranger = ann.by({**made, "SessionToken": made["SessionToken"][:-4] + "AAAA"})
+    assert (await stranger.refused(STS, "GetCallerIdentity"))[1] == "InvalidClientTokenId"
+    await own(plane, "UpdateAccessKey", accessKeyId=ann.key.access_key_id, status="Inactive")
+    assert (await session.refused(STS, "GetCallerIdentity"))[1] == "InvalidClientTokenId"
+
+
+async def test_a_role_is_assumed_with_its_own_rights(plane: ControlPlane, admin: Around) -> None:
+    await own(plane, "PutRole", roleName="app", policyDocument=LISTS)
+    ann = await new_user(plane, "ann", "sts:AssumeRole")
+    made = await ann.ok(STS, "AssumeRole", RoleArn=ROLE, RoleSessionName="job")
+    arn = f"arn:aws:sts::{ACCOUNT}:assumed-role/app/job"
+    assert made["AssumedRoleUser"]["Arn"] == arn
+    session = ann.by(made["Credentials"])
+    who = await session.ok(STS, "GetCallerIdentity")
+    assert (who["Arn"], who["UserId"]) == (arn, made["AssumedRoleUser"]["AssumedRoleId"])
+    assert who["UserId"].startswith("AROA")
+    assert who["UserId"].endswith(":job")
+    assert await list_microvms(plane, session) == 200
+    assert await list_microvms(plane, ann) == 403
+
+
+async def test_what_policies_or_trust_do_not_allow_is_denied(plane: ControlPlane, admin: Around) -> None:
+    ann, bob = await new_user(plane, "ann", "sts:AssumeRole"), await new_user(plane, "bob")
+    await admin.ok(
+        IAM, "CreateRole", RoleName="app", AssumeRolePolicyDocument=trust({"Service": "lambda.amazonaws.com"})
+    )
+    asked = {"RoleArn": ROLE, "RoleSessionName": "job"}
+    denied = f"User: arn:aws:iam::{ACCOUNT}:user/ann is not authorized to perform: sts:AssumeRole on resource: {ROLE}"
+    assert await ann.refused(STS, "AssumeRole", **asked) == (403, "AccessDenied", denied)
+    assert (await bob.refused(STS, "AssumeRole", **asked))[2].endswith("policy allows the sts:AssumeRole action")
+    answer = await call(
+        plane.app(), signed_operation(EMBERBOX, "AssumeRole", {"roleName": "app", "roleSessionName": "job"}, ann.key)
+    )
+    assert (answer.status, b"trust policy" in answer.body) == (403, True)  # there is no way around it
+
+    wanted = {"StringEquals": {"sts:ExternalId": "number"}}
+    named = trust({"AWS": f"arn:aws:iam::{ACCOUNT}:user/ann"}, Condition=wanted)
+    await admin.ok(IAM, "UpdateAssumeRolePolicy", RoleName="app", PolicyDocument=named)
+    assert (await ann.refused(STS, "AssumeRole", **asked))[1] == "AccessDenied"
+    assert await ann.ok(STS, "AssumeRole", **asked, ExternalId="number")
+    assert (await admin.refused(STS, "AssumeRole", **asked, ExternalId="number"))[1] == "AccessDenied"
+
+
+@pytest.mark.parametrize(
+    "arn",
+    [
+        f"arn:aws:iam::{ACCOUNT}:role/other",
+        f"arn:aws:iam::{ACCOUNT}:role/path/app",
+        f"arn:aws:iam::{ACCOUNT}:user/app",
+        "arn:aws:iam::999999999999:role/app",
+        "no ARN at all, app/app",
+    ],
+)
+async def test_a_role_that_is_not_there_is_denied_and_not_told(plane: ControlPlane, admin: Around, arn: str) -> None:
+    await own(plane, "PutRole", roleName="app")
+    assert (await admin.refused(STS, "AssumeRole", RoleArn=arn, RoleSessionName="job"))[:2] == (403, "AccessDenied")
+
+
+async def test_a_role_may_assume_another_for_an_hour(plane: ControlPlane, admin: Around) -> None:
+    await own(plane, "PutRole", roleName="app", policyDocument=allow("sts:AssumeRole"))
+    await own(plane, "PutRole", roleName="next", policyDocument=LISTS)
+    ann = await new_user(plane, "ann", "sts:AssumeRole")
+    first = ann.by((await ann.ok(STS, "AssumeRole", RoleArn=ROLE, RoleSessionName="job"))["Credentials"])
+    asked = {"RoleArn": ROLE.replace("app", "next"), "RoleSessionName": "two"}
+    status, code, text = await first.refused(STS, "AssumeRole", **asked, DurationSeconds=3601)
+    assert (status, code, "1 hour session limit" in text) == (400, "ValidationError", True)
+    second = ann.by((await first.ok(STS, "AssumeRole", **asked))["Credentials"])
+    assert await list_microvms(plane, second) == 200
+    await own(plane, "DeleteAccessKey", accessKeyId=ann.key.access_key_id)
+    assert (await second.refused(STS, "GetCallerIdentity"))[1] == "InvalidClientTokenId"
+
+
+async def test_a_session_is_no_longer_than_its_role_allows(plane: ControlPlane, admin: Around) -> None:
+    await admin.ok(IAM, "CreateRole", RoleName="app", AssumeRolePolicyDocument=trust("*"), MaxSessionDuration=7200)
+    asked = {"RoleArn": ROLE, "RoleSessionName": "job"}
+    assert await admin.ok(STS, "AssumeRole", **asked, DurationSeconds=7200)
+    status, code, text = await admin.refused(STS, "AssumeRole", **asked, DurationSeconds=7201)
+    assert (status, code) == (400, "ValidationError")
+    assert "MaxSessionDuration" in text
