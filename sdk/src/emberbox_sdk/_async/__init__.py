@@ -1,0 +1,1 @@
+"""The API for asyncio, which the blocking one is made from."""

@@ -1,0 +1,189 @@
+# Made by sdk/make_sync.py from _async/endpoint.py; do not edit.
+"""A sandbox's endpoint: tokens that renew themselves, requests, and WebSockets."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import httpx2
+from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.typing import Subprotocol
+
+from emberbox_sdk import commands, wire
+from emberbox_sdk._sync import platform
+from emberbox_sdk._sync.client import Client
+from emberbox_sdk.commands import PORT_HEADER, TOKEN_HEADER
+from emberbox_sdk.errors import UnreachableError
+from emberbox_sdk.wire import Members
+
+TOKEN_MINUTES = 30
+RENEW_AFTER_S = 20 * 60.0
+WAKE_TIMEOUT_S = 150.0
+"""A sandbox that is suspended may have to be resumed first."""
+
+MESSAGE_BYTES_MAX = 1 << 24
+
+
+class Tokens:
+    """Tokens of one sandbox, by what they open; each is renewed well before it expires.
+
+    Args:
+        client: mints them.
+        sandbox_id: whose.
+    """
+
+    def __init__(self, client: Client, sandbox_id: str) -> None:
+        self._client = client
+        self._sandbox_id = sandbox_id
+        self._kept: dict[int | None, tuple[str, float]] = {}
+
+    def get(self, port: int | None = None) -> str:
+        """Return a token that holds for minutes at least.
+
+        Args:
+            port: that it opens; None for commands and files.
+        """
+        token, since = self._kept.get(port, ("", 0.0))
+        if not token or time.monotonic() - since > RENEW_AFTER_S:
+            token = self._mint(port)
+            self._kept[port] = token, time.monotonic()
+        return token
+
+    def _mint(self, port: int | None) -> str:
+        if port is None:
+            request = wire.create_shell_token(self._sandbox_id, TOKEN_MINUTES)
+        else:
+            ports: list[Members] = [{"port": port}]
+            request = wire.create_auth_token(self._sandbox_id, TOKEN_MINUTES, ports)
+        answer = self._client.call(request)
+        return str(answer["authToken"][TOKEN_HEADER])
+
+    def forget(self) -> None:
+        """Mint new ones the next time."""
+        self._kept.clear()
+
+
+class Endpoint:
+    """What is reached in one sandbox with its tokens.
+
+    Args:
+        client: of the server.
+        sandbox_id: which sandbox.
+        name: its endpoint, as RunMicrovm returned it.
+    """
+
+    def __init__(self, client: Client, sandbox_id: str, name: str) -> None:
+        self.client = client
+        self.sandbox_id = sandbox_id
+        self.name = name
+        self.tokens = Tokens(client, sandbox_id)
+
+    @property
+    def authority(self) -> str:
+        """Where connections go: the gateway, whose tokens say which sandbox is meant, or the endpoint's own name."""
+        return self.client.config.gateway or self.name
+
+    def headers(self, port: int | None = None) -> dict[str, str]:
+        """Return the headers that let a request in.
+
+        Args:
+            port: of the sandbox; None for commands and files.
+        """
+        found = {TOKEN_HEADER: self.tokens.get(port)}
+        return found if port is None else {**found, PORT_HEADER: str(port)}
+
+    @contextlib.contextmanager
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        port: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        content: Any = None,
+        read_timeout_s: float | None = WAKE_TIMEOUT_S,
+    ) -> Iterator[httpx2.Response]:
+        """Send a request and give its answer, of which the body is not read yet.
+
+        A token that is not taken any more is renewed once, unless the body cannot be sent again.
+
+        Args:
+            method: of HTTP.
+            path: with its query.
+            port: of the sandbox; None for commands and files.
+            headers: further ones.
+            content: the body.
+            read_timeout_s: how long to wait for each piece of the answer.
+
+        Raises:
+            UnreachableError: the gateway does not answer.
+        """
+        again = content is None or isinstance(content, bytes)
+        limits = httpx2.Timeout(WAKE_TIMEOUT_S, connect=self.client.config.timeout_s, read=read_timeout_s)
+        while True:
+            all_headers = {**(headers or {}), **self.headers(port)}
+            url = f"https://{self.authority}{path}"
+            with unreachable(self.authority):
+                with self.client.http.stream(
+                    method, url, headers=all_headers, content=content, timeout=limits
+                ) as answer:
+                    if again and answer.status_code == httpx2.codes.FORBIDDEN:
+                        again = False
+                        if commands.is_stale_token(answer.status_code, answer.read()):
+                            self.tokens.forget()
+                            continue
+                    yield answer
+                    return
+
+    @contextlib.contextmanager
+    def open_websocket(self, subprotocol: str | None = None) -> Iterator[platform.WebSocket]:
+        """Open a WebSocket with a shell token; without a subprotocol it is the shell.
+
+        Raises:
+            EmberboxError: the gateway cannot be reached, or refuses.
+        """
+        try:
+            opened = platform.connect(
+                f"wss://{self.authority}/shell",
+                ssl=self.client.tls,
+                additional_headers=self.headers(),
+                subprotocols=None if subprotocol is None else [Subprotocol(subprotocol)],
+                compression=None,
+                proxy=None,
+                ping_interval=None,  # a ping would be activity on a connection that is silent
+                open_timeout=WAKE_TIMEOUT_S,
+                max_size=MESSAGE_BYTES_MAX,
+            )
+        except InvalidStatus as error:
+            body = bytes(error.response.body or b"")
+            self.tokens.forget()
+            raise commands.refusal(error.response.status_code, body, self.sandbox_id) from error
+        except (OSError, TimeoutError, InvalidHandshake) as error:
+            raise UnreachableError(f"the gateway at {self.authority} failed: {error}", GATEWAY_HINT) from error
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+
+GATEWAY_HINT = "`emberbox status` says whether the server runs"
+
+
+@contextlib.contextmanager
+def unreachable(authority: str) -> Iterator[None]:
+    """Turn the errors of the network into ours.
+
+    Raises:
+        UnreachableError: in place of them.
+        TimeoutError: nothing came in time.
+    """
+    try:
+        yield
+    except httpx2.ReadTimeout as error:
+        raise TimeoutError from error
+    except httpx2.TransportError as error:
+        reason = str(error) or type(error).__name__
+        raise UnreachableError(f"the gateway at {authority} failed: {reason}", GATEWAY_HINT) from error

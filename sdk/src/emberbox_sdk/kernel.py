@@ -1,0 +1,373 @@
+"""The interpreter that `run_code` speaks to. It runs in a sandbox, so it imports the standard library alone.
+
+The package never imports it: its text is the program of a command, `python3 -c TEXT NAME DIRECTORY`. That command is a
+bridge: it passes lines between its client and the interpreter called NAME, which it starts when there is none. The
+interpreter is a process of its own, in a session of its own, and listens on a Unix socket; so it outlives its clients,
+is in every suspend and every fork, and a later bridge finds its variables as they were.
+
+Lines of JSON to the interpreter: {"type": "run", "code": ...}, {"type": "interrupt"}, {"type": "end"}.
+From it: stdout, stderr, result, error, and at the end of each piece of code done.
+
+Python 3.8 and later.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import base64
+import contextlib
+import fcntl
+import inspect
+import io
+import json
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import traceback
+import warnings
+from typing import Any, Callable, Dict
+
+Message = Dict[str, Any]
+
+MIMES = {
+    "_repr_html_": "text/html",
+    "_repr_markdown_": "text/markdown",
+    "_repr_svg_": "image/svg+xml",
+    "_repr_png_": "image/png",
+    "_repr_jpeg_": "image/jpeg",
+    "_repr_latex_": "text/latex",
+    "_repr_json_": "application/json",
+}
+TEXT_MAX = 1 << 20
+CODE_NAME = "<code>"
+
+Send = Callable[[Message], None]
+
+
+# --- the bridge
+
+
+def bridge(name: str, directory: str) -> None:
+    """Pass lines between standard input and output and the interpreter; return when either side has gone."""
+    connection = connect(name, directory)
+    threading.Thread(target=pump, args=(0, connection), daemon=True).start()
+    while True:
+        data = connection.recv(1 << 16)
+        if not data:
+            return
+        write_all(1, data)
+
+
+def pump(source: int, connection: socket.socket) -> None:
+    """Send what comes on a descriptor."""
+    with contextlib.suppress(OSError):
+        while True:
+            data = os.read(source, 1 << 16)
+            if not data:
+                break
+            connection.sendall(data)
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def write_all(file: int, data: bytes) -> None:
+    """Write to a descriptor to the last byte."""
+    while data:
+        data = data[os.write(file, data) :]
+
+
+def home() -> str:
+    """Return the directory of sockets, which is this user's alone."""
+    path = "/tmp/.emberbox-code-%d" % os.getuid()
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    if os.lstat(path).st_uid != os.getuid():
+        raise SystemExit("%s belongs to another user" % path)
+    return path
+
+
+def connect(name: str, directory: str) -> socket.socket:
+    """Return a connection to the interpreter; start it when there is none. Two bridges start one between them."""
+    path = os.path.join(home(), name)
+    with open(path + ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.connect(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(path)
+            listener.listen(16)
+            if os.fork() == 0:
+                become_interpreter(listener, path, directory, lock)
+            listener.close()
+            connection.connect(path)
+        return connection
+
+
+def become_interpreter(listener: socket.socket, path: str, directory: str, lock: io.TextIOBase) -> None:
+    """Leave the bridge's session and serve; never return."""
+    code = 1
+    try:
+        lock.close()
+        os.setsid()
+        if os.fork() == 0:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            with contextlib.suppress(OSError):
+                os.chdir(directory or os.path.expanduser("~"))
+            Interpreter(listener, path).serve()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+# --- the interpreter
+
+
+class Interpreter:
+    """Runs one piece of code after the other, in the main thread, with variables that stay."""
+
+    def __init__(self, listener: socket.socket, path: str) -> None:
+        self.listener = listener
+        self.path = path
+        self.count = 0
+        self.names: Message = {"__name__": "__main__", "__builtins__": __builtins__, "display": self.display}
+        self.asked: queue.Queue[tuple[socket.socket, Message]] = queue.Queue()
+        self.client: socket.socket | None = None
+        self.running = False
+        self.main = threading.get_ident()
+        self.loop = asyncio.new_event_loop()
+        self.sending = threading.Lock()
+        self.outputs: list[Captured] = []
+
+    def serve(self) -> None:
+        """Answer until the process is ended."""
+        os.environ.setdefault("MPLBACKEND", "Agg")
+        sys.argv = [""]
+        sys.path.insert(0, "")
+        self.outputs = [Captured(1, "stdout", self), Captured(2, "stderr", self)]
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        asyncio.set_event_loop(self.loop)
+        threading.Thread(target=self.accept, daemon=True).start()
+        while True:
+            try:
+                client, message = self.asked.get()
+                self.client = client
+                self.run(str(message.get("code", "")))
+            except KeyboardInterrupt:
+                pass  # it came when the code had just ended
+
+    def accept(self) -> None:
+        """Take clients; each has a thread that reads."""
+        while True:
+            client = self.listener.accept()[0]
+            threading.Thread(target=self.read, args=(client,), daemon=True).start()
+
+    def read(self, client: socket.socket) -> None:
+        """Put a client's lines into the queue; an interrupt, or the end, is for at once."""
+        with contextlib.suppress(OSError, ValueError):
+            for line in client.makefile("rb"):
+                message = json.loads(line)
+                if message.get("type") == "interrupt":
+                    if self.running:
+                        signal.pthread_kill(self.main, signal.SIGINT)
+                elif message.get("type") == "end":
+                    os.unlink(self.path)
+                    os._exit(0)  # the main thread may be busy for ever
+                else:
+                    self.asked.put((client, message))
+
+    def send(self, message: Message) -> None:
+        """Tell the client whose code runs; when it has gone nobody is told."""
+        line = json.dumps(message).encode() + b"\n"
+        with self.sending, contextlib.suppress(OSError):
+            if self.client is not None:
+                self.client.sendall(line)
+
+    def run(self, code: str) -> None:
+        """Run a piece of code and tell what comes of it."""
+        self.count += 1
+        self.running = True
+        try:
+            self.execute(code)
+            show_figures(self.send)
+        except SystemExit as error:
+            if error.code not in (None, 0):
+                self.send(describe(error))
+        except BaseException as error:
+            self.send(describe(error))
+        finally:
+            self.running = False
+            for output in self.outputs:
+                output.flush()
+            self.send({"type": "done", "count": self.count})
+
+    def execute(self, code: str) -> None:
+        """Run statements; the value of the last one is shown when it is an expression, as in a notebook."""
+        import linecache
+
+        name = "%s#%d" % (CODE_NAME, self.count)
+        linecache.cache[name] = (len(code), None, code.splitlines(True), name)
+        tree = ast.parse(code, name)
+        last = None
+        if tree.body and isinstance(tree.body[-1], ast.Expr) and not code.rstrip().endswith(";"):
+            last = ast.Expression(tree.body.pop().value)
+        self.evaluate(tree, name, "exec")
+        if last is not None:
+            value = self.evaluate(last, name, "eval")
+            if value is not None:
+                self.names["_"] = value
+                self.send({"type": "result", "data": forms(value), "main": True})
+
+    def evaluate(self, tree: Any, name: str, mode: str) -> object:
+        """Run a tree, of which any line may await."""
+        compiled = compile(tree, name, mode, flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        value = eval(compiled, self.names)  # noqa: S307 - what it is for
+        if compiled.co_flags & inspect.CO_COROUTINE:
+            return self.loop.run_until_complete(value)
+        return value
+
+    def display(self, *values: object) -> None:
+        """Show values, as the last line of a piece of code does."""
+        for value in values:
+            self.send({"type": "result", "data": forms(value), "main": False})
+
+
+class Captured:
+    """A descriptor whose output is told line by line, whoever writes it: Python, a library, a child."""
+
+    def __init__(self, file: int, name: str, interpreter: Interpreter) -> None:
+        reading, writing = os.pipe()
+        os.dup2(writing, file)
+        os.close(writing)
+        self.file = file
+        self.name = name
+        self.interpreter = interpreter
+        self.mark = b"\0emberbox-" + base64.b16encode(os.urandom(16)) + b"\0"
+        self.seen = threading.Event()
+        stream = io.TextIOWrapper(io.FileIO(file, "w", closefd=False), "utf-8", "replace", write_through=True)
+        setattr(sys, name, stream)
+        threading.Thread(target=self.tell, args=(reading,), daemon=True).start()
+
+    def tell(self, reading: int) -> None:
+        """Send what is written, until a mark of `flush` comes."""
+        held = b""
+        while True:
+            held += os.read(reading, 1 << 16)
+            text, mark, rest = held.partition(self.mark)
+            if not mark:
+                keep = self.beginning_at(text)
+                text, rest = text[: len(text) - keep], text[len(text) - keep :]
+            if text:
+                self.interpreter.send({"type": self.name, "text": text.decode("utf-8", "replace")})
+            held = rest
+            if mark:
+                self.seen.set()
+
+    def beginning_at(self, text: bytes) -> int:
+        """Return how many bytes at the end may be the beginning of a mark, or of a character."""
+        for size in range(min(len(self.mark) - 1, len(text)), 0, -1):
+            if text.endswith(self.mark[:size]):
+                return size
+        for size in range(1, min(4, len(text)) + 1):
+            byte = text[-size]
+            if byte < 0x80:
+                return 0
+            if byte >= 0xC0:
+                return size if size < (2 if byte < 0xE0 else 3 if byte < 0xF0 else 4) else 0
+        return 0
+
+    def flush(self) -> None:
+        """Wait until everything that has been written is told."""
+        with contextlib.suppress(Exception):
+            getattr(sys, self.name).flush()
+        self.seen.clear()
+        write_all(self.file, self.mark)
+        self.seen.wait(5)
+
+
+def forms(value: Any) -> Message:
+    """Return a value by MIME type: its text, and what it can be besides, by the methods that notebooks use."""
+    found: Message = {}
+    with contextlib.suppress(Exception):
+        bundle = value._repr_mimebundle_()
+        found.update(bundle[0] if isinstance(bundle, tuple) else bundle)
+    for method, mime in MIMES.items():
+        with contextlib.suppress(Exception):
+            if mime not in found and not isinstance(value, type):
+                found[mime] = getattr(value, method)()
+    picture = figure_png(value)
+    if picture:
+        found["image/png"] = picture
+    if isinstance(value, (dict, list)):
+        with contextlib.suppress(Exception):
+            found.setdefault("application/json", json.dumps(value))
+    if "text/plain" not in found:
+        found["text/plain"] = text_of(value)
+    return {mime: as_text(form) for mime, form in found.items() if form is not None}
+
+
+def text_of(value: object) -> str:
+    """Return a value's text, as it is or broken as it is."""
+    try:
+        return repr(value)[:TEXT_MAX]
+    except Exception as error:
+        return "<%s whose repr failed: %r>" % (type(value).__name__, error)
+
+
+def as_text(form: object) -> str:
+    """Return a form as text: bytes in Base64, what is structured as JSON."""
+    if isinstance(form, tuple):  # with metadata
+        form = form[0]
+    if isinstance(form, bytes):
+        return base64.b64encode(form).decode()
+    return form if isinstance(form, str) else json.dumps(form, default=str)
+
+
+def figure_png(value: object) -> bytes | None:
+    """Return the picture of a figure of matplotlib, of which pyplot then forgets; None for anything else."""
+    if "matplotlib.figure" not in sys.modules:
+        return None
+    from matplotlib.figure import Figure
+
+    if not isinstance(value, Figure):
+        return None
+    picture = io.BytesIO()
+    value.savefig(picture, format="png", bbox_inches="tight")
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None:
+        pyplot.close(value)  # it is shown once
+    return picture.getvalue()
+
+
+def show_figures(send: Send) -> None:
+    """Show the figures that pyplot has open, as a notebook does at the end of a cell."""
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is None:
+        return
+    for number in pyplot.get_fignums():
+        send({"type": "result", "data": forms(pyplot.figure(number)), "main": False})
+
+
+def describe(error: BaseException) -> Message:
+    """Return the message that tells an exception: the lines of the code itself, without those of this file."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    head = ["Traceback (most recent call last):\n"] if frames else []
+    lines = [*head, *traceback.format_list(frames), *traceback.format_exception_only(type(error), error)]
+    return {
+        "type": "error",
+        "name": type(error).__name__,
+        "value": str(error),
+        "traceback": "".join(lines),
+    }
+
+
+if __name__ == "__main__":
+    __file__ = "<string>"
+    warnings.filterwarnings("ignore", message=".*non-interactive.*")
+    bridge(sys.argv[1], sys.argv[2])
