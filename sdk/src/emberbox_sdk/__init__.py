@@ -1,8 +1,8 @@
 """Sandboxes in microVMs of your own: `Sandbox` blocks, `AsyncSandbox` is for asyncio; both do the same.
 
-    with Sandbox.create() as sandbox:
-        print(sandbox.run("uname -a").stdout)
-        print(sandbox.run_code("6 * 7").text)
+with Sandbox.create() as sandbox:
+    print(sandbox.run("uname -a").stdout)
+    print(sandbox.run_code("6 * 7").text)
 """
 
 from emberbox_sdk._async.client import AsyncClient

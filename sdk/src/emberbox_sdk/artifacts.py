@@ -16,7 +16,7 @@ from emberbox_sdk.errors import ConfigurationError
 
 DEFAULT_DOCKERFILE: Final = """\
 FROM emberbox/debian:12
-RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ca-certificates python3
+RUN apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends python3
 WORKDIR /root
 CMD ["sleep", "infinity"]
 """

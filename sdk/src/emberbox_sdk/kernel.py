@@ -1,9 +1,8 @@
 """The interpreter that `run_code` speaks to. It runs in a sandbox, so it imports the standard library alone.
 
-The package never imports it: its text is the program of a command, `python3 -c TEXT NAME DIRECTORY`. That command is a
-bridge: it passes lines between its client and the interpreter called NAME, which it starts when there is none. The
-interpreter is a process of its own, in a session of its own, and listens on a Unix socket; so it outlives its clients,
-is in every suspend and every fork, and a later bridge finds its variables as they were.
+The package never imports it: bridge.py gets its text, and executes it in a process of its own where none runs yet.
+That process listens on a Unix socket; so it outlives its clients, is in every suspend and every fork, and a later
+bridge finds its variables as they were.
 
 Lines of JSON to the interpreter: {"type": "run", "code": ...}, {"type": "interrupt"}, {"type": "end"}.
 From it: stdout, stderr, result, error, and at the end of each piece of code done.
@@ -17,7 +16,6 @@ import ast
 import asyncio
 import base64
 import contextlib
-import fcntl
 import inspect
 import io
 import json
@@ -44,88 +42,9 @@ MIMES = {
 }
 TEXT_MAX = 1 << 20
 CODE_NAME = "<code>"
+OWN_NAME = "<emberbox>"  # as bridge.py compiles it
 
 Send = Callable[[Message], None]
-
-
-# --- the bridge
-
-
-def bridge(name: str, directory: str) -> None:
-    """Pass lines between standard input and output and the interpreter; return when either side has gone."""
-    connection = connect(name, directory)
-    threading.Thread(target=pump, args=(0, connection), daemon=True).start()
-    while True:
-        data = connection.recv(1 << 16)
-        if not data:
-            return
-        write_all(1, data)
-
-
-def pump(source: int, connection: socket.socket) -> None:
-    """Send what comes on a descriptor."""
-    with contextlib.suppress(OSError):
-        while True:
-            data = os.read(source, 1 << 16)
-            if not data:
-                break
-            connection.sendall(data)
-        connection.shutdown(socket.SHUT_RDWR)
-
-
-def write_all(file: int, data: bytes) -> None:
-    """Write to a descriptor to the last byte."""
-    while data:
-        data = data[os.write(file, data) :]
-
-
-def home() -> str:
-    """Return the directory of sockets, which is this user's alone."""
-    path = "/tmp/.emberbox-code-%d" % os.getuid()
-    os.makedirs(path, mode=0o700, exist_ok=True)
-    if os.lstat(path).st_uid != os.getuid():
-        raise SystemExit("%s belongs to another user" % path)
-    return path
-
-
-def connect(name: str, directory: str) -> socket.socket:
-    """Return a connection to the interpreter; start it when there is none. Two bridges start one between them."""
-    path = os.path.join(home(), name)
-    with open(path + ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        connection = socket.socket(socket.AF_UNIX)
-        try:
-            connection.connect(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-            listener = socket.socket(socket.AF_UNIX)
-            listener.bind(path)
-            listener.listen(16)
-            if os.fork() == 0:
-                become_interpreter(listener, path, directory, lock)
-            listener.close()
-            connection.connect(path)
-        return connection
-
-
-def become_interpreter(listener: socket.socket, path: str, directory: str, lock: io.TextIOBase) -> None:
-    """Leave the bridge's session and serve; never return."""
-    code = 1
-    try:
-        lock.close()
-        os.setsid()
-        if os.fork() == 0:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            with contextlib.suppress(OSError):
-                os.chdir(directory or os.path.expanduser("~"))
-            Interpreter(listener, path).serve()
-        code = 0
-    finally:
-        os._exit(code)
-
-
-# --- the interpreter
 
 
 class Interpreter:
@@ -150,8 +69,6 @@ class Interpreter:
         sys.argv = [""]
         sys.path.insert(0, "")
         self.outputs = [Captured(1, "stdout", self), Captured(2, "stderr", self)]
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
         asyncio.set_event_loop(self.loop)
         threading.Thread(target=self.accept, daemon=True).start()
         while True:
@@ -216,7 +133,7 @@ class Interpreter:
         tree = ast.parse(code, name)
         last = None
         if tree.body and isinstance(tree.body[-1], ast.Expr) and not code.rstrip().endswith(";"):
-            last = ast.Expression(tree.body.pop().value)
+            last = ast.Expression(tree.body.pop().value)  # type: ignore[attr-defined]
         self.evaluate(tree, name, "exec")
         if last is not None:
             value = self.evaluate(last, name, "eval")
@@ -287,7 +204,7 @@ class Captured:
         with contextlib.suppress(Exception):
             getattr(sys, self.name).flush()
         self.seen.clear()
-        write_all(self.file, self.mark)
+        os.write(self.file, self.mark)  # less than PIPE_BUF: at once or not at all
         self.seen.wait(5)
 
 
@@ -356,7 +273,7 @@ def show_figures(send: Send) -> None:
 
 def describe(error: BaseException) -> Message:
     """Return the message that tells an exception: the lines of the code itself, without those of this file."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != OWN_NAME]
     head = ["Traceback (most recent call last):\n"] if frames else []
     lines = [*head, *traceback.format_list(frames), *traceback.format_exception_only(type(error), error)]
     return {
@@ -367,7 +284,12 @@ def describe(error: BaseException) -> Message:
     }
 
 
-if __name__ == "__main__":
-    __file__ = "<string>"
+def serve(listener: socket.socket, path: str) -> None:
+    """Serve until the process is ended; never return.
+
+    Args:
+        listener: a Unix socket.
+        path: of it; removed at the end.
+    """
     warnings.filterwarnings("ignore", message=".*non-interactive.*")
-    bridge(sys.argv[1], sys.argv[2])
+    Interpreter(listener, path).serve()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import quote, urlsplit
@@ -33,18 +34,26 @@ class Signer:
     region: str
     service: str
 
-    def sign(self, method: str, url: str, body_sha256: str, moment: datetime | None = None) -> dict[str, str]:
+    def sign(
+        self,
+        method: str,
+        url: str,
+        body_sha256: str,
+        signed: Mapping[str, str] | None = None,
+        moment: datetime | None = None,
+    ) -> dict[str, str]:
         """Return the headers that make a request a signed one.
 
         Args:
             method: of the request.
             url: with its query, encoded as it is sent.
             body_sha256: hexadecimal, of the whole body.
+            signed: further headers that the signature is to cover, by names in lower case; they are in the answer.
             moment: when; now when missing.
         """
         stamp = (moment or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
         parts = urlsplit(url)
-        headers = {"host": parts.netloc, "x-amz-content-sha256": body_sha256, "x-amz-date": stamp}
+        headers = {**(signed or {}), "host": parts.netloc, "x-amz-content-sha256": body_sha256, "x-amz-date": stamp}
         if self.session_token:
             headers["x-amz-security-token"] = self.session_token
         names = ";".join(sorted(headers))

@@ -43,7 +43,7 @@ class ApiRequest:
         service: the signing name.
         query: parameters.
         body: what is sent.
-        headers: beside those of the signature.
+        headers: beside those of the signature, by names in lower case.
         repeats: whether it may be sent again when nobody knows what became of it.
     """
 
@@ -66,14 +66,12 @@ class ApiRequest:
             config.access_key_id, config.secret_access_key, config.session_token, config.region, self.service
         )
         digest = hashlib.sha256(self.body).hexdigest()
-        return {**self.headers, **signer.sign(self.method, self.url(base), digest)}
+        return signer.sign(self.method, self.url(base), digest, self.headers)
 
 
 def _json(method: str, path: str, members: Members, *, service: str = "lambda", repeats: bool = True) -> ApiRequest:
     body = json.dumps({name: value for name, value in members.items() if value is not None}).encode()
-    return ApiRequest(
-        method, path, service, body=body, headers={"content-type": "application/json"}, repeats=repeats
-    )
+    return ApiRequest(method, path, service, body=body, headers={"content-type": "application/json"}, repeats=repeats)
 
 
 def _microvm(identifier: str, rest: str = "", *, prefix: str = MICROVMS) -> str:
@@ -274,5 +272,5 @@ def pause_before(attempt: int, spread: float) -> float:
         attempt: how many have failed, from 1.
         spread: a random number from 0 to 1, so that clients do not come back together.
     """
-    longest = min(RETRY_FIRST_S * 2 ** (attempt - 1), RETRY_MOST_S)
+    longest: float = min(RETRY_FIRST_S * 2 ** (attempt - 1), RETRY_MOST_S)
     return longest * (0.5 + 0.5 * spread)

@@ -205,14 +205,13 @@ async def _run_with_input(
     on_stderr: OnText | None,
 ) -> CommandResult:
     """Input that is no text, or much, is sent beside the reading, by a task or thread of its own."""
-    async with await AsyncCommand.start(endpoint, asked) as command:
-        async with platform.beside(lambda: _feed(command, data)):
-            try:
-                return await command.wait(timeout_s, on_stdout=on_stdout, on_stderr=on_stderr)
-            except DeadlineError as error:
-                await command.kill()
-                text = f"`{asked}` took longer than {timeout_s:g} s and was ended"
-                raise DeadlineError(text, LONGER, stdout=error.stdout, stderr=error.stderr) from error
+    async with await AsyncCommand.start(endpoint, asked) as command, platform.beside(lambda: _feed(command, data)):
+        try:
+            return await command.wait(timeout_s, on_stdout=on_stdout, on_stderr=on_stderr)
+        except DeadlineError as error:
+            await command.kill()
+            text = f"`{asked}` took longer than {timeout_s:g} s and was ended"
+            raise DeadlineError(text, LONGER, stdout=error.stdout, stderr=error.stderr) from error
 
 
 async def _feed(command: AsyncCommand, data: str | bytes) -> None:

@@ -224,9 +224,7 @@ class AsyncFiles:
         size = len(content) if isinstance(content, bytes) else _size(content)
         query = _query(path, user, mode=f"{mode:o}")
         body = content if isinstance(content, bytes) else _pieces(content)
-        async with self._endpoint.stream(
-            "PUT", query, headers={"Content-Length": str(size)}, content=body
-        ) as answer:
+        async with self._endpoint.stream("PUT", query, headers={"Content-Length": str(size)}, content=body) as answer:
             await self._check(answer)
 
     async def _check(self, answer: httpx2.Response) -> None:

@@ -64,7 +64,7 @@ class AsyncImage:
                 Without a name, one is made from the contents.
             memory_mib: what sandboxes have.
             environment: variables of the application.
-            hooks: as CreateMicrovmImage takes them, such as `{"port": 9000, "microvmImageHooks": {"ready": "ENABLED"}}`.
+            hooks: as CreateMicrovmImage takes them: `{"port": 9000, "microvmImageHooks": {"ready": "ENABLED"}}`.
             timeout_s: how long it may take.
             on_progress: called with each line of the build; without it they go to standard error, on a terminal.
             client: the server; a new connection when missing.
@@ -119,9 +119,7 @@ class AsyncImage:
 class _Build:
     """One build: uploaded, begun, and followed to its end."""
 
-    def __init__(
-        self, client: AsyncClient, name: str, artifact: Artifact, say: OnProgress, timeout_s: float
-    ) -> None:
+    def __init__(self, client: AsyncClient, name: str, artifact: Artifact, say: OnProgress, timeout_s: float) -> None:
         self._client = client
         self._name = name
         self._artifact = artifact

@@ -48,6 +48,7 @@ class AsyncSandbox:
         self._owned = owned
         self._closes = closes
         self._contexts: dict[str, AsyncContext] = {}
+        self._commands: list[AsyncCommand] = []
         self.files = AsyncFiles(self._endpoint)
 
     def __repr__(self) -> str:
@@ -114,9 +115,7 @@ class AsyncSandbox:
         return made
 
     @classmethod
-    async def connect(
-        cls, sandbox_id: str, *, client: AsyncClient | None = None, config: Config | None = None
-    ) -> Self:
+    async def connect(cls, sandbox_id: str, *, client: AsyncClient | None = None, config: Config | None = None) -> Self:
         """Return a sandbox that is there already. It is not resumed; leaving its block does not end it.
 
         Raises:
@@ -213,13 +212,15 @@ class AsyncSandbox:
     ) -> AsyncCommand:
         """Start a command in the background: with input, signals, and output as it comes.
 
+        It is hung up when the sandbox object is closed; what is to outlive that is started with `setsid`.
+
         Args:
             program: a line for the shell, or program and arguments as a list.
             cwd: directory; the application's when missing.
             env: variables beside the application's own.
             user: whose rights it has; the application's when missing.
         """
-        return await AsyncCommand.start(self._endpoint, Asked(program, cwd, env, user))
+        return await self._keep(Asked(program, cwd, env, user))
 
     async def pty(
         self,
@@ -243,7 +244,7 @@ class AsyncSandbox:
         """
         variables = {"TERM": "xterm-256color", **(env or {})}
         asked = Asked(program, cwd, variables, user, terminal=True)
-        started = await AsyncCommand.start(self._endpoint, asked)
+        started = await self._keep(asked)
         await started.resize(columns, rows)
         return started
 
@@ -358,8 +359,8 @@ class AsyncSandbox:
                 raise
 
     async def aclose(self) -> None:
-        """Let connections go; the sandbox stays."""
-        await self._let_go()
+        """Let connections go; the sandbox stays, and commands in the background are hung up."""
+        await self._leave()
         if self._closes:
             await self._client.aclose()
 
@@ -377,9 +378,20 @@ class AsyncSandbox:
 
     # --- how
 
+    async def _keep(self, asked: Asked) -> AsyncCommand:
+        """Start a command and hold it: one that nobody holds would lose its connection, and be hung up."""
+        started = await AsyncCommand.start(self._endpoint, asked)
+        self._commands = [*(command for command in self._commands if command.exit_code is None), started]
+        return started
+
     async def _let_go(self) -> None:
         for context in self._contexts.values():
             await context.aclose()
+
+    async def _leave(self) -> None:
+        await self._let_go()
+        for started in self._commands:
+            await started.aclose()
 
     async def _wait(self, wanted: State, timeout_s: float) -> None:
         deadline, pause = time.monotonic() + timeout_s, POLL_FIRST_S

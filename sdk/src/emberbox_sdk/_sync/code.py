@@ -1,5 +1,5 @@
 # Made by sdk/make_sync.py from _async/code.py; do not edit.
-"""Code in a sandbox: interpreters whose variables stay (kernel.py), one for each context."""
+"""Code in a sandbox: interpreters whose variables stay (bridge.py, kernel.py), one for each context."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from emberbox_sdk.errors import (
 )
 from emberbox_sdk.results import Execution, ExecutionBuilder, Result
 
+BRIDGE: Final = resources.files("emberbox_sdk").joinpath("bridge.py").read_text()
 KERNEL: Final = resources.files("emberbox_sdk").joinpath("kernel.py").read_text()
 NOT_FOUND: Final = 127
 INTERRUPT_S: Final = 10.0
@@ -47,7 +48,7 @@ class Context:
             raise ConfigurationError(f"{name!r} is no name for a context", "take letters, digits, - and _")
         self.name = name
         self._endpoint = endpoint
-        self._asked = Asked(["python3", "-u", "-c", KERNEL, name, cwd or ""], user=user, cwd="/")
+        self._asked = Asked(["python3", "-S", "-c", BRIDGE, name, cwd or "", KERNEL], user=user, cwd="/")
         self._bridge: Command | None = None
         self._held = b""
         self._errors = b""

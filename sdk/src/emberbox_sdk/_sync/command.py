@@ -206,14 +206,13 @@ def _run_with_input(
     on_stderr: OnText | None,
 ) -> CommandResult:
     """Input that is no text, or much, is sent beside the reading, by a task or thread of its own."""
-    with Command.start(endpoint, asked) as command:
-        with platform.beside(lambda: _feed(command, data)):
-            try:
-                return command.wait(timeout_s, on_stdout=on_stdout, on_stderr=on_stderr)
-            except DeadlineError as error:
-                command.kill()
-                text = f"`{asked}` took longer than {timeout_s:g} s and was ended"
-                raise DeadlineError(text, LONGER, stdout=error.stdout, stderr=error.stderr) from error
+    with Command.start(endpoint, asked) as command, platform.beside(lambda: _feed(command, data)):
+        try:
+            return command.wait(timeout_s, on_stdout=on_stdout, on_stderr=on_stderr)
+        except DeadlineError as error:
+            command.kill()
+            text = f"`{asked}` took longer than {timeout_s:g} s and was ended"
+            raise DeadlineError(text, LONGER, stdout=error.stdout, stderr=error.stderr) from error
 
 
 def _feed(command: Command, data: str | bytes) -> None:

@@ -65,7 +65,7 @@ class Image:
                 Without a name, one is made from the contents.
             memory_mib: what sandboxes have.
             environment: variables of the application.
-            hooks: as CreateMicrovmImage takes them, such as `{"port": 9000, "microvmImageHooks": {"ready": "ENABLED"}}`.
+            hooks: as CreateMicrovmImage takes them: `{"port": 9000, "microvmImageHooks": {"ready": "ENABLED"}}`.
             timeout_s: how long it may take.
             on_progress: called with each line of the build; without it they go to standard error, on a terminal.
             client: the server; a new connection when missing.

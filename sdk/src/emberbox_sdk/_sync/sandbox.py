@@ -49,6 +49,7 @@ class Sandbox:
         self._owned = owned
         self._closes = closes
         self._contexts: dict[str, Context] = {}
+        self._commands: list[Command] = []
         self.files = Files(self._endpoint)
 
     def __repr__(self) -> str:
@@ -212,13 +213,15 @@ class Sandbox:
     ) -> Command:
         """Start a command in the background: with input, signals, and output as it comes.
 
+        It is hung up when the sandbox object is closed; what is to outlive that is started with `setsid`.
+
         Args:
             program: a line for the shell, or program and arguments as a list.
             cwd: directory; the application's when missing.
             env: variables beside the application's own.
             user: whose rights it has; the application's when missing.
         """
-        return Command.start(self._endpoint, Asked(program, cwd, env, user))
+        return self._keep(Asked(program, cwd, env, user))
 
     def pty(
         self,
@@ -242,7 +245,7 @@ class Sandbox:
         """
         variables = {"TERM": "xterm-256color", **(env or {})}
         asked = Asked(program, cwd, variables, user, terminal=True)
-        started = Command.start(self._endpoint, asked)
+        started = self._keep(asked)
         started.resize(columns, rows)
         return started
 
@@ -357,8 +360,8 @@ class Sandbox:
                 raise
 
     def close(self) -> None:
-        """Let connections go; the sandbox stays."""
-        self._let_go()
+        """Let connections go; the sandbox stays, and commands in the background are hung up."""
+        self._leave()
         if self._closes:
             self._client.close()
 
@@ -376,9 +379,20 @@ class Sandbox:
 
     # --- how
 
+    def _keep(self, asked: Asked) -> Command:
+        """Start a command and hold it: one that nobody holds would lose its connection, and be hung up."""
+        started = Command.start(self._endpoint, asked)
+        self._commands = [*(command for command in self._commands if command.exit_code is None), started]
+        return started
+
     def _let_go(self) -> None:
         for context in self._contexts.values():
             context.close()
+
+    def _leave(self) -> None:
+        self._let_go()
+        for started in self._commands:
+            started.close()
 
     def _wait(self, wanted: State, timeout_s: float) -> None:
         deadline, pause = time.monotonic() + timeout_s, POLL_FIRST_S

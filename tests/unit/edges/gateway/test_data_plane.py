@@ -504,6 +504,15 @@ async def test_a_file_is_put_into_an_archive(world: World, tmp_path: Any) -> Non
         assert opened.extractfile(entry).read() == b"content"  # type: ignore[union-attr]
 
 
+async def test_a_write_that_fails_before_anything_is_sent_has_the_guests_words(world: World) -> None:
+    command = FakeCommand()
+    command.write(b"/missing: No such file or directory", FrameType.ERROR_DATA)
+    command.exit(errno.ENOENT)
+    run(world, command)
+    answer = await put(world, "path=/missing/file", b"content")
+    assert (answer.status_code, answer.json()) == (404, {"message": "/missing: No such file or directory"})
+
+
 async def test_an_archive_is_passed_on(world: World) -> None:
     command = unpacker()
     asked = run(world, command)

@@ -230,17 +230,20 @@ def _file_header(request: Request, path: str) -> tuple[bytes, int]:
 
 async def _send(request: Request, command: GuestCommand, head: bytes, tail: bytes) -> None:
     """Pass the body on. It is read to its end also when the guest has failed: only then clients read the answer."""
-    failed = False
-    await command.write(head)
+    takes = await _passed(command, head)
     async for part in request.stream():
-        if not failed:
-            try:
-                await command.write(part)
-            except GuestError:
-                failed = True
-    if not failed:
-        await command.write(tail)
+        takes = takes and await _passed(command, part)
+    if takes and await _passed(command, tail):
         command.end_input()
+
+
+async def _passed(command: GuestCommand, data: bytes) -> bool:
+    """Return whether the guest still takes data; why it does not is read from it at the end."""
+    try:
+        await command.write(data)
+    except GuestError:
+        return False
+    return True
 
 
 async def _finish(command: GuestCommand) -> None:
