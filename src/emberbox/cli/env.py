@@ -50,6 +50,7 @@ def variables(server: Server) -> dict[str, str]:
         "AWS_DATA_PATH": str(DATA_PATH),
         "EMBERBOX_GATEWAY": server.gateway,
         "EMBERBOX_CA_BUNDLE": str(server.ca_bundle),
+        "EMBERBOX_ACCOUNT_ID": server.account_id,
     }
 
 

@@ -9,7 +9,21 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from emberbox.cli import cp, doctor, env, execute, forks, logs, microvms, quickstart, server, settings, shell, trust
+from emberbox.cli import (
+    cp,
+    doctor,
+    env,
+    execute,
+    forks,
+    logs,
+    mcp,
+    microvms,
+    quickstart,
+    server,
+    settings,
+    shell,
+    trust,
+)
 from emberbox.cli.accounts import accounts
 from emberbox.cli.audit import audit
 from emberbox.cli.context import clear_errors
@@ -72,6 +86,7 @@ app.command()(logs.logs)
 app.command()(shell.shell)
 app.command("exec", context_settings={"allow_interspersed_args": False})(execute.execute)
 app.command()(cp.cp)
+app.command()(mcp.mcp)
 app.command()(microvms.ps)
 app.command()(microvms.top)
 app.command()(microvms.events)

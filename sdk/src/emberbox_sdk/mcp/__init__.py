@@ -1,0 +1,1 @@
+"""A server for MCP clients: sandboxes as tools. It needs `emberbox-sdk[mcp]`."""
