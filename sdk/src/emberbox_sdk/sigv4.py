@@ -61,7 +61,7 @@ class Signer:
         canonical = "\n".join([
             method,
             path if self.service == "s3" else quote(path, safe="/" + _UNRESERVED),
-            "&".join(sorted(parts.query.split("&"))) if parts.query else "",
+            "&".join(map("=".join, sorted(pair.split("=", 1) for pair in parts.query.split("&") if pair))),
             *(f"{name}:{headers[name]}" for name in sorted(headers)),
             "",
             names,

@@ -496,7 +496,7 @@ async def test_a_file_is_put_into_an_archive(world: World, tmp_path: Any) -> Non
     command = unpacker()
     asked = run(world, command)
     assert (await put(world, "path=/srv/f&mode=0600&uid=5&gid=6", b"content")).status_code == 204
-    assert asked == [Command(("/srv",), files=FilesWork.UNPACK)]
+    assert asked == [Command(("/srv/",), files=FilesWork.UNPACK)]
     (tmp_path / "t").write_bytes(command.input())
     with tarfile.open(tmp_path / "t") as opened:
         (entry,) = opened.getmembers()

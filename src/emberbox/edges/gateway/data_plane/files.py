@@ -202,7 +202,8 @@ async def put_files(request: Request) -> Response:
         head, tail = b"", b""
     else:
         head, size = _file_header(request, path)
-        command = await _open(request, FilesWork.UNPACK, str(PurePosixPath(path).parent))
+        # The slash says that it must be a directory: an archive's one entry may else take the place of a missing one.
+        command = await _open(request, FilesWork.UNPACK, f"{str(PurePosixPath(path).parent).rstrip('/')}/")
         tail = bytes(_padded(size) - size + 2 * _BLOCK)
     try:
         await _send(request, command, head, tail)

@@ -1,0 +1,112 @@
+"""Images: what is uploaded, when something is built, and what is said of it."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import httpx2
+import pytest
+from sdk_world import Server, members, refused
+
+from emberbox_sdk import BuildError, ConfigurationError, Image, artifacts
+from emberbox_sdk._sync import platform
+
+ARN = "arn:aws:lambda:us-east-1:000000000000:microvm-image:hello"
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "sleep", lambda seconds: None)
+
+
+def image(state: str, version: str | None = "1.0") -> httpx2.Response:
+    return members({"name": "hello", "imageArn": ARN, "state": state, "latestActiveImageVersion": version})
+
+
+def log(*lines: str) -> httpx2.Response:
+    events = [{"eventId": line, "timestamp": 5000, "message": f"{line}\n"} for line in lines]
+    return members({"events": events})
+
+
+@pytest.fixture
+def server() -> Server:
+    server = Server()
+    server.on("GET", "/microvm-images", members({"items": []}))
+    server.on("PUT", "/emberbox-sdk-000000000000", refused("BucketAlreadyOwnedByYou", 409))
+    server.on("PUT", ".zip", httpx2.Response(200))
+    server.on("POST", "/microvm-images", members({"imageArn": ARN, "imageVersion": "1.0"}))
+    server.on("GET", "/microvm-images/" + ARN, image("CREATING", None), image("CREATED"))
+    server.on("POST", "/", refused("ResourceNotFoundException", 400), log("one", "two"))
+    return server
+
+
+def test_an_image_is_built_and_its_log_is_told_once(server: Server) -> None:
+    told: list[str] = []
+    built = Image.build(
+        dockerfile="FROM x\n", name="hello", environment={"A": "b"}, on_progress=told.append, client=server.client()
+    )
+    assert (built.name, built.arn, built.version) == ("hello", ARN, "1.0")
+    assert told == ["uploading 0 KiB", "building the image hello", "one", "two"]
+    (uploaded,) = [request for request in server.asked if request.url.path.endswith(".zip")]
+    with zipfile.ZipFile(io.BytesIO(uploaded.content)) as archive:
+        assert archive.read("Dockerfile") == b"FROM x\n"
+    (created,) = [
+        request for request in server.asked if request.url.path.endswith("/microvm-images") and request.content
+    ]
+    assert b'"environmentVariables": {"A": "b"}' in created.content
+
+
+def test_what_was_built_before_is_not_built_again(server: Server) -> None:
+    artifact = artifacts.pack(None, "FROM x\n")
+    server.on("GET", "/microvm-images", members({"items": [{"name": "hello", "imageArn": ARN}]}))
+    server.on("GET", "/microvm-images/" + ARN, image("CREATED"))
+    version = {
+        "codeArtifact": {"uri": f"s3://emberbox-sdk-000000000000/{artifact.key}"},
+        "resources": [{"minimumMemoryInMiB": 512}],
+        "hooks": {},
+    }
+    server.on("GET", "/versions/1.0", members(version))
+    assert Image.build(dockerfile="FROM x\n", name="hello", client=server.client()).version == "1.0"
+    assert all(request.method != "PUT" for request in server.asked)
+    server.on("PUT", "/microvm-images/" + ARN, members({"imageArn": ARN, "imageVersion": "2.0"}))
+    server.on(
+        "GET", "/microvm-images/" + ARN, image("CREATED"), image("CREATED"), image("UPDATING"), image("UPDATED", "2.0")
+    )
+    assert Image.build(dockerfile="FROM y\n", name="hello", client=server.client()).version == "2.0"
+
+
+def test_a_failed_build_shows_why(server: Server) -> None:
+    server.on("GET", "/microvm-images/" + ARN, image("CREATING", None), image("CREATE_FAILED", None))
+    server.on("GET", "/versions/1.0", members({"stateReason": "exit 1"}))
+    with pytest.raises(BuildError, match=r"hello was not built: exit 1; last: two; `emberbox logs hello`") as caught:
+        Image.build(dockerfile="FROM x\n", name="hello", client=server.client())
+    assert caught.value.log == ("one", "two")
+
+
+def test_a_directory_is_packed_without_what_does_not_belong(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM x")
+    (tmp_path / "run.sh").write_text("#!/bin/sh")
+    (tmp_path / "run.sh").chmod(0o755)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "config").write_text("")
+    packed = artifacts.pack(tmp_path, None)
+    assert packed == artifacts.pack(tmp_path, None)
+    with zipfile.ZipFile(io.BytesIO(packed.content)) as archive:
+        modes = {entry.filename: entry.external_attr >> 16 & 0o777 for entry in archive.infolist()}
+    assert modes == {"Dockerfile": 0o644, "run.sh": 0o755}
+
+
+def test_a_directory_without_a_dockerfile_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"no Dockerfile in .*; add one"):
+        artifacts.pack(tmp_path, None)
+    with pytest.raises(ConfigurationError, match=r"is no directory"):
+        artifacts.pack(tmp_path / "missing", None)
+
+
+def test_names_differ_with_what_is_built() -> None:
+    artifact = artifacts.pack(None, "FROM x")
+    names = {artifacts.name_of(artifact, *more) for more in ((512, {}), (1024, {}), (512, {"A": "b"}))}
+    assert len(names) == 3
+    assert all(len(name) <= 64 for name in names)
