@@ -15,9 +15,11 @@ PINS = {canonicalize_name(name): version for name, _, version in (line.partition
 
 
 def asked_for() -> list[Requirement]:
-    """Return what pyproject.toml names: to run, to test and to build."""
+    """Return what pyproject.toml names, and the SDK's: to run, to test and to build."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     texts = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    sdk = tomllib.loads((ROOT / "sdk" / "pyproject.toml").read_text())["project"]
+    texts += [*sdk["dependencies"], *sdk["optional-dependencies"]["mcp"]]
     return [Requirement(text) for text in (*texts, *project["build-system"]["requires"])]
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from types import ModuleType
 
 import emberbox_sdk
+from support.figures import read_modules
 
+FUNCTION_LINES_MAX, MODULE_LINES_MAX, METHODS_MAX = 60, 500, 20  # as in test_shape.py
 SCRIPT = Path(__file__).resolve().parents[3] / "sdk" / "make_sync.py"
 
 
@@ -39,3 +41,12 @@ def test_both_halves_have_the_same_methods() -> None:
         ]
         assert public[0] == public[1] - {"aclose"}, name
         assert not any(map(inspect.iscoroutinefunction, vars(blocking).values())), name
+
+
+def test_its_shape_has_the_bounds_of_the_server() -> None:
+    modules = read_modules(SCRIPT.parent / "src" / "emberbox_sdk")
+    large = {module.path for module in modules if module.lines > MODULE_LINES_MAX}
+    for module in modules:
+        large |= {f"{item.where} {item.name}" for item in module.functions if item.size > FUNCTION_LINES_MAX}
+        large |= {f"{item.where} {item.name}" for item in module.classes if item.size > METHODS_MAX}
+    assert large == set()

@@ -360,7 +360,9 @@ class AsyncSandbox:
 
     async def aclose(self) -> None:
         """Let connections go; the sandbox stays, and commands in the background are hung up."""
-        await self._leave()
+        await self._let_go()
+        for started in self._commands:
+            await started.aclose()
         if self._closes:
             await self._client.aclose()
 
@@ -387,11 +389,6 @@ class AsyncSandbox:
     async def _let_go(self) -> None:
         for context in self._contexts.values():
             await context.aclose()
-
-    async def _leave(self) -> None:
-        await self._let_go()
-        for started in self._commands:
-            await started.aclose()
 
     async def _wait(self, wanted: State, timeout_s: float) -> None:
         deadline, pause = time.monotonic() + timeout_s, POLL_FIRST_S

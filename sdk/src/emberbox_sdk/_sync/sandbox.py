@@ -361,7 +361,9 @@ class Sandbox:
 
     def close(self) -> None:
         """Let connections go; the sandbox stays, and commands in the background are hung up."""
-        self._leave()
+        self._let_go()
+        for started in self._commands:
+            started.close()
         if self._closes:
             self._client.close()
 
@@ -388,11 +390,6 @@ class Sandbox:
     def _let_go(self) -> None:
         for context in self._contexts.values():
             context.close()
-
-    def _leave(self) -> None:
-        self._let_go()
-        for started in self._commands:
-            started.close()
 
     def _wait(self, wanted: State, timeout_s: float) -> None:
         deadline, pause = time.monotonic() + timeout_s, POLL_FIRST_S
