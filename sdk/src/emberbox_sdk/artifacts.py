@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import stat
 import zipfile
@@ -88,7 +89,12 @@ def _zip(files: Mapping[str, tuple[bytes, int]]) -> bytes:
     return buffer.getvalue()
 
 
-def name_of(artifact: Artifact, memory_mib: int, environment: Mapping[str, str]) -> str:
-    """Return the name of an image that nobody has named: the same for what is built in the same way."""
-    asked = f"{artifact.digest} {memory_mib} {sorted(environment.items())}"
+def name_of(artifact: Artifact, *settings: object) -> str:
+    """Return the name of an image that nobody has named: the same for what is built in the same way.
+
+    Args:
+        artifact: what it is built from.
+        settings: what else it is built with, as can be written in JSON.
+    """
+    asked = artifact.digest + json.dumps(settings, sort_keys=True)
     return f"sdk-{hashlib.sha256(asked.encode()).hexdigest()[:20]}"

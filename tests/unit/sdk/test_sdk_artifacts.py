@@ -71,10 +71,35 @@ def test_what_was_built_before_is_not_built_again(server: Server) -> None:
     assert Image.build(dockerfile="FROM x\n", name="hello", client=server.client()).version == "1.0"
     assert all(request.method != "PUT" for request in server.asked)
     server.on("PUT", "/microvm-images/" + ARN, members({"imageArn": ARN, "imageVersion": "2.0"}))
-    server.on(
-        "GET", "/microvm-images/" + ARN, image("CREATED"), image("CREATED"), image("UPDATING"), image("UPDATED", "2.0")
-    )
+    states = (image("CREATED"), image("UPDATING"), image("UPDATED", "2.0"))
+    server.on("GET", "/microvm-images/" + ARN, *states)
     assert Image.build(dockerfile="FROM y\n", name="hello", client=server.client()).version == "2.0"
+
+
+def test_one_that_is_named_by_its_contents_is_asked_for_once(server: Server) -> None:
+    name = artifacts.name_of(artifacts.pack(None, "FROM x\n"), 512, {}, {})
+    server.on("GET", "/microvm-images", members({"items": [{"name": name, "imageArn": ARN}]}))
+    server.on("GET", "/microvm-images/" + ARN, image("CREATED"))
+    told: list[str] = []
+    Image.build(dockerfile="FROM x\n", on_progress=told.append, client=server.client())
+    assert (len(server.asked), told) == (2, [])
+
+
+def test_one_that_somebody_else_builds_is_waited_for(server: Server) -> None:
+    name = artifacts.name_of(artifacts.pack(None, "FROM x\n"), 512, {}, {})
+    server.on("GET", "/microvm-images", members({"items": [{"name": name, "imageArn": ARN}]}))
+    assert Image.build(dockerfile="FROM x\n", client=server.client()).version == "1.0"
+    assert all(request.method != "PUT" for request in server.asked)
+
+
+def test_one_whose_first_build_failed_is_built_anew(server: Server) -> None:
+    server.on(
+        "GET", "/microvm-images", members({"items": [{"name": "hello", "imageArn": ARN}]}), members({"items": []})
+    )
+    gone = refused("ResourceNotFoundException", 404)
+    server.on("GET", "/microvm-images/" + ARN, image("CREATE_FAILED", None), gone, image("CREATED"))
+    server.on("DELETE", "/microvm-images/" + ARN, members({}))
+    assert Image.build(dockerfile="FROM x\n", name="hello", client=server.client()).version == "1.0"
 
 
 def test_a_failed_build_shows_why(server: Server) -> None:

@@ -77,10 +77,10 @@ class Image:
         """
         artifact = artifacts.pack(None if source is None else Path(source), dockerfile)
         variables = dict(environment or {})
-        chosen = name or artifacts.name_of(artifact, memory_mib, variables)
+        chosen = name or artifacts.name_of(artifact, memory_mib, variables, dict(hooks or {}))
         say = on_progress or (_tell if sys.stderr.isatty() else _ignore)
         with _shared(client, config) as used:
-            build = _Build(used, chosen, artifact, say, timeout_s)
+            build = _Build(used, chosen, artifact, say, timeout_s, named_by_contents=name is None)
             return build.run(
                 {
                     "baseImageArn": f"arn:aws:lambda:{used.config.region}:aws:microvm-image:debian12-1",
@@ -118,13 +118,23 @@ class Image:
 class _Build:
     """One build: uploaded, begun, and followed to its end."""
 
-    def __init__(self, client: Client, name: str, artifact: Artifact, say: OnProgress, timeout_s: float) -> None:
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        artifact: Artifact,
+        say: OnProgress,
+        timeout_s: float,
+        *,
+        named_by_contents: bool,
+    ) -> None:
         self._client = client
         self._name = name
         self._artifact = artifact
         self._say = say
         self._deadline = time.monotonic() + timeout_s
         self._timeout_s = timeout_s
+        self._named_by_contents = named_by_contents
         self._log: list[str] = []
         self._since_ms = 0
         self._seen: set[str] = set()
@@ -134,7 +144,7 @@ class _Build:
         uri = f"s3://{bucket}/{self._artifact.key}"
         found = self._find()
         if found is not None and self._is_built_from(found, uri, members):
-            return self._follow(found)
+            return _read(found) if is_settled(found) else self._follow(found["imageArn"])
         self._upload(bucket)
         asked = {**members, "codeArtifact": {"uri": uri}}
         if found is None:
@@ -145,22 +155,21 @@ class _Build:
                 return self._follow(self._client.find_image(self._name))
         else:
             self._say(f"building a further version of the image {self._name}")
-            answer = self._client.call(wire.update_image(found, asked))
+            answer = self._client.call(wire.update_image(found["imageArn"], asked))
         return self._follow(str(answer["imageArn"]), str(answer["imageVersion"]))
 
-    def _find(self) -> str | None:
-        """Return the ARN of the image; one whose first build has failed is removed."""
+    def _find(self) -> wire.Members | None:
+        """Return the image; one whose first build has failed is removed."""
         try:
-            arn = self._client.find_image(self._name)
-            state = (self._client.call(wire.get_image(arn)))["state"]
+            image = self._client.call(wire.get_image(self._client.find_image(self._name)))
         except NotFoundError:
             self._client.forget_image(self._name)
             return None
-        if state == "CREATE_FAILED":
-            self._client.call(wire.delete_image(arn))
-            self._wait_gone(arn)
+        if image["state"] == "CREATE_FAILED":
+            self._client.call(wire.delete_image(image["imageArn"]))
+            self._wait_gone(image["imageArn"])
             return None
-        return arn
+        return image
 
     def _wait_gone(self, arn: str) -> None:
         self._client.forget_image(self._name)
@@ -170,11 +179,12 @@ class _Build:
                 self._check_time()
                 platform.sleep(POLL_S)
 
-    def _is_built_from(self, arn: str, uri: str, members: wire.Members) -> bool:
+    def _is_built_from(self, image: wire.Members, uri: str, members: wire.Members) -> bool:
         """Return whether the newest version was asked for in just this way."""
-        image = self._client.call(wire.get_image(arn))
+        if self._named_by_contents:
+            return True
         version = image.get("latestActiveImageVersion") or "1.0"
-        built = self._client.call(wire.get_image_version(arn, version))
+        built = self._client.call(wire.get_image_version(image["imageArn"], version))
         asked = {"codeArtifact": {"uri": uri}, "resources": members["resources"]}
         optional = {name: members[name] or {} for name in ("environmentVariables", "hooks")}
         return all(built.get(name) == value for name, value in asked.items()) and all(
@@ -194,14 +204,13 @@ class _Build:
         """Show the log of the build until the image, or this version of it, has settled."""
         while True:
             image = self._client.call(wire.get_image(arn))
-            state = image["state"]
             self._show_log(arn)
-            if not state.endswith("ING"):
+            if is_settled(image):
                 break
             self._check_time()
             platform.sleep(POLL_S)
         newest = image.get("latestActiveImageVersion")
-        if state.endswith("FAILED") or not newest or (version is not None and newest != version):
+        if image["state"].endswith("FAILED") or not newest or (version is not None and newest != version):
             raise self._failure(arn, version or image.get("latestFailedImageVersion") or "1.0")
         return _read(image)
 
@@ -238,6 +247,11 @@ class _Build:
         hint = f"`emberbox logs {self._name}` has the whole log"
         last = next((line for line in reversed(self._log) if line), "")
         return BuildError(f"the image {self._name} was not built: {reason}; last: {last}", hint, tuple(self._log))
+
+
+def is_settled(image: wire.Members) -> bool:
+    """Return whether nothing of an image is being built or deleted."""
+    return not str(image["state"]).endswith("ING")
 
 
 def _given(value: Any) -> Any:
