@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from emberbox_sdk.results import CommandResult
+from emberbox_sdk.results import CommandResult
 
 
 class EmberboxError(Exception):
