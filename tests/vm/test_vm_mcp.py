@@ -17,8 +17,9 @@ from mcp.client.streamable_http import streamable_http_client
 from emberbox.cli.context import get_server
 from emberbox.cli.mcp import configuration
 from emberbox.time_limits import limit_s
-from emberbox_sdk import Client as Server_
+from emberbox_sdk import Client as Api
 from emberbox_sdk import Image
+from support.images import ImageMaker
 from support.server import Server
 from support.waiting import wait_for
 
@@ -30,9 +31,9 @@ LONG_S = limit_s(120)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def default_image(server: Server) -> None:
+def default_image(server: Server, images: ImageMaker) -> None:  # which makes its bucket where there is none yet
     """Build the image that sandboxes have, once."""
-    with Server_(configuration(get_server(server.home))) as client:
+    with Api(configuration(get_server(server.home))) as client:
         Image.default(client=client)
 
 

@@ -33,7 +33,8 @@ from emberbox_sdk import (
     Sandbox,
     State,
 )
-from support import images
+from support.images import Image as MadeImage
+from support.images import ImageMaker, unique
 from support.server import Server
 from support.waiting import wait_for
 
@@ -50,7 +51,7 @@ CMD ["sleep", "infinity"]
 
 
 @pytest.fixture(scope="module")
-def config(server: Server) -> Config:
+def config(server: Server, images: ImageMaker) -> Config:  # which makes its bucket where there is none yet
     return Config.from_environment(variables(get_server(server.home)))
 
 
@@ -203,7 +204,7 @@ def test_code_that_takes_too_long_is_interrupted_and_keeps_its_variables(sandbox
     assert context.run("y").error is not None
 
 
-def test_an_image_without_python_says_what_to_do(client: Client, probe_image: images.Image) -> None:
+def test_an_image_without_python_says_what_to_do(client: Client, probe_image: MadeImage) -> None:
     with (
         Sandbox.create(probe_image.name, client=client, timeout_s=LONG_S) as sandbox,
         pytest.raises(NoInterpreterError, match="apt-get install -y python3"),
@@ -212,13 +213,14 @@ def test_an_image_without_python_says_what_to_do(client: Client, probe_image: im
 
 
 def test_charts_are_pictures(client: Client) -> None:
-    image = Image.build(dockerfile=CHARTS, name=images.unique("charts"), client=client)
+    image = Image.build(dockerfile=CHARTS, name=unique("charts"), client=client)
     with Sandbox.create(image, client=client, timeout_s=LONG_S) as sandbox:
         code = "import matplotlib.pyplot as plt\nplt.plot([1, 3, 2])\nplt.show()"
         execution = sandbox.run_code(code, timeout_s=limit_s(300))
         assert execution.error is None, execution.error
         assert execution.png is not None
         assert execution.png.startswith(b"\x89PNG")
+    wait_for("it has ended", lambda: sandbox.info().state is State.TERMINATED)
     image.delete(client=client)
 
 
@@ -253,7 +255,7 @@ def test_memory_goes_on_after_suspends_forks_and_rollbacks(client: Client, image
         sandbox.resume(timeout_s=LONG_S)
         assert sandbox.run_code("x").text == "'first'"
         assert "4242" in sandbox.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '").stdout
-        checkpoint = sandbox.checkpoint()
+        checkpoint = sandbox.checkpoint(launchable=True)
         sandbox.run_code("x = 'second'")
         for fork in sandbox.fork(2, timeout_s=LONG_S):
             with fork:

@@ -85,17 +85,19 @@ class SandboxInfo:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A sandbox at an instant: what it can be rolled back to, and others be created from.
+    """A sandbox at an instant: what it can be rolled back to.
 
     Attributes:
         image_arn: of the image.
         version: of the image, made by the checkpoint.
         stopped_ms: how long the sandbox stood still for it.
+        launchable: whether others can be created from it, too.
     """
 
     image_arn: str
     version: str
     stopped_ms: int = 0
+    launchable: bool = False
 
 
 class Kind(StrEnum):

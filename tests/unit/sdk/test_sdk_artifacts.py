@@ -79,10 +79,11 @@ def test_what_was_built_before_is_not_built_again(server: Server) -> None:
 def test_one_that_is_named_by_its_contents_is_asked_for_once(server: Server) -> None:
     name = artifacts.name_of(artifacts.pack(None, "FROM x\n"), 512, {}, {})
     server.on("GET", "/microvm-images", members({"items": [{"name": name, "imageArn": ARN}]}))
-    server.on("GET", "/microvm-images/" + ARN, image("CREATED"))
+    server.on("GET", "/microvm-images/" + ARN, image("CREATED", "2.0"))
     told: list[str] = []
-    Image.build(dockerfile="FROM x\n", on_progress=told.append, client=server.client())
+    built = Image.build(dockerfile="FROM x\n", on_progress=told.append, client=server.client())
     assert (len(server.asked), told) == (2, [])
+    assert built.version == "1.0"  # 2.0 is a checkpoint of somebody's
 
 
 def test_one_that_somebody_else_builds_is_waited_for(server: Server) -> None:

@@ -203,7 +203,10 @@ def test_an_image_that_is_not_there_is_told() -> None:
 
 def test_a_checkpoint_is_launched_by_its_version() -> None:
     server = launchable("RUNNING")
-    Sandbox.create(Checkpoint("arn:x", "2.0"), client=server.client())
+    with pytest.raises(ConfigurationError, match=r"launchable=True"):
+        Sandbox.create(Checkpoint("arn:x", "2.0"), client=server.client())
+    assert server.asked == []
+    Sandbox.create(Checkpoint("arn:x", "2.0", launchable=True), client=server.client())
     asked = wire.json.loads(server.asked[0].content)
     assert (asked["imageIdentifier"], asked["imageVersion"]) == ("arn:x", "2.0")
 

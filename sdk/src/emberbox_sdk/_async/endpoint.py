@@ -144,28 +144,27 @@ class AsyncEndpoint:
         Raises:
             EmberboxError: the gateway cannot be reached, or refuses.
         """
-        try:
-            opened = await platform.connect(
-                f"wss://{self.authority}/shell",
-                ssl=self.client.tls,
-                additional_headers=await self.headers(),
-                subprotocols=None if subprotocol is None else [Subprotocol(subprotocol)],
-                compression=None,
-                proxy=None,
-                ping_interval=None,  # a ping would be activity on a connection that is silent
-                open_timeout=WAKE_TIMEOUT_S,
-                max_size=MESSAGE_BYTES_MAX,
-            )
-        except InvalidStatus as error:
-            body = bytes(error.response.body or b"")
-            self.tokens.forget()
-            raise commands.refusal(error.response.status_code, body, self.sandbox_id) from error
-        except (OSError, TimeoutError, InvalidHandshake) as error:
-            raise UnreachableError(f"the gateway at {self.authority} failed: {error}", GATEWAY_HINT) from error
-        try:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                connecting = platform.connect(
+                    f"wss://{self.authority}/shell",
+                    ssl=self.client.tls,
+                    additional_headers=await self.headers(),
+                    subprotocols=None if subprotocol is None else [Subprotocol(subprotocol)],
+                    compression=None,
+                    proxy=None,
+                    ping_interval=None,  # a ping would be activity on a connection that is silent
+                    open_timeout=WAKE_TIMEOUT_S,
+                    max_size=MESSAGE_BYTES_MAX,
+                )
+                opened = await stack.enter_async_context(connecting)
+            except InvalidStatus as error:
+                body = bytes(error.response.body or b"")
+                self.tokens.forget()
+                raise commands.refusal(error.response.status_code, body, self.sandbox_id) from error
+            except (OSError, TimeoutError, InvalidHandshake) as error:
+                raise UnreachableError(f"the gateway at {self.authority} failed: {error}", GATEWAY_HINT) from error
             yield opened
-        finally:
-            await opened.close()
 
 
 GATEWAY_HINT = "`emberbox status` says whether the server runs"

@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ POLL_S: Final = 0.5
 LOG_LINES: Final = 30
 ROLE: Final = "emberbox-build"
 MEMORY_MIB: Final = 512
+FIRST: Final = "1.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class AsyncImage:
         say = on_progress or (_tell if sys.stderr.isatty() else _ignore)
         async with _shared(client, config) as used:
             build = _Build(used, chosen, artifact, say, timeout_s, named_by_contents=name is None)
-            return await build.run(
+            built = await build.run(
                 {
                     "baseImageArn": f"arn:aws:lambda:{used.config.region}:aws:microvm-image:debian12-1",
                     "buildRoleArn": f"arn:aws:iam::{used.config.account_id}:role/{ROLE}",
@@ -89,6 +90,7 @@ class AsyncImage:
                     "hooks": None if hooks is None else dict(hooks),
                 }
             )
+        return built if name else replace(built, version=FIRST)  # later ones are checkpoints of somebody's
 
     @classmethod
     async def default(
@@ -110,7 +112,11 @@ class AsyncImage:
             return _read(await used.call(wire.get_image(await used.find_image(name))))
 
     async def delete(self, *, client: AsyncClient | None = None, config: Config | None = None) -> None:
-        """Delete the image with all its versions; sandboxes that run are left alone."""
+        """Delete the image with all its versions.
+
+        Raises:
+            ApiError: sandboxes of it have not ended yet.
+        """
         async with _shared(client, config) as used:
             await used.call(wire.delete_image(self.arn))
             used.forget_image(self.name)
@@ -184,7 +190,7 @@ class _Build:
         """Return whether the newest version was asked for in just this way."""
         if self._named_by_contents:
             return True
-        version = image.get("latestActiveImageVersion") or "1.0"
+        version = image.get("latestActiveImageVersion") or FIRST
         built = await self._client.call(wire.get_image_version(image["imageArn"], version))
         asked = {"codeArtifact": {"uri": uri}, "resources": members["resources"]}
         optional = {name: members[name] or {} for name in ("environmentVariables", "hooks")}
@@ -212,7 +218,7 @@ class _Build:
             await platform.sleep(POLL_S)
         newest = image.get("latestActiveImageVersion")
         if image["state"].endswith("FAILED") or not newest or (version is not None and newest != version):
-            raise await self._failure(arn, version or image.get("latestFailedImageVersion") or "1.0")
+            raise await self._failure(arn, version or image.get("latestFailedImageVersion") or FIRST)
         return _read(image)
 
     def _check_time(self) -> None:

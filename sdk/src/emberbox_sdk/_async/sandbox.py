@@ -21,7 +21,14 @@ from emberbox_sdk._async.images import AsyncImage, OnProgress
 from emberbox_sdk._async.ports import AsyncPort
 from emberbox_sdk.commands import PTY_PROGRAM, Asked, Program
 from emberbox_sdk.config import Config
-from emberbox_sdk.errors import CommandFailedError, ConflictError, DeadlineError, NotFoundError, SandboxEndedError
+from emberbox_sdk.errors import (
+    CommandFailedError,
+    ConfigurationError,
+    ConflictError,
+    DeadlineError,
+    NotFoundError,
+    SandboxEndedError,
+)
 from emberbox_sdk.results import Checkpoint, CommandResult, Execution, SandboxInfo, State
 
 POLL_FIRST_S = 0.01
@@ -75,8 +82,8 @@ class AsyncSandbox:
         """Create a sandbox and return it when it runs.
 
         Args:
-            image: the name of an image, an image, a checkpoint, or a directory (as a Path) with a Dockerfile. Without
-                one it is Debian with Python, which is built the first time.
+            image: the name of an image, an image, a launchable checkpoint, or a directory (a Path) with a Dockerfile.
+                Without one it is Debian with Python, which is built the first time.
             version: of the image; the newest when missing.
             max_s: how many seconds it lives at most, up to 28,800.
             suspend_after_idle_s: suspends it when nobody has spoken to it for so many seconds, 60 at least.
@@ -331,13 +338,15 @@ class AsyncSandbox:
         return forks
 
     async def checkpoint(self, *, launchable: bool = False) -> Checkpoint:
-        """Remember this instant: what `rollback` goes back to, and `create` makes others from. It runs on.
+        """Remember this instant: what `rollback` goes back to. It runs on.
 
         Args:
-            launchable: also let it be the newest version of the image, which `create` takes by the image's name.
+            launchable: also let `create` make others from it. It is then the newest version of the image, which
+                whoever names the image alone gets.
         """
         answer = await self._client.call(wire.snapshot_microvm(self.id, "ACTIVE" if launchable else "INACTIVE"))
-        return Checkpoint(answer["imageArn"], answer["imageVersion"], answer.get("sourceStoppedInMilliseconds") or 0)
+        stopped_ms = answer.get("sourceStoppedInMilliseconds") or 0
+        return Checkpoint(answer["imageArn"], answer["imageVersion"], stopped_ms, launchable)
 
     async def rollback(self, checkpoint: Checkpoint, *, timeout_s: float = STATE_TIMEOUT_S) -> None:
         """Make it what it was at a checkpoint of its own; what came after is lost.
@@ -415,6 +424,9 @@ async def _find_image(
 ) -> tuple[str, str | None]:
     """Return ARN and version of what a sandbox is to be created from."""
     if isinstance(image, Checkpoint):
+        if not image.launchable:
+            hint = "make it with checkpoint(launchable=True), or take fork()"
+            raise ConfigurationError("this checkpoint is for rollback() alone", hint)
         return image.image_arn, image.version
     if isinstance(image, str):
         return await client.find_image(image), None

@@ -7,7 +7,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ POLL_S: Final = 0.5
 LOG_LINES: Final = 30
 ROLE: Final = "emberbox-build"
 MEMORY_MIB: Final = 512
+FIRST: Final = "1.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Image:
         say = on_progress or (_tell if sys.stderr.isatty() else _ignore)
         with _shared(client, config) as used:
             build = _Build(used, chosen, artifact, say, timeout_s, named_by_contents=name is None)
-            return build.run(
+            built = build.run(
                 {
                     "baseImageArn": f"arn:aws:lambda:{used.config.region}:aws:microvm-image:debian12-1",
                     "buildRoleArn": f"arn:aws:iam::{used.config.account_id}:role/{ROLE}",
@@ -90,6 +91,7 @@ class Image:
                     "hooks": None if hooks is None else dict(hooks),
                 }
             )
+        return built if name else replace(built, version=FIRST)  # later ones are checkpoints of somebody's
 
     @classmethod
     def default(
@@ -109,7 +111,11 @@ class Image:
             return _read(used.call(wire.get_image(used.find_image(name))))
 
     def delete(self, *, client: Client | None = None, config: Config | None = None) -> None:
-        """Delete the image with all its versions; sandboxes that run are left alone."""
+        """Delete the image with all its versions.
+
+        Raises:
+            ApiError: sandboxes of it have not ended yet.
+        """
         with _shared(client, config) as used:
             used.call(wire.delete_image(self.arn))
             used.forget_image(self.name)
@@ -183,7 +189,7 @@ class _Build:
         """Return whether the newest version was asked for in just this way."""
         if self._named_by_contents:
             return True
-        version = image.get("latestActiveImageVersion") or "1.0"
+        version = image.get("latestActiveImageVersion") or FIRST
         built = self._client.call(wire.get_image_version(image["imageArn"], version))
         asked = {"codeArtifact": {"uri": uri}, "resources": members["resources"]}
         optional = {name: members[name] or {} for name in ("environmentVariables", "hooks")}
@@ -211,7 +217,7 @@ class _Build:
             platform.sleep(POLL_S)
         newest = image.get("latestActiveImageVersion")
         if image["state"].endswith("FAILED") or not newest or (version is not None and newest != version):
-            raise self._failure(arn, version or image.get("latestFailedImageVersion") or "1.0")
+            raise self._failure(arn, version or image.get("latestFailedImageVersion") or FIRST)
         return _read(image)
 
     def _check_time(self) -> None:
