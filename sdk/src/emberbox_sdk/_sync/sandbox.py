@@ -83,7 +83,7 @@ class Sandbox:
         """Create a sandbox and return it when it runs.
 
         Args:
-            image: the name of an image, an image, a launchable checkpoint, or a directory (a Path) with a Dockerfile.
+            image: the name of an image, an image, a launchable checkpoint, or a directory with a Dockerfile, as a Path.
                 Without one it is Debian with Python, which is built the first time.
             version: of the image; the newest when missing.
             max_s: how many seconds it lives at most, up to 28,800.
