@@ -231,7 +231,7 @@ def test_the_list_leaves_out_what_has_ended() -> None:
     server = Server()
     pages = (
         members({"items": [microvm("TERMINATED", "a"), microvm("SUSPENDED", "b")], "nextToken": "n"}),
-        members({"items": [microvm("RUNNING", "c")]}),
+        members({"items": [microvm("RUNNING", "c"), microvm("TERMINATING", "d")]}),
     )
     server.on("GET", "/microvms", *pages)
     assert [info.id for info in Sandbox.list(client=server.client())] == ["b", "c"]

@@ -1,9 +1,8 @@
-"""Listings, made by this machine's own sh, find and stat, and by busybox's where it is there."""
+"""Listings, made by this machine's own sh, find and stat."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -76,12 +75,6 @@ def test_names_are_moved_and_removed(tree: Path) -> None:
     assert (tree / "n" / "m" / "-f").read_bytes() == b"12345"
     assert script(listing.REMOVE, tree / "n").returncode == 0
     assert not (tree / "n").exists()
-
-
-@pytest.mark.skipif(shutil.which("busybox") is None, reason="there is no busybox on this machine")
-def test_busybox_answers_in_the_same_way(tree: Path) -> None:
-    with_busybox = listing.LIST.replace("find ", "busybox find ").replace("exec stat", "exec busybox stat")
-    assert script(with_busybox, tree, 2).stdout == script(listing.LIST, tree, 2).stdout
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ COMMAND_TIMEOUT_S = 300.0
 DEFAULT_CONTEXT = "default"
 SUSPENDED_S = 28_800
 DEFAULT_PORT = 8080
+ENDING = (State.TERMINATING, State.TERMINATED)
 
 
 class AsyncSandbox:
@@ -132,7 +133,7 @@ class AsyncSandbox:
         used = client or AsyncClient(config)
         try:
             answer = await used.call(wire.get_microvm(sandbox_id))
-            if answer["state"] in (State.TERMINATING, State.TERMINATED):
+            if answer["state"] in ENDING:
                 raise SandboxEndedError(f"{sandbox_id} has ended: {answer.get('stateReason') or ''}", CREATE)
         except BaseException:
             if client is None:
@@ -147,7 +148,7 @@ class AsyncSandbox:
         """Return the sandboxes that there are, newest first.
 
         Args:
-            ended: also those that have ended.
+            ended: also those that have ended, or are just ending.
             client: the server; a connection of its own when missing.
             config: of that; from the environment when missing.
         """
@@ -159,7 +160,7 @@ class AsyncSandbox:
                 found += [_read_info(item) for item in page["items"]]
                 token = page.get("nextToken") or ""
                 if not token:
-                    return [info for info in found if ended or info.state != State.TERMINATED]
+                    return [info for info in found if ended or info.state not in ENDING]
         finally:
             if client is None:
                 await used.aclose()
@@ -364,7 +365,7 @@ class AsyncSandbox:
         try:
             await self._client.call(wire.terminate(self.id))
         except (ConflictError, NotFoundError):
-            if (await self.info()).state not in (State.TERMINATING, State.TERMINATED):
+            if (await self.info()).state not in ENDING:
                 raise
 
     async def aclose(self) -> None:
@@ -406,7 +407,7 @@ class AsyncSandbox:
             state = answer["state"]
             if state == wanted:
                 return
-            if state in (State.TERMINATING, State.TERMINATED):
+            if state in ENDING:
                 reason = answer.get("stateReason") or state
                 raise SandboxEndedError(f"{self.id} has ended: {reason}", "`emberbox events` shows what happened")
             if time.monotonic() > deadline:
