@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emberbox import process
+from emberbox.host.debian_packages import download, extract
 from emberbox.host.native import agent_path
-from emberbox.host.scratch import tool_environment
 from emberbox.model.errors import HostError
 
 META_PACKAGE = "linux-image-cloud-amd64"
@@ -71,10 +71,8 @@ async def _fetch(directory: Path) -> Kernel:
     work.mkdir(parents=True)
     try:
         package = await _resolve_package()
-        download = ["apt-get", "download", package]
-        await process.run(download, directory=work, environment=tool_environment(work), timeout=1800, enclosed=True)
-        archive = next(work.glob("*.deb"))
-        await process.run(["dpkg-deb", "--extract", archive, work / "unpacked"], timeout=120)
+        await download(work, [package])
+        await extract(next(work.glob("*.deb")), work / "unpacked")
         await process.run(["sync", "--file-system", work], timeout=600)
         (work / "unpacked/lib").replace(directory / "lib")
         (work / "unpacked/boot").replace(directory / "boot")  # last: its presence means complete

@@ -23,7 +23,7 @@ async def clear_builds(home: Path) -> None:
     Raises:
         HostError: a tool does not end, or is another user's.
     """
-    places = [home / name for name in ("builds", "containers", "kernel")]
+    places = [home / name for name in ("builds", "containers", "kernel", "packages")]
     if ended := await asyncio.to_thread(scratch.end_tools, places):
         log.warning("%d tools of an earlier server were ended", ended)
     try:
