@@ -15,9 +15,10 @@ from emberbox.host.network.rules import has_names
 from emberbox.host.network.slots import DNS_ADDRESS
 from emberbox.host.network.tap import TapNetwork
 from emberbox.host.space import DiskSpace
+from emberbox.images.builders import BuildNetworkScope
 from emberbox.images.containers import BuildNetwork, Containers
 from emberbox.images.managed import ManagedImages
-from emberbox.images.pipeline import BuildNetworkScope, Limits, Pipeline
+from emberbox.images.pipeline import Limits, Pipeline
 from emberbox.machine.guests import GuestHost
 from emberbox.machine.local import Places
 from emberbox.model.egress import EgressPolicy

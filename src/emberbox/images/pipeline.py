@@ -25,7 +25,9 @@ from emberbox.host.kernel import Kernel
 from emberbox.host.space import DiskSpace, is_full_disk
 from emberbox.images.artifact import S3Client, UnpackLimits, check_readable, fetch, unpack
 from emberbox.images.base import BuildLog, BuildPlan, LogStream
-from emberbox.images.containers import BuildNetwork, Containers, ImageConfig, RootFileSystem, make_root
+from emberbox.images.builders import BuildNetworkScope, ContainerBuild, ContainerBuilder, HostBuilder
+from emberbox.images.config import ImageConfig, RootFileSystem
+from emberbox.images.containers import Containers
 from emberbox.images.managed import ManagedImages
 from emberbox.machine.connections import GUEST_RESOLV_CONF
 from emberbox.machine.guest import Guest
@@ -34,7 +36,6 @@ from emberbox.machine.hooks import call_build_hook
 from emberbox.machine.local import Places
 from emberbox.machine.snapshot import ImageSnapshot
 from emberbox.model.arns import new_microvm_id
-from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import (
     BuildError,
     CapacityError,
@@ -61,9 +62,6 @@ _SETTLE_POLL_S = 0.1
 _FORGET_TIMEOUT_S = limit_s(3.0)
 _REST_S = 0.4
 _REST_SHARE = 0.2  # of one processor; an emulated guest that only keeps time uses a few hundredths
-
-
-BuildNetworkScope = Callable[[EgressPolicy | None], contextlib.AbstractAsyncContextManager[BuildNetwork]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,19 +124,18 @@ class Pipeline:
         space: the room on the disk; without it no build begins or goes on.
         places: says where a build works, and where its snapshot is kept.
         s3_has_accounts: the buckets of that S3 belong to accounts of this server.
+        builder: builds the Dockerfiles; by default the host's own tools, which need the first two.
     """
 
     def __init__(
         self, containers: Containers, managed: ManagedImages, guests: GuestHost,
         kernel: Callable[[], Awaitable[Kernel]], s3: S3Client, build_network: BuildNetworkScope, limits: Limits,
-        space: DiskSpace, places: Places, *, s3_has_accounts: bool,
+        space: DiskSpace, places: Places, *, s3_has_accounts: bool, builder: ContainerBuilder | None = None,
     ) -> None:  # fmt: skip
-        self._containers = containers
-        self._managed = managed
+        self._builder = builder or HostBuilder(containers, managed, build_network)
         self._guests = guests
         self._kernel = kernel
         self._s3 = s3
-        self._build_network = build_network
         self._limits = limits
         self._s3_has_accounts = s3_has_accounts
         self._space = space
@@ -165,16 +162,15 @@ class Pipeline:
                 log.exception("what the build %s has left could not be removed", plan.build_id)
 
     async def _build(self, run: Run) -> SnapshotSizes:
-        async with self._containers.for_build(run.directory / "containers") as containers:
-            config, root = await self._build_container(run, containers)
+        config, root = await self._build_container(run)
         snapshot = await self._make_snapshot(run, config, root)
         if run.plan.validate is not None:
             await self._validate(run, snapshot, run.plan.validate)
         return await self._publish(run, snapshot)
 
-    async def _build_container(self, run: Run, containers: Containers) -> tuple[ImageConfig, RootFileSystem]:
-        plan, name = run.plan, f"localhost/emberbox-build/{run.plan.build_id}"
-        archive, context = run.directory / "artifact.zip", run.directory / "context"
+    async def _build_container(self, run: Run) -> tuple[ImageConfig, RootFileSystem]:
+        plan, directory = run.plan, run.directory
+        archive, context = directory / "artifact.zip", directory / "context"
         run.say(f"Fetching {plan.artifact_uri}")
         check_readable(plan.artifact_uri, plan.readable_prefixes)
         is_granted = plan.readable_prefixes is not None  # by the operator, who may grant another account's bucket
@@ -182,15 +178,10 @@ class Pipeline:
         await fetch(self._s3, plan.artifact_uri, archive, self._limits.artifact_bytes, owner)
         limits = UnpackLimits(total_bytes=self._limits.unpacked_bytes)
         await asyncio.to_thread(unpack, archive, context, limits)
-        dockerfile = (context / "Dockerfile").read_text(errors="replace")
-        await self._managed.prepare(dockerfile, run.say)
-        run.say("Building the Dockerfile")
-        async with self._build_network(plan.egress) as network:
-            await containers.build(context, name, network, self._limits.build_timeout_s, run.take_line)
-        config = await containers.read_config(name)
-        run.say("Packing the root file system")
-        environment = {**dict(config.environment), **plan.environment}
-        root = await make_root(containers, name, run.directory / "root.erofs", config.user, environment)
+        timeout_s = self._limits.build_timeout_s
+        config, root = await self._builder.build(
+            ContainerBuild(plan, directory, context, directory / "root.erofs", timeout_s, run.say, run.take_line)
+        )
         for note in root.notes:
             run.say(note)
         await asyncio.to_thread(shutil.rmtree, context)

@@ -1,0 +1,83 @@
+"""Who turns a context with a Dockerfile into a root file system: the host's own tools, or a sandbox."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from emberbox.images.base import BuildPlan
+from emberbox.images.config import ImageConfig, RootFileSystem
+from emberbox.images.containers import BuildNetwork, Containers, LogLine, TakeLine, make_root
+from emberbox.images.managed import ManagedImages
+from emberbox.model.egress import EgressPolicy
+
+BuildNetworkScope = Callable[[EgressPolicy | None], contextlib.AbstractAsyncContextManager[BuildNetwork]]
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerBuild:
+    """One Dockerfile to build.
+
+    Args:
+        plan: what it is for.
+        directory: of this build's own, for whatever is needed on the way; removed at its end.
+        context: the directory that has the Dockerfile at its root.
+        root: the file that the root file system goes to; there is none yet.
+        timeout_s: seconds until the build is stopped.
+        say: takes lines for the build's log.
+        take_line: the same for what a tool says, which waits while too many lines are not stored yet.
+    """
+
+    plan: BuildPlan
+    directory: Path
+    context: Path
+    root: Path
+    timeout_s: float
+    say: LogLine
+    take_line: TakeLine
+
+
+class ContainerBuilder(Protocol):
+    """Builds Dockerfiles."""
+
+    async def build(self, work: ContainerBuild) -> tuple[ImageConfig, RootFileSystem]:
+        """Build one, and pack its files and what randomness.py adds to them.
+
+        Raises:
+            BuildError: the Dockerfile's build failed, took too long, or there is nothing to run.
+            HostError: the machine lacks something.
+        """
+        ...
+
+
+class HostBuilder:
+    """Builds with the host's buildah and runc, which run as this server's user: for Dockerfiles that it trusts.
+
+    Args:
+        containers: the container store.
+        managed: the base images.
+        network: gives RUN steps their network.
+    """
+
+    def __init__(self, containers: Containers, managed: ManagedImages, network: BuildNetworkScope) -> None:
+        self._containers = containers
+        self._managed = managed
+        self._network = network
+
+    async def build(self, work: ContainerBuild) -> tuple[ImageConfig, RootFileSystem]:
+        """See `ContainerBuilder`."""
+        plan, name = work.plan, f"localhost/emberbox-build/{work.plan.build_id}"
+        async with self._containers.for_build(work.directory / "containers") as containers:
+            dockerfile = (work.context / "Dockerfile").read_text(errors="replace")
+            await self._managed.prepare(dockerfile, work.say)
+            work.say("Building the Dockerfile")
+            async with self._network(plan.egress) as network:
+                await containers.build(work.context, name, network, work.timeout_s, work.take_line)
+            config = await containers.read_config(name)
+            work.say("Packing the root file system")
+            environment = {**dict(config.environment), **plan.environment}
+            root = await make_root(containers, name, work.root, config.user, environment)
+        return config, root
