@@ -7,8 +7,8 @@ import logging
 from pathlib import Path
 
 from emberbox.host import scratch
+from emberbox.host.bootstrap import SCRATCH
 from emberbox.images.containers import Containers
-from emberbox.images.managed import SCRATCH
 from emberbox.model.errors import HostError
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,8 @@ async def clear_builds(home: Path) -> None:
     if ended := await asyncio.to_thread(scratch.end_tools, places):
         log.warning("%d tools of an earlier server were ended", ended)
     try:
-        await scratch.remove_outside(home / "base" / SCRATCH)
+        for made in ("base", "builder"):
+            await scratch.remove_outside(home / made / SCRATCH)
         for build in (home / "builds").iterdir():
             await Containers(build / "containers").remove()
             await scratch.remove_tree(build)

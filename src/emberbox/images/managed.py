@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 import urllib.error
 import urllib.request
@@ -17,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emberbox import process
-from emberbox.host import disk, scratch
+from emberbox.host.bootstrap import bootstrap
 from emberbox.images.containers import Containers, LogLine
 from emberbox.model.errors import HostError
 from emberbox.time_limits import limit_s
@@ -30,10 +29,6 @@ AWS_NAMES = (
     "public.ecr.aws/amazonlinux/amazonlinux:2023",
     "public.ecr.aws/amazonlinux/amazonlinux:2023-minimal",
 )
-SCRATCH = "scratch"
-"""Leads to what mmdebstrap works in. Other users must get there, so it is not in the state directory."""
-
-_BOOTSTRAP_TIMEOUT_S = 1800
 PACKAGES = ("ca-certificates", "curl")
 """What the Debian base has beyond Debian's essential packages and apt."""
 _REACH_TIMEOUT_S = limit_s(3.0)
@@ -91,33 +86,25 @@ class ManagedImages:
             if await self._containers.has_image(DEBIAN_NAME):
                 self._made = True
                 return
-            if not self._archive.exists():
-                log_line("Making the base image debian12-1 with mmdebstrap (once; about half a minute) ...")
-                await self._bootstrap()
+            await self._ensure_archive(log_line)
             log_line("Storing the base image debian12-1 ...")
             await self._containers.import_root(self._archive, DEBIAN_NAME)
             self._made = True
 
-    async def _bootstrap(self) -> None:
-        self._archive.parent.mkdir(parents=True, exist_ok=True)
-        made = self._archive.with_name(".debian12.tar")
-        made.unlink(missing_ok=True)
-        link = self._archive.with_name(SCRATCH)
-        await scratch.remove_outside(link)
-        mode = "root" if os.geteuid() == 0 else "unshare"
-        options = ["--quiet", "--variant=minbase", f"--mode={mode}", f"--include={','.join(self._packages)}"]
-        try:
-            command = ["mmdebstrap", *options, "bookworm", str(made)]
-            environment = scratch.tool_environment(scratch.make_outside(link))
-            await process.run(command, environment=environment, timeout=_BOOTSTRAP_TIMEOUT_S, enclosed=True)
-            disk.sync(made)
-            made.replace(self._archive)
-            disk.sync(self._archive.parent)
-        except process.CommandError as error:
-            raise HostError(f"the base image debian12-1 cannot be made: {error}") from error
-        finally:
-            made.unlink(missing_ok=True)
-            await scratch.remove_outside(link)
+    async def ensure_archive(self, log_line: LogLine) -> Path:
+        """Return the archive of the Debian base; make it when it is not there.
+
+        Raises:
+            HostError: mmdebstrap failed.
+        """
+        async with self._lock:
+            await self._ensure_archive(log_line)
+            return self._archive
+
+    async def _ensure_archive(self, log_line: LogLine) -> None:
+        if not self._archive.exists():
+            log_line("Making the base image debian12-1 with mmdebstrap (once; about half a minute) ...")
+            await _bootstrap(self._archive, self._packages)
 
     async def _is_real(self, name: str) -> bool:
         """Say whether a name is stored and is not the stand-in."""
@@ -135,6 +122,13 @@ class ManagedImages:
         if self._reachable is None or now - self._reachable[0] > _REACH_MEMORY_S:
             self._reachable = now, await asyncio.to_thread(_answers, f"https://{AWS_REGISTRY}/v2/")
         return self._reachable[1]
+
+
+async def _bootstrap(archive: Path, packages: Sequence[str]) -> None:
+    try:
+        await bootstrap(archive, "bookworm", packages)
+    except process.CommandError as error:
+        raise HostError(f"the base image debian12-1 cannot be made: {error}") from error
 
 
 def _answers(url: str) -> bool:

@@ -114,6 +114,7 @@ async def run(
     timeout: float | None = 60.0,
     check: bool = True,
     on_line: OnLine | None = None,
+    on_start: Callable[[Child], None] | None = None,
     tied: bool = False,
     enclosed: bool = False,
 ) -> Completed:
@@ -127,6 +128,7 @@ async def run(
         check: raise when the exit code is not 0.
         on_line: called with each line of output and errors as they come, what it returns is awaited; then `stdout` in
             the result holds both, and `stderr` is empty.
+        on_start: called with the child once it runs.
         tied: it gets SIGKILL when this process ends, however that ends (prctl(2), PR_SET_PDEATHSIG).
         enclosed: the same, and whatever it starts ends with it. As root it leads a process namespace: the kernel ends
             the others in it, daemons too, and their mounts go with them.
@@ -143,6 +145,8 @@ async def run(
         stdout=PIPE,
         stderr=STDOUT if merged else PIPE,
     )
+    if on_start is not None:
+        on_start(child)
     name = os.fspath(arguments[0])
     limit = None if timeout is None else limit_s(timeout)
     try:

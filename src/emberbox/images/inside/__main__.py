@@ -1,0 +1,163 @@
+"""The first process of a build's sandbox: `python3 -m emberbox.images.inside`, told by /job.json what to do.
+
+What it prints is for the host, which trusts none of it: lines of the build's log, each after a blank; at the end one
+line that begins with `=`, the outcome as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from emberbox.images.config import parse_config
+from emberbox.images.inside import daemon
+from emberbox.images.inside.dockerfile import AWS_REGISTRY, Prepared, prepare
+from emberbox.images.inside.packing import make_root
+from emberbox.model.errors import BuildError
+
+JOB, CONTEXT, SEED = Path("/job.json"), Path("/context"), Path("/seed")
+CACHE, CACHE_OUT, OUT, BASE = Path("/cache.tar"), Path("/cache-out"), Path("/root.erofs"), Path("/base.tar")
+BASE_NAMES = ("emberbox/debian:12", "localhost/emberbox/debian:12")
+_IMAGE = "emberbox-build"
+_REACH_TIMEOUT_S = 3.0
+_FULL = "no space left on device"
+_NOT_HEEDED = {"Healthcheck": "HEALTHCHECK", "StopSignal": "STOPSIGNAL", "Volumes": "VOLUME", "OnBuild": "ONBUILD"}
+
+
+def say(line: str) -> None:
+    """Tell the build's log."""
+    _print(f" {line}")
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Do the job and print its outcome."""
+    job = json.loads(JOB.read_text())
+    try:
+        outcome = make_seed(job) if job["kind"] == "seed" else run_build(job)
+    except BuildError as error:
+        outcome = _failure(error)
+    except (daemon.DaemonError, subprocess.CalledProcessError, OSError) as error:
+        outcome = {"failed": f"{type(error).__name__}: {error}"}
+    _print(f"={json.dumps(outcome)}")
+    return 0
+
+
+def make_seed(job: dict[str, Any]) -> dict[str, Any]:
+    """Store the base image in a new store, and leave that at /seed."""
+    with daemon.running_daemon(job["processes"]):
+        daemon.docker("import", "--change", 'CMD ["/bin/bash"]', str(BASE), BASE_NAMES[0])
+        daemon.docker("tag", *BASE_NAMES)
+    for device in daemon.STORE.glob("overlay2/*/diff/dev/*"):
+        if not device.is_dir():
+            device.unlink()  # the host lets nobody in a sandbox make one, and guests have their own
+    (daemon.STORE / "volumes/backingFsBlockDev").unlink(missing_ok=True)
+    subprocess.run(["cp", "-a", f"{daemon.STORE}/.", SEED], check=True)
+    return {}
+
+
+def run_build(job: dict[str, Any]) -> dict[str, Any]:
+    """Build the Dockerfile of the context and pack the image; the layers of a build that failed are kept too."""
+    _take_up_store()
+    with daemon.running_daemon(job["processes"]):
+        try:
+            outcome = _build(job)
+        except BuildError as error:
+            outcome = _failure(error)
+        if job["cache_bytes"]:
+            daemon.drop_old_layers(_IMAGE, job["cache_bytes"])
+    if job["cache_bytes"]:
+        daemon.save_store(CACHE_OUT)
+    return outcome
+
+
+def _failure(error: BuildError) -> dict[str, Any]:
+    return {"reason": error.reason, "detail": error.detail}
+
+
+def _take_up_store() -> None:
+    if CACHE.exists():
+        try:
+            daemon.load_store(CACHE)
+        except subprocess.CalledProcessError:
+            say("NOTE: the layer cache cannot be read and is left out")
+            daemon.clear_store()
+        else:
+            return
+    daemon.copy_store(SEED)
+
+
+def _build(job: dict[str, Any]) -> dict[str, Any]:
+    dockerfile, contexts = _prepare_dockerfile()
+    named = [f"--build-context={name}=docker-image://docker.io/{BASE_NAMES[0]}" for name in contexts]
+    tail = daemon.build(["--tag", _IMAGE, "--file", str(dockerfile), *named, str(CONTEXT)], say)
+    if tail is not None:
+        raise _build_error("\n".join(tail))
+    settings, layers = daemon.read_image(_IMAGE)
+    for key, instruction in _NOT_HEEDED.items():
+        if settings.get(key):
+            say(f"NOTE: {instruction} has no effect on a microVM")
+    config = parse_config(settings)
+    say("Packing the root file system")
+    environment = {**dict(config.environment), **job["environment"]}
+    try:
+        root = make_root(layers, OUT, config.user, environment, Path(job["library"]).read_bytes())
+    except subprocess.CalledProcessError as error:
+        raise BuildError("DISK_STORAGE_FULL", "the root file system cannot be packed; is the disk full?") from error
+    return {"config": dataclasses.asdict(config), "root": dataclasses.asdict(root)}
+
+
+def _prepare_dockerfile() -> tuple[Path, tuple[str, ...]]:
+    """Write the Dockerfile as it is built beside the context; return it, and the names that the base stands for."""
+    try:
+        text = (CONTEXT / "Dockerfile").read_bytes().decode(errors="surrogateescape")
+    except OSError as error:
+        raise BuildError("CONTAINER_BUILD_FAILED", f"the Dockerfile cannot be read: {error.strerror}") from error
+    prepared = prepare(text)
+    for note in prepared.notes:
+        say(note)
+    written = Path("/run/Dockerfile")
+    written.write_bytes(prepared.text.encode(errors="surrogateescape"))
+    ignored = CONTEXT / "Dockerfile.dockerignore"
+    if ignored.exists():
+        shutil.copyfile(ignored, written.with_name(ignored.name))
+    return written, _stand_ins(prepared)
+
+
+def _stand_ins(prepared: Prepared) -> tuple[str, ...]:
+    if not prepared.stand_ins or _answers(f"https://{AWS_REGISTRY}/v2/"):
+        return ()
+    for name in prepared.stand_ins:
+        say(f"NOTE: {AWS_REGISTRY} is out of reach; {name} stands for the local Debian 12 base here")
+    return prepared.stand_ins
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=_REACH_TIMEOUT_S):  # noqa: S310 - fixed https
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code == 401
+    except OSError:
+        return False
+
+
+def _build_error(tail: str) -> BuildError:
+    if _FULL in tail.lower():
+        return BuildError("DISK_STORAGE_FULL", "the build needs more disk than it may have (EMBERBOX_BUILD_DISK_BYTES)")
+    return BuildError("CONTAINER_BUILD_FAILED", "the Dockerfile's build failed; the lines above say where")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

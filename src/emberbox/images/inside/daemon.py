@@ -1,0 +1,155 @@
+"""Docker's daemon in the sandbox: its BuildKit is what reads and runs a Dockerfile."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+STORE = Path("/var/lib/docker")
+"""In memory for the sandbox, in one file of bounded size for the host."""
+
+_LAYERS = "overlay2"
+_CGROUPS = Path("/sys/fs/cgroup")
+_GROUP = "build"
+_CONTROLLERS = ("devices", "memory", "cpu", "cpuacct", "cpuset", "pids", "job")
+_SOCKET = Path("/run/docker.sock")
+_START_TIMEOUT_S = 120.0
+_STOP_TIMEOUT_S = 30.0
+_TAIL_LINES = 20
+
+
+class DaemonError(Exception):
+    """The daemon does not do what it should; the machine's fault, not the Dockerfile's."""
+
+
+@contextlib.contextmanager
+def running_daemon(processes_max: int) -> Iterator[None]:
+    """Run the daemon for as long as the block lasts; at its end the store is whole on the disk.
+
+    Args:
+        processes_max: how many processes and threads all RUN steps have together.
+    """
+    _mount_cgroups(processes_max)
+    said = Path("/tmp/dockerd.log")  # noqa: S108 - the sandbox's own, and nobody else is in it yet
+    options = ["--iptables=false", "--ip6tables=false", "--bridge=none", "--log-level=error"]
+    options += [f"--host=unix://{_SOCKET}", f"--storage-driver={_LAYERS}", f"--data-root={STORE}"]
+    options += ["--exec-opt=native.cgroupdriver=cgroupfs", f"--cgroup-parent=/{_GROUP}"]
+    with said.open("wb") as log:
+        daemon = subprocess.Popen(["dockerd", *options], stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not _SOCKET.exists():
+            if daemon.poll() is not None or time.monotonic() > deadline:
+                raise DaemonError(f"dockerd does not start: {said.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.01)
+        yield
+    finally:
+        daemon.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            daemon.wait(_STOP_TIMEOUT_S)
+        daemon.kill()
+        daemon.wait()
+
+
+def _mount_cgroups(processes_max: int) -> None:
+    """Mount what runc wants of control groups; in this kernel they are few, and the count of processes is one."""
+    subprocess.run(["mount", "-t", "tmpfs", "cgroups", _CGROUPS], check=True)
+    for controller in _CONTROLLERS:
+        directory = _CGROUPS / controller
+        directory.mkdir()
+        mount = ["mount", "-t", "cgroup", "-o", controller, controller, str(directory)]
+        if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+            directory.rmdir()
+    group = _CGROUPS / "pids" / _GROUP
+    with contextlib.suppress(OSError):
+        group.mkdir()
+        (group / "pids.max").write_text(str(processes_max))
+
+
+def copy_store(seed: Path) -> None:
+    """Begin with the store that is at `seed`; its layers stay where they are, and are read only."""
+    (STORE / _LAYERS).mkdir(parents=True, exist_ok=True)
+    archive = ["tar", "-C", str(seed), "-c", f"--exclude=./{_LAYERS}/*/diff", "."]
+    _pipe(archive, ["tar", "-C", str(STORE), "-xp"])
+    for layer in (seed / _LAYERS).glob("*/diff"):
+        (STORE / _LAYERS / layer.parent.name / "diff").symlink_to(layer)
+
+
+def _pipe(first: Sequence[str], second: Sequence[str]) -> None:
+    with subprocess.Popen(first, stdout=subprocess.PIPE) as writer:
+        subprocess.run(second, stdin=writer.stdout, check=True)
+    if writer.returncode != 0:
+        raise DaemonError(f"{first[0]} failed with code {writer.returncode}")
+
+
+def save_store(archive: Path) -> None:
+    """Write the store to one file, which `load_store` reads; layers of the seed are left out, as the links they are."""
+    with archive.open("r+b") as file:
+        subprocess.run([*_TAR, "-C", STORE, "-c", "."], stdout=file, check=True)
+        file.truncate()
+        os.fsync(file.fileno())
+
+
+def load_store(archive: Path) -> None:
+    """Begin with what `save_store` wrote."""
+    subprocess.run([*_TAR, "-C", STORE, "-xpf", archive], check=True)
+
+
+_TAR = ("tar", "--xattrs", "--xattrs-include=*", "--numeric-owner", "--sparse")
+
+
+def clear_store() -> None:
+    """Remove all that is in the store."""
+    for entry in STORE.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def docker(*arguments: str) -> str:
+    """Run a command of Docker's and return what it prints."""
+    done = subprocess.run(["docker", *arguments], check=False, capture_output=True, text=True, errors="replace")
+    if done.returncode != 0:
+        raise DaemonError(f"docker {arguments[0]} failed: {done.stderr.strip()[-2000:]}")
+    return done.stdout
+
+
+def drop_old_layers(image: str, keep_bytes: int) -> None:
+    """Remove an image, and of the layers and cache mounts those that were used longest ago."""
+    subprocess.run(["docker", "image", "rm", "--force", image], check=False, capture_output=True)
+    docker("builder", "prune", "--force", f"--keep-storage={keep_bytes}")
+
+
+def build(arguments: Sequence[str], take_line: Callable[[str], None]) -> list[str] | None:
+    """Run `docker build`.
+
+    Args:
+        arguments: of it.
+        take_line: takes what it prints.
+
+    Returns:
+        None when it succeeded, else the last lines.
+    """
+    command = ["docker", "build", "--network=host", "--progress=plain", *arguments]
+    tail: list[str] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
+        assert run.stdout is not None
+        for content in run.stdout:
+            line = content.decode(errors="replace").rstrip("\r\n")
+            take_line(line)
+            tail.append(line)
+            del tail[:-_TAIL_LINES]
+    return None if run.returncode == 0 else tail
+
+
+def read_image(name: str) -> tuple[dict[str, Any], list[Path]]:
+    """Return an image's settings, and its layers, the uppermost first."""
+    shown = json.loads(docker("image", "inspect", name))[0]
+    data = (shown.get("GraphDriver") or {}).get("Data") or {}
+    layers = [data.get("UpperDir", ""), *data.get("LowerDir", "").split(":")]
+    return shown["Config"], [Path(layer) for layer in layers if layer]

@@ -1,0 +1,156 @@
+"""Builds Dockerfiles in sandboxes; the host sees lines, one JSON text with an outcome, and a file that it hands on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from emberbox.host import native
+from emberbox.images.builders import BuildNetworkScope, ContainerBuild
+from emberbox.images.config import ImageConfig, RootFileSystem, User
+from emberbox.images.containers import LogLine
+from emberbox.images.sandbox.base import Limits, Sandbox, SandboxPlan, Share
+from emberbox.images.sandbox.root import (
+    CODE,
+    COMMAND,
+    ENVIRONMENT,
+    STORE,
+    BuilderRoot,
+    BuilderRoots,
+    Outcome,
+    write_job,
+)
+from emberbox.model.errors import BuildError, HostError
+
+
+class SandboxBuilder:
+    """Runs each build in a sandbox of its own.
+
+    Args:
+        sandbox: runs them.
+        roots: makes what they are made of.
+        network: gives them their network.
+        limits: what each may use.
+        caches: the directory of the accounts' layer caches.
+        cache_bytes: how large one is; 0 keeps none.
+    """
+
+    def __init__(
+        self, sandbox: Sandbox, roots: BuilderRoots, network: BuildNetworkScope, limits: Limits, caches: Path,
+        cache_bytes: int,
+    ) -> None:  # fmt: skip
+        self._sandbox = sandbox
+        self._roots = roots
+        self._network = network
+        self._limits = limits
+        self._caches = caches
+        self._cache_bytes = cache_bytes
+
+    async def prepare(self, say: LogLine) -> None:
+        """Make what the first build needs.
+
+        Raises:
+            HostError: it cannot be made.
+        """
+        await self._roots.ensure(say)
+
+    async def build(self, work: ContainerBuild) -> tuple[ImageConfig, RootFileSystem]:
+        """See `builders.ContainerBuilder`."""
+        made = await self._roots.ensure(work.say)
+        directory = work.directory / "sandbox"
+        directory.mkdir()
+        cache, new_cache = self._cache_of(work.plan.account_id, made), directory / "cache"
+        shares = [CODE, Share(made.seed, "/seed"), Share(work.context, "/context")]
+        shares += [self._write_job(work, directory), *_writable(work.root, "/root.erofs")]
+        if self._cache_bytes:
+            shares += _writable(new_cache, "/cache-out")
+            shares += [Share(cache, "/cache.tar")] if cache.exists() else []
+        outcome = Outcome(lambda _line: None)
+
+        async def take_line(line: str) -> None:
+            if line.startswith("="):
+                outcome.take(line)
+            else:
+                await work.take_line(line.removeprefix(" "))
+
+        work.say("Building the Dockerfile in a sandbox")
+        async with self._network(work.plan.egress) as network:
+            plan = SandboxPlan(
+                directory / "gvisor", made.root, COMMAND, ENVIRONMENT, tuple(shares), STORE, network, self._limits
+            )
+            plan.directory.mkdir()
+            await self._sandbox.run(plan, take_line)
+        told = outcome.read()
+        if new_cache.exists() and new_cache.stat().st_size:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            new_cache.replace(cache)
+        shutil.rmtree(directory)
+        return read_outcome(told)
+
+    def _cache_of(self, account_id: str, made: BuilderRoot) -> Path:
+        return self._caches / f"{account_id}-{made.seed_id}.tar"
+
+    def _write_job(self, work: ContainerBuild, directory: Path) -> Share:
+        library = native.openssl_random_path().relative_to(CODE.path)
+        return write_job(
+            directory / "job.json",
+            kind="build",
+            processes=self._limits.processes,
+            cache_bytes=self._cache_bytes,
+            environment=dict(work.plan.environment),
+            library=f"{CODE.destination}/{library}",
+        )
+
+
+def _writable(path: Path, destination: str) -> list[Share]:
+    path.touch()
+    return [Share(path, destination, is_writable=True)]
+
+
+def read_outcome(told: dict[str, Any]) -> tuple[ImageConfig, RootFileSystem]:
+    """Read what the sandbox says of the image, as far as it has the form that it should have.
+
+    Raises:
+        BuildError: the build failed.
+        HostError: it has another form.
+    """
+    if "reason" in told:
+        raise BuildError(_text(told["reason"]), _text(told.get("detail", "")))
+    try:
+        return _read_config(told["config"]), _read_root(told["root"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise HostError(f"the sandbox of the build told an outcome that makes no sense: {error}") from error
+
+
+def _read_config(told: dict[str, Any]) -> ImageConfig:
+    return ImageConfig(
+        arguments=tuple(map(_text, told["arguments"])),
+        environment=_pairs(told["environment"]),
+        directory=_text(told["directory"]),
+        user=_text(told["user"]),
+        ports=tuple(map(_number, told["ports"])),
+    )
+
+
+def _read_root(told: dict[str, Any]) -> RootFileSystem:
+    user = told["user"]
+    groups = tuple(map(_number, user["groups"]))
+    found = User(_number(user["uid"]), _number(user["gid"]), groups, _text(user["home"]))
+    return RootFileSystem(found, _pairs(told["environment"]), tuple(map(_text, told["notes"])))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError("a text is wanted")
+    return value
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or not 0 <= value < 1 << 32:
+        raise ValueError("a number is wanted")
+    return value
+
+
+def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
+    return tuple((_text(name), _text(text)) for name, text in value)

@@ -1,0 +1,74 @@
+"""What is changed in a Dockerfile, and that nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+
+from emberbox.images.inside.dockerfile import prepare
+
+DIGEST = "@sha256:" + "05cb9b38" * 8
+
+
+def test_an_ordinary_file_stays_as_it_is() -> None:
+    text = "FROM debian AS a\nRUN <<EOT\nFROM --platform=linux/arm64 x\nEOT\nCMD x\n"
+    prepared = prepare(text)
+    assert (prepared.text, prepared.notes, prepared.stand_ins) == (text, (), ())
+
+
+@pytest.mark.parametrize(
+    ("text", "built"),
+    [
+        ("FROM --platform=linux/arm64 a\n", "FROM a\n"),
+        ("from  --platform=linux/arm64 a AS b\r\n", "from  a AS b\r\n"),
+        ("FROM \\\n  --platform=linux/arm64 \\\n# a word\n\n  a\n", "FROM \\\n  \\\n# a word\n\n  a\n"),
+        ("# escape=`\nFROM `\n --platform=linux/arm64 a\n", "# escape=`\nFROM `\n a\n"),
+    ],
+)
+def test_another_platform_is_dropped_with_a_note(text: str, built: str) -> None:
+    prepared = prepare(text)
+    assert prepared.text == built
+    assert prepared.notes == ("NOTE: --platform=linux/arm64 is ignored; images are linux/amd64 here",)
+
+
+def test_the_platform_of_the_builder_needs_no_note() -> None:
+    assert prepare("FROM --platform=$BUILDPLATFORM a\n").notes == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "RUN cat <<'EOT' > /x\nFROM --platform=linux/arm64 a\nEOT\n",
+        "RUN <<-EOT\n\tFROM --platform=linux/arm64 a\n\tEOT\nCMD a\n",
+        "COPY <<A <<B /x/\nFROM --platform=linux/arm64 a\nA\nFROM --platform=linux/arm64 b\nB\n",
+        "RUN echo \\\nFROM --platform=linux/arm64\n",
+        "RUN true \\\n  <<EOT\nFROM --platform=linux/arm64 a\nEOT\n",
+        "# FROM --platform=linux/arm64 a\n",
+    ],
+)
+def test_what_only_looks_like_a_base_is_left_alone(text: str) -> None:
+    assert prepare(text).text == text
+
+
+def test_the_frontend_is_the_builders_and_lines_keep_their_numbers() -> None:
+    prepared = prepare("\ufeff# syntax=docker/dockerfile:1\n# escape=`\nFROM a\n")
+    assert prepared.text == "# escape=`\n#\nFROM a\n"
+    assert "docker/dockerfile:1 is not fetched" in prepared.notes[0]
+
+
+def test_a_syntax_further_down_is_a_comment() -> None:
+    text = "# a word\n# syntax=docker/dockerfile:1\nFROM a\n"
+    assert prepare(text).text == text
+
+
+def test_the_names_that_have_a_stand_in_are_found() -> None:
+    base = "public.ecr.aws/lambda/microvms"
+    text = (
+        f"ARG BASE={base}:al2023\nFROM ${{BASE}}\nFROM {base}:al2023-minimal{DIGEST} AS a\nFROM {base}:al2023\n"
+        "FROM public.ecr.aws/amazonlinux/amazonlinux:2023-minimal\n"
+        f"FROM public.ecr.aws/docker/library/python:3.13\nFROM {base}:other\nFROM {base}x:al2023\n"
+    )
+    assert prepare(text).stand_ins == (
+        f"{base}:al2023",
+        f"{base}:al2023-minimal{DIGEST}",
+        "public.ecr.aws/amazonlinux/amazonlinux:2023-minimal",
+    )
