@@ -19,10 +19,11 @@ from typing import Any
 from emberbox.images.config import parse_config
 from emberbox.images.inside import daemon
 from emberbox.images.inside.dockerfile import AWS_REGISTRY, Prepared, prepare
-from emberbox.images.inside.packing import make_root
+from emberbox.images.inside.packing import Base, make_root, pack_base
 from emberbox.model.errors import BuildError
 
 JOB, CONTEXT, SEED = Path("/job.json"), Path("/context"), Path("/seed")
+SEED_STORE = SEED / "store"
 CACHE, CACHE_OUT, OUT, BASE = Path("/cache.tar"), Path("/cache-out"), Path("/root.erofs"), Path("/base.tar")
 BASE_NAMES = ("emberbox/debian:12", "localhost/emberbox/debian:12")
 _IMAGE = "emberbox-build"
@@ -59,11 +60,13 @@ def make_seed(job: dict[str, Any]) -> dict[str, Any]:
     with daemon.running_daemon(job["processes"]):
         daemon.docker("import", "--change", 'CMD ["/bin/bash"]', str(BASE), BASE_NAMES[0])
         daemon.docker("tag", *BASE_NAMES)
-    for device in daemon.STORE.glob("overlay2/*/diff/dev/*"):
+    (daemon.STORE / "volumes/backingFsBlockDev").unlink(missing_ok=True)
+    (layer,) = daemon.STORE.glob("overlay2/*/diff")
+    for device in layer.glob("dev/*"):
         if not device.is_dir():
             device.unlink()  # the host lets nobody in a sandbox make one, and guests have their own
-    (daemon.STORE / "volumes/backingFsBlockDev").unlink(missing_ok=True)
-    subprocess.run(["cp", "-a", f"{daemon.STORE}/.", SEED], check=True)
+    pack_base(layer, SEED / "base.erofs")
+    subprocess.run(["cp", "-a", daemon.STORE, SEED_STORE], check=True)
     return {}
 
 
@@ -87,7 +90,7 @@ def _failure(error: BuildError) -> dict[str, Any]:
 
 
 def _take_up_store() -> None:
-    if CACHE.exists():
+    if CACHE.stat().st_size:
         try:
             daemon.load_store(CACHE)
         except subprocess.CalledProcessError:
@@ -95,7 +98,7 @@ def _take_up_store() -> None:
             daemon.clear_store()
         else:
             return
-    daemon.copy_store(SEED)
+    daemon.copy_store(SEED_STORE)
 
 
 def _build(job: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +115,7 @@ def _build(job: dict[str, Any]) -> dict[str, Any]:
     say("Packing the root file system")
     environment = {**dict(config.environment), **job["environment"]}
     try:
-        root = make_root(layers, OUT, config.user, environment, Path(job["library"]).read_bytes())
+        root = make_root(layers, _base(), OUT, config.user, environment, Path(job["library"]).read_bytes())
     except subprocess.CalledProcessError as error:
         raise BuildError("DISK_STORAGE_FULL", "the root file system cannot be packed; is the disk full?") from error
     return {"config": dataclasses.asdict(config), "root": dataclasses.asdict(root)}
@@ -133,6 +136,11 @@ def _prepare_dockerfile() -> tuple[Path, tuple[str, ...]]:
     if ignored.exists():
         shutil.copyfile(ignored, written.with_name(ignored.name))
     return written, _stand_ins(prepared)
+
+
+def _base() -> Base:
+    (layer,) = SEED_STORE.glob("overlay2/*/diff")
+    return Base(layer, SEED / "base.erofs")
 
 
 def _stand_ins(prepared: Prepared) -> tuple[str, ...]:

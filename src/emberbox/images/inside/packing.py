@@ -3,23 +3,52 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from emberbox.images.config import RootFileSystem, find_user
+from emberbox.images.inside.changes import OPAQUE_MARK, find_changes
 from emberbox.images.inside.daemon import STORE
 from emberbox.images.randomness import AddedFile, find_additions
 
+_WORK = STORE / "packing"
+_TAR = ("tar", "--numeric-owner", "--format=pax", "--xattrs", "--xattrs-include=*")
+_EROFS = ("mkfs.erofs", "--quiet", "--tar=f")
+"""By way of an archive: to read and write each file by itself takes calls to the kernel, dear ones in a sandbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The base image: its layer as builds have it in their store, and packed."""
+
+    layer: Path
+    image: Path
+
+
+def pack_base(layer: Path, destination: Path) -> None:
+    """Pack a layer by itself.
+
+    Raises:
+        CalledProcessError: a tool failed; the disk may be full.
+    """
+    _WORK.mkdir()
+    _pack_all(layer, _WORK / "root.erofs")
+    shutil.copyfile(_WORK / "root.erofs", destination)
+    shutil.rmtree(_WORK)
+
 
 def make_root(
-    layers: Sequence[Path], destination: Path, user: str, environment: Mapping[str, str], library: bytes
+    layers: Sequence[Path], base: Base, destination: Path, user: str, environment: Mapping[str, str], library: bytes
 ) -> RootFileSystem:
     """Pack layers, and what randomness.py adds to them, into a root file system.
 
     Args:
         layers: the uppermost first.
+        base: what is packed already, if the lowest layer is that one.
         destination: the root file system's file, which is there.
         user: whom it runs as, as `USER` says it.
         environment: the variables that its processes get.
@@ -27,17 +56,50 @@ def make_root(
 
     Raises:
         BuildError: the user does not exist.
-        CalledProcessError: the disk is full.
+        CalledProcessError: a tool failed; the disk may be full.
     """
+    packed = _WORK / "root.erofs"
     with _merged(layers) as root:
         found = find_user(root, user)
         added = find_additions(root, environment.get("OPENSSL_CONF"), library)
         for file in added.files:
             _add(root, file)
-        subprocess.run(["mkfs.erofs", "--quiet", destination, root], check=True)
-    with destination.open("rb") as packed:
-        os.fsync(packed.fileno())
+        is_over_base = bool(layers) and layers[-1].resolve() == base.layer.resolve()
+        if not is_over_base or not _pack_changes([_WORK / "upper", *layers[:-1]], base, root, packed):
+            _pack_all(root, packed)
+        with packed.open("rb") as source, destination.open("r+b") as out:
+            shutil.copyfileobj(source, out, 1 << 20)
+            out.truncate()
+            os.fsync(out.fileno())
     return RootFileSystem(found, added.environment, added.notes)
+
+
+def _pack_all(root: Path, packed: Path) -> None:
+    archive = _WORK / "root.tar"
+    subprocess.run([*_TAR, "-C", root, "-cf", archive, "."], check=True)
+    _run_erofs(packed, archive)
+
+
+def _pack_changes(layers: Sequence[Path], base: Base, root: Path, packed: Path) -> bool:
+    """Add what layers change to a copy of the packed base; say whether that can be done."""
+    changes = find_changes(layers, base.layer, root)
+    if changes is None:
+        return False
+    marks = [f"{directory}/{OPAQUE_MARK}" for directory in changes.replaced]
+    for mark in marks:
+        (root / mark).touch()
+    archive, names = _WORK / "changes.tar", _WORK / "changes"
+    listed = sorted([*changes.names, *marks], key=lambda name: name.split("/"))
+    names.write_bytes(b"".join(os.fsencode(f"./{name}") + b"\0" for name in listed))
+    subprocess.run([*_TAR, "-C", root, "--no-recursion", "--null", "-T", names, "-cf", archive], check=True)
+    shutil.copyfile(base.image, packed)
+    _run_erofs(packed, archive, "--aufs", "--ovlfs-strip=1", "--incremental=data")
+    return True
+
+
+def _run_erofs(packed: Path, archive: Path, *options: str) -> None:
+    environment = {**os.environ, "TMPDIR": str(_WORK)}
+    subprocess.run([*_EROFS, *options, packed, archive], env=environment, check=True)
 
 
 def _add(root: Path, file: AddedFile) -> None:
@@ -52,16 +114,15 @@ def _add(root: Path, file: AddedFile) -> None:
 @contextmanager
 def _merged(layers: Sequence[Path]) -> Iterator[Path]:
     """Mount layers as one directory that can be written, which changes none of them."""
-    work = STORE / "merged"
-    for name in ("names", "upper", "work", "root"):
-        (work / name).mkdir(parents=True)
+    for name in ("names", "nothing", "upper", "work", "root"):
+        (_WORK / name).mkdir(parents=True)
     for number, layer in enumerate(layers):  # the options of a mount have room for short names only
-        (work / "names" / str(number)).symlink_to(layer)
-    lower = ":".join(f"{work}/names/{number}" for number in range(len(layers))) or str(work / "names")
-    options = f"lowerdir={lower},upperdir={work / 'upper'},workdir={work / 'work'}"
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, work / "root"], check=True)
+        (_WORK / "names" / str(number)).symlink_to(layer)
+    lower = ":".join(f"{_WORK}/names/{number}" for number in range(len(layers))) or str(_WORK / "nothing")
+    options = f"lowerdir={lower},upperdir={_WORK / 'upper'},workdir={_WORK / 'work'}"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, _WORK / "root"], check=True)
     try:
-        yield work / "root"
+        yield _WORK / "root"
     finally:
-        subprocess.run(["umount", work / "root"], check=True)
-        subprocess.run(["rm", "-rf", work], check=True)
+        subprocess.run(["umount", _WORK / "root"], check=True)
+        subprocess.run(["rm", "-rf", _WORK], check=True)

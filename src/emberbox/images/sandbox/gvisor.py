@@ -32,6 +32,9 @@ _CAPABILITIES = (
 )
 """Rights in the sandbox's own kernel, as dockerd and runc want them; on the host they mean nothing."""
 
+_LIMITS = {"RLIMIT_NOFILE": 1 << 20, "RLIMIT_FSIZE": (1 << 64) - 1}
+"""Of the programs in the sandbox; else they would have the limits of its own processes on the host."""
+
 _ENTER = """
 set -e
 mount -t tmpfs none /proc/sys/net/core
@@ -176,7 +179,7 @@ def describe(plan: SandboxPlan) -> dict[str, Any]:
             "env": [f"{name}={value}" for name, value in plan.environment],
             "cwd": "/",
             "capabilities": dict.fromkeys(("bounding", "effective", "inheritable", "permitted"), capabilities),
-            "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1 << 20, "soft": 1 << 20}],
+            "rlimits": [{"type": name, "hard": most, "soft": most} for name, most in _LIMITS.items()],
         },
         "root": {"path": str(plan.root), "readonly": True},
         "hostname": "build",
