@@ -12,7 +12,7 @@ import mmap
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -59,18 +59,21 @@ class Additions:
     notes: tuple[str, ...] = ()
 
 
-def find_additions(root: Path, named: str | None, library: bytes) -> Additions:
+def find_additions(
+    root: Path, named: str | None, library: bytes, directories: Collection[str] | None = None
+) -> Additions:  # fmt: skip
     """Find out what an image needs; one without OpenSSL 3 needs nothing.
 
     Args:
         root: the image's files. Links in it are followed as the guest would, never out of it.
         named: the image's own `OPENSSL_CONF`, None where it sets none.
         library: the provider.
+        directories: what `find_openssl` finds, where that is known; more do no harm.
 
     Raises:
         OSError: a file that was there cannot be read any more.
     """
-    directories = find_openssl(root)
+    directories = find_openssl(root) if directories is None else directories
     if not directories:
         return Additions()
     paths = {found for place in directories if (found := resolve(root, f"{place}/{_CONFIGURATION}"))}

@@ -65,7 +65,7 @@ def make_seed(job: dict[str, Any]) -> dict[str, Any]:
     for device in layer.glob("dev/*"):
         if not device.is_dir():
             device.unlink()  # the host lets nobody in a sandbox make one, and guests have their own
-    pack_base(layer, SEED / "base.erofs")
+    pack_base(_base(layer))
     subprocess.run(["cp", "-a", daemon.STORE, SEED_STORE], check=True)
     return {}
 
@@ -112,10 +112,11 @@ def _build(job: dict[str, Any]) -> dict[str, Any]:
         if settings.get(key):
             say(f"NOTE: {instruction} has no effect on a microVM")
     config = parse_config(settings)
+    (layer,) = SEED_STORE.glob("overlay2/*/diff")
     say("Packing the root file system")
     environment = {**dict(config.environment), **job["environment"]}
     try:
-        root = make_root(layers, _base(), OUT, config.user, environment, Path(job["library"]).read_bytes())
+        root = make_root(layers, _base(layer), OUT, config.user, environment, Path(job["library"]).read_bytes())
     except subprocess.CalledProcessError as error:
         raise BuildError("DISK_STORAGE_FULL", "the root file system cannot be packed; is the disk full?") from error
     return {"config": dataclasses.asdict(config), "root": dataclasses.asdict(root)}
@@ -138,9 +139,8 @@ def _prepare_dockerfile() -> tuple[Path, tuple[str, ...]]:
     return written, _stand_ins(prepared)
 
 
-def _base() -> Base:
-    (layer,) = SEED_STORE.glob("overlay2/*/diff")
-    return Base(layer, SEED / "base.erofs")
+def _base(layer: Path) -> Base:
+    return Base(layer, SEED / "base.erofs", SEED / "openssl.json")
 
 
 def _stand_ins(prepared: Prepared) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 from emberbox.images.config import RootFileSystem, find_user
 from emberbox.images.inside.changes import OPAQUE_MARK, find_changes
 from emberbox.images.inside.daemon import STORE
-from emberbox.images.randomness import AddedFile, find_additions
+from emberbox.images.randomness import AddedFile, find_additions, find_openssl
 
 _WORK = STORE / "packing"
 _TAR = ("tar", "--numeric-owner", "--format=pax", "--xattrs", "--xattrs-include=*")
@@ -23,21 +24,29 @@ _EROFS = ("mkfs.erofs", "--quiet", "--tar=f")
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The base image: its layer as builds have it in their store, and packed."""
+    """The base image: its layer as builds have it in their store, and what is known of it ahead.
+
+    Args:
+        layer: its files.
+        image: the same, packed.
+        openssl: a file with what `randomness.find_openssl` finds in it.
+    """
 
     layer: Path
     image: Path
+    openssl: Path
 
 
-def pack_base(layer: Path, destination: Path) -> None:
-    """Pack a layer by itself.
+def pack_base(base: Base) -> None:
+    """Make the files of a base from its layer.
 
     Raises:
         CalledProcessError: a tool failed; the disk may be full.
     """
+    base.openssl.write_text(json.dumps(sorted(find_openssl(base.layer))))
     _WORK.mkdir()
-    _pack_all(layer, _WORK / "root.erofs")
-    shutil.copyfile(_WORK / "root.erofs", destination)
+    _pack_all(base.layer, _WORK / "root.erofs")
+    _copy(_WORK / "root.erofs", base.image)
     shutil.rmtree(_WORK)
 
 
@@ -61,17 +70,26 @@ def make_root(
     packed = _WORK / "root.erofs"
     with _merged(layers) as root:
         found = find_user(root, user)
-        added = find_additions(root, environment.get("OPENSSL_CONF"), library)
+        own = layers[:-1] if layers and layers[-1].resolve() == base.layer.resolve() else None
+        added = find_additions(root, environment.get("OPENSSL_CONF"), library, _find_openssl(own, base))
         for file in added.files:
             _add(root, file)
-        is_over_base = bool(layers) and layers[-1].resolve() == base.layer.resolve()
-        if not is_over_base or not _pack_changes([_WORK / "upper", *layers[:-1]], base, root, packed):
+        if own is None or not _pack_changes([_WORK / "upper", *own], base, root, packed):
             _pack_all(root, packed)
-        with packed.open("rb") as source, destination.open("r+b") as out:
-            shutil.copyfileobj(source, out, 1 << 20)
-            out.truncate()
-            os.fsync(out.fileno())
+        _copy(packed, destination)
     return RootFileSystem(found, added.environment, added.notes)
+
+
+def _find_openssl(layers: Sequence[Path] | None, base: Base) -> set[str] | None:
+    """Look into an image's own layers only, where the base below them is known."""
+    if layers is None:
+        return None
+    return set(json.loads(base.openssl.read_text())).union(*map(find_openssl, layers))
+
+
+def _copy(source: Path, destination: Path) -> None:
+    subprocess.run(["cp", "--sparse=never", source, destination], check=True)
+    subprocess.run(["sync", destination], check=True)
 
 
 def _pack_all(root: Path, packed: Path) -> None:
@@ -92,7 +110,7 @@ def _pack_changes(layers: Sequence[Path], base: Base, root: Path, packed: Path) 
     listed = sorted([*changes.names, *marks], key=lambda name: name.split("/"))
     names.write_bytes(b"".join(os.fsencode(f"./{name}") + b"\0" for name in listed))
     subprocess.run([*_TAR, "-C", root, "--no-recursion", "--null", "-T", names, "-cf", archive], check=True)
-    shutil.copyfile(base.image, packed)
+    subprocess.run(["cp", base.image, packed], check=True)
     _run_erofs(packed, archive, "--aufs", "--ovlfs-strip=1", "--incremental=data")
     return True
 
