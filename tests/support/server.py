@@ -24,7 +24,7 @@ START_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 120.0
 DOMAIN = "ember.test"
 ANY_FREE_PORT = {f"EMBERBOX_{name}_PORT": "0" for name in ("API", "GATEWAY", "S3")}
-OF_THE_RUN = ("EMBERBOX_ACCELERATOR", "EMBERBOX_TIME_SCALE")
+OF_THE_RUN = ("EMBERBOX_ACCELERATOR", "EMBERBOX_BUILDS", "EMBERBOX_TIME_SCALE")
 """Settings of a test's server that may be given to the whole run."""
 
 NO_HURRY = {"EMBERBOX_RATE_LIMITS": "off"}  # many tests ask one server for more than five launches a second
@@ -178,7 +178,8 @@ class Server:
 
 def cache_key() -> str:
     """Return a name for this form of kernel and base image: it changes when the code that makes them does."""
-    recipe = (SOURCES / "host/kernel.py").read_bytes() + (SOURCES / "images/managed.py").read_bytes()
+    makers = ("host/kernel.py", "images/managed.py", "images/sandbox/root.py", "images/inside/packing.py")
+    recipe = b"".join((SOURCES / name).read_bytes() for name in makers)
     return hashlib.sha256(recipe).hexdigest()[:16]
 
 
@@ -193,6 +194,9 @@ def seed(home: Path) -> None:
     for name in ("kernel", "base"):
         if (_cache() / name).is_dir() and not (home / name).exists():
             _copy_tree(_cache() / name, home / name)
+    for name in ("builder", "packages"):  # of servers that build in sandboxes
+        if (_cache() / name).is_dir() and not (home / name).exists():
+            subprocess.run(["cp", "-al", _cache() / name, home / name], check=True)
     if (_cache() / "containers").is_dir() and not (home / "containers").exists():  # tests/kvm_lane has it
         _copy_store(_cache() / "containers", home / "containers")
 
@@ -209,6 +213,14 @@ def save(home: Path) -> None:
             with contextlib.suppress(OSError):  # another run was first
                 scratch.rename(_cache() / name)
             shutil.rmtree(scratch.parent, ignore_errors=True)
+
+    for name in ("builder", "packages"):
+        if (home / name).is_dir() and not (_cache() / name).exists():
+            scratch = Path(tempfile.mkdtemp(dir=_cache()))
+            subprocess.run(["cp", "-al", home / name, scratch / name], check=True)
+            with contextlib.suppress(OSError):
+                (scratch / name).rename(_cache() / name)
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _copy_store(source: Path, destination: Path) -> None:

@@ -19,6 +19,11 @@ from emberbox.images.builders import BuildNetworkScope
 from emberbox.images.containers import BuildNetwork, Containers
 from emberbox.images.managed import ManagedImages
 from emberbox.images.pipeline import Limits, Pipeline
+from emberbox.images.sandbox.base import PROCESSES_MAX
+from emberbox.images.sandbox.base import Limits as SandboxLimits
+from emberbox.images.sandbox.builder import SandboxBuilder
+from emberbox.images.sandbox.gvisor import GvisorSandbox
+from emberbox.images.sandbox.root import BuilderRoots, RunscFinder
 from emberbox.machine.guests import GuestHost
 from emberbox.machine.local import Places
 from emberbox.model.egress import EgressPolicy
@@ -36,9 +41,10 @@ def start_pipeline(
     containers = Containers(settings.home / "containers")
     running.push_async_callback(containers.close)
     managed, kernel = ManagedImages(containers, settings.home / "base"), _KernelFinder(settings.home / "kernel")
+    builder = _sandbox_builder(settings, tap, managed) if settings.builds == "sandbox" else None
     background = Background()
     running.push_async_callback(background.close)
-    background.start(_prepare(managed, kernel), "the making of the base image")
+    background.start(_prepare(managed, kernel, builder), "the making of the base image")
     return Pipeline(
         containers,
         managed,
@@ -50,6 +56,7 @@ def start_pipeline(
         space,
         places,
         s3_has_accounts=objects.is_embedded,
+        builder=builder,
     )
 
 
@@ -65,11 +72,35 @@ class _KernelFinder:
             return await ensure_kernel(self._directory)
 
 
-async def _prepare(managed: ManagedImages, kernel: _KernelFinder) -> None:
+def _sandbox_builder(settings: Settings, tap: TapNetwork | None, managed: ManagedImages) -> SandboxBuilder:
+    """Return what builds in sandboxes.
+
+    Raises:
+        HostError: this server cannot make them.
+    """
+    if tap is None:
+        raise HostError(
+            "builds in sandboxes need root, and networks of their own (docs/network.md: tap); "
+            "start the server as root, or set EMBERBOX_BUILDS=host"
+        )
+    sandbox = GvisorSandbox(RunscFinder(settings.home / "packages/runsc"))
+    roots = BuilderRoots(settings.home / "builder", managed, sandbox)
+    limits = SandboxLimits(
+        settings.build_memory_bytes, settings.build_disk_bytes, PROCESSES_MAX, settings.build_timeout_s
+    )
+    caches = settings.home / "build-cache"
+    return SandboxBuilder(sandbox, roots, _build_network(tap), limits, caches, settings.build_cache_bytes)
+
+
+async def _prepare(managed: ManagedImages, kernel: _KernelFinder, builder: SandboxBuilder | None) -> None:
     """Make what the first build needs while nobody waits for it yet."""
+
+    def say(line: str) -> None:
+        log.info("%s", line)
+
     try:
         await kernel()
-        await managed.ensure_debian(lambda line: log.info("%s", line))
+        await (managed.ensure_debian(say) if builder is None else builder.prepare(say))
         log.info("guest kernel and base image are ready")
     except HostError as error:
         log.error("builds cannot work yet: %s", error)

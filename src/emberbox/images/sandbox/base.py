@@ -9,6 +9,9 @@ from typing import Protocol
 from emberbox.images.containers import BuildNetwork
 from emberbox.process import OnLine
 
+PROCESSES_MAX = 4096
+"""Processes and threads of all steps of a build together."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -19,7 +19,7 @@ from emberbox.host.debian_packages import ensure_packages, find_archive
 from emberbox.host.network.slots import DNS_ADDRESS
 from emberbox.images.containers import LogLine
 from emberbox.images.managed import ManagedImages
-from emberbox.images.sandbox.base import Limits, Sandbox, SandboxPlan, Share
+from emberbox.images.sandbox.base import PROCESSES_MAX, Limits, Sandbox, SandboxPlan, Share
 from emberbox.model.errors import HostError
 
 SUITE = "trixie"
@@ -34,7 +34,7 @@ ENVIRONMENT = (
     ("PYTHONDONTWRITEBYTECODE", "1"),
 )
 COMMAND = ("python3", "-m", "emberbox.images.inside")
-SEED_LIMITS = Limits(memory_bytes=4 << 30, disk_bytes=8 << 30, processes=4096, timeout_s=600)
+SEED_LIMITS = Limits(memory_bytes=4 << 30, disk_bytes=8 << 30, processes=PROCESSES_MAX, timeout_s=600)
 
 _MOUNT_DIRECTORIES = ("code/emberbox", "context", "seed", "var/lib/docker")
 _MOUNT_FILES = ("job.json", "root.erofs", "cache.tar", "cache-out", "base.tar")
