@@ -66,7 +66,7 @@ class GvisorSandbox:
         _write_bundle(plan)
         namespace = str(plan.network.namespace) if plan.network and plan.network.namespace else ""
         command = [
-            *["prlimit", f"--fsize={plan.limits.disk_bytes + _GIB}", "--", "nice", "-n", "5"],
+            *["prlimit", f"--fsize={plan.limits.disk_bytes + _GIB}", "--"],
             *["unshare", "--net", "--", "sh", "-c", _ENTER, "sh", namespace, str(plan.directory)],
             *_runsc_command(runsc, plan, has_network=bool(namespace)),
         ]

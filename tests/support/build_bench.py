@@ -1,0 +1,125 @@
+"""Container builds in sandboxes without a server: a context goes in, lines and an outcome come out."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from emberbox.app.builds import _build_network
+from emberbox.host.network.place import PlaceNote
+from emberbox.host.network.tap import TapNetwork
+from emberbox.images.base import BuildPlan
+from emberbox.images.builders import ContainerBuild
+from emberbox.images.config import ImageConfig, RootFileSystem
+from emberbox.images.containers import Containers
+from emberbox.images.managed import ManagedImages
+from emberbox.images.sandbox.base import PROCESSES_MAX, Limits
+from emberbox.images.sandbox.builder import SandboxBuilder
+from emberbox.images.sandbox.gvisor import GvisorSandbox
+from emberbox.images.sandbox.root import BuilderRoots, RunscFinder
+from emberbox.model.errors import BuildError
+from emberbox.model.sizes import SIZES
+from support.server import save, seed
+
+BASE = "FROM emberbox/debian:12\n"
+LIMITS = Limits(memory_bytes=2 << 30, disk_bytes=4 << 30, processes=PROCESSES_MAX, timeout_s=900)
+OPERATOR, OTHER = "000000000000", "111111111111"
+
+
+@dataclass(frozen=True)
+class Built:
+    """How a build ended.
+
+    Args:
+        lines: its log.
+        config: of the image; None when it failed.
+        root: what is known of its files.
+        error: why it failed.
+        packed: a copy of the root file system.
+    """
+
+    lines: tuple[str, ...]
+    config: ImageConfig | None
+    root: RootFileSystem | None
+    error: BuildError | None
+    packed: Path
+
+    @property
+    def text(self) -> str:
+        """The whole log."""
+        return "\n".join(self.lines)
+
+
+class BuildBench:
+    """Builds Dockerfiles, each in a sandbox.
+
+    Args:
+        home: a state directory that has a base image.
+        tap: its networks.
+        limits: of each build.
+        cache_bytes: of an account's layers.
+    """
+
+    def __init__(self, home: Path, tap: TapNetwork, limits: Limits, cache_bytes: int) -> None:
+        self.home = home
+        self._limits = limits
+        managed = ManagedImages(Containers(home / "containers"), home / "base")
+        sandbox = GvisorSandbox(RunscFinder(home / "packages/runsc"))
+        roots = BuilderRoots(home / "builder", managed, sandbox)
+        self._builder = SandboxBuilder(sandbox, roots, _build_network(tap), limits, home / "build-cache", cache_bytes)
+
+    async def build(self, dockerfile: str, files: Mapping[str, bytes] | None = None, account: str = OPERATOR) -> Built:
+        """Build a Dockerfile."""
+        directory = Path(tempfile.mkdtemp(dir=self.home))
+        (directory / "context").mkdir()
+        for name, content in {"Dockerfile": dockerfile.encode(), **(files or {})}.items():
+            (directory / "context" / name).write_bytes(content)
+        lines: list[str] = []
+
+        async def take(line: str) -> None:
+            lines.append(line)
+
+        work = ContainerBuild(
+            replace(_PLAN, account_id=account), directory, directory / "context", directory / "root.erofs",
+            self._limits.timeout_s, lines.append, take,
+        )  # fmt: skip
+        config = root = error = None
+        try:
+            config, root = await self._builder.build(work)
+        except BuildError as failure:
+            error = failure
+        packed = self.home / "last.erofs"
+        if error is None:
+            (directory / "root.erofs").replace(packed)
+        shutil.rmtree(directory)
+        return Built(tuple(lines), config, root, error, packed)
+
+
+_PLAN = BuildPlan(
+    build_id="bench", image_id="i", image_name="n", image_arn="a", version="1.0", region="r", artifact_uri="s3://b/k",
+    readable_prefixes=(), account_id=OPERATOR, size=SIZES[512], environment={}, all_capabilities=False, ready=None,
+    validate=None,
+)  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def build_bench(limits: Limits = LIMITS, cache_bytes: int = 0) -> AsyncIterator[BuildBench]:
+    """Give a bench on a home of its own, with what earlier runs have kept."""
+    home = Path(tempfile.mkdtemp(prefix="ebb-", dir="/tmp"))
+    seed(home)
+    (home / "runtime").mkdir()
+    tap = TapNetwork(IPv4Network("10.213.0.0/16"), (0,), PlaceNote(home), Path("/etc/resolv.conf"), spare=1)
+    try:
+        await tap.open()
+        try:
+            yield BuildBench(home, tap, limits, cache_bytes)
+        finally:
+            await tap.close()
+            save(home)
+    finally:
+        shutil.rmtree(home)

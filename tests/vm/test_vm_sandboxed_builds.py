@@ -1,0 +1,214 @@
+"""Dockerfiles in sandboxes: what builds there, and what a Dockerfile that means harm gets from it."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tarfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from support import host
+from support.build_bench import BASE, LIMITS, OTHER, BuildBench, build_bench
+
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.skipif(os.geteuid() != 0, reason="sandboxes of builds need networks of their own, which root makes"),
+]
+
+END = 'CMD ["sleep", "infinity"]\n'
+AWS = "public.ecr.aws/lambda/microvms:al2023-minimal"
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[BuildBench]:
+    async with build_bench() as bench:
+        yield bench
+        assert host.processes_of(bench.home) == []
+
+
+@pytest.fixture
+async def caching() -> AsyncIterator[BuildBench]:
+    async with build_bench(cache_bytes=1 << 30) as bench:
+        yield bench
+
+
+@contextmanager
+def opened(packed: Path) -> Iterator[Path]:
+    """Mount a root file system."""
+    place = packed.with_name("opened")
+    place.mkdir()
+    subprocess.run(["mount", "-o", "ro,loop", packed, place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+        place.rmdir()
+
+
+DOCKERFILE_OF_TODAY = f"""\
+# syntax=docker/dockerfile:1
+FROM --platform=linux/arm64 emberbox/debian:12 AS maker
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+RUN if false | true; then exit 3; fi; echo $BASH_VERSION > /bash
+RUN <<EOT
+set -e
+mkdir -p /srv/www
+echo one > /srv/www/a
+EOT
+COPY --chmod=640 <<EOT /srv/www/index.html
+hello from a heredoc
+EOT
+ADD archive.tar /unpacked/
+FROM emberbox/debian:12
+COPY --link --from=maker /srv/www /www
+COPY --link --from=maker /bash /bash
+COPY --chmod=755 --chown=33 one /x/one
+RUN --mount=type=cache,target=/c --mount=type=tmpfs,target=/t --mount=type=bind,source=one,target=/one \\
+    --mount=type=secret,id=absent touch /c/x /t/x && cp /one /copied
+RUN --network=none ! ls /sys/class/net | grep -q eth
+RUN rm /usr/bin/curl /etc/issue && mkdir /gone && rmdir /gone && ln -s one /x/link && ln /www/a /www/hard
+HEALTHCHECK CMD false
+USER www-data
+{END}"""
+
+
+async def test_a_dockerfile_of_today_builds(bench: BuildBench) -> None:
+    """What BuildKit's reference has, in one file; and the files are what they should be."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("inside"))
+    built = await bench.build(DOCKERFILE_OF_TODAY, {"archive.tar": buffer.getvalue(), "one": b"1"})
+    assert built.error is None, built.text
+    assert built.config is not None
+    assert built.config.arguments == ("sleep", "infinity")
+    assert built.root is not None
+    assert (built.root.user.uid, built.root.user.home) == (33, "/var/www")
+    for note in ("# syntax=docker/dockerfile:1 is not fetched", "--platform=linux/arm64 is ignored", "HEALTHCHECK has"):
+        assert note in built.text
+    with opened(built.packed) as root:
+        assert (root / "www/index.html").read_text() == "hello from a heredoc\n"
+        assert (root / "www/index.html").stat().st_mode & 0o777 == 0o640
+        assert (root / "x/one").stat().st_uid == 33
+        assert (root / "www/hard").stat().st_ino == (root / "www/a").stat().st_ino
+        assert (root / "copied").read_text() == "1"
+        assert [name for name in ("gone", "usr/bin/curl", "etc/issue") if (root / name).exists()] == []
+        assert (root / "usr/bin/perl").stat().st_mode & 0o111
+        assert (root / "etc/shadow").stat().st_mode & 0o777 == 0o640
+        assert [path for path in root.rglob("*") if path.name.startswith(".wh.")] == []
+
+
+@pytest.mark.parametrize(
+    "dockerfile",
+    [
+        f"FROM --platform=linux/arm64 {AWS}\n{END}",
+        f"FROM {AWS}@sha256:{'05cb9b38' * 8}\n{END}",
+        f"\ufeff{BASE}# comment\r\nENV A=1 \\\r\n    B=2\r\nRUN test $A$B = 12\r\n{END}",
+        f"{BASE}ADD --checksum=sha256:{'0' * 64} http://192.0.2.1/x /x\n",
+    ],
+)
+async def test_names_and_encodings(bench: BuildBench, dockerfile: str) -> None:
+    """Bases of another platform, pinned ones, files of Windows editors; what cannot be had fails with a word on it."""
+    built = await bench.build(dockerfile)
+    if "ADD" in dockerfile:
+        assert built.error is not None
+        assert "192.0.2.1" in built.text
+    else:
+        assert built.error is None, built.text
+
+
+async def test_no_way_out_of_a_build_leads_to_the_host(bench: BuildBench) -> None:
+    """Each once led to the host's files, or would have: a link of an earlier stage, a name of a cache, processes."""
+    canary = bench.home / "canary"
+    canary.write_text("a secret of the host")
+    built = await bench.build(f"""\
+FROM emberbox/debian:12 AS base
+RUN ln -s / /rootdir
+FROM emberbox/debian:12
+RUN --mount=type=bind,from=base,source=/rootdir,destination=/exploit,rw \\
+    cat /exploit{canary}; echo x > /exploit{bench.home}/written; cat {canary}; cat /proc/[0-9]*/root{canary}; true
+RUN --mount=type=cache,id=../../../..{bench.home}/cache,target=/c echo x > /c/marker
+RUN mknod /dev/disk b 254 0 && cat /dev/disk | head -c 10 | xxd; unshare -Urm id; mount -t tmpfs t /mnt; \\
+    ls /proc | grep -c '^[0-9]'; cat /proc/cmdline /proc/version; dmesg | head -3; true
+{END}""")
+    assert built.error is None, built.text
+    assert "a secret of the host" not in built.text
+    assert sorted(path.name for path in bench.home.iterdir() if path.name in ("written", "cache")) == []
+    assert Path("/proc/version").read_text().split()[2] not in built.text, "not the host's kernel"
+
+
+@pytest.mark.parametrize("base", ["oci:/srv/oci:x", "dir:/srv", "docker-archive:/srv/x", "containers-storage:x", "f8f"])
+async def test_a_base_is_a_name_of_an_image(bench: BuildBench, base: str) -> None:
+    """A path of the host is none, and neither is the beginning of a layer's number."""
+    built = await bench.build(f"FROM {base}\n{END}")
+    assert built.error is not None
+    assert built.error.reason == "CONTAINER_BUILD_FAILED"
+
+
+async def test_a_network_like_a_microvms(bench: BuildBench) -> None:
+    """The host, other microVMs and the cloud's own addresses are out of reach."""
+    tries = "; ".join(
+        f"timeout 5 bash -c 'exec 3<>/dev/tcp/{address}' && echo REACHED-IT"
+        for address in (f"{host.outer_address()}/22", "10.213.0.0/22", "169.254.169.254/80", "127.0.0.1/9070")
+    )
+    built = await bench.build(f"{BASE}RUN {tries}; true\n{END}")
+    assert built.error is None, built.text
+    assert not [line for line in built.lines if line.endswith(" REACHED-IT")]
+
+
+async def test_a_full_disk_is_the_builds_own() -> None:
+    """A step that writes without end fails; the host's disk has lost no more than the limit, and gets it back."""
+    async with build_bench(replace(LIMITS, disk_bytes=1 << 30)) as bench:
+        built = await bench.build(f"{BASE}RUN cat /dev/zero > /big\n{END}")
+        assert built.error is not None
+        assert built.error.reason == "DISK_STORAGE_FULL"
+        assert "EMBERBOX_BUILD_DISK_BYTES" in built.error.detail
+
+
+async def test_memory_without_end_ends_the_build() -> None:
+    async with build_bench(replace(LIMITS, memory_bytes=700 << 20)) as bench:
+        grow = "perl -e 'my @a; while (1) { push @a, q(x) x (32 << 20) }'"
+        built = await bench.build(f"{BASE}RUN {grow}\n{END}")
+        assert built.error is not None
+        assert "more than 700 MiB of memory" in built.error.detail
+        assert host.processes_of(bench.home) == []
+
+
+async def test_a_fork_bomb_harms_the_build_alone() -> None:
+    async with build_bench(replace(LIMITS, processes=300)) as bench:
+        before = len(list(Path("/proc").glob("[0-9]*")))
+        built = await bench.build(f"{BASE}RUN for i in $(seq 1000); do sleep 1000 & done; echo all-of-them\n{END}")
+        assert built.error is not None, built.text
+        assert "all-of-them" not in [
+            line.split()[-1] for line in built.lines if line.split()[1:2] != ["[2/2]"] and line
+        ]
+        assert len(list(Path("/proc").glob("[0-9]*"))) < before + 200
+
+
+async def test_a_build_that_takes_too_long_is_ended() -> None:
+    async with build_bench(replace(LIMITS, timeout_s=40)) as bench:
+        built = await bench.build(f"{BASE}RUN sleep 1000\n{END}")
+        assert built.error is not None
+        assert "did not finish within" in built.error.detail
+        assert host.processes_of(bench.home) == []
+
+
+async def test_layers_are_kept_for_the_account_and_for_nobody_else(caching: BuildBench) -> None:
+    """The second build of an account runs no step again; another account's runs all, and sees no cache of the first."""
+    step = "RUN --mount=type=cache,target=/shared cat /shared/left || true; echo of-the-first > /shared/left\n"
+    first = await caching.build(f"{BASE}{step}{END}")
+    assert first.error is None, first.text
+    assert "CACHED" not in first.text
+    again = await caching.build(f"{BASE}{step}{END}")
+    assert "CACHED" in again.text
+    shared = await caching.build(f"{BASE}RUN --mount=type=cache,target=/shared cat /shared/left; true\n{END}")
+    assert "of-the-first" in shared.text
+    other = await caching.build(f"{BASE}{step}{END}", account=OTHER)
+    assert other.error is None, other.text
+    assert "CACHED" not in other.text
+    assert not [line for line in other.lines if line.endswith(" of-the-first")]
