@@ -46,7 +46,7 @@ def main() -> int:
     """Do the job and print its outcome."""
     job = json.loads(JOB.read_text())
     try:
-        outcome = make_seed(job) if job["kind"] == "seed" else run_build(job)
+        outcome = make_seed() if job["kind"] == "seed" else run_build(job)
     except BuildError as error:
         outcome = _failure(error)
     except (daemon.DaemonError, subprocess.CalledProcessError, OSError) as error:
@@ -55,9 +55,9 @@ def main() -> int:
     return 0
 
 
-def make_seed(job: dict[str, Any]) -> dict[str, Any]:
+def make_seed() -> dict[str, Any]:
     """Store the base image in a new store, and leave that at /seed."""
-    with daemon.running_daemon(job["processes"]):
+    with daemon.running_daemon():
         daemon.docker("import", "--change", 'CMD ["/bin/bash"]', str(BASE), BASE_NAMES[0])
         daemon.docker("tag", *BASE_NAMES)
     (daemon.STORE / "volumes/backingFsBlockDev").unlink(missing_ok=True)
@@ -73,7 +73,7 @@ def make_seed(job: dict[str, Any]) -> dict[str, Any]:
 def run_build(job: dict[str, Any]) -> dict[str, Any]:
     """Build the Dockerfile of the context and pack the image; the layers of a build that failed are kept too."""
     _take_up_store()
-    with daemon.running_daemon(job["processes"]):
+    with daemon.running_daemon():
         try:
             outcome = _build(job)
         except BuildError as error:

@@ -17,7 +17,6 @@ STORE = Path("/var/lib/docker")
 
 _LAYERS = "overlay2"
 _CGROUPS = Path("/sys/fs/cgroup")
-_GROUP = "build"
 _CONTROLLERS = ("devices", "memory", "cpu", "cpuacct", "cpuset", "pids", "job")
 _SOCKET = Path("/run/docker.sock")
 _START_TIMEOUT_S = 120.0
@@ -30,17 +29,13 @@ class DaemonError(Exception):
 
 
 @contextlib.contextmanager
-def running_daemon(processes_max: int) -> Iterator[None]:
-    """Run the daemon for as long as the block lasts; at its end the store is whole on the disk.
-
-    Args:
-        processes_max: how many processes and threads all RUN steps have together.
-    """
-    _mount_cgroups(processes_max)
+def running_daemon() -> Iterator[None]:
+    """Run the daemon for as long as the block lasts; at its end the store is whole."""
+    _mount_cgroups()
     said = Path("/tmp/dockerd.log")  # noqa: S108 - the sandbox's own, and nobody else is in it yet
     options = ["--iptables=false", "--ip6tables=false", "--bridge=none", "--log-level=error"]
     options += [f"--host=unix://{_SOCKET}", f"--storage-driver={_LAYERS}", f"--data-root={STORE}"]
-    options += ["--exec-opt=native.cgroupdriver=cgroupfs", f"--cgroup-parent=/{_GROUP}"]
+    options += ["--exec-opt=native.cgroupdriver=cgroupfs"]
     with said.open("wb") as log:
         daemon = subprocess.Popen(["dockerd", *options], stdout=log, stderr=log)
     try:
@@ -58,8 +53,8 @@ def running_daemon(processes_max: int) -> Iterator[None]:
         daemon.wait()
 
 
-def _mount_cgroups(processes_max: int) -> None:
-    """Mount what runc wants of control groups; in this kernel they are few, and the count of processes is one."""
+def _mount_cgroups() -> None:
+    """Mount what runc wants of control groups; they limit nothing in this kernel."""
     subprocess.run(["mount", "-t", "tmpfs", "cgroups", _CGROUPS], check=True)
     for controller in _CONTROLLERS:
         directory = _CGROUPS / controller
@@ -67,10 +62,6 @@ def _mount_cgroups(processes_max: int) -> None:
         mount = ["mount", "-t", "cgroup", "-o", controller, controller, str(directory)]
         if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
             directory.rmdir()
-    group = _CGROUPS / "pids" / _GROUP
-    with contextlib.suppress(OSError):
-        group.mkdir()
-        (group / "pids.max").write_text(str(processes_max))
 
 
 def copy_store(seed: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Protocol
 from emberbox.images.containers import BuildNetwork
 from emberbox.process import OnLine
 
-PROCESSES_MAX = 4096
-"""Processes and threads of all steps of a build together."""
+PROCESSES_MAX = 1000
+"""Processes of all steps of a build together; a gVisor sandbox dies of some 1,300."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Limits:
     Args:
         memory_bytes: of memory, above which it is ended.
         disk_bytes: of its store, and of each file that it may write.
-        processes: at once.
+        processes: at once, above which it is ended.
         timeout_s: seconds until it is ended.
     """
 

@@ -96,7 +96,6 @@ class SandboxBuilder:
         return write_job(
             directory / "job.json",
             kind="build",
-            processes=self._limits.processes,
             cache_bytes=self._cache_bytes,
             environment=dict(work.plan.environment),
             library=f"{CODE.destination}/{library}",

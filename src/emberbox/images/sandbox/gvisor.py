@@ -18,12 +18,13 @@ from emberbox.host.network.slots import (
     GUEST_ADDRESS,
     GUEST_MAC,
 )
-from emberbox.images.sandbox.base import SandboxPlan
-from emberbox.images.sandbox.memory import used_bytes
+from emberbox.images.sandbox.base import Limits, SandboxPlan
+from emberbox.images.sandbox.usage import Usage, read_usage
 from emberbox.model.errors import BuildError
 from emberbox.process.watched import Child
 
 WATCH_INTERVAL_S = 0.5
+_TAIL_BYTES = 500
 _GIB = 1 << 30
 _TMPFS_BYTES = 1 << 30
 _CAPABILITIES = (
@@ -70,7 +71,7 @@ class GvisorSandbox:
             *["unshare", "--net", "--", "sh", "-c", _ENTER, "sh", namespace, str(plan.directory)],
             *_runsc_command(runsc, plan, has_network=bool(namespace)),
         ]
-        watch = _MemoryWatch(plan.limits.memory_bytes)
+        watch = _Watch(plan.limits)
         try:
             done = await process.run(
                 command,
@@ -90,28 +91,27 @@ class GvisorSandbox:
         watch.check()
         if done.returncode != 0:
             how = process.describe_exit(done.returncode)
-            raise process.CommandError(f"the sandbox of the build {how}: {done.stdout.strip()}", done.returncode)
+            tail = done.stdout.strip()[-_TAIL_BYTES:]
+            raise BuildError("CONTAINER_BUILD_FAILED", f"the sandbox of the build {how}; it said last: {tail}")
 
 
-class _MemoryWatch:
-    """Ends a sandbox that has taken more memory than it may."""
+class _Watch:
+    """Ends a sandbox that has taken more than it may."""
 
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self._task: asyncio.Task[None] | None = None
-        self._has_passed = False
+        self._passed: str | None = None
 
     def start(self, child: Child) -> None:
         """Begin to watch a sandbox."""
         self._task = asyncio.create_task(self._watch(child))
 
     async def _watch(self, child: Child) -> None:
-        while child.returncode is None:
-            if await asyncio.to_thread(used_bytes, child.pid) > self._limit_bytes:
-                self._has_passed = True
-                await child.kill_group()
-                return
-            await asyncio.sleep(WATCH_INTERVAL_S)
+        while child.returncode is None and self._passed is None:
+            self._passed = _passed(await asyncio.to_thread(read_usage, child.pid), self._limits)
+            await asyncio.sleep(WATCH_INTERVAL_S if self._passed is None else 0)
+        await child.kill_group()
 
     async def stop(self) -> None:
         """Watch no longer."""
@@ -126,11 +126,17 @@ class _MemoryWatch:
         Raises:
             BuildError: it was.
         """
-        if self._has_passed:
-            mib = self._limit_bytes >> 20
-            raise BuildError(
-                "CONTAINER_BUILD_FAILED", f"the build took more than {mib} MiB of memory (EMBERBOX_BUILD_MEMORY_BYTES)"
-            )
+        if self._passed is not None:
+            raise BuildError("CONTAINER_BUILD_FAILED", f"the build took more than {self._passed}")
+
+
+def _passed(usage: Usage, limits: Limits) -> str | None:
+    """Say which limit is passed."""
+    if usage.memory_bytes > limits.memory_bytes:
+        return f"{limits.memory_bytes >> 20} MiB of memory (EMBERBOX_BUILD_MEMORY_BYTES)"
+    if usage.processes > limits.processes:
+        return f"{limits.processes} processes at once"
+    return None
 
 
 def _runsc_command(runsc: Path, plan: SandboxPlan, *, has_network: bool) -> list[str]:

@@ -103,7 +103,7 @@ class BuilderRoots:
         for left in (work, made):
             await scratch.remove_tree(left)
             left.mkdir(parents=True)
-        job = write_job(work / "job.json", kind="seed", processes=SEED_LIMITS.processes)
+        job = write_job(work / "job.json", kind="seed")
         # The seed is the one directory that a sandbox may write: only our own base image and tools are in that one.
         shares = (CODE, job, Share(base, "/base.tar"), Share(made, "/seed", is_writable=True))
         plan = SandboxPlan(work / "sandbox", root, COMMAND, ENVIRONMENT, shares, STORE, None, SEED_LIMITS)

@@ -1,9 +1,10 @@
-"""How much memory a gVisor sandbox takes: the file that its programs' memory is, and its own processes' besides."""
+"""What a gVisor sandbox takes of the host."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from emberbox.process.adoption import descendants
@@ -11,15 +12,26 @@ from emberbox.process.adoption import descendants
 _MEMORY_FILE = "/memfd:runsc-memory"
 
 
-def used_bytes(pid: int) -> int:
-    """Return the bytes of memory that a process has taken together with all that it started."""
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What is taken: memory, and processes of the host, one of which stands for each in the sandbox."""
+
+    memory_bytes: int
+    processes: int
+
+
+def read_usage(pid: int) -> Usage:
+    """Return what a process takes together with all that it started.
+
+    The memory of a sandbox's programs is one file, which its own processes do not have mapped as a whole.
+    """
     anonymous, files = 0, dict[tuple[int, int], int]()
-    for started in (pid, *(found.pid for found in descendants(pid))):
+    found = [pid, *(started.pid for started in descendants(pid))]
+    for started in found:
         with contextlib.suppress(OSError):  # it has ended
             anonymous += _anonymous_bytes(started)
-            for identity, size in _memory_files(started):
-                files[identity] = size
-    return anonymous + sum(files.values())
+            files.update(_memory_files(started))
+    return Usage(anonymous + sum(files.values()), len(found))
 
 
 def _anonymous_bytes(pid: int) -> int:
