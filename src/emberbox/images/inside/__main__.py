@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ CACHE, CACHE_OUT, OUT, BASE = Path("/cache.tar"), Path("/cache-out"), Path("/roo
 BASE_NAMES = ("emberbox/debian:12", "localhost/emberbox/debian:12")
 _IMAGE = "emberbox-build"
 _REACH_TIMEOUT_S = 3.0
+_NOT_ON_DEBIAN = re.compile(r"\b(?:micro)?dnf\b|\byum\b")
+_UNREACHED = re.compile(r"failed to resolve source metadata|dial tcp|failed to do request")
 _FULL = "no space left on device"
 _NOT_HEEDED = {"Healthcheck": "HEALTHCHECK", "StopSignal": "STOPSIGNAL", "Volumes": "VOLUME", "OnBuild": "ONBUILD"}
 
@@ -106,7 +110,7 @@ def _build(job: dict[str, Any]) -> dict[str, Any]:
     named = [f"--build-context={name}=docker-image://docker.io/{BASE_NAMES[0]}" for name in contexts]
     tail = daemon.build(["--tag", _IMAGE, "--file", str(dockerfile), *named, str(CONTEXT)], say)
     if tail is not None:
-        raise _build_error("\n".join(tail))
+        raise explain("\n".join(tail), contexts)
     settings, layers = daemon.read_image(_IMAGE)
     for key, instruction in _NOT_HEEDED.items():
         if settings.get(key):
@@ -161,10 +165,21 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _build_error(tail: str) -> BuildError:
+def explain(tail: str, stand_ins: Sequence[str]) -> BuildError:
+    """Say why a build failed.
+
+    Args:
+        tail: its last lines.
+        stand_ins: the names that the Debian base stood for.
+    """
     if _FULL in tail.lower():
         return BuildError("DISK_STORAGE_FULL", "the build needs more disk than it may have (EMBERBOX_BUILD_DISK_BYTES)")
-    return BuildError("CONTAINER_BUILD_FAILED", "the Dockerfile's build failed; the lines above say where")
+    detail = "the Dockerfile's build failed; the lines above say where"
+    if stand_ins and _NOT_ON_DEBIAN.search(tail):
+        detail += f"; {stand_ins[0]} is Debian here and has no dnf: let builds reach {AWS_REGISTRY}, or use apt-get"
+    elif _UNREACHED.search(tail):
+        detail += "; a registry or server cannot be reached from builds (docs/network.md)"
+    return BuildError("CONTAINER_BUILD_FAILED", detail)
 
 
 if __name__ == "__main__":
