@@ -81,12 +81,24 @@ class SandboxBuilder:
             )
             plan.directory.mkdir()
             await self._sandbox.run(plan, take_line)
-        told = outcome.read()
-        if new_cache.exists() and new_cache.stat().st_size:
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            new_cache.replace(cache)
+        try:
+            told = outcome.read()
+        except HostError:
+            cache.unlink(missing_ok=True)  # it may be what the sandbox could not begin with
+            raise
+        self._keep_cache(new_cache, cache)
         shutil.rmtree(directory)
         return read_outcome(told)
+
+    def _keep_cache(self, made: Path, cache: Path) -> None:
+        """Let a new cache take the place of an account's, those from an earlier base image too."""
+        if not made.exists() or not made.stat().st_size:
+            return
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        account_id, _, _ = cache.name.partition("-")
+        for old in cache.parent.glob(f"{account_id}-*.tar"):
+            old.unlink()
+        made.replace(cache)
 
     def _cache_of(self, account_id: str, made: BuilderRoot) -> Path:
         return self._caches / f"{account_id}-{made.seed_id}.tar"
@@ -114,9 +126,9 @@ def read_outcome(told: dict[str, Any]) -> tuple[ImageConfig, RootFileSystem]:
         BuildError: the build failed.
         HostError: it has another form.
     """
-    if "reason" in told:
-        raise BuildError(_text(told["reason"]), _text(told.get("detail", "")))
     try:
+        if "reason" in told:
+            raise BuildError(_text(told["reason"]), _text(told.get("detail", "")))
         return _read_config(told["config"]), _read_root(told["root"])
     except (KeyError, TypeError, ValueError) as error:
         raise HostError(f"the sandbox of the build told an outcome that makes no sense: {error}") from error

@@ -1,0 +1,135 @@
+"""What a sandbox says of an image is taken only in the form that it should have."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from emberbox.images.builders import ContainerBuild
+from emberbox.images.config import ImageConfig, RootFileSystem, User
+from emberbox.images.containers import BuildNetwork, LogLine
+from emberbox.images.sandbox.base import Limits, SandboxPlan
+from emberbox.images.sandbox.builder import SandboxBuilder, read_outcome
+from emberbox.images.sandbox.root import BuilderRoot
+from emberbox.model.errors import BuildError, HostError
+from emberbox.process import OnLine
+
+CONFIG: dict[str, Any] = {
+    "arguments": ["a", "b"], "environment": [["A", "1"]], "directory": "/", "user": "www", "ports": [80],
+}  # fmt: skip
+ROOT: dict[str, Any] = {
+    "user": {"uid": 33, "gid": 34, "groups": [35], "home": "/w"}, "environment": [], "notes": ["NOTE"],
+}  # fmt: skip
+
+
+def test_an_image_is_read() -> None:
+    config, root = read_outcome({"config": CONFIG, "root": ROOT})
+    assert config == ImageConfig(("a", "b"), (("A", "1"),), "/", "www", (80,))
+    assert root == RootFileSystem(User(33, 34, (35,), "/w"), (), ("NOTE",))
+
+
+def test_a_failure_is_the_builds() -> None:
+    with pytest.raises(BuildError, match="CONTAINER_BUILD_FAILED: see above"):
+        read_outcome({"reason": "CONTAINER_BUILD_FAILED", "detail": "see above"})
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"config": CONFIG},
+        {"config": [], "root": ROOT},
+        {"config": {**CONFIG, "arguments": [1]}, "root": ROOT},
+        {"config": {**CONFIG, "arguments": ["a\0b"]}, "root": ROOT},
+        {"config": {**CONFIG, "ports": [-1]}, "root": ROOT},
+        {"config": {**CONFIG, "environment": ["AB", ["A"]]}, "root": ROOT},
+        {"config": CONFIG, "root": {**ROOT, "user": {**ROOT["user"], "uid": 1 << 32}}},
+        {"config": CONFIG, "root": {**ROOT, "user": None}},
+        {"reason": ["x"]},
+    ],
+)
+def test_anything_else_is_refused(told: dict[str, Any]) -> None:
+    with pytest.raises(HostError, match="makes no sense"):
+        read_outcome(told)
+
+
+class Told:
+    """A sandbox that tells an outcome, and writes what a build would."""
+
+    def __init__(self, line: str, cache: bytes = b"") -> None:
+        self._line, self._cache = line, cache
+        self.plan: SandboxPlan | None = None
+
+    async def run(self, plan: SandboxPlan, on_line: OnLine) -> None:
+        self.plan = plan
+        for share in plan.shares:
+            if share.destination == "/cache-out":
+                share.path.write_bytes(self._cache)
+        for line in (" a line", self._line):
+            waiting = on_line(line)
+            assert waiting is not None
+            await waiting
+
+
+class Roots:
+    """What sandboxes are made of, made already."""
+
+    async def ensure(self, _say: LogLine) -> BuilderRoot:
+        return BuilderRoot(Path("/root"), Path("/seed"), "new")
+
+
+@contextlib.asynccontextmanager
+async def no_network(_egress: object) -> AsyncIterator[BuildNetwork]:
+    yield BuildNetwork()
+
+
+async def build(tmp_path: Path, told: Told, account_id: str = "000000000000") -> list[str]:
+    directory, lines = tmp_path / "b", list[str]()
+    directory.mkdir()
+
+    async def take(line: str) -> None:
+        lines.append(line)
+
+    plan: Any = SimpleNamespace(egress=None, account_id=account_id, environment={"A": "1"})
+    roots: Any = Roots()
+    builder = SandboxBuilder(told, roots, no_network, Limits(1, 1, 1, 1), tmp_path / "caches", 1)
+    work = ContainerBuild(plan, directory, tmp_path, directory / "root.erofs", 1, lines.append, take)
+    try:
+        await builder.build(work)
+    finally:
+        shutil.rmtree(directory)
+    return lines
+
+
+GOOD = f"={json.dumps({'config': CONFIG, 'root': ROOT})}"
+
+
+async def test_a_cache_is_given_to_its_account_alone_and_replaced(tmp_path: Path) -> None:
+    """One of an earlier base image goes with it."""
+    (tmp_path / "caches").mkdir()
+    for name in ("000000000000-old.tar", "111111111111-new.tar"):
+        (tmp_path / "caches" / name).write_text("earlier")
+    assert "a line" in await build(tmp_path, first := Told(GOOD, b"layers"))
+    assert first.plan is not None
+    assert "/cache.tar" not in [share.destination for share in first.plan.shares]
+    kept = {path.name: path.read_text() for path in (tmp_path / "caches").iterdir()}
+    assert kept == {"000000000000-new.tar": "layers", "111111111111-new.tar": "earlier"}
+    await build(tmp_path, second := Told(GOOD))
+    assert second.plan is not None
+    shared = {share.destination: share for share in second.plan.shares}
+    assert shared["/cache.tar"].path.name == "000000000000-new.tar"
+    assert not shared["/cache.tar"].is_writable
+
+
+async def test_a_cache_that_may_be_why_a_sandbox_failed_is_dropped(tmp_path: Path) -> None:
+    await build(tmp_path, Told(GOOD, b"layers"))
+    with pytest.raises(HostError, match="dockerd"):
+        await build(tmp_path, Told('={"failed": "dockerd does not start"}'))
+    assert list((tmp_path / "caches").iterdir()) == []
