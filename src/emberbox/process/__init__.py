@@ -138,13 +138,9 @@ async def run(
     """
     merged = on_line is not None
     before = _ENCLOSED if enclosed and os.geteuid() == 0 else _TIED if tied or enclosed else ()
-    child = await start(
-        [*before, *arguments],
-        environment=environment,
-        directory=directory,
-        stdout=PIPE,
-        stderr=STDOUT if merged else PIPE,
-    )
+    errors = STDOUT if merged else PIPE
+    line = [*before, *arguments]
+    child = await start(line, environment=environment, directory=directory, stdout=PIPE, stderr=errors)
     if on_start is not None:
         on_start(child)
     name = os.fspath(arguments[0])
@@ -164,10 +160,15 @@ async def run(
         await _end_all(started)
     assert child.returncode is not None
     done = Completed(child.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
-    if check and done.returncode != 0:
+    if check:
+        _check(name, done)
+    return done
+
+
+def _check(name: str, done: Completed) -> None:
+    if done.returncode != 0:
         tail = (done.stderr or done.stdout).strip()[-_TAIL_BYTES:]
         raise CommandError(f"{name} {describe_exit(done.returncode)}: {tail}", done.returncode)
-    return done
 
 
 async def _read_all(child: Child) -> tuple[bytes, bytes]:
