@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -22,6 +23,7 @@ _SOCKET = Path("/run/docker.sock")
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 30.0
 _TAIL_LINES = 20
+_SAID = re.compile(r"#\d+ \d+\.\d+ (.*)", re.DOTALL)
 
 
 class DaemonError(Exception):
@@ -132,10 +134,16 @@ def build(arguments: Sequence[str], take_line: Callable[[str], None]) -> list[st
         assert run.stdout is not None
         for content in run.stdout:
             line = content.decode(errors="replace").rstrip("\r\n")
-            take_line(line)
+            take_line(own_words(line))
             tail.append(line)
             del tail[:-_TAIL_LINES]
     return None if run.returncode == 0 else tail
+
+
+def own_words(line: str) -> str:
+    """Return what a step said without the number and the time that BuildKit puts before it."""
+    found = _SAID.match(line)
+    return found[1] if found else line
 
 
 def read_image(name: str) -> tuple[dict[str, Any], list[Path]]:
