@@ -18,6 +18,8 @@ from emberbox.vmm.engine import Engine, Processor
 
 CONNECT_TIMEOUT_S = limit_s(30.0)
 COMMAND_TIMEOUT_S = limit_s(60.0)
+STATUS_TIMEOUT_S = limit_s(20.0)
+"""QEMU tells its status at once unless it hangs; whoever asked the API for something waits for a minute at most."""
 
 
 class _Client(QMPClient):
@@ -71,19 +73,30 @@ class Monitor:
         answer = await self.execute("query-cpu-model-expansion", type="full", model={"name": "host"})
         return Engine("QEMU", self.version, "kvm", _processor(answer["model"]["props"]))
 
+    async def status(self) -> str:
+        """Return the state of the guest (QMP, RunState).
+
+        Raises:
+            VmmError: QEMU ended, or did not answer within 20 seconds.
+        """
+        return str((await self._execute("query-status", {}, STATUS_TIMEOUT_S))["status"])
+
     async def execute(self, command: str, **arguments: Any) -> Any:
         """Run one command and return what it returns.
 
         Raises:
             VmmError: QEMU refused it, ended, or did not answer within a minute.
         """
+        return await self._execute(command, arguments, COMMAND_TIMEOUT_S)
+
+    async def _execute(self, command: str, arguments: dict[str, Any], timeout_s: float) -> Any:
         try:
-            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 return await self._client.execute(command, arguments or None)
         except ExecuteError as error:
             raise VmmError(f"QEMU refused {command}: {error}") from error
         except TimeoutError:
-            raise VmmError(f"QEMU did not answer {command} within {COMMAND_TIMEOUT_S:g} s") from None
+            raise VmmError(f"QEMU did not answer {command} within {timeout_s:g} s") from None
         except (QMPError, OSError, EOFError) as error:
             raise VmmError(f"QEMU ended during {command}") from error
 

@@ -82,7 +82,7 @@ class QemuState:
         return 0 if self._started is None else saving.changed_bytes(self._started, self._find_mapping(self._started))
 
     async def _save_devices(self) -> None:
-        if (await self._monitor.execute("query-status"))["running"]:
+        if await self._monitor.status() == "running":
             raise VmmError("a guest is saved while it stands still")
         await save_devices(self._monitor, self._directory / DEVICES)
 

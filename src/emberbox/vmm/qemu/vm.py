@@ -64,7 +64,9 @@ class QemuVm:
     async def wait_restored(self) -> None:
         """Wait until the saved state has been loaded."""
         deadline = time.monotonic() + RESTORE_TIMEOUT_S
-        while (await self._monitor.execute("query-status"))["status"] == "inmigrate":
+        while (await self._monitor.execute("query-status"))[
+            "status"
+        ] == "inmigrate":  # it answers nothing while it loads
             if time.monotonic() > deadline:
                 raise VmmError(f"QEMU did not load the saved state within {RESTORE_TIMEOUT_S:g} s")
             await asyncio.sleep(_POLL_S)
@@ -80,7 +82,7 @@ class QemuVm:
 
     async def is_stalled(self) -> bool:
         """Say whether QEMU has stopped the guest: a write failed for want of space (its default, `werror=enospc`)."""
-        return bool((await self._monitor.execute("query-status"))["status"] == "io-error")
+        return await self._monitor.status() == "io-error"
 
     async def wait_stalled(self) -> None:
         """Wait until QEMU stops the guest by itself; the request waits in the device, also when that is saved."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from emberbox.model.errors import VmmError
+from emberbox.time_limits import limit_s
 from emberbox.vmm.qemu import monitor as monitor_module
 from emberbox.vmm.qemu.monitor import Monitor
 
@@ -85,6 +86,17 @@ async def test_a_command_without_an_answer_ends_in_time(tmp_path: Path, monkeypa
     async with connected(tmp_path) as (monitor, _):
         with pytest.raises(VmmError, match=r"did not answer stop within 0\.1 s"):
             await monitor.execute("stop")
+
+
+async def test_a_qemu_that_hangs_is_told_before_clients_give_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients of the API wait for a minute: its own limit is a third of that."""
+    assert limit_s(20) == monitor_module.STATUS_TIMEOUT_S
+    monkeypatch.setattr(monitor_module, "STATUS_TIMEOUT_S", 0.1)
+    async with connected(tmp_path) as (monitor, _):
+        with pytest.raises(VmmError, match=r"did not answer query-status within 0\.1 s"):
+            await monitor.status()
 
 
 async def test_no_monitor_is_an_error(tmp_path: Path) -> None:
