@@ -7,6 +7,7 @@ file: it runs the tool, starts the tiny guest, changes to the other user.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import platform
 import re
@@ -17,11 +18,13 @@ from pathlib import Path
 
 from emberbox import process
 from emberbox.host import kernel, native
+from emberbox.host.clients import find_name_problem, find_node_problem, find_python_problem
 from emberbox.host.network.commands import find_obstacle
 from emberbox.host.space import measure
 from emberbox.host.supervisor import find_program
 from emberbox.host.users import UserPool
 from emberbox.machine.engines import count_saved
+from emberbox.model.arns import endpoint_host
 from emberbox.model.errors import HostError
 from emberbox.settings import Settings
 from emberbox.vmm.base import Cage
@@ -107,8 +110,57 @@ async def examine(settings: Settings) -> list[Check]:
         check_vmm_user(settings.uid_base),
         check_disk(settings.home, settings.disk_reserve_bytes),
         check_memory(),
+        check_name(settings),
     ]
-    return list(await asyncio.gather(*checks))
+    return [*await asyncio.gather(*checks), *await check_trust(settings)]
+
+
+def _example_name(settings: Settings) -> str:
+    return endpoint_host("doctor", settings.region, settings.domain)
+
+
+async def check_name(settings: Settings) -> Check:
+    """The names of endpoints resolve by getaddrinfo, which nearly every client asks."""
+    name = "names of endpoints"
+    example = _example_name(settings)
+    problem = await find_name_problem(example)
+    if not problem:
+        return Check(name, ok=True, detail=f"{example} resolves", required=False)
+    if settings.domain == "localhost" or settings.domain.endswith(".localhost"):
+        remedy = "apt-get install libnss-myhostname (curl and browsers know names below localhost without it)"
+    else:
+        remedy = f"let *.lambda-microvm.{settings.region}.{settings.domain} lead to the gateway's address in your DNS"
+    return Check(name, ok=False, detail=problem, remedy=remedy, required=False)
+
+
+async def check_trust(settings: Settings) -> list[Check]:
+    """Clients in this environment trust the endpoints of the server that runs here; nothing where none runs."""
+    gateway = _running_gateway(settings.home)
+    if gateway is None:
+        return []
+    host, port = gateway
+    example = _example_name(settings)
+    problems = {
+        "trust of Python": await find_python_problem(host, port, example),
+        "trust of Node": await find_node_problem(host, port, example),
+    }
+    remedy = 'eval "$(emberbox env)" in the shell that starts the client, or emberbox trust --install'
+    return [
+        Check(name, ok=not problem, detail=problem or f"trusts {example}", remedy=remedy, required=False)
+        for name, problem in problems.items()
+        if problem is not None
+    ]
+
+
+def _running_gateway(home: Path) -> tuple[str, int] | None:
+    """Return where the gateway of a server that runs with a home listens; None where none does."""
+    try:
+        content = json.loads((home / "runtime" / "endpoints.json").read_text())
+        host, _, port = content["gateway"].rpartition(":")
+        os.kill(int(content["pid"]), 0)
+        return host.strip("[]"), int(port)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 async def check_builds_as_user() -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -153,3 +154,24 @@ async def test_the_whole_examination_names_each_check_once(tmp_path: Path) -> No
 )
 def test_versions_are_read_as_numbers(text: str, version: tuple[int, ...]) -> None:
     assert doctor.parse_version(text) == version
+
+
+async def test_names_of_endpoints_that_do_not_resolve_have_a_remedy(tmp_path: Path) -> None:
+    check = await doctor.check_name(load({"EMBERBOX_HOME": str(tmp_path), "EMBERBOX_DOMAIN": "ember.invalid"}))
+    assert (check.ok, check.required) == (False, False)
+    assert "doctor.lambda-microvm.us-east-1.ember.invalid does not resolve" in check.detail
+    assert "*.lambda-microvm.us-east-1.ember.invalid" in check.remedy
+
+
+async def test_trust_is_looked_at_only_where_a_server_runs(tmp_path: Path) -> None:
+    settings = load({"EMBERBOX_HOME": str(tmp_path)})
+    assert await doctor.check_trust(settings) == []
+    (tmp_path / "runtime").mkdir()
+    endpoints = tmp_path / "runtime" / "endpoints.json"
+    endpoints.write_text(json.dumps({"gateway": "127.0.0.1:1", "pid": os.getpid()}))
+    checks = await doctor.check_trust(settings)
+    assert "trust of Python" in {check.name for check in checks}
+    assert not any(check.ok or check.required for check in checks)
+    assert all("emberbox env" in check.remedy for check in checks)
+    endpoints.write_text("{")
+    assert await doctor.check_trust(settings) == []

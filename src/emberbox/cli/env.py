@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from emberbox.cli.bundle import VARIABLES, bundle_path, write_bundle
 from emberbox.cli.context import Server, get_server
 from emberbox.settings import load
 from emberbox.spec.models import DATA_PATH
@@ -29,12 +31,15 @@ def env(
     form: Annotated[Format, typer.Option("--format", help="For which reader.")] = Format.SH,
 ) -> None:
     """Print the environment that leads AWS clients to the server: eval "$(emberbox env)"."""
-    print(render(variables(get_server(load().home)), form))
+    server = get_server(load().home)
+    write_bundle(server.home, server.ca_bundle, os.environ)
+    print(render(variables(server), form))
 
 
 def variables(server: Server) -> dict[str, str]:
     """Return the environment; the SDKs name a service's variable by its service id, upper case.
 
+    AWS_ENDPOINT_URL leads every other service here too, where it is served or refused: nothing goes to AWS by accident.
     AWS_DATA_PATH leads boto3 and the AWS CLI to the model of Emberbox's own service: `aws emberbox describe-server`.
     """
     return {
@@ -42,6 +47,7 @@ def variables(server: Server) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": server.secret_access_key,
         "AWS_REGION": server.region,
         "AWS_DEFAULT_REGION": server.region,
+        "AWS_ENDPOINT_URL": server.api_url,
         "AWS_ENDPOINT_URL_LAMBDA_MICROVMS": server.api_url,
         "AWS_ENDPOINT_URL_LAMBDA_CORE": server.api_url,
         "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": server.api_url,
@@ -51,6 +57,7 @@ def variables(server: Server) -> dict[str, str]:
         "EMBERBOX_GATEWAY": server.gateway,
         "EMBERBOX_CA_BUNDLE": str(server.ca_bundle),
         "EMBERBOX_ACCOUNT_ID": server.account_id,
+        **dict.fromkeys(VARIABLES, str(bundle_path(server.home))),
     }
 
 

@@ -12,6 +12,7 @@ import pytest
 from cli_world import SECRET, LogsApi
 from typer.testing import CliRunner
 
+from emberbox.cli.bundle import VARIABLES
 from emberbox.cli.context import get_server
 from emberbox.cli.env import Format, render, variables
 from emberbox.cli.main import app
@@ -57,7 +58,16 @@ def test_fish_gets_its_own_quoting() -> None:
     ]
 
 
-@pytest.mark.parametrize("service", ["lambda-microvms", "lambda-core", "logs", "s3"])
+def test_every_client_is_told_of_one_file_of_authorities(home: Path, logs_api: LogsApi) -> None:
+    (home / "ca bundle.pem").write_text("-----BEGIN CERTIFICATE-----\nown\n-----END CERTIFICATE-----\n")
+    found = json.loads(run_env("--format", "json"))
+    assert {found[name] for name in VARIABLES} == {str(home / "ca-bundle.pem")}
+    text = (home / "ca-bundle.pem").read_text()
+    assert "\nown\n" in text
+    assert text.count("BEGIN CERTIFICATE") > 50, "what was trusted before is trusted still"
+
+
+@pytest.mark.parametrize("service", ["lambda-microvms", "lambda-core", "logs", "s3", "sts", "iam", "ec2", "ssm"])
 def test_boto3_finds_the_server_by_these_variables(
     home: Path, logs_api: LogsApi, monkeypatch: pytest.MonkeyPatch, service: str
 ) -> None:
