@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     false,
+    true,
 )
 from sqlalchemy.engine import Dialect
 
@@ -231,6 +232,7 @@ roles = Table(
     Column("max_session_s", Integer, nullable=False, server_default="43200"),
     Column("tags", JSON, nullable=False, server_default="{}"),
     Column("created_at", Moment, nullable=False, server_default="0"),  # 0 of earlier releases: it is not known
+    Column("defined", Boolean, nullable=False, server_default=true()),
 )
 
 managed_policies = Table(

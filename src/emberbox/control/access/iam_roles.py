@@ -1,7 +1,8 @@
 """Roles as IAM has them: made and changed bit by bit, with any number of policies of their own.
 
-They are the same roles as those of `roles.py`. What the operator gave a role (what of S3 its builds read, credentials
-of elsewhere) no other account changes: it may be wider, or narrower, than what an account can give itself.
+They are the same roles as those of `roles.py`. A role that the operator defined for another account is not for that
+account to change: it may be wider (S3 of others, credentials of elsewhere), or narrower, than what an account can give
+itself.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class IamRoles:
         role = Role(
             caller.account_id, asked.name, asked.description, None, None, now,
             path=asked.path, trust_document=asked.trust_document, max_session_s=asked.max_session_s,
-            tags=dict(asked.tags), created_at=now,
+            tags=dict(asked.tags), created_at=now, defined=self._is_operator(caller),
         )  # fmt: skip
         self._store.put_role(role, None)
         self._identities.reload()
@@ -139,10 +140,10 @@ class IamRoles:
         """Add tags, and change those that are there.
 
         Raises:
-            NotFoundError: see `get`.
+            NotFoundError, UnmodifiableError: see `update`.
             ValidationError: there are too many then.
         """
-        role = self.get(caller, name)
+        role = self._modifiable(caller, name)
         merged = {**role.tags, **tags}
         _check_tags(merged)
         self._save(replace(role, tags=merged))
@@ -151,9 +152,9 @@ class IamRoles:
         """Remove tags; those that are not there do not matter.
 
         Raises:
-            NotFoundError: see `get`.
+            NotFoundError, UnmodifiableError: see `update`.
         """
-        role = self.get(caller, name)
+        role = self._modifiable(caller, name)
         self._save(replace(role, tags={key: value for key, value in role.tags.items() if key not in keys}))
 
     def put_policy(self, caller: Caller, role_name: str, name: str, document: str) -> None:
@@ -212,12 +213,14 @@ class IamRoles:
 
     def _modifiable(self, caller: Caller, name: str) -> Role:
         role = self.get(caller, name)
-        is_defined = role.s3_prefixes is not None or role.credentials is not None
-        if is_defined and caller.account_id != self._identities.operator_account:
+        if role.defined and not self._is_operator(caller):
             raise UnmodifiableError(
                 f"The role {name} is defined by the operator of this server, who changes it with `emberbox roles put`."
             )
         return role
+
+    def _is_operator(self, caller: Caller) -> bool:
+        return caller.account_id == self._identities.operator_account
 
     def _save(self, role: Role) -> Role:
         self._store.update_role(role)

@@ -54,7 +54,7 @@ class Roles:
         Raises:
             ValidationError: it is not defined, and roles are strict; or it does not trust Lambda.
         """
-        role = self._find(account_id, arn)
+        role = self._find_usable(account_id, arn)
         if role is not None:
             if role.trust_document and not parse_trust(role.trust_document).names_lambda():
                 raise ValidationError(
@@ -77,7 +77,7 @@ class Roles:
 
     def readable_prefixes(self, account_id: str, arn: str) -> tuple[str, ...] | None:
         """Return the `s3://` prefixes that a build with a role may read; None for all of its account's buckets."""
-        role = self._find(account_id, arn)
+        role = self._find_usable(account_id, arn)
         if role is None:
             return () if self._strict else None
         return role.s3_prefixes
@@ -100,6 +100,11 @@ class Roles:
         return TemporaryCredentials(
             own.access_key_id, own.secret_access_key, own.session_token or "", made.issued_at, made.expires_at
         )
+
+    def _find_usable(self, account_id: str, arn: str) -> Role | None:
+        """Where roles are strict, what an account made for itself stands for nothing that Lambda may do."""
+        role = self._find(account_id, arn)
+        return None if role is not None and self._strict and not role.defined else role
 
     def _find(self, account_id: str, arn: str) -> Role | None:
         return self._identities.find_role(account_id, arn.rpartition("/")[2])

@@ -92,9 +92,12 @@ def serialise_xml_result(match: Match, dialect: Dialect, result: Mapping[str, An
 
 
 def serialise_xml_error(match: Match, dialect: Dialect, error: ServiceError, request_id: str) -> Answer:
-    """Turn an error of the service into its modelled answer; one that is not modelled keeps its common name."""
+    """Turn an error of the service into its modelled answer; one that is not modelled has its common name.
+
+    What the service models and the operation does not declare is sent as it is: the model is not always complete.
+    """
     name = declared_code(match.service, match.name, error.code)
-    for shape in match.operation.error_shapes:
+    for shape in load_service(match.service).error_shapes:
         if shape.name == name:
             status = int(shape.metadata.get("error", {}).get("httpStatusCode", 400))
             return _refusal(dialect, status, shape.error_code, error.message, request_id)

@@ -141,6 +141,7 @@ class Role:
         max_session_s: seconds that a session may live.
         tags: by key.
         created_at: when it was made; the beginning of 1970 where that is not known.
+        defined: the operator defined it; otherwise its account made it for itself.
     """
 
     account_id: str
@@ -154,6 +155,7 @@ class Role:
     max_session_s: int = ROLE_SESSION_MAX_S
     tags: Mapping[str, str] = field(default_factory=dict)
     created_at: datetime = NOT_KNOWN
+    defined: bool = True
 
     @property
     def arn(self) -> str:

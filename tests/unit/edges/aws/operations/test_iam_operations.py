@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from emberbox.model.errors import ValidationError
 from emberbox.spec.models import IAM, MICROVMS, STS
 from support.around import Around, allow, new_user, own, trust
 from support.control_plane import ControlPlane
@@ -230,7 +231,7 @@ async def test_an_accounts_roles_are_invisible_to_others(plane: ControlPlane, ad
     assert await admin.ok(IAM, "GetRole", RoleName="app")
 
 
-async def test_what_the_operator_gave_a_role_no_other_account_changes(plane: ControlPlane, admin: Around) -> None:
+async def test_what_the_operator_defined_no_other_account_changes(plane: ControlPlane, admin: Around) -> None:
     made = (await own(plane, "CreateAccount", accountName="other", accountId=OTHER))["accessKey"]
     other = Around(plane.app(), type(KEY)(made["accessKeyId"], made["secretAccessKey"], OTHER))
     await own(plane, "PutRole", accountId=OTHER, roleName="build", s3Prefixes=["s3://code/"])
@@ -238,6 +239,8 @@ async def test_what_the_operator_gave_a_role_no_other_account_changes(plane: Con
     for operation, more in (
         ("DeleteRole", {}),
         ("UpdateRole", {"Description": "x"}),
+        ("TagRole", {"Tags": [{"Key": "a", "Value": "b"}]}),
+        ("UntagRole", {"TagKeys": ["a"]}),
         ("UpdateAssumeRolePolicy", {"PolicyDocument": LAMBDA}),
         ("PutRolePolicy", {"PolicyName": "p", "PolicyDocument": allow("a:b")}),
         ("AttachRolePolicy", {"PolicyArn": BASIC}),
@@ -245,6 +248,24 @@ async def test_what_the_operator_gave_a_role_no_other_account_changes(plane: Con
         status, code, text = await other.refused(IAM, operation, RoleName="build", **more)
         assert (status, code) == (400, "UnmodifiableEntity"), operation
         assert "emberbox roles put" in text
+
+
+async def test_where_roles_are_strict_an_account_defines_none_for_itself(tmp_path: Path) -> None:
+    plane = ControlPlane(tmp_path, KEY, REGION, strict_roles=True)
+    admin = Around(plane.app(), KEY)
+    made = (await own(plane, "CreateAccount", accountName="other", accountId=OTHER))["accessKey"]
+    other = Around(plane.app(), type(KEY)(made["accessKeyId"], made["secretAccessKey"], OTHER))
+    roles = plane.access.roles
+    for client, account, prefixes in ((admin, ACCOUNT, None), (other, OTHER, ())):
+        arn = (await make_role(client, AssumeRolePolicyDocument=LAMBDA))["Arn"]
+        assert roles.readable_prefixes(account, arn) == prefixes
+    with pytest.raises(ValidationError, match="is not defined"):
+        roles.check_defined(OTHER, f"arn:aws:iam::{OTHER}:role/app")
+    roles.check_defined(ACCOUNT, f"arn:aws:iam::{ACCOUNT}:role/app")
+    await own(plane, "PutRole", accountId=OTHER, roleName="app", s3Prefixes=["s3://code/"])
+    roles.check_defined(OTHER, f"arn:aws:iam::{OTHER}:role/app")
+    assert (await other.refused(IAM, "DeleteRole", RoleName="app"))[1] == "UnmodifiableEntity"
+    await plane.close()
 
 
 async def test_roles_are_the_same_as_those_of_the_command_line(plane: ControlPlane, admin: Around) -> None:
