@@ -122,7 +122,7 @@ def test_quotas_metrics_and_networks_are_answered(session: boto3.Session) -> Non
     quotas = session.client("service-quotas", config=ONCE)
     assert quotas.get_service_quota(ServiceCode="lambda", QuotaCode="L-535CA9B6")["Quota"]["Value"] == 5.0
     pages = quotas.get_paginator("list_service_quotas").paginate(ServiceCode="lambda", PaginationConfig={"PageSize": 4})
-    assert len({quota["QuotaCode"] for page in pages for quota in page["Quotas"]}) == 11
+    assert len({quota["QuotaCode"] for page in pages for quota in page["Quotas"]}) == 18
     period = {"StartTime": "2026-01-01T00:00:00Z", "EndTime": "2026-01-01T01:00:00Z"}
     found = session.client("cloudwatch", config=ONCE).get_metric_statistics(
         Namespace="AWS/LambdaMicroVMs", MetricName="CPUUtilization", Period=60, Statistics=["Average"], **period

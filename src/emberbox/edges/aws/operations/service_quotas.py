@@ -11,10 +11,29 @@ from emberbox.edges.aws.operations.handler import Handler, Members, Parameters
 from emberbox.edges.aws.operations.offered import offer
 from emberbox.model.caller import Caller
 from emberbox.model.errors import NotFoundError
-from emberbox.model.iam.quotas import MEMORY, QuotaValue
+from emberbox.model.iam.quotas import BUILDS, IMAGES, MEMORY, RATE_SUFFIX, VERSIONS, QuotaValue
 
 SERVICE: Final = "lambda"
 _SERVICE: Final = {"ServiceCode": SERVICE, "ServiceName": "AWS Lambda"}
+_BURSTS: Final = {
+    "CreateMicrovmAuthToken": "L-D65D9F16",
+    "CreateMicrovmShellAuthToken": "L-9A5E43A5",
+    "GetMicrovm": "L-C9C2110E",
+    "ResumeMicrovm": "L-25EEC0A4",
+    "RunMicrovm": "L-91B95582",
+    "SuspendMicrovm": "L-139F9A48",
+    "TerminateMicrovm": "L-2CCA0501",
+}
+"""The second code of a rate: requests at once, of which as many are allowed as in a second (dossier, section 11)."""
+
+_NAMES: Final = {
+    MEMORY: "Max allocated ARM_64 MicroVM memory",
+    IMAGES: "MicroVM images",
+    VERSIONS: "Versions per MicroVM image",
+    BUILDS: "Concurrent MicroVM image builds",
+}
+"""Clients tell the quotas of microVMs from Lambda's others by their names."""
+
 _MIB_IN_GB: Final = 1024  # AWS counts memory in gigabytes
 _PAGE: Final = ("NextToken", "MaxResults")
 _PAGE_DEFAULT: Final = 100
@@ -34,7 +53,7 @@ def handlers(quotas: QuotaService, pages: PageTokens, region: str) -> dict[str, 
     def listed(caller: Caller, parameters: Parameters, defaults: bool) -> list[Members]:
         _check_service(parameters)
         found = quotas.list_quotas(caller.account_id)
-        return [show_quota(quota, region, defaults) for quota in found if quota.aws_code]
+        return [shown for quota in found for shown in show_quota(quota, region, defaults)]
 
     def one(caller: Caller, parameters: Parameters, defaults: bool) -> Members:
         for quota in listed(caller, parameters, defaults):
@@ -68,15 +87,31 @@ def handlers(quotas: QuotaService, pages: PageTokens, region: str) -> dict[str, 
     }
 
 
-def show_quota(quota: QuotaValue, region: str, default: bool) -> Members:
-    """Return a quota as Service Quotas shows it: its value, or the default."""
+def show_quota(quota: QuotaValue, region: str, default: bool) -> list[Members]:
+    """Return a quota as Service Quotas shows it: its value, or the default.
+
+    A rate is two quotas there, of requests in a second and of requests at once; one that AWS does not publish is none.
+    """
+    if not quota.aws_code:
+        return []
+    operation = quota.code.removesuffix(RATE_SUFFIX)
+    burst = _BURSTS.get(operation)
+    if burst is None:
+        return [_show(quota, quota.aws_code, _NAMES.get(quota.code, quota.description), region, default)]
+    return [
+        _show(quota, quota.aws_code, f"{operation} request rate", region, default),
+        _show(quota, burst, f"{operation} request burst", region, default),
+    ]
+
+
+def _show(quota: QuotaValue, code: str, name: str, region: str, default: bool) -> Members:
     value = float((quota.default if default else quota.value) or 0)
     is_memory = quota.code == MEMORY
     return {
         **_SERVICE,
-        "QuotaArn": f"arn:aws:servicequotas:{region}:{quota.account_id}:{SERVICE}/{quota.aws_code}",
-        "QuotaCode": quota.aws_code,
-        "QuotaName": quota.description[:1].upper() + quota.description[1:],
+        "QuotaArn": f"arn:aws:servicequotas:{region}:{quota.account_id}:{SERVICE}/{code}",
+        "QuotaCode": code,
+        "QuotaName": name,
         "Value": value / _MIB_IN_GB if is_memory else value,
         "Unit": "Gigabytes" if is_memory else "None",
         "Adjustable": True,
