@@ -112,10 +112,21 @@ def run_foreground(settings: Settings) -> None:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop)
+        telling = asyncio.create_task(_tell_of_names(settings))
         with contextlib.suppress(asyncio.CancelledError):
             await serve(settings, on_ready)
+        telling.cancel()
 
     uvloop.run(run())
+
+
+async def _tell_of_names(settings: Settings) -> None:
+    """Say so where the names of endpoints do not resolve: nearly every client would fail and not say why."""
+    from emberbox.doctor import check_name
+
+    check = await check_name(settings)
+    if not check.ok:
+        logging.getLogger(__name__).warning("%s; %s", check.detail, check.remedy)
 
 
 def start_detached(settings: Settings, on_line: Callable[[str], None]) -> tuple[subprocess.Popen[bytes], Server]:

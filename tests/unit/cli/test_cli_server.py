@@ -16,7 +16,7 @@ from cli_world import LogsApi, free_port, write_home
 from typer.testing import CliRunner
 
 from emberbox.cli.main import app
-from emberbox.cli.server import run_foreground, start_detached, stop_server
+from emberbox.cli.server import _tell_of_names, run_foreground, start_detached, stop_server
 from emberbox.model.errors import HostError
 from emberbox.settings import Settings, load
 
@@ -118,3 +118,11 @@ def test_sigterm_ends_a_server_in_the_foreground_cleanly(
     assert cleaned
     shown = capsys.readouterr().out
     assert shown.startswith("ready: API http://127.0.0.1:")
+
+
+async def test_names_that_do_not_resolve_are_told_with_a_remedy(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await _tell_of_names(load({"EMBERBOX_HOME": str(tmp_path), "EMBERBOX_DOMAIN": "ember.invalid"}))
+    assert "ember.invalid does not resolve here" in caplog.text
+    assert "*.lambda-microvm.us-east-1.ember.invalid" in caplog.text

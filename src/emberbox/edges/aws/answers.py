@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from emberbox.edges.aws.cbor import serialise_cbor_wire_error
 from emberbox.edges.aws.dialects import Dialect
 from emberbox.edges.aws.errors import WireError
 from emberbox.edges.aws.http import Answer
@@ -41,4 +42,6 @@ def answer_wire_error(error: WireError, dialect: Dialect, request_id: str) -> An
     """Turn a refusal of the wire layer into an answer."""
     if dialect.is_json:
         return serialise_wire_error(error, dialect is Dialect.JSON, request_id)
+    if dialect is Dialect.CBOR:
+        return serialise_cbor_wire_error(error, request_id)
     return serialise_xml_wire_error(error, dialect, request_id)

@@ -47,7 +47,10 @@ def find_operation(
     """
     service = BY_SIGNING_NAME.get(signing_name, "")
     name = asked_operation(dialect, request)
-    if name not in offered.get(service, ()) or _PROTOCOLS[dialect] not in load_service(service).metadata["protocols"]:
+    if (
+        name not in offered.get(service, ())
+        or _PROTOCOLS.get(dialect) not in load_service(service).metadata["protocols"]
+    ):
         raise NotOfferedError(signing_name, name)
     return Match(service, name, load_operation(service, name), {})
 
@@ -57,6 +60,8 @@ def asked_operation(dialect: Dialect, request: HttpRequest) -> str:
     name = ""
     if dialect is Dialect.JSON:
         name = (request.header("x-amz-target") or "").rpartition(".")[2]
+    elif dialect is Dialect.CBOR:  # /service/NAME/operation/NAME
+        name = request.raw_path.rpartition("/")[2]
     elif dialect in (Dialect.QUERY, Dialect.EC2):
         name = next((value for key, value in form_pairs(request) if key == "Action"), "")
     return name if _NAME.fullmatch(name) else ""

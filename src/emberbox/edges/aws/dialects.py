@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Final
 
+from emberbox.edges.aws.cbor import PROTOCOL as CBOR_PROTOCOL
 from emberbox.edges.aws.http import HttpRequest
 
 FORM: Final = "application/x-www-form-urlencoded"
@@ -23,10 +24,11 @@ class Dialect(Enum):
     QUERY = auto()
     EC2 = auto()
     REST_XML = auto()
+    CBOR = auto()
 
     @property
     def is_json(self) -> bool:
-        """Whether its answers are JSON; they are XML otherwise."""
+        """Whether its answers are JSON."""
         return self in (Dialect.REST_JSON, Dialect.JSON)
 
 
@@ -38,6 +40,8 @@ def read_dialect(head: HttpRequest) -> Dialect:
     """
     if head.header("x-amz-target") is not None:
         return Dialect.JSON
+    if head.header("smithy-protocol") == CBOR_PROTOCOL:
+        return Dialect.CBOR
     signing_name = claimed_signing_name(head)
     is_root = head.raw_path == "/"  # where both query protocols are sent to, and nothing else
     is_form = (head.header("content-type") or "").partition(";")[0].strip().lower() == FORM

@@ -234,7 +234,9 @@ class _Api:
 
 
 def _parse(match: Match, dialect: Dialect, request: HttpRequest) -> dict[str, Any]:  # Any: see `parse_request`
-    return parse_request(match, request) if dialect.is_json else parse_form(match, dialect, request)
+    if dialect in (Dialect.QUERY, Dialect.EC2):
+        return parse_form(match, dialect, request)
+    return parse_request(match, request)
 
 
 def _caller(identity: Identity, request: HttpRequest, request_id: str) -> Caller:

@@ -10,11 +10,22 @@ from typing import Any
 
 import pytest
 from botocore.awsrequest import AWSRequest
+from botocore.parsers import create_parser
 
 from emberbox.edges.aws.around import BY_SIGNING_NAME
 from emberbox.edges.aws.server import create_api
 from emberbox.model.iam.access import Credential
-from emberbox.spec.models import AROUND, CLOUDWATCH, EC2, IAM, QUOTAS, STS, load_service, operation_names
+from emberbox.spec.models import (
+    AROUND,
+    CLOUDWATCH,
+    EC2,
+    IAM,
+    QUOTAS,
+    STS,
+    load_operation,
+    load_service,
+    operation_names,
+)
 from support.around import Around, around_request, read_answer
 from support.control_plane import ControlPlane
 from support.wire import KEY, REGION, as_http, call, sign
@@ -138,6 +149,20 @@ async def test_a_protocol_that_a_service_does_not_speak_is_not_understood(plane:
     assert (answer.status, json.loads(answer.body)["__type"]) == (404, "UnknownOperationException")
     answer = await call(plane.app(), signed("GET", "/anything", "sts"))
     assert (answer.status, answer.headers["x-amzn-errortype"]) == (404, "UnknownOperationException")
+
+
+async def test_a_client_that_speaks_cbor_is_told_in_cbor(plane: ControlPlane) -> None:
+    path = "/service/GraniteServiceVersion20100801/operation/ListMetrics"
+    request = signed("POST", path, "monitoring", smithy_protocol="rpc-v2-cbor", content_type="application/cbor")
+    answer = await call(plane.app(), request)
+    shape = load_operation(CLOUDWATCH, "ListMetrics").output_shape
+    response = {"status_code": answer.status, "headers": answer.headers, "body": answer.body}
+    error = create_parser("smithy-rpc-v2-cbor").parse(response, shape)["Error"]
+    assert (answer.status, error["Code"]) == (404, "UnknownOperationException")
+    assert error["Message"].startswith("ListMetrics of monitoring is not offered by Emberbox")
+    unsigned = type(request)("POST", path, "", (("host", "x"), ("smithy-protocol", "rpc-v2-cbor")), b"")
+    answer = await call(plane.app(), unsigned)
+    assert (answer.status, answer.headers["content-type"]) == (403, "application/cbor")
 
 
 @pytest.mark.parametrize("body", ["", "Version=1", "Action=", "Action=%3Cb%3E", "Action=GetCallerIdentity%00"])

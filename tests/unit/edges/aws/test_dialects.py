@@ -32,6 +32,7 @@ def head(method: str = "POST", path: str = "/", query: str = "", service: str = 
         (head(path="/2025-09-09/microvms", content_type=FORM, service="lambda"), Dialect.REST_JSON),
         (head("GET", "/restapis", service="apigateway"), Dialect.REST_JSON),
         (head("GET"), Dialect.REST_JSON),
+        (head(path="/service/X/operation/Y", smithy_protocol="rpc-v2-cbor", service="monitoring"), Dialect.CBOR),
     ],
 )
 def test_a_head_says_its_protocol(request_head: HttpRequest, dialect: Dialect) -> None:
