@@ -20,11 +20,16 @@ int write_file(const char *path, const void *bytes, size_t length);
 
 /* boot.c: from the first instruction to a mounted container root and a configured network. */
 #define CONTAINER_ROOT "/container"
-#define IDENTITY_DIRECTORY "/identity"
+#define IDENTITY_DIRECTORY "/dev/identity"
 #define GUEST_ADDRESS "10.0.2.15"
 void boot(void);
 int open_channel_port(void);
 int bring_up(const char *device);
+
+/* sandbox.c: the same where the guest has no kernel of its own: the agent's only argument is then "sandbox". */
+#define SANDBOX_AGENT "/.emberbox-agent" /* where the image has it */
+extern bool in_sandbox;
+void sandbox_boot(void);
 
 /* fields.c: the TLV fields of START and THAW. */
 struct field {
@@ -55,6 +60,12 @@ _Noreturn void child_fails(const char *what);
 void child_become(const struct credentials *credentials, const char *directory, bool make_directory);
 void child_execute(char *const *arguments, char **environment);
 
+/* freezer.c: which processes are the application's, and how they are made to stand still. What is returned is a problem. */
+bool freezer_open(void);
+const char *freezer_add(pid_t pid);
+const char *freezer_freeze(void);
+const char *freezer_thaw(bool rehearsal);
+
 /* app.c: the application as a container. */
 enum { IPC_NAMESPACE, CGROUP_NAMESPACE, MOUNT_NAMESPACE, PID_NAMESPACE, NAMESPACES };
 struct app {
@@ -67,12 +78,11 @@ struct app {
     int namespaces[NAMESPACES], root; /* of the container; -1 when it is not there */
 };
 extern struct app app;
-const char *app_put_into_cgroup(pid_t pid);
 const char *app_start(const uint8_t *payload, size_t length);
 const char *app_freeze(bool for_launches);
 const char *app_thaw(const uint8_t *payload, size_t length);
 
-/* channel.c: frames over the virtio-serial port. Who owns the loop reads, takes frames until there is none, and flushes. */
+/* channel.c: frames over the virtio-serial port, or the socket that a sandbox has as its standard input. Who owns the loop reads, takes frames until there is none, and flushes. */
 struct frame {
     uint8_t type;
     uint32_t stream;
@@ -87,6 +97,8 @@ enum channel_read channel_read(void); /* once; after it frames are taken until t
 bool channel_next(struct frame *frame);
 bool channel_has_room(void);
 bool channel_usable(void);
+bool channel_wakes(void); /* a poll of it ends when the host says something; else it is looked at by the clock */
+void channel_lose(void);
 void channel_flush(void);
 void channel_flush_blocking(void);
 void send_frame(uint8_t type, uint32_t stream, const void *payload, size_t length);

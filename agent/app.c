@@ -30,7 +30,7 @@ static const char *const identity_files[] = {"hostname", "hosts", "resolv.conf",
 
 /* Kept open from START on. In an emulated guest, code that runs for the first time after a launch is slow, and
  * looking up a path is a lot of code. */
-enum kept { HOSTNAME, HOSTS, RESOLV_CONF, MACHINE_ID, IDENTITY_FILES, RANDOM = IDENTITY_FILES, FREEZE, EVENTS, KEPT };
+enum kept { HOSTNAME, HOSTS, RESOLV_CONF, MACHINE_ID, IDENTITY_FILES, RANDOM = IDENTITY_FILES, KEPT };
 static int kept[KEPT];
 static char *contents[IDENTITY_FILES]; /* the files' memory */
 #define IDENTITY_BYTES_MAX 4096
@@ -163,8 +163,10 @@ static void child_enter_root(void) {
     }
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
         child_fails("private mounts");
-    /* The initramfs cannot be pivoted away from; moving the new root over it and entering it does the same. */
-    if (chdir(CONTAINER_ROOT) || mount(CONTAINER_ROOT, "/", NULL, MS_MOVE, NULL) || chroot(".") || chdir("/"))
+    /* The initramfs cannot be pivoted away from; moving the new root over it and entering it does the same. A sandbox's
+     * root is the image's already. */
+    if (!in_sandbox &&
+        (chdir(CONTAINER_ROOT) || mount(CONTAINER_ROOT, "/", NULL, MS_MOVE, NULL) || chroot(".") || chdir("/")))
         child_fails("container root");
     child_mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
     child_mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | (settings.privileged ? 0 : MS_RDONLY), NULL);
@@ -190,7 +192,7 @@ static int child_main(void *unused) {
     close(settings.go[1]);
     if (read(settings.go[0], &go, 1) != 1)
         _exit(127);
-    if (unshare(CLONE_NEWCGROUP))
+    if (!in_sandbox && unshare(CLONE_NEWCGROUP))
         child_fails("cgroup namespace");
     child_enter_root();
     int null = open("/dev/null", O_RDWR);
@@ -261,19 +263,12 @@ static bool keep_files_open(void) {
     if (generation == MAP_FAILED)
         return false;
     *generation = 1; /* 0 means that there is none */
-    return keep_open(RANDOM, "/dev/urandom", O_WRONLY) && keep_open(FREEZE, "/cgroup/app/cgroup.freeze", O_WRONLY) &&
-           keep_open(EVENTS, "/cgroup/app/cgroup.events", O_RDONLY);
+    return keep_open(RANDOM, "/dev/urandom", O_WRONLY) && freezer_open();
 }
 
 static int open_pipes(void) {
     return pipe2(settings.go, O_CLOEXEC) || pipe2(settings.failed, O_CLOEXEC) || pipe2(settings.out, O_CLOEXEC) ||
            pipe2(settings.err, O_CLOEXEC);
-}
-
-const char *app_put_into_cgroup(pid_t pid) {
-    char text[32];
-    int length = snprintf(text, sizeof text, "%d", pid);
-    return write_file("/cgroup/app/cgroup.procs", text, (size_t)length) ? "cannot fill the application's cgroup" : NULL;
 }
 
 /* Waits until the child has executed the program (the pipe closes) or said why it could not. */
@@ -304,14 +299,19 @@ static void open_container(pid_t pid) {
 static const char *spawn(void) {
     static uint8_t stack[CHILD_STACK_BYTES] __attribute__((aligned(16)));
     /* The UTS namespace is shared with the agent, which sets the host name at every launch; the network too. */
-    int flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | SIGCHLD;
+    int flags = CLONE_NEWNS | CLONE_NEWIPC | SIGCHLD;
+    /* gVisor lets nobody join a process namespace: all further children of the agent, commands too, begin in this one. */
+    if (!in_sandbox)
+        flags |= CLONE_NEWPID;
+    else if (unshare(CLONE_NEWPID))
+        return "cannot make a process namespace";
     pid_t pid = clone(child_main, stack + sizeof stack, flags, NULL);
     if (pid < 0)
         return "cannot start a process";
     close(settings.go[0]);
     close(settings.out[1]);
     close(settings.err[1]);
-    const char *problem = app_put_into_cgroup(pid);
+    const char *problem = freezer_add(pid);
     if (!problem)
         (void)!write(settings.go[1], "", 1);
     close(settings.go[1]);
@@ -355,43 +355,32 @@ const char *app_start(const uint8_t *payload, size_t length) {
     return spawn();
 }
 
-static bool cgroup_says_frozen(void) {
-    char text[128] = "";
-    if (pread(kept[EVENTS], text, sizeof text - 1, 0) <= 0)
-        return false;
-    return strstr(text, "frozen 1");
-}
-
 const char *app_freeze(bool for_launches) {
     if (app.frozen || !app.pid)
         return NULL;
-    if (pwrite(kept[FREEZE], "1", 1, 0) != 1)
-        return "cannot freeze the application";
-    bool frozen = false;
-    for (int tries = 0; tries < 500 && !(frozen = cgroup_says_frozen()); tries++) {
-        struct pollfd change = {.fd = kept[EVENTS], .events = POLLPRI};
-        poll(&change, 1, 10);
-    }
-    if (!frozen) {
-        (void)!pwrite(kept[FREEZE], "0", 1, 0);
-        return "the application's processes could not be stopped within 5 seconds";
-    }
+    const char *problem = freezer_freeze();
+    if (problem)
+        return problem;
     app.frozen = true;
     if (for_launches)
         sever_look_ahead();
     return NULL;
 }
 
+/* A sandbox has the host's clock. */
 static void set_clock(uint64_t nanoseconds) {
     struct timespec now = {.tv_sec = (time_t)(nanoseconds / 1000000000), .tv_nsec = (long)(nanoseconds % 1000000000)};
-    if (clock_settime(CLOCK_REALTIME, &now))
+    if (!in_sandbox && clock_settime(CLOCK_REALTIME, &now))
         note("cannot set the clock: %s", strerror(errno));
 }
 
-/* random(4): RNDADDENTROPY credits the bytes, RNDRESEEDCRNG makes the generator use them at once. */
+/* random(4): RNDADDENTROPY credits the bytes, RNDRESEEDCRNG makes the generator use them at once. A sandbox's generator is
+ * the host's, so no two have the same. */
 static void add_entropy(const struct field *field) {
     static uint32_t pool[2 + 512 / 4]; /* struct rand_pool_info: bits, bytes, the bytes themselves */
     uint32_t length = field->length < 512 ? field->length : 512;
+    if (in_sandbox)
+        return;
     pool[0] = length * 8;
     pool[1] = length;
     memcpy(pool + 2, field->value, length);
@@ -453,9 +442,9 @@ const char *app_thaw(const uint8_t *payload, size_t length) {
             take_identity(&field);
     if (cursor != payload + length)
         return "the identity is malformed";
-    /* In a rehearsal the same is written as is there, by the same code of the kernel's. */
-    if (app.frozen && pwrite(kept[FREEZE], rehearsal ? "1" : "0", 1, 0) != 1)
-        return "cannot thaw the application";
+    const char *problem = app.frozen ? freezer_thaw(rehearsal) : NULL;
+    if (problem)
+        return problem;
     app.frozen = app.frozen && rehearsal;
     if (app.frozen)
         sever_look_ahead();

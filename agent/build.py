@@ -1,4 +1,4 @@
-"""Build hook: compile the guest agent and three small libraries with the C compiler that PyPI's `ziglang` carries.
+"""Build hook: compile the guest agent, the keeper of sandboxes and three small libraries with the C compiler that PyPI's `ziglang` carries.
 
 Run by hatchling when the package is installed or built, and by `python agent/build.py` in a checkout.
 """
@@ -14,15 +14,17 @@ HERE = Path(__file__).resolve().parent
 OUTPUT = HERE.parent / "src" / "emberbox" / "_native"
 
 AGENT_SOURCES = [
-    "main.c", "app.c", "archive.c", "boot.c", "channel.c", "container.c", "exec.c", "fields.c", "log.c",
-    "pack.c", "services.c", "sever.c", "stream.c", "unpack.c",
+    "main.c", "app.c", "archive.c", "boot.c", "channel.c", "container.c", "exec.c", "fields.c", "freezer.c", "log.c",
+    "pack.c", "sandbox.c", "services.c", "sever.c", "stream.c", "unpack.c",
 ]  # fmt: skip
 WARNINGS = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE"]
 
 
 def build() -> None:
     """Compile what is older than its sources."""
-    _compile("agent", AGENT_SOURCES, ["-target", "x86_64-linux-musl", "-static", "-s"])
+    program = ["-target", "x86_64-linux-musl", "-static", "-s"]
+    _compile("agent", AGENT_SOURCES, program)
+    _compile("keeper", ["keeper.c"], program)
     library = ["-target", "x86_64-linux-gnu.2.31", "-shared", "-fPIC", "-s"]
     _compile("memory_shim.so", ["memory_shim.c"], library)
     _compile("tsc.so", ["tsc.c"], library)

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,12 +16,18 @@ static size_t in_taken, in_used; /* what was handed out, and what was read */
 static uint8_t out[OUT_BYTES];
 static size_t out_used;
 
-void channel_open(void) { port = open_channel_port(); }
+void channel_open(void) {
+    port = in_sandbox ? STDIN_FILENO : open_channel_port();
+    if (in_sandbox)
+        fcntl(port, F_SETFL, O_NONBLOCK);
+}
 
 int channel_fd(void) { return port; }
 
 /* A port without a host behind it reports POLLHUP at once and for ever, so it is then looked at by the clock. */
 bool channel_usable(void) { return connected; }
+
+bool channel_wakes(void) { return connected || in_sandbox; }
 
 short channel_events(void) { return POLLIN | (out_used ? POLLOUT : 0); }
 
@@ -95,9 +102,17 @@ bool channel_next(struct frame *frame) {
     return true;
 }
 
+/* What has been read is still there to be taken: a sandbox learns it by a frame, and whole frames may follow. */
+void channel_lose(void) {
+    connected = in_used > in_taken;
+    out_used = 0;
+}
+
 static enum channel_read nothing_read(bool lost) {
     if (!connected || !lost)
         return CHANNEL_EMPTY;
+    if (in_sandbox)
+        end_guest(); /* who kept the channel has gone, and nobody can speak to this guest any more */
     connected = false;
     in_used = out_used = 0;
     return CHANNEL_LOST;

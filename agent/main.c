@@ -154,6 +154,10 @@ static void on_frame(const struct frame *frame) {
         else
             take_output_credit(number);
         break;
+    case FRAME_LOST:
+        channel_lose();
+        streams_drop();
+        break;
     case FRAME_ANSWER:
         services_answer(stream, payload, length);
         break;
@@ -208,8 +212,8 @@ static int watch_children(void) {
 static void one_round(int signals) {
     struct pollfd polls[FIXED_POLLS + STREAM_POLLS_MAX];
     bool usable = channel_usable();
-    bool has_room = channel_has_room() && usable, read_output = has_room && output_credit > 0;
-    polls[0] = (struct pollfd){.fd = usable ? channel_fd() : -1, .events = channel_events()};
+    bool has_room = channel_has_room() && usable, read_output = has_room && output_credit > 0, wakes = channel_wakes();
+    polls[0] = (struct pollfd){.fd = wakes ? channel_fd() : -1, .events = channel_events()};
     polls[1] = (struct pollfd){.fd = signals, .events = POLLIN};
     for (int which = 0; which < 2; which++)
         polls[2 + which] = (struct pollfd){.fd = read_output ? app.output[which] : -1, .events = POLLIN};
@@ -217,13 +221,13 @@ static void one_round(int signals) {
     for (size_t i = services; i < SERVICES_POLLS; i++)
         polls[4 + i] = (struct pollfd){.fd = -1};
     size_t streams = streams_poll(polls + FIXED_POLLS, STREAM_POLLS_MAX);
-    poll(polls, FIXED_POLLS + streams, usable ? -1 : HOSTLESS_POLL_MS);
+    poll(polls, FIXED_POLLS + streams, wakes ? -1 : HOSTLESS_POLL_MS);
     if (polls[1].revents)
         reap(signals);
     forward_ready(polls + 2);
     streams_ready(polls + FIXED_POLLS, streams);
     services_ready(polls + 4);
-    serve_host(usable ? polls[0].revents : POLLIN);
+    serve_host(wakes ? polls[0].revents : POLLIN);
 }
 
 /* A launch is over when the agent has answered, so it goes before the application that it has just thawed. */
@@ -233,10 +237,14 @@ static void go_first(void) {
         note("no real-time priority: %s", strerror(errno));
 }
 
-int main(void) {
+int main(int count, char **arguments) {
     int signals = watch_children();
+    in_sandbox = count == 2 && strcmp(arguments[1], "sandbox") == 0;
     go_first();
-    boot();
+    if (in_sandbox)
+        sandbox_boot();
+    else
+        boot();
     services_open();
     sever_open();
     channel_open();

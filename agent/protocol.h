@@ -27,6 +27,7 @@ enum frame_type {
     FRAME_RESIZE = 8,   /* the command's terminal: u16 columns, u16 rows */
     FRAME_SIGNAL = 9,   /* u32: to the command's process group */
     FRAME_ANSWER = 10,  /* a datagram of the name server's; stream: the QUERY's */
+    FRAME_LOST = 11,    /* the host's end has closed: said by who keeps a channel that cannot show it (agent/keeper.c) */
 
     /* guest to host */
     FRAME_STARTED = 16,

@@ -45,6 +45,7 @@ class FrameType(IntEnum):
     RESIZE = 8
     SIGNAL = 9
     ANSWER = 10
+    LOST = 11
 
     STARTED = 16
     FAILED = 17

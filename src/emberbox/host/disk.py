@@ -12,18 +12,21 @@ from emberbox import process
 _COPY_STEP = 1 << 26
 
 
-async def make_root(directory: Path, destination: Path, enter: Sequence[str] = ()) -> None:
+async def make_root(directory: Path, destination: Path, enter: Sequence[str] = (), *, plain: bool = False) -> None:
     """Pack a directory into an EROFS image: uncompressed, as reading it must be quick in an emulated guest.
 
     Args:
         directory: what the image will hold.
         destination: the image's file.
         enter: a command that leads to where the owners of the files are seen as they are in the image.
+        plain: gVisor can read it: every file's content begins a block of its own, and files have no extended
+            attributes, which it does not know. So no file gives capabilities to the program in it.
 
     Raises:
         CommandError: mkfs.erofs failed; the disk may be full.
     """
-    await process.run([*enter, "mkfs.erofs", "--quiet", destination, directory], timeout=1800, tied=True)
+    options = ["-Enoinline_data", "-x-1"] if plain else []
+    await process.run([*enter, "mkfs.erofs", "--quiet", *options, destination, directory], timeout=1800, tied=True)
 
 
 async def make_writable(destination: Path, size_bytes: int) -> None:

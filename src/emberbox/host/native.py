@@ -1,4 +1,4 @@
-"""The compiled pieces that come with the package: guest agent, memory shim, TSC measurement, what images get."""
+"""The compiled pieces that come with the package: agent, keeper, memory shim, TSC measurement, what images get."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ def _find(name: str) -> Path:
 def agent_path() -> Path:
     """Return the guest agent, a static executable."""
     return _find("agent")
+
+
+def keeper_path() -> Path:
+    """Return what keeps a sandbox, a static executable (agent/keeper.c)."""
+    return _find("keeper")
 
 
 def memory_shim_path() -> Path:

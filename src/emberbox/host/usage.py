@@ -33,14 +33,19 @@ def resident_bytes(pid: int) -> int:
     return _kib_fields(Path(f"/proc/{pid}/smaps_rollup"))["Pss"] * _KIB
 
 
-def cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int, *, with_ended: bool = False) -> float:
     """Return how much processor time a process has used.
+
+    Args:
+        pid: it.
+        with_ended: what its children have used that have ended counts too.
 
     Raises:
         OSError: the process has ended.
     """
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+    counted = fields[11:15] if with_ended else fields[11:13]  # utime, stime, cutime, cstime
+    return sum(map(int, counted)) / _TICKS_PER_S
 
 
 def _kib_fields(path: Path) -> dict[str, int]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-NAMES = {"kvm": "KVM", "tcg": "software emulation (TCG)"}
+NAMES = {"kvm": "KVM", "tcg": "software emulation (TCG)", "systrap": "its user-space kernel (systrap)"}
 """Accelerators as people call them."""
 
 _NAMED_FEATURES_MAX = 8

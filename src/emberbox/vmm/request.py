@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from emberbox.vmm.base import Cage
 
@@ -13,11 +14,13 @@ class EngineRequest:
     """What a server wants of its engine.
 
     Args:
+        home: the server's, where it may have a program of its own.
         accelerator: the setting EMBERBOX_ACCELERATOR: `auto`, `kvm` or `tcg`.
         cage: that of a microVM, to try in it what works.
         saved: how many snapshots and suspended microVMs of the home were made with each accelerator.
     """
 
+    home: Path
     accelerator: str
     cage: Cage
     saved: Mapping[str, int]

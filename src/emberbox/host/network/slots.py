@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GUEST_ADDRESS = "10.0.2.15"
+GUEST_PREFIX_LENGTH = 24
 GUEST_MAC = "02:eb:00:00:00:01"
 GATEWAY_ADDRESS = "10.0.2.2"
 GATEWAY_MAC = "02:eb:00:00:00:02"

@@ -83,7 +83,7 @@ def write_bundle(directory: Path, bundle: Bundle) -> None:
 
 def render(bundle: Bundle) -> dict[str, Any]:
     """Return config.json. The network namespace is new and empty: links are made by `control.Control.connect`."""
-    rights = dict.fromkeys(("bounding", "effective", "inheritable", "permitted"), list(bundle.capabilities))
+    rights = {kind: list(bundle.capabilities) for kind in ("bounding", "effective", "inheritable", "permitted")}
     return {
         "ociVersion": "1.0.2",
         "process": {

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from emberbox.host.runsc.command import SANDBOX_ID
 from emberbox.host.runsc.network import Link, render_links
+from emberbox.host.sockets import short_path
 from emberbox.model.errors import HostError
 from emberbox.time_limits import limit_s
 
@@ -145,25 +145,21 @@ class Control:
 
 
 async def _dial(path: Path) -> socket.socket:
-    """Connect by a descriptor of the directory: the address of a socket is at most 107 bytes (unix(7))."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.setblocking(False)
-    directory = -1
     try:
-        directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-        await asyncio.get_running_loop().sock_connect(connection, f"/proc/self/fd/{directory}/{path.name}")
+        with short_path(path) as reachable:
+            await asyncio.get_running_loop().sock_connect(connection, reachable)
     except BaseException:
         connection.close()
         raise
-    finally:
-        if directory >= 0:
-            os.close(directory)
     return connection
 
 
 async def _send(connection: socket.socket, request: bytes, fds: Sequence[int]) -> None:
     sent = socket.send_fds(connection, [request], list(fds)) if fds else 0  # a new socket has room for the first bytes
-    await asyncio.get_running_loop().sock_sendall(connection, request[sent:])
+    if sent < len(request):  # to send nothing fails where the answer has come already
+        await asyncio.get_running_loop().sock_sendall(connection, request[sent:])
 
 
 async def _receive(connection: socket.socket) -> Mapping[str, Any]:

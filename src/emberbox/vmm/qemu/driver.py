@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from emberbox.host.sockets import listen
 from emberbox.model.errors import HostError, VmmError
 from emberbox.process.adoption import AdoptedProcess
 from emberbox.vmm.base import (
@@ -31,7 +32,7 @@ from emberbox.vmm.qemu import arguments
 from emberbox.vmm.qemu.arguments import Descriptors, descriptor_path
 from emberbox.vmm.qemu.clock import advance_clock, find_accelerator, has_user_network
 from emberbox.vmm.qemu.monitor import Monitor
-from emberbox.vmm.qemu.spawn import keep_content, listen, open_file, open_kvm, shim_environment, spawn
+from emberbox.vmm.qemu.spawn import keep_content, open_file, open_kvm, shim_environment, spawn
 from emberbox.vmm.qemu.tap import HeldTap
 from emberbox.vmm.qemu.vm import QemuVm, last_error, log_size
 

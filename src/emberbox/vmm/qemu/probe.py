@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emberbox import process
+from emberbox.host.sockets import listen
 from emberbox.model.errors import HostError, VmmError
 from emberbox.time_limits import limit_s
 from emberbox.vmm.base import Cage, MachineShape
 from emberbox.vmm.engine import Engine
 from emberbox.vmm.qemu import arguments
 from emberbox.vmm.qemu.monitor import Monitor
-from emberbox.vmm.qemu.spawn import keep_content, listen, open_file, open_kvm, shim_environment, spawn
+from emberbox.vmm.qemu.spawn import keep_content, open_file, open_kvm, shim_environment, spawn
 from emberbox.vmm.qemu.vm import last_error
 
 PROBE_CPU_S = round(limit_s(5))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from emberbox import process
@@ -16,7 +15,6 @@ from emberbox.vmm.base import Cage
 from emberbox.vmm.qemu import arguments
 
 KVM = Path("/dev/kvm")
-_SOCKET_PATH_MAX = 107
 
 
 def open_file(opened: contextlib.ExitStack, path: Path, flags: int, owner: Cage | None = None) -> int:
@@ -69,30 +67,6 @@ def keep_content(opened: contextlib.ExitStack, content: bytes) -> int:
     opened.callback(os.close, kept)
     os.lseek(kept, 0, os.SEEK_SET)
     return kept
-
-
-def listen(opened: contextlib.ExitStack, path: Path) -> int:
-    """Return a listening socket; with it ready before QEMU starts, a client never has to poll for it."""
-    path.unlink(missing_ok=True)
-    listener = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-    with _short_path(path) as bindable:
-        listener.bind(bindable)
-    path.chmod(0o600)
-    listener.listen(8)
-    return listener.fileno()
-
-
-@contextlib.contextmanager
-def _short_path(path: Path) -> Iterator[str]:
-    """A socket's path is at most 107 bytes (unix(7)); a longer one is reached through its directory."""
-    if len(os.fspath(path)) <= _SOCKET_PATH_MAX:
-        yield os.fspath(path)
-        return
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{directory}/{path.name}"
-    finally:
-        os.close(directory)
 
 
 def shim_environment(shim: Path, kvm: int | None) -> dict[str, str]:

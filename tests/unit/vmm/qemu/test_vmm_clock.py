@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from emberbox import process
+from emberbox.host.sockets import listen
 from emberbox.model.errors import VmmError
 from emberbox.vmm.qemu.clock import advance_clock, find_accelerator
 from emberbox.vmm.qemu.monitor import Monitor
-from emberbox.vmm.qemu.spawn import listen
 from emberbox.vmm.qemu.state import save_devices
 
 HEADER, END = b"QEVM\0\0\0\x03", b"\x00"

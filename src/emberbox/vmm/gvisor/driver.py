@@ -1,0 +1,116 @@
+"""Starting sandboxes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+from emberbox.host.runsc.command import SANDBOX_ID
+from emberbox.host.runsc.control import SandboxError
+from emberbox.model.errors import VmmError
+from emberbox.process.adoption import AdoptedProcess
+from emberbox.time_limits import limit_s
+from emberbox.vmm.base import (
+    AdoptPlan,
+    BootPlan,
+    Capabilities,
+    RestorePlan,
+    RootBoot,
+    SavedStates,
+)
+from emberbox.vmm.channel import dial_unix
+from emberbox.vmm.engine import Engine
+from emberbox.vmm.gvisor import sandbox
+from emberbox.vmm.gvisor.files import GvisorStates
+from emberbox.vmm.gvisor.sandbox import control_of
+from emberbox.vmm.gvisor.start import Restoring, connect
+from emberbox.vmm.gvisor.vm import PAUSED, GvisorVm
+
+CAPABILITIES = Capabilities(
+    own_kernel=False, user_network=False, holds_networks=False, moves_clock=False, stalls=False, holds_writes=False
+)
+ANSWER_TIMEOUT_S = limit_s(3.0)
+_GREETING = (16).to_bytes(4, "little") + bytes((1, *bytes(7))) + bytes(16)
+"""A HELLO of the agent's protocol (docs/guest-protocol.md): whoever connects next greets it anew."""
+
+
+class GvisorDriver:
+    """Runs guests in sandboxes.
+
+    Args:
+        engine: the installed gVisor.
+        runsc: its program.
+    """
+
+    def __init__(self, engine: Engine, runsc: Path) -> None:
+        self.engine = engine
+        self._runsc = runsc
+        self.capabilities = CAPABILITIES
+        self.states: SavedStates = GvisorStates()
+
+    async def boot(self, plan: BootPlan) -> GvisorVm:
+        """Start a sandbox whose first process is the agent in the image.
+
+        Raises:
+            VmmError, HostError: it could not be made.
+        """
+        if not isinstance(plan.boot, RootBoot):
+            raise VmmError("gVisor boots no kernel")
+        keeper = await sandbox.create(self._runsc, plan.files)
+        control = control_of(keeper)
+        try:
+            await connect(control, plan.network)
+            await control.start()
+        except SandboxError as error:
+            await keeper.kill_group()
+            raise VmmError(str(error)) from error
+        except BaseException:
+            await keeper.kill_group()
+            raise
+        return GvisorVm(keeper, control, self.engine, plan.files, None, booted=True)
+
+    async def restore(self, plan: RestorePlan) -> GvisorVm:
+        """Make a sandbox that loads saved state when it is let run.
+
+        Raises:
+            VmmError, HostError: it could not be made, or the state is none.
+        """
+        restoring = Restoring(plan.own or plan.base)
+        try:
+            keeper = await sandbox.create(self._runsc, plan.files)
+        except BaseException:
+            restoring.close()
+            raise
+        vm = GvisorVm(keeper, control_of(keeper), self.engine, plan.files, restoring, booted=False)
+        try:
+            await connect(control_of(keeper), plan.network)
+        except BaseException:
+            await vm.kill()
+            raise
+        return vm
+
+    async def adopt(self, process: AdoptedProcess, plan: AdoptPlan) -> GvisorVm:
+        """Take over a sandbox that another server started: its keeper accepts a new connection.
+
+        Raises:
+            VmmError: it does not answer.
+        """
+        directory = plan.files.directory
+        control = control_of(process)
+        try:
+            await control.call("containerManager.Processes", SANDBOX_ID)
+        except SandboxError as error:
+            raise VmmError(str(error)) from error
+        paused = (directory / PAUSED).exists() and not await _answers(directory)
+        return GvisorVm(process, control, self.engine, plan.files, None, booted=False, is_paused=paused)
+
+
+async def _answers(directory: Path) -> bool:
+    """Say whether a guest runs, when it was last heard that it was being paused or let go on: its agent answers."""
+    loop = asyncio.get_running_loop()
+    with await dial_unix(directory / sandbox.CHANNEL) as connection, contextlib.suppress(TimeoutError, OSError):
+        await loop.sock_sendall(connection, _GREETING)
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            return bool(await loop.sock_recv(connection, 1))
+    return False

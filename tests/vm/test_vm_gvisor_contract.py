@@ -1,0 +1,69 @@
+"""The engines' contract, over gVisor: the same tests as over QEMU."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from emberbox import process
+from emberbox.host import disk, native
+from emberbox.vmm.base import RootBoot, Saved, Vm
+from emberbox.vmm.gvisor import GvisorDriver
+from emberbox.vmm.gvisor.choice import find_engine, find_runsc
+from emberbox.vmm.gvisor.sandbox import AGENT_IN_IMAGE
+from support.engine_contract import Bench, EngineContract, boot_base
+from support.images import Image
+from support.server import Server
+from support.vm_bench import APPLICATION, SHAPE, end_noted, find_noted, find_root
+
+pytestmark = pytest.mark.vm
+
+
+@pytest.fixture(scope="module")
+def made(server: Server, probe_image: Image) -> Iterator[Bench]:
+    """A bench whose base was booted here, from what the server has built, whatever its engine is."""
+    with tempfile.TemporaryDirectory(dir=server.home / "runtime") as scratch:
+        yield asyncio.run(make_bench(find_root(server, probe_image), server.home, Path(scratch)))
+
+
+class TestGvisor(EngineContract):
+    @pytest.fixture
+    async def bench(self, made: Bench) -> AsyncIterator[Bench]:
+        yield made
+        await made.close()
+
+
+async def make_bench(root: Path, home: Path, scratch: Path) -> Bench:
+    """Boot the application of an image, packed anew as this engine reads it, and save it."""
+    runsc = await find_runsc(home)
+    bench = Bench(
+        driver=GvisorDriver(await find_engine(runsc), runsc), base=Saved(scratch, ()), shape=SHAPE,
+        root=await _pack_plainly(root, scratch), scratch=scratch,
+        boot=lambda _directory: RootBoot(native.agent_path()), application=APPLICATION,
+        prepare_boot=_nothing, find_process=find_noted, leave=_leave, end=end_noted,
+    )  # fmt: skip
+    bench.base = await boot_base(bench)
+    bench.made.clear()  # it has ended, and belongs to another event loop
+    return bench
+
+
+async def _pack_plainly(root: Path, scratch: Path) -> Path:
+    files, packed = scratch / "files", scratch / "root.erofs"
+    await process.run(["fsck.erofs", f"--extract={files}", "--force", root], timeout=600)
+    shutil.copy2(native.agent_path(), files / AGENT_IN_IMAGE.lstrip("/"))
+    await disk.make_root(files, packed, plain=True)
+    shutil.rmtree(files)
+    return packed
+
+
+async def _nothing(_directory: Path) -> None:
+    """A guest's directory needs nothing before a boot."""
+
+
+async def _leave(_vm: Vm) -> None:
+    """Nothing of a server's is in the way of the next one."""
