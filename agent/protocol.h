@@ -50,7 +50,7 @@ enum frame_type {
     FRAME_ERROR_DATA = 36, /* guest to host: DATA of a command's stderr; counts for the same window */
 };
 
-/* Where OPEN looks for a listener, in this order. */
+/* Where OPEN looks for a listener: in this order, but at its own address first in a sandbox. */
 enum place { PLACE_LOOPBACK = 0, PLACE_LOOPBACK6 = 1, PLACE_OWN_ADDRESS = 2 };
 
 /* Fields of START and THAW: u8 field, u32 length, value; in any order, some more than once. */

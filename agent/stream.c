@@ -21,7 +21,7 @@ struct stream {
     int out[2];          /* give what the guest sends: the connection, or a command's stdout and stderr */
     bool connecting;
     uint16_t port;       /* that a connection is for */
-    uint8_t place;       /* where a listener is being looked for (enum place) */
+    uint8_t look;        /* where a listener is being looked for (place_at) */
     int refusal;         /* what the first place said */
     bool host_eof;       /* the host sends no more; shut down once `pending` is written */
     bool app_eof;
@@ -110,6 +110,18 @@ static struct stream *take_slot(uint32_t id) {
 
 /* --- connections from the host to a port */
 
+#define PLACES 3
+
+/* Where the network leads to by itself comes first: a kernel of the guest's own passes on to its loopback what comes from
+ * outside, a sandbox's does not. */
+static enum place place_at(uint8_t look) {
+    static const enum place order[2][PLACES] = {
+        {PLACE_LOOPBACK, PLACE_LOOPBACK6, PLACE_OWN_ADDRESS},
+        {PLACE_OWN_ADDRESS, PLACE_LOOPBACK, PLACE_LOOPBACK6},
+    };
+    return order[in_sandbox][look];
+}
+
 static int connect_to(enum place place, uint16_t port) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
     struct sockaddr_in6 address6 = {.sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
@@ -130,8 +142,8 @@ static int connect_to(enum place place, uint16_t port) {
 
 /* Looks for a listener at the stream's place and, where there is none, at those that follow. */
 static void look_for_listener(struct stream *stream) {
-    for (; stream->place <= PLACE_OWN_ADDRESS; stream->place++) {
-        int fd = connect_to(stream->place, stream->port);
+    for (; stream->look < PLACES; stream->look++) {
+        int fd = connect_to(place_at(stream->look), stream->port);
         if (fd >= 0) {
             stream->in = stream->out[0] = fd;
             stream->connecting = true;
@@ -373,11 +385,12 @@ static void finish_connect(struct stream *stream) {
         if (!stream->refusal)
             stream->refusal = error;
         close_output(stream, 0);
-        stream->place++;
+        stream->look++;
         look_for_listener(stream);
         return;
     }
-    send_frame(FRAME_OPENED, stream->id, &stream->place, sizeof stream->place);
+    uint8_t place = (uint8_t)place_at(stream->look);
+    send_frame(FRAME_OPENED, stream->id, &place, sizeof place);
     write_pending(stream);
 }
 

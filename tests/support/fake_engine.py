@@ -45,7 +45,13 @@ from emberbox.vmm.engine import Engine
 
 ENGINE = Engine("Fake", "1.0", "none")
 CAPABILITIES = Capabilities(
-    own_kernel=False, user_network=False, holds_networks=False, moves_clock=False, stalls=False, holds_writes=False
+    own_kernel=False,
+    user_network=False,
+    holds_networks=False,
+    moves_clock=False,
+    stalls=False,
+    holds_writes=False,
+    leads_to_loopback=False,
 )
 BASE, OWN = "memory.state", "memory.own"
 PORT = 8080

@@ -53,7 +53,13 @@ from support.snapshots import image_snapshot
 
 SHAPE = MachineShape(1, 1)
 CAPABILITIES = Capabilities(
-    own_kernel=True, user_network=True, holds_networks=False, moves_clock=True, stalls=True, holds_writes=True
+    own_kernel=True,
+    user_network=True,
+    holds_networks=False,
+    moves_clock=True,
+    stalls=True,
+    holds_writes=True,
+    leads_to_loopback=True,
 )
 ENGINE = Engine("none", "1.0", "tcg")
 MEMORY_BYTES = SHAPE.mem_size_mib << 20

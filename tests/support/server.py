@@ -24,7 +24,13 @@ START_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 120.0
 DOMAIN = "ember.test"
 ANY_FREE_PORT = {f"EMBERBOX_{name}_PORT": "0" for name in ("API", "GATEWAY", "S3")}
-OF_THE_RUN = ("EMBERBOX_ACCELERATOR", "EMBERBOX_BUILDS", "EMBERBOX_TIME_SCALE")
+OF_THE_RUN = (
+    "EMBERBOX_ACCELERATOR",
+    "EMBERBOX_BUILDS",
+    "EMBERBOX_ENGINE",
+    "EMBERBOX_RUNSC",
+    "EMBERBOX_TIME_SCALE",
+)
 """Settings of a test's server that may be given to the whole run."""
 
 NO_HURRY = {"EMBERBOX_RATE_LIMITS": "off"}  # many tests ask one server for more than five launches a second

@@ -22,6 +22,7 @@ from support.vm_bench import APPLICATION, SHAPE, SIZE, end_noted, find_noted, fi
 
 pytestmark = pytest.mark.vm
 
+
 @pytest.fixture(scope="module")
 def made(server: Server, probe_image: Image) -> Iterator[Bench]:
     """A bench whose base was booted here: with the engine's own network, whatever the server's microVMs have."""

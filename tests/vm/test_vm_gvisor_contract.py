@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -12,10 +13,10 @@ import pytest
 
 from emberbox import process
 from emberbox.host import disk, native
+from emberbox.host.runsc.program import ensure_runsc
 from emberbox.vmm.base import RootBoot, Saved, Vm
 from emberbox.vmm.gvisor import GvisorDriver
-from emberbox.vmm.gvisor.choice import find_engine, find_runsc
-from emberbox.vmm.gvisor.sandbox import AGENT_IN_IMAGE
+from emberbox.vmm.gvisor.choice import find_engine
 from support.engine_contract import Bench, EngineContract, boot_base
 from support.images import Image
 from support.server import Server
@@ -40,7 +41,7 @@ class TestGvisor(EngineContract):
 
 async def make_bench(root: Path, home: Path, scratch: Path) -> Bench:
     """Boot the application of an image, packed anew as this engine reads it, and save it."""
-    runsc = await find_runsc(home)
+    runsc = await ensure_runsc(home, os.environ.get("EMBERBOX_RUNSC", ""))
     bench = Bench(
         driver=GvisorDriver(await find_engine(runsc), runsc), base=Saved(scratch, ()), shape=SHAPE,
         root=await _pack_plainly(root, scratch), scratch=scratch,
@@ -55,7 +56,7 @@ async def make_bench(root: Path, home: Path, scratch: Path) -> Bench:
 async def _pack_plainly(root: Path, scratch: Path) -> Path:
     files, packed = scratch / "files", scratch / "root.erofs"
     await process.run(["fsck.erofs", f"--extract={files}", "--force", root], timeout=600)
-    shutil.copy2(native.agent_path(), files / AGENT_IN_IMAGE.lstrip("/"))
+    shutil.copy2(native.agent_path(), files / native.AGENT_IN_IMAGE.lstrip("/"))
     await disk.make_root(files, packed, plain=True)
     shutil.rmtree(files)
     return packed

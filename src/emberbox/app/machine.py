@@ -15,8 +15,8 @@ from emberbox.host.users import UserPool
 from emberbox.machine.connections import Connector
 from emberbox.machine.engines import count_saved
 from emberbox.settings import Settings
+from emberbox.vmm import engines
 from emberbox.vmm.base import Cage, VmmDriver
-from emberbox.vmm.engines import DEFAULT_ENGINE, ENGINES
 from emberbox.vmm.request import EngineRequest
 
 log = logging.getLogger(__name__)
@@ -57,17 +57,19 @@ async def start_network(settings: Settings, slots: set[int], running: contextlib
     if settings.network == "user" or problem:
         log.info("microVMs are connected by user-mode networks%s", f": {problem}" if problem else "")
         return Network(Connector(None, settings.resolv_conf), None, users, None)
-    tap = TapNetwork(settings.network_cidr, (os.geteuid(),), PlaceNote(settings.home), settings.resolv_conf)
+    kind = engines.choose(settings.engine).device
+    tap = TapNetwork(settings.network_cidr, (os.geteuid(),), PlaceNote(settings.home), settings.resolv_conf, kind)
     await tap.open(slots)
     running.push_async_callback(tap.close)
     return Network(Connector(tap), tap, users, tap.void)
 
 
 async def make_driver(settings: Settings, network: Network) -> VmmDriver:
-    """Choose how guests run: on KVM where it works, unless the operator or what is saved wants otherwise."""
+    """Choose how guests run: by QEMU, on KVM where it works, unless the operator or what is saved wants otherwise."""
     uid = None if network.users is None else network.users.take()
-    request = EngineRequest(settings.accelerator, Cage(uid, network.void), count_saved(settings.home))
-    driver = await ENGINES[DEFAULT_ENGINE](request)
+    cage = Cage(uid, network.void)
+    request = EngineRequest(settings.home, settings.runsc, settings.accelerator, cage, count_saved(settings.home))
+    driver = await engines.choose(settings.engine).make(request)
     if network.users is not None and uid is not None:
         network.users.give_back(uid)
     log.info("guests run with %s", driver.engine)

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from emberbox.model.errors import HostError
 
+AGENT_IN_IMAGE = "/.emberbox-agent"
+"""Where the root file system has the agent of a guest without a kernel of its own; as in agent/agent.h."""
+
 _DIRECTORY = Path(__file__).resolve().parent.parent / "_native"
 
 

@@ -29,6 +29,8 @@ class ContainerBuild:
         timeout_s: seconds until the build is stopped.
         say: takes lines for the build's log.
         take_line: the same for what a tool says, which waits while too many lines are not stored yet.
+        own_kernel: whether guests boot a kernel of their own; else the root file system has the agent, and is packed as
+            gVisor reads it.
     """
 
     plan: BuildPlan
@@ -38,6 +40,7 @@ class ContainerBuild:
     timeout_s: float
     say: LogLine
     take_line: TakeLine
+    own_kernel: bool = True
 
 
 class ContainerBuilder(Protocol):
@@ -79,5 +82,7 @@ class HostBuilder:
             config = await containers.read_config(name)
             work.say("Packing the root file system")
             environment = {**dict(config.environment), **plan.environment}
-            root = await make_root(containers, name, work.root, config.user, environment)
+            root = await make_root(
+                containers, name, work.root, config.user, environment, own_kernel=work.own_kernel
+            )
         return config, root

@@ -128,13 +128,13 @@ class Containers:
         self._stamp.touch()
         disk.sync(self._directory)
 
-    async def pack(self, root: Path, destination: Path) -> None:
-        """Pack the files of a mounted image into a root file system.
+    async def pack(self, root: Path, destination: Path, *, plain: bool) -> None:
+        """Pack the files of a mounted image into a root file system; `plain` as in `disk.make_root`.
 
         Raises:
             CommandError: it failed; the disk may be full.
         """
-        await disk.make_root(root, destination, self._enter)
+        await disk.make_root(root, destination, self._enter, plain=plain)
 
     async def has_image(self, name: str) -> bool:
         """Say whether an image of this name is stored."""
@@ -263,8 +263,9 @@ def _build_error(tail: list[str], error: process.CommandError) -> BuildError:
 
 
 async def make_root(
-    containers: Containers, name: str, destination: Path, user: str, environment: Mapping[str, str]
-) -> RootFileSystem:
+    containers: Containers, name: str, destination: Path, user: str, environment: Mapping[str, str],
+    *, own_kernel: bool = True,
+) -> RootFileSystem:  # fmt: skip
     """Pack an image's files, and what randomness.py adds to them, into a root file system.
 
     Args:
@@ -273,6 +274,8 @@ async def make_root(
         destination: the root file system's file.
         user: whom it runs as, as `USER` says it.
         environment: the variables that its processes get.
+        own_kernel: its guests have a kernel of their own; for others the agent is among the files, which are packed
+            plainly.
 
     Raises:
         BuildError: the user does not exist, or the disk is full.
@@ -282,9 +285,12 @@ async def make_root(
         library = native.openssl_random_path().read_bytes()
         added = await asyncio.to_thread(find_additions, mounted.root, environment.get("OPENSSL_CONF"), library)
         try:
-            if added.files:
-                await containers.add(mounted, added.files, destination.with_name("added.tar"))
-            await containers.pack(mounted.root, destination)
+            files = list(added.files)
+            if not own_kernel:
+                files.append(AddedFile(native.AGENT_IN_IMAGE, native.agent_path().read_bytes(), 0o755))
+            if files:
+                await containers.add(mounted, files, destination.with_name("added.tar"))
+            await containers.pack(mounted.root, destination, plain=not own_kernel)
         except process.CommandError as error:
             if "no space left" in str(error).lower():
                 raise BuildError("DISK_STORAGE_FULL", "the disk is full; free some space and build again") from error

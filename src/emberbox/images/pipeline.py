@@ -180,7 +180,10 @@ class Pipeline:
         await asyncio.to_thread(unpack, archive, context, limits)
         timeout_s = self._limits.build_timeout_s
         config, root = await self._builder.build(
-            ContainerBuild(plan, directory, context, directory / "root.erofs", timeout_s, run.say, run.take_line)
+            ContainerBuild(
+                plan, directory, context, directory / "root.erofs", timeout_s, run.say, run.take_line,
+                own_kernel=self._guests.capabilities.own_kernel,
+            )  # fmt: skip
         )
         for note in root.notes:
             run.say(note)
@@ -191,9 +194,11 @@ class Pipeline:
     async def _make_snapshot(self, run: Run, config: ImageConfig, root: RootFileSystem) -> ImageSnapshot:
         plan, directory = run.plan, run.directory
         shape = MachineShape(plan.size.vcpu_count, plan.size.mem_size_mib)
-        await disk.make_writable(directory / "disk", plan.size.disk_bytes)
+        if self._guests.capabilities.own_kernel:
+            await disk.make_writable(directory / "disk", plan.size.disk_bytes)
         kernel = await self._kernel()
-        run.say(f"Booting a microVM: {shape.vcpu_count} vCPU, {shape.mem_size_mib} MiB, Linux {kernel.release}")
+        runs = f"Linux {kernel.release}" if self._guests.capabilities.own_kernel else str(self._guests.engine)
+        run.say(f"Booting a microVM: {shape.vcpu_count} vCPU, {shape.mem_size_mib} MiB, {runs}")
         started = time.monotonic()
         application = make_application(plan, config, root)
         async with run.output() as on_output:

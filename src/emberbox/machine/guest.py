@@ -12,7 +12,7 @@ from pathlib import Path
 from emberbox.background import in_thread
 from emberbox.guest.agent import Agent, fresh_identity
 from emberbox.guest.output import OutputListener
-from emberbox.guest.protocol import Identity
+from emberbox.guest.protocol import Identity, Place
 from emberbox.host.space import DiskSpace
 from emberbox.machine.base import SuspendFigures
 from emberbox.machine.checkpoint import Checkpoint, link_root
@@ -76,7 +76,8 @@ class Guest(RunningVm):
         self._space = parts.space
         self._resources = resources
         known = {} if parts.snapshot is None else dict(parts.snapshot.ports)
-        self.ports = GuestPorts(known, parts.vm, parts.connection, lambda: self.agent)
+        direct = Place.LOOPBACK if parts.capabilities.leads_to_loopback else Place.OWN_ADDRESS
+        self.ports = GuestPorts(known, parts.vm, parts.connection, lambda: self.agent, direct)
         self._ending: asyncio.Task[None] | None = None
         self._hold(parts.agent)
 

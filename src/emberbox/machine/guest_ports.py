@@ -25,15 +25,18 @@ class GuestPorts:
         vm: the guest's.
         connection: its network, whose relayed connections are carried by this object from now on.
         find_agent: returns the agent that is connected now.
+        direct: where a port is open that the network leads to.
     """
 
     def __init__(
-        self, known: Mapping[int, bool], vm: Vm, connection: Connection, find_agent: Callable[[], Agent]
+        self, known: Mapping[int, bool], vm: Vm, connection: Connection, find_agent: Callable[[], Agent],
+        direct: Place = Place.LOOPBACK,
     ) -> None:  # fmt: skip
         self._known = dict(known)
         self._vm = vm
         self._connection = connection
         self._find_agent = find_agent
+        self._leads_to = direct
         self._direct: dict[int, bool] = dict.fromkeys(known, True)
         self._looking = asyncio.Lock()
         connection.carry = self._carry
@@ -49,7 +52,7 @@ class GuestPorts:
         return await self._connection.relay(port)
 
     async def is_direct(self, port: int) -> bool:
-        """Say whether the network leads to where a port is open: the guest's 127.0.0.1. Other addresses need the agent.
+        """Say whether the network leads to where a port is open. What is open at another address needs the agent.
 
         Asked of the agent at the first use, and again while nothing listens.
         """
@@ -64,7 +67,7 @@ class GuestPorts:
         except (ConnectionRefusedError, GuestError):
             return True
         stream.close()
-        self._direct[port] = stream.place is Place.LOOPBACK
+        self._direct[port] = stream.place is self._leads_to
         return self._direct[port]
 
     def doubt(self, port: int) -> None:

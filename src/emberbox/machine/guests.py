@@ -39,6 +39,7 @@ from emberbox.vmm.base import (
     AdoptPlan,
     BootPlan,
     Cage,
+    Capabilities,
     KernelBoot,
     MachineShape,
     Network,
@@ -86,6 +87,16 @@ class GuestHost:
         space.on_full(self._hold_writes)
         self._capabilities = driver.capabilities
         self._launches = asyncio.Semaphore(LAUNCHES_PER_CPU * (os.cpu_count() or 1))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What its engine can do."""
+        return self._capabilities
+
+    @property
+    def engine(self) -> Engine:
+        """What new guests run with."""
+        return self._driver.engine
 
     @property
     def states(self) -> SavedStates:

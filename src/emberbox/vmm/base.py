@@ -40,6 +40,8 @@ class Capabilities:
         stalls: a guest that meets a full disk of the host's is stopped, loses nothing and can go on; others show the
             guest an error.
         holds_writes: the disk writes of a guest can be held up.
+        leads_to_loopback: what comes by a `Wire` for 127.0.0.1 reaches what is open there; of others the guest's own
+            address is asked for.
     """
 
     own_kernel: bool
@@ -48,6 +50,7 @@ class Capabilities:
     moves_clock: bool
     stalls: bool
     holds_writes: bool
+    leads_to_loopback: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,8 @@ class Wire:
     Args:
         namespace: the network namespace, as a file to enter it by.
         device: the name of the guest's device there.
-        open_device: opens the device, which is a tap; the descriptor is the caller's to close.
+        open_device: opens the device: a tap, or a packet socket, as the engine's entry in `engines.py` wants it; the
+            descriptor is the caller's to close.
         held: what `hold_network` of the guest's VM before has returned, to be used in its place; None at first.
     """
 

@@ -15,12 +15,14 @@ class EngineRequest:
 
     Args:
         home: the server's, where it may have a program of its own.
+        runsc: the setting EMBERBOX_RUNSC: a program, or empty.
         accelerator: the setting EMBERBOX_ACCELERATOR: `auto`, `kvm` or `tcg`.
         cage: that of a microVM, to try in it what works.
         saved: how many snapshots and suspended microVMs of the home were made with each accelerator.
     """
 
     home: Path
+    runsc: str
     accelerator: str
     cage: Cage
     saved: Mapping[str, int]

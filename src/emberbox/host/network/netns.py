@@ -15,11 +15,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from emberbox.host.network.slots import Slot
+from emberbox.host.runsc.network import open_packet_socket
 from emberbox.model.errors import HostError
 
 _CLONE_NEWNET = 0x40000000
 _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
+
+GUEST_END = "guest0"
+"""The device that packet sockets of guests are bound to; the host's network has no part in what comes there."""
 
 T = TypeVar("T")
 
@@ -106,14 +110,37 @@ def open_tap() -> int:
 
 
 def make_tap() -> int:
-    """Make a tap device that stays, and set the namespace's switches: /proc/sys/net is that of the thread."""
+    """Make a tap device that stays, and set the namespace's switches."""
     _TUNSETPERSIST = 0x400454CB  # noqa: N806 - the kernel's name
     tap = open_tap()
     fcntl.ioctl(tap, _TUNSETPERSIST, 1)
+    _set_switches("tap0", "up0")
+    return tap
+
+
+def open_packets() -> int:
+    """Return a new packet socket at the guest's end of the namespace's pair.
+
+    Raises:
+        HostError: the kernel does not give one.
+    """
+    try:
+        return open_packet_socket(GUEST_END)
+    except OSError as error:
+        raise HostError(f"the guest's device cannot be opened: {os.strerror(error.errno or 0)}") from error
+
+
+def prepare_packets() -> int:
+    """Set the switches of a namespace with a pair, and return such a socket."""
+    _set_switches("tap0", "up0", GUEST_END)
+    return open_packets()
+
+
+def _set_switches(*interfaces: str) -> None:
+    """Switch on what a slot needs: /proc/sys/net is that of the thread."""
     switches = Path("/proc/sys/net/ipv4")
     (switches / "ip_forward").write_text("1")
-    for interface in ("tap0", "up0"):
+    for interface in interfaces:
         (switches / "conf" / interface / "route_localnet").write_text("1")
         with contextlib.suppress(OSError):
             Path(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6").write_text("1")
-    return tap

@@ -5,7 +5,14 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection
 
-from emberbox.host.network.slots import DNS_ADDRESS, GATEWAY_ADDRESS, GUEST_ADDRESS, SLOTS_PER_INSTANCE, plan_slot
+from emberbox.host.network.slots import (
+    DNS_ADDRESS,
+    GATEWAY_ADDRESS,
+    GUEST_ADDRESS,
+    SLOTS_PER_INSTANCE,
+    DeviceKind,
+    plan_slot,
+)
 from emberbox.model.egress import EgressPolicy, EgressRule
 
 QUERIES_PER_S = 500
@@ -23,7 +30,8 @@ _NAMES = f"ip daddr {DNS_ADDRESS} meta l4proto {{ tcp, udp }} th dport 53"
 
 
 def render_namespace_rules(
-    direct: str | None, policy: EgressPolicy | None = None, relayed: Collection[int] = ()
+    direct: str | None, policy: EgressPolicy | None = None, relayed: Collection[int] = (),
+    kind: DeviceKind = DeviceKind.TAP,
 ) -> str:  # fmt: skip
     """Return the nftables rules inside a slot's namespace.
 
@@ -31,6 +39,7 @@ def render_namespace_rules(
         direct: the host's name server, if packets reach it; else this process answers at 10.0.2.3.
         policy: where the guest's packets may go; None lets them to public addresses.
         relayed: ports of the guest that this process listens for, at the slot's address.
+        kind: which of the guest's addresses clients' packets are for.
 
     Only the packets of connections that the guest began are held against the policy, each of them, so that another
     policy counts at once and what comes in through the gateway is not touched.
@@ -44,12 +53,12 @@ table ip emberbox {{
   set relayed {{
     type inet_service
     {f"elements = {{ {', '.join(map(str, relayed))} }}" if relayed else ""}
-  }}{_render_translation(policy)}{_render_filters(policy)}
+  }}{_render_translation(policy, kind)}{_render_filters(policy)}
 }}
 """
 
 
-def _render_translation(policy: EgressPolicy | None) -> str:
+def _render_translation(policy: EgressPolicy | None, kind: DeviceKind) -> str:
     """Return the chains that lead packets elsewhere."""
     server = policy.resolver if policy else None
     names = f"{_NAMES} dnat to {server or 'th dport map @host_names'}" if has_names(policy) else ""
@@ -61,7 +70,7 @@ def _render_translation(policy: EgressPolicy | None) -> str:
   chain prerouting {{
     type nat hook prerouting priority dstnat
     iifname "up0" tcp dport @relayed accept
-    iifname "up0" meta l4proto {{ tcp, udp }} dnat to 127.0.0.1
+    iifname "up0" meta l4proto {{ tcp, udp }} dnat to {kind.value}
     iifname "tap0" jump names
   }}
   chain local {{

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 GUEST_ADDRESS = "10.0.2.15"
@@ -14,9 +15,22 @@ GATEWAY_MAC = "02:eb:00:00:00:02"
 DNS_ADDRESS = "10.0.2.3"
 DNS_PORT = 53
 
+LOOPBACK_ADDRESS = "127.0.0.1"
+
 INSTANCES = 64
 SLOTS_PER_INSTANCE = 512
 NETNS_DIRECTORY = Path("/run/netns")
+
+
+class DeviceKind(Enum):
+    """What the guest's end of a slot is, and which of the guest's addresses the packets of clients are for.
+
+    A tap device leads to a guest whose kernel takes packets for its loopback from outside. A packet socket is at one
+    end of a pair of devices, for a kernel that does not.
+    """
+
+    TAP = LOOPBACK_ADDRESS
+    PACKETS = GUEST_ADDRESS
 
 
 @dataclass(frozen=True, slots=True)

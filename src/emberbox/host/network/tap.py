@@ -16,7 +16,14 @@ from emberbox.byte_streams import SocketStream
 from emberbox.host.names import find_direct_server
 from emberbox.host.network.commands import apply_rules, has_table, ip_batch, remove_namespace
 from emberbox.host.network.listeners import SlotListeners
-from emberbox.host.network.netns import NamespaceThread, make_tap, open_tap
+from emberbox.host.network.netns import (
+    GUEST_END,
+    NamespaceThread,
+    make_tap,
+    open_packets,
+    open_tap,
+    prepare_packets,
+)
 from emberbox.host.network.place import PlaceNote, leave_place, renew_place, take_place
 from emberbox.host.network.rules import render_namespace_rules
 from emberbox.host.network.slots import (
@@ -27,6 +34,7 @@ from emberbox.host.network.slots import (
     GUEST_MAC,
     NETNS_DIRECTORY,
     SLOTS_PER_INSTANCE,
+    DeviceKind,
     Slot,
     existing_slots,
     plan_slot,
@@ -52,15 +60,18 @@ class TapNetwork:
         users: the host's users that may open connections to guests (the gateway's).
         note: remembers the place for the next server.
         resolv_conf: the file that names the host's name servers.
+        kind: what the guests' ends of new slots are.
         spare: how many slots are kept ready.
     """
 
     def __init__(
-        self, network: ipaddress.IPv4Network, users: tuple[int, ...], note: PlaceNote, resolv_conf: Path, spare: int = 8
+        self, network: ipaddress.IPv4Network, users: tuple[int, ...], note: PlaceNote, resolv_conf: Path,
+        kind: DeviceKind = DeviceKind.TAP, spare: int = 8,
     ) -> None:  # fmt: skip
         self._network = network
         self._users = users
         self._note = note
+        self._kind = kind
         self._spare = spare
         self._resolv_conf = resolv_conf
         self._direct = find_direct_server(resolv_conf)
@@ -169,7 +180,9 @@ class TapNetwork:
         """
         renew = "table ip emberbox\ndelete table ip emberbox"
         relayed = self._listeners.relayed(slot)
-        await apply_rules(f"{renew}\n{render_namespace_rules(self._direct, policy, relayed)}", slot.namespace)
+        await apply_rules(
+            f"{renew}\n{render_namespace_rules(self._direct, policy, relayed, self._kind)}", slot.namespace
+        )
 
     async def relay(self, slot: Slot, port: int, serve: Callable[[SocketStream], Awaitable[None]]) -> None:
         """Let `serve` answer the connections to a port of a slot's address, in place of the guest's network.
@@ -194,8 +207,8 @@ class TapNetwork:
         self._unused.append(slot.number)
 
     async def open_tap(self, slot: Slot) -> int:
-        """Return a new descriptor of the slot's tap device; the caller closes it."""
-        return await self._thread.open(slot, open_tap)
+        """Return a new descriptor of the guest's end of a slot; the caller closes it."""
+        return await self._thread.open(slot, open_tap if self._kind is DeviceKind.TAP else open_packets)
 
     async def close(self) -> None:
         """Remove everything that was made; but nothing while microVMs that nobody has adopted use it."""
@@ -234,7 +247,7 @@ class TapNetwork:
                 raise HostError(f"all {SLOTS_PER_INSTANCE} networks for microVMs are taken")
             slot = plan_slot(self._network, self._instance, self._unused.popleft())
             try:
-                await _build(slot, self._thread, self._direct)
+                await _build(slot, self._thread, self._direct, self._kind)
                 await self._listeners.answer_names(slot)
             except BaseException:
                 self._listeners.end(slot.number)
@@ -257,7 +270,7 @@ class TapNetwork:
                     await _tell_name_server(slot, self._direct)
 
 
-async def _build(slot: Slot, thread: NamespaceThread, direct: str | None) -> None:
+async def _build(slot: Slot, thread: NamespaceThread, direct: str | None, kind: DeviceKind) -> None:
     """Make a slot's namespace with its devices, addresses, routes and rules."""
     await process.run(["ip", "netns", "add", slot.namespace])
     await ip_batch(
@@ -266,8 +279,7 @@ async def _build(slot: Slot, thread: NamespaceThread, direct: str | None) -> Non
         f"address add {slot.host_address}/31 dev {slot.interface}",
         f"link set {slot.interface} up",
     )
-    tap = await thread.open(slot, make_tap)
-    os.close(tap)
+    await _make_device(slot, thread, kind)
     await ip_batch(
         slot.namespace,
         f"link set tap0 address {GATEWAY_MAC}",
@@ -280,7 +292,22 @@ async def _build(slot: Slot, thread: NamespaceThread, direct: str | None) -> Non
         f"route add default via {slot.host_address}",
         f"route add 127.0.0.1/32 via {GUEST_ADDRESS} dev tap0",
     )
-    await apply_rules(render_namespace_rules(direct), slot.namespace)
+    await apply_rules(render_namespace_rules(direct, kind=kind), slot.namespace)
+
+
+async def _make_device(slot: Slot, thread: NamespaceThread, kind: DeviceKind) -> None:
+    """Make tap0, which leads to the guest: a tap device, or one of a pair whose other one packet sockets are bound to.
+
+    That other one has a hardware address that is not the guest's, so the host's own network takes nothing from it.
+    """
+    if kind is DeviceKind.PACKETS:
+        await ip_batch(
+            slot.namespace,
+            f"link add tap0 type veth peer name {GUEST_END}",
+            f"link set {GUEST_END} arp off",
+            f"link set {GUEST_END} up",
+        )
+    os.close(await thread.open(slot, make_tap if kind is DeviceKind.TAP else prepare_packets))
 
 
 async def _tell_name_server(slot: Slot, direct: str | None) -> None:

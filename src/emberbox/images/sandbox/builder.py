@@ -57,6 +57,8 @@ class SandboxBuilder:
 
     async def build(self, work: ContainerBuild) -> tuple[ImageConfig, RootFileSystem]:
         """See `builders.ContainerBuilder`."""
+        if not work.own_kernel:
+            raise HostError("builds in sandboxes make no images for gVisor yet: set EMBERBOX_BUILDS=host")
         made = await self._roots.ensure(work.say)
         directory = work.directory / "sandbox"
         directory.mkdir()

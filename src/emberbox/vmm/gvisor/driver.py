@@ -28,7 +28,13 @@ from emberbox.vmm.gvisor.start import Restoring, connect
 from emberbox.vmm.gvisor.vm import PAUSED, GvisorVm
 
 CAPABILITIES = Capabilities(
-    own_kernel=False, user_network=False, holds_networks=False, moves_clock=False, stalls=False, holds_writes=False
+    own_kernel=False,
+    user_network=False,
+    holds_networks=False,
+    moves_clock=False,
+    stalls=False,
+    holds_writes=False,
+    leads_to_loopback=False,
 )
 ANSWER_TIMEOUT_S = limit_s(3.0)
 _GREETING = (16).to_bytes(4, "little") + bytes((1, *bytes(7))) + bytes(16)

@@ -19,9 +19,6 @@ from emberbox.process.watched import Child, WatchedProcess
 from emberbox.time_limits import limit_s
 from emberbox.vmm.base import VmFiles
 
-AGENT_IN_IMAGE: Final = "/.emberbox-agent"
-"""Where an image has the agent; as in agent/agent.h."""
-
 CHANNEL: Final = "agent.sock"
 LOG: Final = "vmm.log"
 CONSOLE: Final = "console"
@@ -39,7 +36,7 @@ async def create(runsc: Path, files: VmFiles) -> Child:
         OSError: the disk is full.
     """
     directory = files.directory
-    write_bundle(directory / _BUNDLE, Bundle((AGENT_IN_IMAGE, "sandbox"), ErofsRoot(files.root), _ENVIRONMENT))
+    write_bundle(directory / _BUNDLE, Bundle((native.AGENT_IN_IMAGE, "sandbox"), ErofsRoot(files.root), _ENVIRONMENT))
     log_path = directory / LOG
     with contextlib.ExitStack() as opened:
         log = opened.enter_context(log_path.open("ab"))

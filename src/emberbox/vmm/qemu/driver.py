@@ -39,7 +39,13 @@ from emberbox.vmm.qemu.vm import QemuVm, last_error, log_size
 MEMORY_BYTES_PER_MIB = 1 << 20
 
 CAPABILITIES = Capabilities(
-    own_kernel=True, user_network=True, holds_networks=True, moves_clock=True, stalls=True, holds_writes=True
+    own_kernel=True,
+    user_network=True,
+    holds_networks=True,
+    moves_clock=True,
+    stalls=True,
+    holds_writes=True,
+    leads_to_loopback=True,
 )
 
 
