@@ -240,11 +240,12 @@ static void go_first(void) {
 int main(int count, char **arguments) {
     int signals = watch_children();
     in_sandbox = count == 2 && strcmp(arguments[1], "sandbox") == 0;
-    go_first();
-    if (in_sandbox)
+    if (in_sandbox) {
         sandbox_boot();
-    else
+    } else {
+        go_first();
         boot();
+    }
     services_open();
     sever_open();
     channel_open();

@@ -159,15 +159,12 @@ static int listen_at(int type, const char *text, uint16_t port) {
     return -1;
 }
 
-/* gVisor has no such call, and its devices are up from the start. */
-static bool is_up(const char *device) { return in_sandbox || bring_up(device) == 0; }
-
 /* In the namespace apart. Sockets stay where they were made. */
 static bool open_far_end(void) {
     int socket = open_route();
     unsigned device = if_nametoindex(FAR_END);
     write_file("/proc/sys/net/ipv6/conf/" FAR_END "/disable_ipv6", "1", 1); /* /proc/sys/net is the namespace's */
-    bool done = socket >= 0 && device && is_up(FAR_END) && add_address(socket, device, METADATA_ADDRESS) == 0 &&
+    bool done = socket >= 0 && device && bring_up(FAR_END) == 0 && add_address(socket, device, METADATA_ADDRESS) == 0 &&
                 add_address(socket, device, NAMES_ADDRESS) == 0 &&
                 change_route(socket, RTM_NEWROUTE, device, NULL) == 0;
     if (socket >= 0)
@@ -183,7 +180,7 @@ static bool open_far_end(void) {
 static bool open_near_end(void) {
     write_file("/proc/sys/net/ipv6/conf/" NEAR_END "/disable_ipv6", "1", 1);
     unsigned device = if_nametoindex(NEAR_END);
-    return is_up(NEAR_END) && change_route(route, RTM_NEWROUTE, device, METADATA_ADDRESS) == 0;
+    return bring_up(NEAR_END) == 0 && change_route(route, RTM_NEWROUTE, device, METADATA_ADDRESS) == 0;
 }
 
 static bool make_both_ends(void) {
@@ -204,15 +201,16 @@ static bool make_both_ends(void) {
     return done;
 }
 
+/* A sandbox's network has both by itself: what its kernel saves of a network of the agent's it could not restore. */
 void services_open(void) {
-    if (!make_both_ends())
+    if (!in_sandbox && !make_both_ends())
         note("no instance metadata and no names: %s", strerror(errno));
 }
 
 /* --- while the guest runs */
 
 void services_answer_names(bool here) {
-    unsigned device = here == names_here ? 0 : if_nametoindex(NEAR_END);
+    unsigned device = in_sandbox || here == names_here ? 0 : if_nametoindex(NEAR_END);
     if (!device)
         return;
     if (change_route(route, here ? RTM_NEWROUTE : RTM_DELROUTE, device, NAMES_ADDRESS))

@@ -23,7 +23,7 @@ from typing import Final
 
 import h11
 
-from emberbox.guest.streams import GuestStream
+from emberbox.byte_streams import ByteStream
 from emberbox.model.errors import GuestError
 from emberbox.model.iam.access import TemporaryCredentials
 from emberbox.time_limits import limit_s
@@ -66,7 +66,7 @@ class MetadataService:
         self._credentials = credentials
         self._tokens: dict[str, float] = {}
 
-    async def serve(self, stream: GuestStream) -> None:
+    async def serve(self, stream: ByteStream) -> None:
         """Answer the requests of one connection, until the guest ends it or says nothing for 10 seconds."""
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_MAX)
         try:
@@ -81,10 +81,10 @@ class MetadataService:
                 connection.start_next_cycle()
                 await asyncio.sleep(0)  # many requests can come at once
             await _end(stream)
-        except (GuestError, TimeoutError, h11.LocalProtocolError):
+        except (GuestError, OSError, TimeoutError, h11.LocalProtocolError):
             return  # the guest's own doing; there is nobody to tell
         except h11.RemoteProtocolError:
-            with contextlib.suppress(GuestError, TimeoutError):
+            with contextlib.suppress(GuestError, OSError, TimeoutError):
                 await _write(connection, stream, _Answer(HTTPStatus.BAD_REQUEST))
                 await _end(stream)
         finally:
@@ -142,7 +142,7 @@ class MetadataService:
         return _Answer(HTTPStatus.OK, json.dumps(document, indent=2), "application/json")
 
 
-async def _read_request(connection: h11.Connection, stream: GuestStream) -> h11.Request | None:
+async def _read_request(connection: h11.Connection, stream: ByteStream) -> h11.Request | None:
     """Return the next request, its body read and thrown away; None when the guest has ended the connection."""
     request: h11.Request | None = None
     count = 0
@@ -161,7 +161,7 @@ async def _read_request(connection: h11.Connection, stream: GuestStream) -> h11.
             return None
 
 
-async def _write(connection: h11.Connection, stream: GuestStream, answer: _Answer) -> None:
+async def _write(connection: h11.Connection, stream: ByteStream, answer: _Answer) -> None:
     body = answer.body.encode()
     headers = [(b"content-type", answer.content_type.encode()), (b"content-length", b"%d" % len(body))]
     response = h11.Response(status_code=answer.status, headers=[*headers, *answer.headers])
@@ -171,7 +171,7 @@ async def _write(connection: h11.Connection, stream: GuestStream, answer: _Answe
     await stream.write(data)
 
 
-async def _end(stream: GuestStream) -> None:
+async def _end(stream: ByteStream) -> None:
     """Let the last answer arrive before the stream is closed."""
     stream.end_output()
     async with asyncio.timeout(REQUEST_TIMEOUT_S):

@@ -205,7 +205,7 @@ class Pipeline:
             guest = await self._guests.boot(
                 directory, directory / "root.erofs", shape, kernel, application, on_output, plan.egress
             )
-            guest.agent.serve(run.metadata.serve)
+            guest.serve_metadata(run.metadata.serve)
             try:
                 run.say(f"The application was started after {time.monotonic() - started:.1f} s")
                 ports = config.ports or (DEFAULT_PORT,)
@@ -234,7 +234,7 @@ class Pipeline:
         async with run.output() as on_output:
             identity = fresh_identity(new_microvm_id(), uuid.uuid4().hex)
             guest = await self._guests.launch(snapshot, trial, identity, on_output, run.plan.egress)
-            guest.agent.serve(run.metadata.serve)
+            guest.serve_metadata(run.metadata.serve)
             try:
                 await while_it_runs(guest, call_build_hook(guest.agent, hook))
             finally:

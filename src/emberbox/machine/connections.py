@@ -71,6 +71,10 @@ class Connection(Protocol):
         """Return the same for a port that is open elsewhere in the guest."""
         ...
 
+    def serve_metadata(self, serve: Callable[[SocketStream], Awaitable[None]]) -> None:
+        """Let `serve` answer the guest's metadata address, where the network does that and not the agent."""
+        ...
+
     async def restrict(self, policy: EgressPolicy) -> None:
         """Let the guest reach what a policy says and nothing else."""
         ...
@@ -148,6 +152,10 @@ class TapConnection:
         """Listen at the same address, which the guest's network then leaves alone."""
         await self._network.relay(self._slot, port, lambda client: self.carry(port, client))
         return self._slot.address, port
+
+    def serve_metadata(self, serve: Callable[[SocketStream], Awaitable[None]]) -> None:
+        """Answer in the slot's namespace."""
+        self._network.serve_metadata(self._slot, serve)
 
     async def restrict(self, policy: EgressPolicy) -> None:
         """Set the slot's rules."""
@@ -248,6 +256,9 @@ class UserConnection:
             server = await listen_with(listener, lambda client: self.carry(port, client))
             self._relayed[port] = (listener.getsockname()[1], server)
         return "127.0.0.1", self._relayed[port][0]
+
+    def serve_metadata(self, serve: Callable[[SocketStream], Awaitable[None]]) -> None:
+        """The agent carries it."""
 
     async def restrict(self, policy: EgressPolicy) -> None:
         """It is closed as it is: a connector can open nothing, and only names are held against it."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from emberbox.background import in_thread
+from emberbox.byte_streams import ByteStream
 from emberbox.guest.agent import Agent, fresh_identity
 from emberbox.guest.output import OutputListener
 from emberbox.guest.protocol import Identity, Place
@@ -115,6 +117,11 @@ class Guest(RunningVm):
     async def reach(self, port: int) -> tuple[str, int]:
         """Return address and port at which the host reaches a port of the guest, whatever address it is open at."""
         return await self.ports.reach(port)
+
+    def serve_metadata(self, serve: Callable[[ByteStream], Coroutine[Any, Any, None]]) -> None:
+        """Let `serve` answer its metadata address: over the agent's present connection, or in its network."""
+        self.agent.serve(serve)
+        self._connection.serve_metadata(serve)
 
     def doubt(self, port: int) -> None:
         """Look anew for where a port is open: a connection to it has failed."""

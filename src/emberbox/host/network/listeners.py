@@ -12,7 +12,13 @@ from emberbox.byte_streams import SocketStream, listen_with
 from emberbox.host.names import NameListener, NameRelay, read_servers
 from emberbox.host.network.commands import apply_rules
 from emberbox.host.network.netns import NamespaceThread
-from emberbox.host.network.slots import DNS_ADDRESS, DNS_PORT, Slot
+from emberbox.host.network.slots import DNS_ADDRESS, DNS_PORT, METADATA_ADDRESS, METADATA_PORT, Slot
+
+Serve = Callable[[SocketStream], Awaitable[None]]
+"""Answers a connection, and closes it."""
+
+METADATA_CONNECTIONS_MAX = 32
+"""Of one guest at a time, as over its agent's channel; more are closed."""
 
 
 class SlotListeners:
@@ -28,6 +34,8 @@ class SlotListeners:
         self._resolv_conf = resolv_conf
         self._names: dict[int, NameListener] = {}
         self._relays: dict[int, dict[int, asyncio.Server]] = {}
+        self._metadata: dict[int, asyncio.Server] = {}
+        self._metadata_handlers: dict[int, Serve] = {}
 
     async def answer_names(self, slot: Slot) -> None:
         """Answer at the slot's name server; packets come there only while there is no direct one.
@@ -42,7 +50,34 @@ class SlotListeners:
             self._names[slot.number] = await NameListener.open(datagram, stream, relay)
             opened.pop_all()
 
-    async def relay(self, slot: Slot, port: int, serve: Callable[[SocketStream], Awaitable[None]]) -> None:
+    async def answer_metadata(self, slot: Slot) -> None:
+        """Answer at the slot's metadata address, by whoever `serve_metadata` names.
+
+        Raises:
+            HostError: it cannot be listened there.
+        """
+        open_now = 0
+
+        async def serve(stream: SocketStream) -> None:
+            nonlocal open_now
+            handler = self._metadata_handlers.get(slot.number)
+            if handler is None or open_now >= METADATA_CONNECTIONS_MAX:
+                stream.close()
+                return
+            open_now += 1
+            try:
+                await handler(stream)
+            finally:
+                open_now -= 1
+
+        listener = await self._thread.bind(slot, socket.SOCK_STREAM, METADATA_ADDRESS, METADATA_PORT)
+        self._metadata[slot.number] = await listen_with(listener, serve)
+
+    def serve_metadata(self, slot: Slot, serve: Serve) -> None:
+        """Let `serve` answer the connections to a slot's metadata address."""
+        self._metadata_handlers[slot.number] = serve
+
+    async def relay(self, slot: Slot, port: int, serve: Serve) -> None:
         """Let `serve` answer the connections to a port of a slot's address.
 
         Raises:
@@ -63,10 +98,13 @@ class SlotListeners:
         """Answer no more at a slot."""
         if listener := self._names.pop(number, None):
             listener.close()
+        self._metadata_handlers.pop(number, None)
+        if server := self._metadata.pop(number, None):
+            server.close()
         for server in self._relays.pop(number, {}).values():
             server.close()
 
     def close(self) -> None:
         """Answer no more at any."""
-        for number in {*self._names, *self._relays}:
+        for number in {*self._names, *self._relays, *self._metadata}:
             self.end(number)

@@ -9,6 +9,8 @@ from emberbox.host.network.slots import (
     DNS_ADDRESS,
     GATEWAY_ADDRESS,
     GUEST_ADDRESS,
+    METADATA_ADDRESS,
+    METADATA_PORT,
     SLOTS_PER_INSTANCE,
     DeviceKind,
     plan_slot,
@@ -106,6 +108,7 @@ def _render_filters(policy: EgressPolicy | None) -> str:
     ip daddr {DNS_ADDRESS} meta l4proto tcp reject with tcp reset
     ip daddr {DNS_ADDRESS} reject
     iifname "lo" accept
+    iifname "tap0" ip daddr {METADATA_ADDRESS} tcp dport {METADATA_PORT} accept
     iifname "tap0" ip daddr {GATEWAY_ADDRESS} icmp type echo-request accept
   }}
   chain output {{

@@ -12,10 +12,9 @@ from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 from emberbox import process
-from emberbox.byte_streams import SocketStream
 from emberbox.host.names import find_direct_server
 from emberbox.host.network.commands import apply_rules, has_table, ip_batch, remove_namespace
-from emberbox.host.network.listeners import SlotListeners
+from emberbox.host.network.listeners import Serve, SlotListeners
 from emberbox.host.network.netns import (
     GUEST_END,
     NamespaceThread,
@@ -32,6 +31,7 @@ from emberbox.host.network.slots import (
     GATEWAY_MAC,
     GUEST_ADDRESS,
     GUEST_MAC,
+    METADATA_ADDRESS,
     NETNS_DIRECTORY,
     SLOTS_PER_INSTANCE,
     DeviceKind,
@@ -149,6 +149,8 @@ class TapNetwork:
             raise HostError(f"the network {slot.namespace} of the microVM is gone")
         await ip_batch(slot.namespace, f"address replace {DNS_ADDRESS}/32 dev tap0")  # an older server made none
         await self._listeners.answer_names(slot)
+        if self._kind is DeviceKind.PACKETS:
+            await self._listeners.answer_metadata(slot)
         try:
             await _tell_name_server(slot, self._direct)
             await apply_rules("flush set ip emberbox relayed", slot.namespace)  # nobody listens there any more
@@ -184,13 +186,17 @@ class TapNetwork:
             f"{renew}\n{render_namespace_rules(self._direct, policy, relayed, self._kind)}", slot.namespace
         )
 
-    async def relay(self, slot: Slot, port: int, serve: Callable[[SocketStream], Awaitable[None]]) -> None:
+    async def relay(self, slot: Slot, port: int, serve: Serve) -> None:
         """Let `serve` answer the connections to a port of a slot's address, in place of the guest's network.
 
         Raises:
             HostError: it cannot be listened there.
         """
         await self._listeners.relay(slot, port, serve)
+
+    def serve_metadata(self, slot: Slot, serve: Serve) -> None:
+        """Let `serve` answer what the guest asks at the metadata address; with tap devices its agent does that."""
+        self._listeners.serve_metadata(slot, serve)
 
     async def open_to_builds(self, slot: Slot) -> None:
         """Give the namespace itself what RUN steps expect: a loopback of their own."""
@@ -249,6 +255,8 @@ class TapNetwork:
             try:
                 await _build(slot, self._thread, self._direct, self._kind)
                 await self._listeners.answer_names(slot)
+                if self._kind is DeviceKind.PACKETS:
+                    await self._listeners.answer_metadata(slot)
             except BaseException:
                 self._listeners.end(slot.number)
                 await remove_namespace(slot)
@@ -307,6 +315,7 @@ async def _make_device(slot: Slot, thread: NamespaceThread, kind: DeviceKind) ->
             f"link set {GUEST_END} arp off",
             f"link set {GUEST_END} up",
         )
+        await ip_batch(slot.namespace, f"address add {METADATA_ADDRESS}/32 dev tap0")
     os.close(await thread.open(slot, make_tap if kind is DeviceKind.TAP else prepare_packets))
 
 

@@ -58,7 +58,7 @@ class Held:
     def serve(self) -> None:
         """Answer the guest's metadata address, over the agent's present connection."""
         if self.guest is not None and self.metadata is not None:
-            self.guest.agent.serve(self.metadata.serve)
+            self.guest.serve_metadata(self.metadata.serve)
 
 
 class Places:
