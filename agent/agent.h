@@ -12,7 +12,8 @@
 
 struct pollfd;
 
-/* log.c: to the guest's kernel log, which the host keeps while an image is built. */
+/* log.c: to the guest's kernel log, which the host keeps while an image is built; of a sandbox, to its standard error. */
+extern bool in_sandbox; /* the guest has no kernel of its own: sandbox.c */
 void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn void give_up(const char *format, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn void end_guest(void);
@@ -28,7 +29,6 @@ int bring_up(const char *device);
 
 /* sandbox.c: the same where the guest has no kernel of its own: the agent's only argument is then "sandbox". */
 #define SANDBOX_AGENT "/.emberbox-agent" /* where the image has it */
-extern bool in_sandbox;
 void sandbox_boot(void);
 
 /* fields.c: the TLV fields of START and THAW. */

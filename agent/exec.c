@@ -206,17 +206,37 @@ static _Noreturn void child_main(struct request *request, const struct ends *end
 
 /* --- in the agent */
 
-static bool open_terminal(struct ends *ends) {
+/* The kernel of a sandbox has neither openat2(2) nor TIOCGPTPEER; in a container with all rights the application could lead
+ * these paths elsewhere, though not out of its sandbox. */
+static int open_in_container(const char *path) {
     struct open_how how = {
         .flags = O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC,
         .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS,
     };
+    if (in_sandbox)
+        return openat(app.root, path, (int)how.flags | O_NOFOLLOW);
+    return (int)syscall(SYS_openat2, app.root, path, &how, sizeof how);
+}
+
+static int open_peer(int master) {
+    unsigned number;
+    char path[32];
+    if (!in_sandbox)
+        return ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (ioctl(master, TIOCGPTN, &number))
+        return -1;
+    snprintf(path, sizeof path, "dev/pts/%u", number);
+    int peer = open_in_container(path);
+    if (peer >= 0)
+        fcntl(peer, F_SETFL, 0); /* the command's own file blocks */
+    return peer;
+}
+
+static bool open_terminal(struct ends *ends) {
     int unlocked = 0, slave = -1;
-    int master = (int)syscall(SYS_openat2, app.root, "dev/pts/ptmx", &how, sizeof how);
-    if (master < 0 && in_sandbox) /* its kernel has no openat2(2) */
-        master = openat(app.root, "dev/pts/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
+    int master = open_in_container("dev/pts/ptmx");
     if (master >= 0 && ioctl(master, TIOCSPTLCK, &unlocked) == 0)
-        slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+        slave = open_peer(master);
     ends->agent[0] = ends->agent[1] = master;
     ends->child[0] = ends->child[1] = ends->child[2] = slave;
     return slave >= 0;

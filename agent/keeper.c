@@ -1,11 +1,14 @@
 /* Keeps one gVisor sandbox: its processes in a process namespace that ends with this program, and its agent's channel.
  *
- *     keeper LISTENER CONSOLE COMMAND...
+ *     keeper LISTENER CONSOLE MEMORY PROCESSORS COMMAND...
  *
  * The channel is the sandbox's standard input and output, and the server's end of it must outlive the server. So this
  * program has that end, and carries it to whoever has connected last to LISTENER, a Unix socket: as a port of a virtual
  * machine would be. The agent is told when its host has gone (FRAME_LOST), and gets whole frames only, so that what one
  * host has half said does not meet what the next one says.
+ *
+ * runsc tells the guest of all the memory that /proc/meminfo says, and of the processors that it may run on, once, when the
+ * guest begins. So it finds MEMORY kibibytes there; and where PROCESSORS is not 0, it runs on so many.
  *
  * COMMAND is `runsc create`; CONSOLE is the sandbox's standard error. When it has made the sandbox, "ready" is written to
  * the standard output. The sandbox's state is in /run, which is a file system of this keeper's own: by
@@ -192,10 +195,29 @@ static _Noreturn void carry(int signals) {
 
 /* --- the beginning */
 
-static pid_t make_sandbox(char **command, int end, int console) {
+static void use_processors(int wanted) {
+    cpu_set_t allowed, taken;
+    CPU_ZERO(&taken);
+    if (!wanted || sched_getaffinity(0, sizeof allowed, &allowed))
+        return;
+    for (int processor = 0; processor < CPU_SETSIZE && CPU_COUNT(&taken) < wanted; processor++)
+        if (CPU_ISSET(processor, &allowed))
+            CPU_SET(processor, &taken);
+    sched_setaffinity(0, sizeof taken, &taken);
+}
+
+static void tell_memory(const char *kibibytes) {
+    FILE *told = fopen("/run/meminfo", "we");
+    if (!told || fprintf(told, "MemTotal: %s kB\n", kibibytes) < 0 || fclose(told) ||
+        mount("/run/meminfo", "/proc/meminfo", NULL, MS_BIND, NULL))
+        fail("tell how much memory there is");
+}
+
+static pid_t make_sandbox(char **command, int processors, int end, int console) {
     pid_t pid = fork();
     if (pid)
         return pid;
+    use_processors(processors);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -206,7 +228,7 @@ static pid_t make_sandbox(char **command, int end, int console) {
 }
 
 /* The first process of the namespace: when it ends, the kernel ends all others in it. */
-static _Noreturn void keep(char **command, int console) {
+static _Noreturn void keep(char **arguments) {
     int ends[2];
     sigset_t children;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -219,7 +241,8 @@ static _Noreturn void keep(char **command, int console) {
         fail("mount /proc");
     if (signals < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
         fail("make the channel");
-    maker = make_sandbox(command, ends[1], console);
+    tell_memory(arguments[3]);
+    maker = make_sandbox(arguments + 5, atoi(arguments[4]), ends[1], atoi(arguments[2]));
     if (maker < 0)
         fail("start a process");
     close(ends[1]);
@@ -230,7 +253,7 @@ static _Noreturn void keep(char **command, int console) {
 
 int main(int count, char **arguments) {
     int status;
-    if (count < 4)
+    if (count < 6)
         return 2;
     listener = atoi(arguments[1]);
     fcntl(listener, F_SETFL, O_NONBLOCK);
@@ -241,7 +264,7 @@ int main(int count, char **arguments) {
     if (inner < 0)
         fail("make a process namespace");
     if (inner == 0)
-        keep(arguments + 3, atoi(arguments[2]));
+        keep(arguments);
     close(listener); /* connections are refused from the end of the inner one on */
     close(STDOUT_FILENO);
     while (waitpid(inner, &status, 0) < 0 && errno == EINTR)

@@ -7,6 +7,8 @@
 
 #include "agent.h"
 
+bool in_sandbox; /* here, as every part uses this one */
+
 static void say(const char *format, va_list arguments) {
     char line[512];
     int length = snprintf(line, sizeof line, "<3>emberbox-agent: ");

@@ -16,8 +16,6 @@
 #define COPY "/dev/agent"
 #define COPY_BYTES_MAX (16 << 20)
 
-bool in_sandbox;
-
 static void run_copy(int original) {
     int copy = open(COPY, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0500);
     ssize_t done = 0;

@@ -63,7 +63,7 @@ class GvisorDriver:
         """
         if not isinstance(plan.boot, RootBoot):
             raise VmmError("gVisor boots no kernel")
-        keeper = await sandbox.create(self._runsc, plan.files)
+        keeper = await sandbox.create(self._runsc, plan.files, plan.shape, boots=True)
         control = control_of(keeper)
         try:
             await connect(control, plan.network)
@@ -84,7 +84,7 @@ class GvisorDriver:
         """
         restoring = Restoring(plan.own or plan.base)
         try:
-            keeper = await sandbox.create(self._runsc, plan.files)
+            keeper = await sandbox.create(self._runsc, plan.files, plan.shape, boots=False)
         except BaseException:
             restoring.close()
             raise

@@ -17,19 +17,26 @@ from emberbox.host.sockets import listen
 from emberbox.model.errors import VmmError
 from emberbox.process.watched import Child, WatchedProcess
 from emberbox.time_limits import limit_s
-from emberbox.vmm.base import VmFiles
+from emberbox.vmm.base import MachineShape, VmFiles
 
 CHANNEL: Final = "agent.sock"
 LOG: Final = "vmm.log"
 CONSOLE: Final = "console"
 _STATE: Final = Path("/run/emberbox")
 _BUNDLE: Final = "bundle"
+_KIB_PER_MIB: Final = 1024
 CREATE_TIMEOUT_S = limit_s(60.0)
 _ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
-async def create(runsc: Path, files: VmFiles) -> Child:
+async def create(runsc: Path, files: VmFiles, shape: MachineShape, *, boots: bool) -> Child:
     """Make a sandbox in which nothing runs yet; return its keeper, whose end is the sandbox's.
+
+    Args:
+        runsc: the program.
+        files: where the guest's files are.
+        shape: the machine that it sees.
+        boots: it is no restored one, which has its number of processors already.
 
     Raises:
         VmmError: runsc could not make it; HostError: a program is missing.
@@ -45,8 +52,9 @@ async def create(runsc: Path, files: VmFiles) -> Child:
         console = opened.enter_context((directory / CONSOLE).open("wb"))
         listener = listen(opened, directory / CHANNEL)
         command = create_line(runsc, _STATE, directory / _BUNDLE, log.fileno())
+        sees = (str(shape.mem_size_mib * _KIB_PER_MIB), str(shape.vcpu_count if boots else 0))
         keeper = await process.start(
-            [native.keeper_path(), str(listener), str(console.fileno()), *command],
+            [native.keeper_path(), str(listener), str(console.fileno()), *sees, *command],
             environment=_ENVIRONMENT,
             stdout=process.PIPE,
             stderr=log,

@@ -12,14 +12,15 @@ from typing import Any, TypeVar
 from emberbox import process
 from emberbox.background import in_thread
 from emberbox.host.runsc.control import Control, SandboxError
-from emberbox.model.errors import GuestError, HostError, VmmError
+from emberbox.model.errors import GuestError, VmmError
 from emberbox.process.adoption import write_note
 from emberbox.process.watched import WatchedProcess
-from emberbox.vmm.base import HeldNetwork, Publish, Saved, VmFiles, VmUsage, Written
+from emberbox.vmm.base import Publish, Saved, VmFiles, VmUsage, Written
 from emberbox.vmm.channel import dial_unix
 from emberbox.vmm.engine import Engine
 from emberbox.vmm.gvisor import files, sandbox
 from emberbox.vmm.gvisor.files import BASE, OWN, StateNames
+from emberbox.vmm.gvisor.lacks import Lacks
 from emberbox.vmm.gvisor.start import Restoring
 
 PAUSED = "paused"
@@ -28,7 +29,7 @@ PAUSED = "paused"
 T = TypeVar("T")
 
 
-class GvisorVm:
+class GvisorVm(Lacks):
     """A sandbox of ours; see `emberbox.vmm.base.Vm` for the order rules.
 
     A restored one has been made, and its state is loaded when it is let run: loading lets it run.
@@ -132,14 +133,6 @@ class GvisorVm:
             raise GuestError("the sandbox has ended")
         return await dial_unix(self._files.directory / sandbox.CHANNEL)
 
-    async def reach(self, port: int) -> tuple[str, int]:
-        """It has no network of its own."""
-        raise VmmError(f"gVisor opens no way to port {port} by itself")
-
-    def hold_network(self) -> HeldNetwork:
-        """A saved sandbox has lost its connections to outside."""
-        raise HostError("gVisor resets connections when it saves a guest")
-
     def usage(self) -> VmUsage:
         """Look into /proc: the memory that has changed since the start is not known, all of it is saved each time."""
         self._check_alive()
@@ -150,18 +143,6 @@ class GvisorVm:
         """Look into /proc."""
         self._check_alive()
         return sandbox.cpu_seconds(self._keeper.pid)
-
-    async def is_stalled(self) -> bool:
-        """It never stops by itself."""
-        raise VmmError("gVisor does not stop a guest whose disk is full")
-
-    async def wait_stalled(self) -> None:
-        """It never does."""
-        raise VmmError("gVisor does not stop a guest whose disk is full")
-
-    async def hold_writes(self, *, held: bool) -> None:  # noqa: ARG002 - the interface's shape
-        """What a guest writes is in its memory."""
-        raise VmmError("gVisor does not hold up what a guest writes")
 
     def write_note(self, path: Path, **more: str | int | None) -> None:
         """Note the keeper."""
