@@ -79,6 +79,10 @@ class Connection(Protocol):
         """Let the guest reach what a policy says and nothing else."""
         ...
 
+    def cut(self) -> bool:
+        """Reset what the gateway has open to the guest; say whether there was anything."""
+        ...
+
     def hold(self, vm: Vm) -> None:
         """Keep it over the end of a VMM that is paused, where clients are connected: `release` then does nothing."""
         ...
@@ -160,6 +164,16 @@ class TapConnection:
     async def restrict(self, policy: EgressPolicy) -> None:
         """Set the slot's rules."""
         await self._network.restrict(self._slot, policy)
+
+    def cut(self) -> bool:
+        """End the host's sockets, which tells both sides."""
+        try:
+            found = find_connections(self._slot.address)
+            end_connections(found)
+        except HostError as error:
+            log.warning("clients of %s are not reset before it is saved: %s", self._microvm_id, error)
+            return False
+        return bool(found)
 
     def hold(self, vm: Vm) -> None:
         """Have the VMM's device kept open."""
@@ -264,6 +278,10 @@ class UserConnection:
         """It is closed as it is: a connector can open nothing, and only names are held against it."""
         self._policy = policy
         log.warning("a network connector has no effect: with user-mode networks a guest reaches nothing at all")
+
+    def cut(self) -> bool:
+        """They are the VMM's own."""
+        return False
 
     def hold(self, vm: Vm) -> None:
         """It ends with the VMM, and so do all connections."""
