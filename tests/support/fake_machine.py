@@ -379,6 +379,12 @@ class FakeConnection:
     async def restrict(self, policy: EgressPolicy) -> None:
         await self.machine.script.pause("network.restrict")
 
+    def serve_metadata(self, serve: object) -> None:
+        """The agent carries it."""
+
+    async def cut(self) -> None:
+        """Nobody is connected."""
+
     def keep(self) -> None:
         self.machine.connections.remove(self)
 

@@ -34,6 +34,10 @@ log = logging.getLogger(__name__)
 TAP = "tap0"
 """The guest's device in the namespace of its slot."""
 
+SEE_CUT_S = 0.05
+"""What an application has to close connections that were cut: one that gVisor resets while it saves leaves the
+application's event poll in disorder (docs/decisions/0034)."""
+
 GUEST_RESOLV_CONF = f"nameserver {DNS_ADDRESS}\n"
 
 Carry = Callable[[int, SocketStream], Awaitable[None]]
@@ -79,8 +83,8 @@ class Connection(Protocol):
         """Let the guest reach what a policy says and nothing else."""
         ...
 
-    def cut(self) -> bool:
-        """Reset what the gateway has open to the guest; say whether there was anything."""
+    async def cut(self) -> None:
+        """Reset what the gateway has open to the guest, and let the application see that."""
         ...
 
     def hold(self, vm: Vm) -> None:
@@ -165,15 +169,16 @@ class TapConnection:
         """Set the slot's rules."""
         await self._network.restrict(self._slot, policy)
 
-    def cut(self) -> bool:
+    async def cut(self) -> None:
         """End the host's sockets, which tells both sides."""
         try:
             found = find_connections(self._slot.address)
             end_connections(found)
         except HostError as error:
             log.warning("clients of %s are not reset before it is saved: %s", self._microvm_id, error)
-            return False
-        return bool(found)
+            return
+        if found:
+            await asyncio.sleep(SEE_CUT_S)
 
     def hold(self, vm: Vm) -> None:
         """Have the VMM's device kept open."""
@@ -279,9 +284,8 @@ class UserConnection:
         self._policy = policy
         log.warning("a network connector has no effect: with user-mode networks a guest reaches nothing at all")
 
-    def cut(self) -> bool:
+    async def cut(self) -> None:
         """They are the VMM's own."""
-        return False
 
     def hold(self, vm: Vm) -> None:
         """It ends with the VMM, and so do all connections."""

@@ -32,9 +32,6 @@ from emberbox.vmm.base import Capabilities, Saved, Vm
 log = logging.getLogger(__name__)
 
 RECONNECT_TIMEOUT_S = limit_s(10.0)
-SEE_CUT_S = 0.05
-"""What an application has to close connections that were cut: one that gVisor resets while it saves leaves the
-application's event poll in disorder (docs/decisions/0034)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +123,6 @@ class Guest(RunningVm):
         self.agent.serve(serve)
         self._connection.serve_metadata(serve)
 
-    def doubt(self, port: int) -> None:
-        """Look anew for where a port is open: a connection to it has failed."""
-        self.ports.doubt(port)
-
     async def restrict(self, egress: EgressPolicy) -> None:
         """Let it reach what a policy says and nothing else, at once.
 
@@ -202,7 +195,8 @@ class Guest(RunningVm):
         Raises:
             GuestError, VmmError, OSError: it could not be saved; it still runs.
         """
-        await self._cut()
+        if not self._capabilities.holds_networks:
+            await self._connection.cut()
         figures = await self._saving().suspend(self)
         if self._capabilities.holds_networks and self.agent.spares_connections:
             self._connection.hold(self._vm)
@@ -228,13 +222,9 @@ class Guest(RunningVm):
         Raises:
             GuestError, VmmError, OSError: it could not be captured; the guest runs on.
         """
-        await self._cut()
+        if not self._capabilities.holds_networks:
+            await self._connection.cut()
         await self._saving().capture(checkpoint)
-
-    async def _cut(self) -> None:
-        """Let the application see its clients go, where they would be lost in the state that is saved."""
-        if not self._capabilities.holds_networks and self._connection.cut():
-            await asyncio.sleep(SEE_CUT_S)
 
     def _saving(self) -> Saving:
         agent = self.agent

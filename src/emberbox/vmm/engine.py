@@ -40,9 +40,9 @@ class Engine:
     """What runs guests.
 
     Args:
-        vmm: the program, such as `QEMU`.
+        vmm: the program, such as `QEMU`; in small letters it is the engine's name in `engines.py`.
         version: its version, such as `7.2.22`.
-        accelerator: `kvm` or `tcg`.
+        accelerator: `kvm` or `tcg`; of gVisor its platform, `systrap`.
         processor: what its guests see; None where they are emulated, as that depends on the version alone.
     """
 
@@ -83,12 +83,17 @@ class Engine:
         return f"it was saved by {saved}, and this server has {self}: {problem}"
 
     def _difference(self, saved: Engine) -> str | None:
+        if saved.vmm != self.vmm:
+            return (
+                "state cannot change over from one to the other; start the server with EMBERBOX_ENGINE="
+                f"{saved.vmm.lower()}, or build the image again"
+            )
         if saved.accelerator != self.accelerator:
             return (
                 "state cannot change over from one to the other; start the server with EMBERBOX_ACCELERATOR="
                 f"{saved.accelerator} where that works (`emberbox doctor`), or build the image again"
             )
-        if (saved.vmm, _series(saved.version)) != (self.vmm, _series(self.version)):
+        if _series(saved.version) != _series(self.version):
             wanted = f"{saved.vmm} {'.'.join(_series(saved.version))}"
             return f"install {wanted} again and restart the server, or build the image again"
         if saved.processor is not None and self.processor is not None:

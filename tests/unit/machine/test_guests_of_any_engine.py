@@ -43,6 +43,12 @@ class WiredConnection:
 
         yield Wire(Path("/run/netns/one"), "tap0", open_device, None)
 
+    def serve_metadata(self, _serve: object) -> None:
+        """Nobody asks."""
+
+    async def cut(self) -> None:
+        """It has no clients."""
+
     def hold(self, _vm: Vm) -> None:
         raise AssertionError("this engine cannot hold networks")
 

@@ -180,7 +180,7 @@ class LocalMachine:
         """See `base.Machine`."""
         guest = self._places.guest("reach", microvm_id)
         if anew:
-            guest.doubt(port)
+            guest.ports.doubt(port)
         return await guest.reach(port)
 
     async def open_command(self, microvm_id: str, command: Command) -> GuestCommand:
