@@ -31,9 +31,36 @@ static _Noreturn void fails(int error, const char *what) {
     archive_fails(error, what);
 }
 
+/* The same where the kernel has no openat2(2), as a sandbox's: a link on the way is refused, wherever it leads. */
+static int walk_beneath(const char *path, int flags) {
+    int at = fcntl(base, F_DUPFD_CLOEXEC, 0);
+    while (at >= 0) {
+        char part[256];
+        size_t length = strcspn(path, "/");
+        if (length >= sizeof part) {
+            close(at);
+            errno = ENAMETOOLONG;
+            return -1;
+        }
+        memcpy(part, path, length);
+        part[length] = 0;
+        path += length + strspn(path + length, "/");
+        int wanted = *path ? O_PATH | O_DIRECTORY : flags;
+        int next = openat(at, part, wanted | O_NOFOLLOW | O_CLOEXEC);
+        int error = errno;
+        close(at);
+        errno = error;
+        at = next;
+        if (!*path)
+            break;
+    }
+    return at;
+}
+
 static int open_beneath(const char *path, int flags) {
     struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC), .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
-    return (int)syscall(SYS_openat2, base, path, &how, sizeof how);
+    int opened = (int)syscall(SYS_openat2, base, path, &how, sizeof how);
+    return opened < 0 && errno == ENOSYS ? walk_beneath(path, flags) : opened;
 }
 
 /* Writes the path without "." and doubled slashes, and with its first part renamed; ".." is refused. */
