@@ -41,9 +41,10 @@ static uint8_t up[FRAME_MAX], down[FRAME_MAX];
 static size_t up_used, up_sent, down_used, down_sent;
 static pid_t maker;
 static int sandbox_status = -1;
+static int words = STDERR_FILENO;
 
 static _Noreturn void fail(const char *what) {
-    fprintf(stderr, "the keeper cannot %s: %s\n", what, strerror(errno));
+    dprintf(words, "the keeper cannot %s: %s\n", what, strerror(errno));
     exit(1);
 }
 
@@ -154,9 +155,9 @@ static _Noreturn void tell_end(int signals) {
         take_signals(signals);
     }
     if (sandbox_status >= 0 && WIFSIGNALED(sandbox_status))
-        fprintf(stderr, "the sandbox was killed by signal %d\n", WTERMSIG(sandbox_status));
+        dprintf(words, "the sandbox was killed by signal %d\n", WTERMSIG(sandbox_status));
     else
-        fprintf(stderr, "the sandbox has ended\n");
+        dprintf(words, "the sandbox has ended\n");
     exit(1);
 }
 
@@ -232,6 +233,11 @@ static _Noreturn void keep(char **arguments) {
     int ends[2];
     sigset_t children;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    /* A server knows a VMM of its own by where its standard error goes, and one process is enough for each. */
+    words = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+    int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (words < 0 || null < 0 || dup2(null, STDERR_FILENO) < 0)
+        _exit(1);
     signal(SIGPIPE, SIG_IGN);
     sigemptyset(&children);
     sigaddset(&children, SIGCHLD);

@@ -64,8 +64,10 @@ class SocketStream:
 
     def close(self) -> None:
         """Drop it with what has not been taken yet: the other side sees a reset, and takes it for no end."""
+        connection = self._writer.get_extra_info("socket")  # None where the transport has closed it
         with contextlib.suppress(OSError):  # it is closed already
-            self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+            if connection is not None:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
         self._writer.transport.abort()
 
 

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from emberbox import process
+from emberbox import process as tools
 from emberbox.host import disk, native
 from emberbox.host.runsc.program import ensure_runsc
+from emberbox.process.adoption import descendants, error_logs
+from emberbox.time_limits import limit_s
 from emberbox.vmm.base import RootBoot, Saved, Vm
 from emberbox.vmm.gvisor import GvisorDriver
 from emberbox.vmm.gvisor.choice import find_engine
-from support.engine_contract import Bench, EngineContract, boot_base
+from support.engine_contract import Bench, EngineContract, application, boot_base
 from support.images import Image
 from support.server import Server
 from support.vm_bench import APPLICATION, SHAPE, end_noted, find_noted, find_root
@@ -38,6 +40,24 @@ class TestGvisor(EngineContract):
         yield made
         await made.close()
 
+    async def test_one_process_of_each_guest_is_known_by_its_log(self, bench: Bench) -> None:
+        """All others of it would be ended by the next server, as nobody has noted them."""
+        _vm, directory = await bench.launch()
+        log = str(directory / "vmm.log")
+        assert [path for _pid, path in error_logs() if path == log] == [log]
+
+    async def test_nothing_is_left_of_a_guest_whose_keeper_is_killed(self, bench: Bench) -> None:
+        vm, directory = await bench.launch()
+        async with application(vm):
+            pass
+        vm.write_note(directory / "vmm.json")
+        started = descendants(find_noted(directory).pid)
+        assert len(started) > 1
+        bench.end(vm, directory)
+        async with asyncio.timeout(limit_s(10)):
+            for process in started:
+                await process.wait()
+
 
 async def make_bench(root: Path, home: Path, scratch: Path) -> Bench:
     """Boot the application of an image, packed anew as this engine reads it, and save it."""
@@ -55,7 +75,7 @@ async def make_bench(root: Path, home: Path, scratch: Path) -> Bench:
 
 async def _pack_plainly(root: Path, scratch: Path) -> Path:
     files, packed = scratch / "files", scratch / "root.erofs"
-    await process.run(["fsck.erofs", f"--extract={files}", "--force", root], timeout=600)
+    await tools.run(["fsck.erofs", f"--extract={files}", "--force", root], timeout=600)
     shutil.copy2(native.agent_path(), files / native.AGENT_IN_IMAGE.lstrip("/"))
     await disk.make_root(files, packed, plain=True)
     shutil.rmtree(files)
