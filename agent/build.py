@@ -1,4 +1,4 @@
-"""Build hook: compile the guest agent, the keeper of sandboxes and three small libraries with the C compiler that PyPI's `ziglang` carries.
+"""Build hook: compile agent, keeper and three small libraries with the C compiler that PyPI's `ziglang` carries.
 
 Run by hatchling when the package is installed or built, and by `python agent/build.py` in a checkout.
 """
