@@ -69,7 +69,7 @@ class BuildBench:
         self.home = home
         self._limits = limits
         managed = ManagedImages(Containers(home / "containers"), home / "base")
-        sandbox = GvisorSandbox(RunscFinder(home / "packages/runsc"))
+        sandbox = GvisorSandbox(RunscFinder(home))
         roots = BuilderRoots(home / "builder", managed, sandbox)
         self._builder = SandboxBuilder(sandbox, roots, _build_network(tap), limits, home / "build-cache", cache_bytes)
 

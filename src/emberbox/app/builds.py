@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 def start_pipeline(
     settings: Settings, guests: GuestHost, tap: TapNetwork | None, objects: ObjectStorage, space: DiskSpace,
-    places: Places,     running: contextlib.AsyncExitStack,
+    places: Places, running: contextlib.AsyncExitStack,
 ) -> Pipeline:  # fmt: skip
     """Make the pipeline, and begin to make what the first build needs."""
     containers = Containers(settings.home / "containers")
@@ -83,7 +83,7 @@ def _sandbox_builder(settings: Settings, tap: TapNetwork | None, managed: Manage
             "builds in sandboxes need root, and networks of their own (docs/network.md: tap); "
             "start the server as root, or set EMBERBOX_BUILDS=host"
         )
-    sandbox = GvisorSandbox(RunscFinder(settings.home / "packages/runsc"))
+    sandbox = GvisorSandbox(RunscFinder(settings.home, settings.runsc))
     roots = BuilderRoots(settings.home / "builder", managed, sandbox)
     limits = SandboxLimits(
         settings.build_memory_bytes, settings.build_disk_bytes, PROCESSES_MAX, settings.build_timeout_s

@@ -82,7 +82,5 @@ class HostBuilder:
             config = await containers.read_config(name)
             work.say("Packing the root file system")
             environment = {**dict(config.environment), **plan.environment}
-            root = await make_root(
-                containers, name, work.root, config.user, environment, own_kernel=work.own_kernel
-            )
+            root = await make_root(containers, name, work.root, config.user, environment, own_kernel=work.own_kernel)
         return config, root

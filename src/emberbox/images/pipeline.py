@@ -181,9 +181,15 @@ class Pipeline:
         timeout_s = self._limits.build_timeout_s
         config, root = await self._builder.build(
             ContainerBuild(
-                plan, directory, context, directory / "root.erofs", timeout_s, run.say, run.take_line,
+                plan,
+                directory,
+                context,
+                directory / "root.erofs",
+                timeout_s,
+                run.say,
+                run.take_line,
                 own_kernel=self._guests.capabilities.own_kernel,
-            )  # fmt: skip
+            )
         )
         for note in root.notes:
             run.say(note)

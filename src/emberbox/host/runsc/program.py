@@ -23,7 +23,7 @@ async def ensure_runsc(home: Path, named: str = "") -> Path:
         HostError: it is missing, or cannot be fetched; the message says what to do.
     """
     if not named:
-        return await ensure_packages(home / "runsc", SUITE, ["runsc"]) / "usr/bin/runsc"
+        return await ensure_packages(home / "packages" / "runsc", SUITE, ["runsc"]) / "usr/bin/runsc"
     if not Path(named).is_file():
         raise HostError(f"EMBERBOX_RUNSC is {named}, and there is no such program")
     return Path(named)

@@ -15,8 +15,9 @@ from typing import Any
 from emberbox import process
 from emberbox.host import scratch
 from emberbox.host.bootstrap import bootstrap
-from emberbox.host.debian_packages import ensure_packages, find_archive
+from emberbox.host.debian_packages import find_archive
 from emberbox.host.network.slots import DNS_ADDRESS
+from emberbox.host.runsc.program import ensure_runsc
 from emberbox.images.containers import LogLine
 from emberbox.images.managed import ManagedImages
 from emberbox.images.sandbox.base import PROCESSES_MAX, Limits, Sandbox, SandboxPlan, Share
@@ -193,10 +194,16 @@ def _identify(base: Path) -> str:
 
 
 class RunscFinder:
-    """Returns gVisor's runsc, which is fetched once."""
+    """Returns gVisor's runsc, which is fetched once.
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    Args:
+        home: the state directory.
+        named: see `ensure_runsc`.
+    """
+
+    def __init__(self, home: Path, named: str = "") -> None:
+        self._home = home
+        self._named = named
         self._lock = asyncio.Lock()
 
     async def __call__(self) -> Path:
@@ -206,4 +213,4 @@ class RunscFinder:
             HostError: it cannot be fetched.
         """
         async with self._lock:
-            return await ensure_packages(self._directory, SUITE, ["runsc"]) / "usr/bin/runsc"
+            return await ensure_runsc(self._home, self._named)
