@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from support.server import Server
 pytestmark = pytest.mark.conformance
 
 BIN = Path(sys.executable).parent
+SCRIPTS = Path(__file__).parent / "javascript"
 TRUST = {
     "Version": "2012-10-17",
     "Statement": [
@@ -181,6 +183,36 @@ def test_the_cli_makes_and_assumes_a_role(environment: dict[str, str], tmp_path:
     assert "Subnets" in aws("ec2", "describe-subnets")
     aws("iam", "delete-role-policy", "--role-name", name, "--policy-name", "p")
     aws("iam", "delete-role", "--role-name", name)
+
+
+def test_the_javascript_sdk_makes_and_assumes_a_role(
+    packages: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "node_modules").symlink_to(packages / "node_modules")
+    for name in ("services.mjs", "package.json"):
+        shutil.copy(SCRIPTS / name, tmp_path)
+    name = unique("js-role")
+    command = ["node", "services.mjs", name]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**environment, "HOME": str(tmp_path)}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    trust = {"Effect": "Allow", "Principal": {"AWS": "000000000000"}, "Action": "sts:AssumeRole"}
+    assert json.loads(done.stdout) == {
+        "caller": "arn:aws:iam::000000000000:user/admin",
+        "created": True,
+        "trust": {"Version": "2012-10-17", "Statement": [trust]},
+        "listed": True,
+        "session": f"arn:aws:sts::000000000000:assumed-role/{name}/javascript",
+        "microvms": True,
+        "denied": ["InvalidAction", 400],
+        "deniedRole": ["AccessDenied", 403],
+        "rate": 5,
+        "points": [],
+        "subnets": [],
+        "notOffered": [["UnknownOperationException", 404], ["InvalidAction", 400]],
+        "gone": ["NoSuchEntityException", 404],
+    }
 
 
 def test_clients_of_other_tls_are_told_of_one_file(environment: dict[str, str], server: Server) -> None:
