@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,16 @@ def test_a_role_is_made_and_its_session_is_good_for_the_api_and_for_s3(session: 
     assert text.startswith(f"User: {arn} is not authorized to perform: iam:ListRoles")
     iam.delete_role_policy(RoleName=role, PolicyName="lists")
     assert refusal(session.client("lambda-microvms", **signed).list_microvms)[0] == 403
+
+
+def test_who_somebody_is_may_be_asked_by_a_presigned_url(session: boto3.Session) -> None:
+    url = session.client("sts").generate_presigned_url("get_caller_identity", HttpMethod="GET")
+    with urllib.request.urlopen(url) as answer:
+        assert b"<Arn>arn:aws:iam::000000000000:user/admin</Arn>" in answer.read()
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(url.replace("GetCallerIdentity", "GetSessionToken"))
+    with refused.value as answer:
+        assert b"<Code>SignatureDoesNotMatch</Code>" in answer.read()
 
 
 def test_boto3_assumes_a_role_by_its_configuration(

@@ -86,6 +86,7 @@ def advice(authority: Path) -> str:
     """Say how clients that have stores of their own come to trust an authority."""
     quoted = shlex.quote(str(authority))
     return f"""
+every client        eval "$(emberbox env)": one file of this and of what was trusted before
 curl                curl --cacert {quoted} ...
 Python              SSL_CERT_FILE or REQUESTS_CA_BUNDLE={quoted}
 Node.js             NODE_EXTRA_CA_CERTS={quoted}

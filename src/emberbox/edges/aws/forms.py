@@ -20,6 +20,9 @@ from emberbox.edges.aws.http import HttpRequest, decode_pairs
 from emberbox.edges.aws.parse import parse_form_text
 from emberbox.edges.aws.routing import Match
 
+PAIRS_MAX: Final = 10_000
+"""More would keep the server busy; the longest lists of the models have some hundreds."""
+
 _DEPTH_MAX: Final = 24
 _INDEX: Final = re.compile(r"[1-9][0-9]{0,5}", re.ASCII)
 _VALUE: Final = ""
@@ -33,8 +36,10 @@ def form_pairs(request: HttpRequest) -> list[tuple[str, str]]:
     """Return the decoded names and values of a request: of its query string, then of its body.
 
     Raises:
-        SerializationError: the body is no text.
+        SerializationError: the body is no text, or has too many names.
     """
+    if request.body.count(b"&") > PAIRS_MAX:
+        raise SerializationError(f"The request has more than {PAIRS_MAX} parameters")
     try:
         return [*request.query_pairs(), *decode_pairs(request.body.decode())]
     except UnicodeDecodeError as error:

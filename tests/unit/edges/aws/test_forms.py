@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from emberbox.edges.aws.dialects import Dialect
 from emberbox.edges.aws.errors import SerializationError
-from emberbox.edges.aws.forms import form_pairs, parse_form
+from emberbox.edges.aws.forms import PAIRS_MAX, form_pairs, parse_form
 from emberbox.edges.aws.http import HttpRequest
 from emberbox.edges.aws.routing import Match
 from emberbox.spec.models import CLOUDWATCH, EC2, IAM, STS, load_operation
@@ -84,6 +84,12 @@ def test_maps_and_numbers_are_read() -> None:
 def test_a_value_of_another_type_is_refused(operation: str, name: str, value: str) -> None:
     with pytest.raises(SerializationError):
         form(STS, operation, (name, value))
+
+
+def test_a_form_has_only_so_many_names() -> None:
+    assert len(form_pairs(HttpRequest("POST", "/", "", (), b"&a" * PAIRS_MAX))) == PAIRS_MAX
+    with pytest.raises(SerializationError):
+        form_pairs(HttpRequest("POST", "/", "", (), b"&a" * (PAIRS_MAX + 1)))
 
 
 def test_a_body_that_is_no_text_is_refused() -> None:
