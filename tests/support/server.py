@@ -200,9 +200,10 @@ def seed(home: Path) -> None:
     for name in ("kernel", "base"):
         if (_cache() / name).is_dir() and not (home / name).exists():
             _copy_tree(_cache() / name, home / name)
-    for name in ("builder", "packages"):  # of servers that build in sandboxes
-        if (_cache() / name).is_dir() and not (home / name).exists():
-            subprocess.run(["cp", "-al", _cache() / name, home / name], check=True)
+    for name in ("builder", "packages"):  # of servers that build in sandboxes, or have gVisor; a small disk stays small
+        kept = _cache() / name
+        if kept.is_dir() and not (home / name).exists() and kept.stat().st_dev == home.stat().st_dev:
+            subprocess.run(["cp", "-al", kept, home / name], check=True)
     if (_cache() / "containers").is_dir() and not (home / "containers").exists():  # tests/kvm_lane has it
         _copy_store(_cache() / "containers", home / "containers")
 
@@ -221,7 +222,7 @@ def save(home: Path) -> None:
             shutil.rmtree(scratch.parent, ignore_errors=True)
 
     for name in ("builder", "packages"):
-        if (home / name).is_dir() and not (_cache() / name).exists():
+        if (home / name).is_dir() and not (_cache() / name).exists() and home.stat().st_dev == _cache().stat().st_dev:
             scratch = Path(tempfile.mkdtemp(dir=_cache()))
             subprocess.run(["cp", "-al", home / name, scratch / name], check=True)
             with contextlib.suppress(OSError):
