@@ -84,7 +84,12 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     So whatever is let go of next, a file or a VMM, is not in use any more.
     """
     call = functools.partial(contextvars.copy_context().run, functools.partial(work, *args, **kwargs))
-    ending = asyncio.get_running_loop().run_in_executor(None, call)
+    return await to_the_end(asyncio.get_running_loop().run_in_executor(None, call))
+
+
+async def to_the_end(work: Awaitable[T]) -> T:
+    """Wait for work that is not cancelled with whoever waits for it: he goes on only when it has ended."""
+    ending = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(ending)
     except asyncio.CancelledError:

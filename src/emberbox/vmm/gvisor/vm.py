@@ -7,10 +7,10 @@ import contextlib
 import socket
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from emberbox import process
-from emberbox.background import in_thread
+from emberbox.background import in_thread, to_the_end
 from emberbox.host.runsc.control import Control, SandboxError
 from emberbox.model.errors import GuestError, VmmError
 from emberbox.process.adoption import write_note
@@ -25,8 +25,6 @@ from emberbox.vmm.gvisor.start import Restoring
 
 PAUSED = "paused"
 """A file in a guest's directory: it was being paused, or let go on. Pauses count, so the next server must know."""
-
-T = TypeVar("T")
 
 
 class GvisorVm(Lacks):
@@ -95,7 +93,7 @@ class GvisorVm(Lacks):
 
     async def save(self, publish: Publish) -> Written:
         """Let gVisor write everything; what is under way when the wait is cancelled is seen to its end."""
-        return await _to_the_end(self._save(self._files.directory, self._names, publish))
+        return await to_the_end(self._save(self._files.directory, self._names, publish))
 
     async def _save(self, directory: Path, names: StateNames, publish: Publish | None) -> Written:
         self._check_alive()
@@ -125,7 +123,7 @@ class GvisorVm(Lacks):
 
     async def capture(self, directory: Path) -> Saved:
         """Save a base into a directory, for a draft."""
-        return (await _to_the_end(self._save(directory, BASE, None))).saved
+        return (await to_the_end(self._save(directory, BASE, None))).saved
 
     async def dial_agent(self) -> socket.socket:
         """Connect to the keeper, which has the other end of the agent's standard input and output."""
@@ -189,17 +187,3 @@ async def _ask(call: Coroutine[Any, Any, None]) -> None:
         await call
     except SandboxError as error:
         raise VmmError(str(error)) from error
-
-
-async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """Wait for work that is not cancelled with whoever waits for it: they go on only when it has ended."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()
-        raise
