@@ -29,6 +29,7 @@ from emberbox.edges.aws.server import create_api
 from emberbox.host import native
 from emberbox.host.figures import measure_host
 from emberbox.host.space import DiskSpace
+from emberbox.images.builders import HostBuilder
 from emberbox.images.containers import Containers
 from emberbox.images.managed import ManagedImages
 from emberbox.images.pipeline import Limits, Pipeline
@@ -127,9 +128,9 @@ class ControlPlane:
         driver = QemuDriver(Engine("QEMU", "7.2.22", "tcg"), native.memory_shim_path(), 1)
         guests = GuestHost(driver, Connector(None), None, None, space)
         containers, places = Containers(directory / "containers"), Places(directory)
-        managed = ManagedImages(containers, directory / "base")
+        builder = HostBuilder(containers, ManagedImages(containers, directory / "base"), None)  # type: ignore[arg-type]
         pipeline = Pipeline(
-            containers, managed, guests, None, EmptyS3(), None, Limits(1, 1, 1), space, places,  # type: ignore[arg-type]
+            builder, guests, None, EmptyS3(), Limits(1, 1, 1), space, places,  # type: ignore[arg-type]
             s3_has_accounts=False,
         )  # fmt: skip
         pool = WarmPool(guests, directory, 0, places.load_snapshot, self.images.is_launchable)

@@ -15,7 +15,7 @@ from emberbox.host.network.rules import has_names
 from emberbox.host.network.slots import DNS_ADDRESS
 from emberbox.host.network.tap import TapNetwork
 from emberbox.host.space import DiskSpace
-from emberbox.images.builders import BuildNetworkScope
+from emberbox.images.builders import BuildNetworkScope, ContainerBuilder, HostBuilder
 from emberbox.images.containers import BuildNetwork, Containers
 from emberbox.images.managed import ManagedImages
 from emberbox.images.pipeline import Limits, Pipeline
@@ -41,22 +41,21 @@ def start_pipeline(
     containers = Containers(settings.home / "containers")
     running.push_async_callback(containers.close)
     managed, kernel = ManagedImages(containers, settings.home / "base"), _KernelFinder(settings.home / "kernel")
-    builder = _sandbox_builder(settings, tap, managed) if settings.builds == "sandbox" else None
+    builder: ContainerBuilder = HostBuilder(containers, managed, _build_network(tap))
+    if settings.builds == "sandbox":
+        builder = _sandbox_builder(settings, tap, managed)
     background = Background()
     running.push_async_callback(background.close)
-    background.start(_prepare(managed, kernel, builder), "the making of the base image")
+    background.start(_prepare(kernel, builder), "the making of the base image")
     return Pipeline(
-        containers,
-        managed,
+        builder,
         guests,
         kernel,
         objects.client,
-        _build_network(tap),
         Limits(settings.artifact_max_bytes, settings.artifact_max_unpacked_bytes, settings.build_timeout_s),
         space,
         places,
         s3_has_accounts=objects.is_embedded,
-        builder=builder,
     )
 
 
@@ -92,7 +91,7 @@ def _sandbox_builder(settings: Settings, tap: TapNetwork | None, managed: Manage
     return SandboxBuilder(sandbox, roots, _build_network(tap), limits, caches, settings.build_cache_bytes)
 
 
-async def _prepare(managed: ManagedImages, kernel: _KernelFinder, builder: SandboxBuilder | None) -> None:
+async def _prepare(kernel: _KernelFinder, builder: ContainerBuilder) -> None:
     """Make what the first build needs while nobody waits for it yet."""
 
     def say(line: str) -> None:
@@ -100,7 +99,7 @@ async def _prepare(managed: ManagedImages, kernel: _KernelFinder, builder: Sandb
 
     try:
         await kernel()
-        await (managed.ensure_debian(say) if builder is None else builder.prepare(say))
+        await builder.prepare(say)
         log.info("guest kernel and base image are ready")
     except HostError as error:
         log.error("builds cannot work yet: %s", error)

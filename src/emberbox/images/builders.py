@@ -46,6 +46,17 @@ class ContainerBuild:
 class ContainerBuilder(Protocol):
     """Builds Dockerfiles."""
 
+    async def prepare(self, say: LogLine) -> None:
+        """Make what the first build needs.
+
+        Args:
+            say: told of what takes long.
+
+        Raises:
+            HostError: it cannot be made.
+        """
+        ...
+
     async def build(self, work: ContainerBuild) -> tuple[ImageConfig, RootFileSystem]:
         """Build one, and pack its files and what randomness.py adds to them.
 
@@ -69,6 +80,10 @@ class HostBuilder:
         self._containers = containers
         self._managed = managed
         self._network = network
+
+    async def prepare(self, say: LogLine) -> None:
+        """See `ContainerBuilder`."""
+        await self._managed.ensure_debian(say)
 
     async def build(self, work: ContainerBuild) -> tuple[ImageConfig, RootFileSystem]:
         """See `ContainerBuilder`."""

@@ -25,10 +25,8 @@ from emberbox.host.kernel import Kernel
 from emberbox.host.space import DiskSpace, is_full_disk
 from emberbox.images.artifact import S3Client, UnpackLimits, check_readable, fetch, unpack
 from emberbox.images.base import BuildLog, BuildPlan, LogStream
-from emberbox.images.builders import BuildNetworkScope, ContainerBuild, ContainerBuilder, HostBuilder
+from emberbox.images.builders import ContainerBuild, ContainerBuilder
 from emberbox.images.config import ImageConfig, RootFileSystem
-from emberbox.images.containers import Containers
-from emberbox.images.managed import ManagedImages
 from emberbox.machine.connections import GUEST_RESOLV_CONF
 from emberbox.machine.guest import Guest
 from emberbox.machine.guests import GuestHost
@@ -114,25 +112,21 @@ class Pipeline:
     """Builds image versions; one object serves all builds.
 
     Args:
-        containers: the container store.
-        managed: the base images.
+        builder: builds the Dockerfiles.
         guests: starts the guests.
         kernel: returns the guest kernel.
         s3: a client for the S3 that artifacts come from.
-        build_network: gives RUN steps their network.
         limits: see there.
         space: the room on the disk; without it no build begins or goes on.
         places: says where a build works, and where its snapshot is kept.
         s3_has_accounts: the buckets of that S3 belong to accounts of this server.
-        builder: builds the Dockerfiles; by default the host's own tools, which need the first two.
     """
 
     def __init__(
-        self, containers: Containers, managed: ManagedImages, guests: GuestHost,
-        kernel: Callable[[], Awaitable[Kernel]], s3: S3Client, build_network: BuildNetworkScope, limits: Limits,
-        space: DiskSpace, places: Places, *, s3_has_accounts: bool, builder: ContainerBuilder | None = None,
+        self, builder: ContainerBuilder, guests: GuestHost, kernel: Callable[[], Awaitable[Kernel]], s3: S3Client,
+        limits: Limits, space: DiskSpace, places: Places, *, s3_has_accounts: bool,
     ) -> None:  # fmt: skip
-        self._builder = builder or HostBuilder(containers, managed, build_network)
+        self._builder = builder
         self._guests = guests
         self._kernel = kernel
         self._s3 = s3

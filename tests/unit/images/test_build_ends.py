@@ -60,7 +60,7 @@ async def test_an_error_while_a_build_is_cleared_up_does_not_hide_its_outcome(
     monkeypatch.setattr(scratch, "remove_tree", fail)
     missing: Any = None
     pipeline = Pipeline(
-        Containers(tmp_path / "c"), missing, missing, missing, missing, missing, Limits(1, 1, 1),
+        missing, missing, missing, missing, Limits(1, 1, 1),
         DiskSpace(tmp_path, 1), Places(tmp_path), s3_has_accounts=False,
     )  # fmt: skip
     log = Log()
@@ -73,7 +73,7 @@ async def test_an_error_while_a_build_is_cleared_up_does_not_hide_its_outcome(
 async def test_a_builds_log_begins_with_what_must_be_known_of_it(plan: BuildPlan, tmp_path: Path) -> None:
     missing: Any = None
     pipeline = Pipeline(
-        missing, missing, missing, missing, missing, missing, Limits(1, 1, 1), DiskSpace(tmp_path, 1 << 60),
+        missing, missing, missing, missing, Limits(1, 1, 1), DiskSpace(tmp_path, 1 << 60),
         Places(tmp_path), s3_has_accounts=False,
     )  # fmt: skip
     log = Log()
@@ -87,7 +87,7 @@ async def test_a_build_does_not_begin_without_room(plan: BuildPlan, tmp_path: Pa
     missing: Any = None
     space = DiskSpace(tmp_path, 1 << 60)
     pipeline = Pipeline(
-        missing, missing, missing, missing, missing, missing, Limits(1, 1, 1), space, Places(tmp_path),
+        missing, missing, missing, missing, Limits(1, 1, 1), space, Places(tmp_path),
         s3_has_accounts=False,
     )  # fmt: skip
     with pytest.raises(BuildError, match="DISK_STORAGE_FULL: The image cannot be built now: the disk of"):

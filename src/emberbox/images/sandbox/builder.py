@@ -48,11 +48,7 @@ class SandboxBuilder:
         self._cache_bytes = cache_bytes
 
     async def prepare(self, say: LogLine) -> None:
-        """Make what the first build needs.
-
-        Raises:
-            HostError: it cannot be made.
-        """
+        """See `builders.ContainerBuilder`."""
         await self._roots.ensure(say)
 
     async def build(self, work: ContainerBuild) -> tuple[ImageConfig, RootFileSystem]:
