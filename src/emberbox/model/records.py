@@ -90,6 +90,16 @@ class Microvm:
     generation: int = 1
 
 
+class ListedMicrovm(NamedTuple):
+    """What a list tells of a microVM."""
+
+    id: str
+    image_arn: str
+    image_version: str
+    state: MicrovmState
+    started_at: datetime
+
+
 class LogGroup(NamedTuple):
     """A log group: its account and its name."""
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from emberbox.model.clock import Instant
-from emberbox.model.records import Microvm
+from emberbox.model.records import ListedMicrovm, Microvm
 from emberbox.model.states import MICROVM_TRANSITIONS, MicrovmState, find_way
 from emberbox.store.client_tokens import ClientToken, insert_token
 from emberbox.store.database import Database
@@ -39,10 +39,17 @@ Fact = Instant | datetime | bool
 _BY_ID: Final = select(microvms).where(microvms.c.id == bindparam("key"))
 _BY_LABEL: Final = select(microvms).where(microvms.c.endpoint_label == bindparam("key"))
 
+# Without the request, which is most of a row and of the work to read it.
+_LISTED: Final = select(*(microvms.c[name] for name in ListedMicrovm._fields))
+
 
 def _microvm(row: Row[Any]) -> Microvm:
     values = dict(row._mapping)
     return Microvm(**values | {"state": MicrovmState(values["state"]), "request": read_request(values["request"])})
+
+
+def _listed(row: Row[Any]) -> ListedMicrovm:
+    return ListedMicrovm(row.id, row.image_arn, row.image_version, MicrovmState(row.state), row.started_at)
 
 
 def _values(microvm: Microvm) -> dict[str, Any]:  # Any: each column has a type of its own
@@ -118,9 +125,9 @@ class MicrovmStore:
         after: Place | None,
         image_name: str | None = None,
         image_version: str | None = None,
-    ) -> list[Microvm]:
+    ) -> list[ListedMicrovm]:
         """Return microVMs, newest first, after a place; those of an image too that is gone."""
-        query = select(microvms).where(microvms.c.account_id == account_id)
+        query = _LISTED.where(microvms.c.account_id == account_id)
         if image_name is not None:
             query = query.where(_ends_in(microvms.c.image_arn, f":{image_name}"))
         if image_version is not None:
@@ -131,7 +138,7 @@ class MicrovmStore:
             query = query.where(or_(older, and_(microvms.c.started_at == moment, microvms.c.id < last)))
         query = query.order_by(microvms.c.started_at.desc(), microvms.c.id.desc()).limit(limit)
         with self._database.reading() as connection:
-            return [_microvm(row) for row in connection.execute(query)]
+            return [_listed(row) for row in connection.execute(query)]
 
     def list_live(self) -> list[Microvm]:
         """Return all microVMs that are not TERMINATED."""

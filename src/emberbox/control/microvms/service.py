@@ -25,7 +25,7 @@ from emberbox.model.errors import ConflictError, NotFoundError, ValidationError
 from emberbox.model.hooks import HookName
 from emberbox.model.iam.quotas import MEMORY
 from emberbox.model.launch_requests import MAX_DURATION_S, Ingress, LaunchRequest
-from emberbox.model.records import Image, ImageVersion, Microvm
+from emberbox.model.records import Image, ImageVersion, ListedMicrovm, Microvm
 from emberbox.model.states import (
     LAUNCHABLE_IMAGE_STATES,
     VERDICTS,
@@ -174,7 +174,7 @@ class MicrovmService:
         except NotFoundError:
             return None
 
-    def list_microvms(self, caller: Caller, asked: ListMicrovms) -> Page[Microvm]:
+    def list_microvms(self, caller: Caller, asked: ListMicrovms) -> Page[ListedMicrovm]:
         """Return microVMs of the caller's account, newest first.
 
         Raises:

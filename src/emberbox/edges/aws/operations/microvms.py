@@ -24,7 +24,7 @@ from emberbox.model.caller import Caller
 from emberbox.model.endpoints import EndpointNames
 from emberbox.model.errors import ValidationError
 from emberbox.model.launch_requests import IdlePolicy, Ingress
-from emberbox.model.records import Microvm
+from emberbox.model.records import ListedMicrovm, Microvm
 
 TOKEN_HEADER: Final = "X-aws-proxy-auth"  # noqa: S105 - a header's name
 
@@ -189,7 +189,7 @@ def show_microvm(microvm: Microvm, names: EndpointNames) -> Members:
     }
 
 
-def show_brief(microvm: Microvm) -> Members:
+def show_brief(microvm: ListedMicrovm) -> Members:
     """Return a microVM as a list shows it."""
     return {
         "microvmId": microvm.id,
