@@ -258,7 +258,7 @@ def test_memory_of_a_damaged_suspend_is_never_run(suspended_microvm: Microvm, se
 def test_state_of_another_engine_is_refused_before_anything_starts(probe: Microvm, server: Server) -> None:
     """It is not resumed, forked or gone back to; the error names both engines and says what to do; nothing is lost."""
     emberbox, directory = probe.gateway.clients.emberbox, server.microvm_directory(probe.id)
-    version = emberbox.snapshot_microvm(microvmIdentifier=probe.id)["imageVersion"]
+    version = emberbox.snapshot_microvm(microvmIdentifier=probe.id, status="INACTIVE")["imageVersion"]
     of_any_image = server.snapshot_directory().glob(f"*/{version}/snapshot.json")
     taken = max(of_any_image, key=lambda path: path.stat().st_mtime)  # other images have versions of this number too
     told = r"QEMU 6\.1\.5 .* this server has QEMU .* install QEMU 6\.1 again"
