@@ -10,6 +10,8 @@
  * runsc tells the guest of all the memory that /proc/meminfo says, and of the processors that it may run on, once, when the
  * guest begins. So it finds MEMORY kibibytes there; and where PROCESSORS is not 0, it runs on so many.
  *
+ * EMBERBOX_GROUPS names descriptors of cgroups that the keeper enters before it makes anything, such as "5,6".
+ *
  * COMMAND is `runsc create`; CONSOLE is the sandbox's standard error. When it has made the sandbox, "ready" is written to
  * the standard output. The sandbox's state is in /run, which is a file system of this keeper's own: by
  * /proc/PID/root the server sees it, and nothing is left of it when the keeper ends. */
@@ -196,6 +198,17 @@ static _Noreturn void carry(int signals) {
 
 /* --- the beginning */
 
+/* Nobody below has the descriptors, nor is anywhere else than here. */
+static void enter_groups(void) {
+    char *named = getenv("EMBERBOX_GROUPS"), *rest = NULL;
+    for (char *each = named ? strtok_r(named, ",", &rest) : NULL; each; each = strtok_r(NULL, ",", &rest)) {
+        int group = atoi(each);
+        if (write(group, "0", 1) != 1 || close(group))
+            fail("enter its cgroup");
+    }
+    unsetenv("EMBERBOX_GROUPS");
+}
+
 static void use_processors(int wanted) {
     cpu_set_t allowed, taken;
     CPU_ZERO(&taken);
@@ -261,6 +274,7 @@ int main(int count, char **arguments) {
     int status;
     if (count < 6)
         return 2;
+    enter_groups();
     listener = atoi(arguments[1]);
     fcntl(listener, F_SETFL, O_NONBLOCK);
     if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||

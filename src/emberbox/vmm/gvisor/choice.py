@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
+from emberbox.host.cgroups import Groups, open_places
 from emberbox.host.processor import find_processor
 from emberbox.host.runsc.command import PLATFORM, find_version
 from emberbox.host.runsc.program import ensure_runsc
@@ -12,6 +14,13 @@ from emberbox.model.errors import HostError
 from emberbox.vmm.engine import Engine, Processor
 from emberbox.vmm.gvisor.driver import GvisorDriver
 from emberbox.vmm.request import EngineRequest
+
+log = logging.getLogger(__name__)
+
+NO_LIMITS = (
+    "cgroups cannot be made below the server's own; give its service a part of the hierarchy (systemd: Delegate=yes), "
+    "or limit the server as a whole"
+)
 
 
 async def make_driver(request: EngineRequest) -> GvisorDriver:
@@ -23,7 +32,11 @@ async def make_driver(request: EngineRequest) -> GvisorDriver:
     if os.geteuid() != 0:
         raise HostError("the engine gvisor needs a server that runs as root; EMBERBOX_ENGINE=qemu needs none")
     runsc = await ensure_runsc(request.home, request.runsc)
-    return GvisorDriver(await find_engine(runsc), runsc)
+    groups = Groups(open_places(), request.home)
+    groups.sweep()
+    if groups.lacks:
+        log.warning("nothing limits a guest's %s: %s", ", ".join(groups.lacks), NO_LIMITS)
+    return GvisorDriver(await find_engine(runsc), runsc, groups)
 
 
 async def find_engine(runsc: Path) -> Engine:

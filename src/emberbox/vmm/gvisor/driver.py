@@ -6,23 +6,29 @@ import asyncio
 import contextlib
 from pathlib import Path
 
+from emberbox.background import in_thread
+from emberbox.host.cgroups import Group, Groups
 from emberbox.host.runsc.command import SANDBOX_ID
 from emberbox.host.runsc.control import SandboxError
 from emberbox.model.errors import VmmError
 from emberbox.process.adoption import AdoptedProcess
+from emberbox.process.watched import Child
 from emberbox.time_limits import limit_s
 from emberbox.vmm.base import (
     AdoptPlan,
     BootPlan,
     Capabilities,
+    MachineShape,
     RestorePlan,
     RootBoot,
     SavedStates,
+    VmFiles,
 )
 from emberbox.vmm.channel import dial_unix
 from emberbox.vmm.engine import Engine
 from emberbox.vmm.gvisor import sandbox
 from emberbox.vmm.gvisor.files import GvisorStates
+from emberbox.vmm.gvisor.limits import make_group
 from emberbox.vmm.gvisor.sandbox import control_of
 from emberbox.vmm.gvisor.start import Restoring, connect
 from emberbox.vmm.gvisor.vm import PAUSED, GvisorVm
@@ -47,11 +53,13 @@ class GvisorDriver:
     Args:
         engine: the installed gVisor.
         runsc: its program.
+        groups: makes what sandboxes are held in; None limits nothing.
     """
 
-    def __init__(self, engine: Engine, runsc: Path) -> None:
+    def __init__(self, engine: Engine, runsc: Path, groups: Groups | None = None) -> None:
         self.engine = engine
         self._runsc = runsc
+        self._groups = groups or Groups()
         self.capabilities = CAPABILITIES
         self.states: SavedStates = GvisorStates()
 
@@ -63,18 +71,26 @@ class GvisorDriver:
         """
         if not isinstance(plan.boot, RootBoot):
             raise VmmError("gVisor boots no kernel")
-        keeper = await sandbox.create(self._runsc, plan.files, plan.shape, boots=True)
-        control = control_of(keeper)
+        keeper, group = await self._create(plan.files, plan.shape, boots=True)
+        vm = GvisorVm(keeper, control_of(keeper), self.engine, plan.files, None, group, booted=True)
         try:
-            await connect(control, plan.network)
-            await control.start()
+            await connect(control_of(keeper), plan.network)
+            await control_of(keeper).start()
         except SandboxError as error:
-            await keeper.kill_group()
+            await vm.kill()
             raise VmmError(str(error)) from error
         except BaseException:
-            await keeper.kill_group()
+            await vm.kill()
             raise
-        return GvisorVm(keeper, control, self.engine, plan.files, None, booted=True)
+        return vm
+
+    async def _create(self, files: VmFiles, shape: MachineShape, *, boots: bool) -> tuple[Child, Group]:
+        group = await make_group(self._groups, files, shape)
+        try:
+            return await sandbox.create(self._runsc, files, shape, group, boots=boots), group
+        except BaseException:
+            await in_thread(group.remove)
+            raise
 
     async def restore(self, plan: RestorePlan) -> GvisorVm:
         """Make a sandbox that loads saved state when it is let run.
@@ -84,11 +100,11 @@ class GvisorDriver:
         """
         restoring = Restoring(plan.own or plan.base)
         try:
-            keeper = await sandbox.create(self._runsc, plan.files, plan.shape, boots=False)
+            keeper, group = await self._create(plan.files, plan.shape, boots=False)
         except BaseException:
             restoring.close()
             raise
-        vm = GvisorVm(keeper, control_of(keeper), self.engine, plan.files, restoring, booted=False)
+        vm = GvisorVm(keeper, control_of(keeper), self.engine, plan.files, restoring, group, booted=False)
         try:
             await connect(control_of(keeper), plan.network)
         except BaseException:
@@ -109,7 +125,8 @@ class GvisorDriver:
         except SandboxError as error:
             raise VmmError(str(error)) from error
         paused = (directory / PAUSED).exists() and not await _answers(directory)
-        return GvisorVm(process, control, self.engine, plan.files, None, booted=False, is_paused=paused)
+        group = self._groups.find(process.pid)
+        return GvisorVm(process, control, self.engine, plan.files, None, group, booted=False, is_paused=paused)
 
 
 async def _answers(directory: Path) -> bool:

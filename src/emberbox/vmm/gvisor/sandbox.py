@@ -10,6 +10,7 @@ from typing import Final
 
 from emberbox import process
 from emberbox.host import native, usage
+from emberbox.host.cgroups import Group
 from emberbox.host.runsc.bundle import Bundle, ErofsRoot, write_bundle
 from emberbox.host.runsc.command import control_socket, create_line
 from emberbox.host.runsc.control import Control
@@ -29,11 +30,12 @@ CREATE_TIMEOUT_S = limit_s(60.0)
 _ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
-async def create(runsc: Path, files: VmFiles, shape: MachineShape, *, boots: bool) -> Child:
+async def create(runsc: Path, files: VmFiles, shape: MachineShape, group: Group, *, boots: bool) -> Child:
     """Make a sandbox in which nothing runs yet; return its keeper, whose end is the sandbox's.
 
     Args:
         runsc: the program.
+        group: what it and all that it starts are held in; the caller's to remove.
         files: where the guest's files are.
         shape: the machine that it sees.
         boots: it is no restored one, which has its number of processors already.
@@ -52,13 +54,14 @@ async def create(runsc: Path, files: VmFiles, shape: MachineShape, *, boots: boo
         console = opened.enter_context((directory / CONSOLE).open("wb"))
         listener = listen(opened, directory / CHANNEL)
         command = create_line(runsc, _STATE, directory / _BUNDLE, log.fileno())
+        groups = group.open(opened)
         sees = (str(shape.mem_size_mib * _KIB_PER_MIB), str(shape.vcpu_count if boots else 0))
         keeper = await process.start(
             [native.keeper_path(), str(listener), str(console.fileno()), *sees, *command],
-            environment=_ENVIRONMENT,
+            environment={**_ENVIRONMENT, "EMBERBOX_GROUPS": ",".join(map(str, groups))},
             stdout=process.PIPE,
             stderr=log,
-            pass_fds=(listener, console.fileno(), log.fileno()),
+            pass_fds=(listener, console.fileno(), log.fileno(), *groups),
         )
     try:
         await _wait_ready(keeper, log_path, said_before)

@@ -11,6 +11,7 @@ from typing import Any
 
 from emberbox import process
 from emberbox.background import in_thread, to_the_end
+from emberbox.host.cgroups import Group
 from emberbox.host.runsc.control import Control, SandboxError
 from emberbox.model.errors import GuestError, VmmError
 from emberbox.process.adoption import write_note
@@ -38,13 +39,14 @@ class GvisorVm(Lacks):
         engine: what it is.
         files: where its files are.
         restoring: what it is to be restored from; None when it runs.
+        group: what it is held in, which ends with it; None limits nothing.
         booted: it was not restored, and saves a base.
         is_paused: whether it stands still; of no concern while it is to be restored.
     """
 
     def __init__(
         self, keeper: WatchedProcess, control: Control, engine: Engine, files: VmFiles, restoring: Restoring | None,
-        *, booted: bool, is_paused: bool = False,
+        group: Group | None = None, *, booted: bool, is_paused: bool = False,
     ) -> None:  # fmt: skip
         self._keeper = keeper
         self._control = control
@@ -52,6 +54,8 @@ class GvisorVm(Lacks):
         """What its saved state will be of."""
         self._files = files
         self._restoring = restoring
+        self._group = group or Group(())
+        self._is_short = False
         self._names = BASE if booted else OWN
         self._is_paused = is_paused
         self._said_before = sandbox.log_size(files.directory)
@@ -150,6 +154,8 @@ class GvisorVm(Lacks):
     async def kill(self) -> None:
         """End the keeper, and with it all in its namespace."""
         await self._keeper.kill_group()
+        self._is_short = self._is_short or self._group.killed_for_memory()
+        await in_thread(self._group.remove)
         if self._restoring is not None:
             self._restoring.close()
         for name in (sandbox.CHANNEL, PAUSED):
@@ -160,6 +166,8 @@ class GvisorVm(Lacks):
         """Wait until it has ended; return in words how."""
         returncode = await self._keeper.wait()
         words = sandbox.last_error(self._files.directory / sandbox.LOG, self._said_before)
+        if self._is_short or self._group.killed_for_memory():
+            words = f"{words}; it asked for more memory than it has"
         return f"gVisor {process.describe_exit(returncode)}: {words}"
 
 
