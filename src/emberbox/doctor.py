@@ -18,16 +18,22 @@ from pathlib import Path
 
 from emberbox import process
 from emberbox.host import kernel, native
+from emberbox.host.cgroups import Groups, find_places
 from emberbox.host.clients import find_name_problem, find_node_problem, find_python_problem
 from emberbox.host.network.commands import find_obstacle
+from emberbox.host.runsc.program import find_runsc
 from emberbox.host.space import measure
 from emberbox.host.supervisor import find_program
 from emberbox.host.users import UserPool
 from emberbox.machine.engines import count_saved
 from emberbox.model.arns import endpoint_host
+from emberbox.model.boundary import Boundary, boundary_of, describe_boundary
 from emberbox.model.errors import HostError
 from emberbox.settings import Settings
 from emberbox.vmm.base import Cage
+from emberbox.vmm.gvisor.choice import NO_LIMITS, find_engine
+from emberbox.vmm.gvisor.driver import GvisorDriver
+from emberbox.vmm.gvisor.probe import probe_sandbox
 from emberbox.vmm.qemu.probe import probe_kvm
 
 PYTHON_MIN = (3, 11)
@@ -99,7 +105,6 @@ async def examine(settings: Settings) -> list[Check]:
         check_architecture(),
         check_arm64(settings),
         check_qemu(),
-        check_accelerator(settings),
         *(check_tool(tool) for tool in TOOLS),
         *(check_tool(tool) for tool in NETWORK_TOOLS if wants_tap),
         *(check_wheel_tool(tool) for tool in WHEEL_TOOLS),
@@ -112,7 +117,9 @@ async def examine(settings: Settings) -> list[Check]:
         check_memory(),
         check_name(settings),
     ]
-    return [*await asyncio.gather(*checks), *await check_trust(settings)]
+    kvm, gvisor, *others = await asyncio.gather(check_accelerator(settings), check_gvisor(settings), *checks)
+    limits = [check_limits(settings)] if settings.engine in WITH_GVISOR else []
+    return [*others, kvm, gvisor, *limits, check_boundary(settings, kvm, gvisor), *await check_trust(settings)]
 
 
 def _example_name(settings: Settings) -> str:
@@ -232,6 +239,54 @@ EMULATION = (
     "microVMs are emulated (TCG): good for development and CI, but software emulation is not a security "
     "boundary; run only code that you trust, or use a machine with VT-x or AMD-V that is not hidden from it"
 )
+
+
+WITH_GVISOR = ("gvisor", "best")
+"""The values of EMBERBOX_ENGINE with which guests may run in sandboxes of gVisor's."""
+
+
+async def check_gvisor(settings: Settings) -> Check:
+    """A tiny sandbox of gVisor's runs, is saved and restored; nothing is fetched for that."""
+    name, required = "gVisor", settings.engine == "gvisor"
+    if os.geteuid() != 0:
+        detail = "not tried: sandboxes as an engine need root"
+        return Check(name, ok=False, detail=detail, remedy="run the server as root", required=required)
+    runsc = find_runsc(settings.home, settings.runsc)
+    if runsc is None:
+        fetched = not settings.runsc
+        detail = "not tried: a server with EMBERBOX_ENGINE=gvisor fetches runsc at its start, and tries it then"
+        detail = detail if fetched else f"EMBERBOX_RUNSC is {settings.runsc}, and there is no such program"
+        remedy = "name a runsc of 2023 or later in EMBERBOX_RUNSC"
+        return Check(name, ok=fetched, detail=detail, remedy=remedy, required=required)
+    try:
+        driver = GvisorDriver(await find_engine(runsc), runsc)
+        problem = await probe_sandbox(driver)
+    except HostError as error:
+        problem = str(error)
+    if problem:
+        return Check(name, ok=False, detail=problem, remedy="mend that, or use the engine qemu", required=required)
+    return Check(
+        name, ok=True, detail=f"a tiny sandbox ran, was saved and restored ({driver.engine})", required=required
+    )
+
+
+def check_limits(settings: Settings) -> Check:
+    """Sandboxes can be held in cgroups; where they cannot, nothing bounds what a guest takes of the machine."""
+    lacks = Groups(find_places(), settings.home).lacks
+    detail = "memory, processors and processes of each guest are held by a cgroup"
+    if lacks:
+        detail = f"nothing limits a guest's {', '.join(lacks)}"
+    return Check("gVisor's limits", ok=not lacks, detail=detail, remedy=NO_LIMITS, required=False)
+
+
+def check_boundary(settings: Settings, kvm: Check, gvisor: Check) -> Check:
+    """Say which boundary a server that starts with these settings has around its guests."""
+    in_sandboxes = settings.engine == "gvisor" or (settings.engine == "best" and not kvm.ok and gvisor.ok)
+    accelerator = "systrap" if in_sandboxes else "kvm" if kvm.ok else "tcg"
+    boundary = boundary_of(accelerator)
+    detail = f"{boundary}: {describe_boundary(accelerator)}"
+    remedy = "EMBERBOX_ENGINE=gvisor gives one without KVM (docs/engines.md says what it lacks)"
+    return Check("boundary", ok=boundary is not Boundary.NONE, detail=detail, remedy=remedy, required=False)
 
 
 async def check_tool(tool: Tool) -> Check:

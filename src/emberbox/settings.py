@@ -124,7 +124,9 @@ class Settings:
     resolv_conf: Path = _row(  # noqa: RUF009 - it returns a dataclass field
         _RESOLV_CONF, Path, "the file that names the name servers of builds and microVMs (docs/network.md)"
     )
-    engine: str = _row("auto", _one_of("auto", "qemu", "gvisor"), "what runs microVMs; auto is qemu (docs/engines.md)")
+    engine: str = _row(
+        "auto", _one_of("auto", "best", "qemu", "gvisor"), "what runs microVMs; auto is qemu (docs/engines.md)"
+    )
     runsc: str = _row("", str, "gVisor's program runsc; by default it is fetched into the home when it is needed")
     accelerator: str = _row("auto", _one_of("auto", "kvm", "tcg"), "auto takes KVM where a tiny guest runs on it")
     arm64: str = _row("host", _one_of("host", "refuse"), "images for ARM_64: host builds for what this machine has")

@@ -10,6 +10,7 @@ import pytest
 
 from emberbox import doctor
 from emberbox.doctor import Tool
+from emberbox.host.cgroups import Place
 from emberbox.settings import load
 
 
@@ -175,3 +176,64 @@ async def test_trust_is_looked_at_only_where_a_server_runs(tmp_path: Path) -> No
     assert all("emberbox env" in check.remedy for check in checks)
     endpoints.write_text("{")
     assert await doctor.check_trust(settings) == []
+
+
+def found(name: str, *, ok: bool) -> doctor.Check:
+    return doctor.Check(name, ok=ok, detail="")
+
+
+@pytest.mark.parametrize(
+    ("engine", "kvm", "gvisor", "boundary"),
+    [
+        ("auto", True, True, "processor"),
+        ("auto", False, True, "none"),
+        ("best", True, True, "processor"),
+        ("best", False, True, "user-space kernel"),
+        ("best", False, False, "none"),
+        ("gvisor", True, True, "user-space kernel"),
+        ("qemu", False, True, "none"),
+    ],
+)
+def test_the_boundary_in_force_is_told(tmp_path: Path, engine: str, kvm: bool, gvisor: bool, boundary: str) -> None:
+    settings = load({}, home=tmp_path, engine=engine)
+    check = doctor.check_boundary(settings, found("KVM", ok=kvm), found("gVisor", ok=gvisor))
+    assert check.detail.startswith(f"{boundary}: ")
+    assert check.ok is (boundary != "none")
+    assert not check.required
+
+
+async def test_gvisor_is_not_fetched_by_the_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    check = await doctor.check_gvisor(load({}, home=tmp_path))
+    assert (check.ok, check.required) == (True, False)
+    assert "not tried" in check.detail
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_gvisor_that_does_not_work_is_missing_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    write_tool(tmp_path, "runsc", "echo runsc version 0.0~20221219.0")
+    for engine, required in (("gvisor", True), ("best", False), ("auto", False)):
+        settings = load({}, home=tmp_path, engine=engine, runsc=str(tmp_path / "runsc"))
+        check = await doctor.check_gvisor(settings)
+        assert (check.ok, check.required) == (False, required)
+        assert "is the oldest that works" in check.detail
+
+
+async def test_gvisor_needs_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    check = await doctor.check_gvisor(load({}, home=tmp_path))
+    assert not check.ok
+    assert "root" in check.remedy
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_limits_sandboxes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    places = [Place(tmp_path, ("memory", "cpu", "pids") if there else ("pids",), unified=True)]
+    monkeypatch.setattr(doctor, "find_places", lambda: places)
+    check = doctor.check_limits(load({}, home=tmp_path))
+    assert check.ok is there
+    assert ("a guest's memory, processors" in check.detail) is not there
+    assert "Delegate=yes" in check.remedy

@@ -14,6 +14,7 @@ from emberbox.host.network.tap import TapNetwork
 from emberbox.host.users import UserPool
 from emberbox.machine.connections import Connector
 from emberbox.machine.engines import count_saved
+from emberbox.model.boundary import boundary_of
 from emberbox.settings import Settings
 from emberbox.vmm import engines
 from emberbox.vmm.base import Cage, VmmDriver
@@ -44,11 +45,25 @@ class Network:
         return "user" if self.tap is None else "tap"
 
 
-async def start_network(settings: Settings, slots: set[int], running: contextlib.AsyncExitStack) -> Network:
+async def choose_engine(settings: Settings) -> str:
+    """Return the name of the engine that this server uses."""
+    users = UserPool(settings.uid_base) if os.geteuid() == 0 else None
+    cage = Cage(None if users is None else users.take(), None)
+    return await engines.find_name(settings.engine, _request(settings, cage))
+
+
+def _request(settings: Settings, cage: Cage) -> EngineRequest:
+    return EngineRequest(settings.home, settings.runsc, settings.accelerator, cage, count_saved(settings.home))
+
+
+async def start_network(
+    settings: Settings, engine: str, slots: set[int], running: contextlib.AsyncExitStack
+) -> Network:  # fmt: skip
     """Open the networks of microVMs, those of VMMs that still run among them.
 
     Args:
         settings: see there.
+        engine: the name of the engine that is connected to them.
         slots: the numbers of the network slots that those use.
         running: closes the networks.
     """
@@ -57,20 +72,18 @@ async def start_network(settings: Settings, slots: set[int], running: contextlib
     if settings.network == "user" or problem:
         log.info("microVMs are connected by user-mode networks%s", f": {problem}" if problem else "")
         return Network(Connector(None, settings.resolv_conf), None, users, None)
-    kind = engines.choose(settings.engine).device
+    kind = engines.ENGINES[engine].device
     tap = TapNetwork(settings.network_cidr, (os.geteuid(),), PlaceNote(settings.home), settings.resolv_conf, kind)
     await tap.open(slots)
     running.push_async_callback(tap.close)
     return Network(Connector(tap), tap, users, tap.void)
 
 
-async def make_driver(settings: Settings, network: Network) -> VmmDriver:
-    """Choose how guests run: by QEMU, on KVM where it works, unless the operator or what is saved wants otherwise."""
+async def make_driver(settings: Settings, engine: str, network: Network) -> VmmDriver:
+    """Make an engine and say what it is: QEMU is on KVM where that works, unless operator or home want otherwise."""
     uid = None if network.users is None else network.users.take()
-    cage = Cage(uid, network.void)
-    request = EngineRequest(settings.home, settings.runsc, settings.accelerator, cage, count_saved(settings.home))
-    driver = await engines.choose(settings.engine).make(request)
+    driver = await engines.ENGINES[engine].make(_request(settings, Cage(uid, network.void)))
     if network.users is not None and uid is not None:
         network.users.give_back(uid)
-    log.info("guests run with %s", driver.engine)
+    log.info("guests run with %s; boundary: %s", driver.engine, boundary_of(driver.engine.accelerator))
     return driver

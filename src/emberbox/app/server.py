@@ -14,7 +14,7 @@ from emberbox.app.builds import start_pipeline
 from emberbox.app.endpoints import open_admissions, serve_endpoints
 from emberbox.app.home import database_url, endpoints_file, locked_home
 from emberbox.app.housekeeping import start_housekeeping
-from emberbox.app.machine import make_driver, start_network
+from emberbox.app.machine import choose_engine, make_driver, start_network
 from emberbox.app.objects import start_object_storage
 from emberbox.background import Background
 from emberbox.control.access.guard import Access, AccessSettings
@@ -84,8 +84,9 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
     recovery = Recovery(leftovers, _take_over(stores.microvms))
     await asyncio.to_thread(recovery.clear)
 
-    network = await start_network(settings, leftovers.slots(), running)
-    driver = await make_driver(settings, network)
+    engine = await choose_engine(settings)
+    network = await start_network(settings, engine, leftovers.slots(), running)
+    driver = await make_driver(settings, engine, network)
     guests = GuestHost(driver, network.connector, network.users, network.void, space)
     pool = WarmPool(
         guests=guests, home=home, size=settings.warm_pool, load_snapshot=places.load_snapshot,

@@ -23,7 +23,8 @@ from emberbox.cli.endpoint import Endpoint
 from emberbox.cli.logs import GROUP_PREFIX, LogReader
 from emberbox.cli.processes import measure_vmms
 from emberbox.cli.progress import Timeline
-from emberbox.cli.server import describe_accelerator, start_detached, stop_server
+from emberbox.cli.server import start_detached, stop_server
+from emberbox.model.boundary import describe_boundary
 from emberbox.model.errors import HostError
 from emberbox.settings import load
 from emberbox.time_limits import limit_s
@@ -96,7 +97,7 @@ def _running_server(timeline: Timeline, keep: bool) -> Iterator[Server]:
     with timeline.step("server started") as step:
         child, server = start_detached(settings, timeline.quote)
         step.note = f"state in {server.home}"
-    timeline.say(f"guests run by: {describe_accelerator(server.accelerator)}")
+    timeline.say(f"guests run by: {describe_boundary(server.accelerator)}")
     try:
         yield server
     finally:

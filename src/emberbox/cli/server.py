@@ -22,6 +22,7 @@ from rich.table import Table
 
 from emberbox.cli.context import Server, find_server, get_server, log_path, read_server
 from emberbox.cli.microvms import format_bytes
+from emberbox.model.boundary import describe_boundary
 from emberbox.model.errors import HostError
 from emberbox.settings import Settings, load
 from emberbox.time_limits import limit_s
@@ -33,10 +34,6 @@ STOP_TIMEOUT_S = limit_s(180.0)
 """A clean stop suspends what runs."""
 
 _POLL_S = 0.1
-
-EMULATION_WARNING = (
-    "no KVM: microVMs are emulated (TCG), which is not a security boundary; run only code that you trust"
-)
 
 
 def up(
@@ -221,11 +218,6 @@ def stop_server(pid: int, timeout_s: float = STOP_TIMEOUT_S) -> None:
         raise HostError(f"the server (pid {pid}) has not ended within {timeout_s:g} s; it may still be at it")
 
 
-def describe_accelerator(accelerator: str) -> str:
-    """Say in words what runs the guests, and what that means."""
-    return "KVM" if accelerator == "kvm" else EMULATION_WARNING
-
-
 def _show(server: Server, console: Console, **more: str) -> None:
     table = Table.grid(padding=(0, 2))
     rows = {
@@ -234,7 +226,7 @@ def _show(server: Server, console: Console, **more: str) -> None:
         "S3": server.s3_url,
         "gateway": f"https://{server.gateway}",
         "region": f"{server.region}, account {server.account_id}",
-        "guests": describe_accelerator(server.accelerator),
+        "guests": describe_boundary(server.accelerator),
         "network": server.network,
         "home": str(server.home),
         **more,

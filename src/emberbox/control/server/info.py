@@ -21,7 +21,7 @@ class ServerInfo:
 
     Args:
         region: the region played.
-        accelerator: `kvm` or `tcg`.
+        accelerator: `kvm`, `tcg`, or `systrap` of gVisor.
         network: `tap` or `user`.
         started_at: when the server started.
         version: Emberbox's.

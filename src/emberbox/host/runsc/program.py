@@ -11,6 +11,18 @@ from emberbox.model.errors import HostError
 SUITE: Final = "trixie"
 """Debian 12's own is of 2022 and too old; this one is of the day that bookworm-backports has."""
 
+_PROGRAM: Final = "usr/bin/runsc"
+
+
+def _directory(home: Path) -> Path:
+    return home / "packages" / "runsc"
+
+
+def find_runsc(home: Path, named: str = "") -> Path | None:
+    """Return the program where it is there already; the arguments are those of `ensure_runsc`."""
+    path = Path(named) if named else _directory(home) / _PROGRAM
+    return path if path.is_file() else None
+
 
 async def ensure_runsc(home: Path, named: str = "") -> Path:
     """Return the program; fetch it as a package into the home when it is not there.
@@ -23,7 +35,7 @@ async def ensure_runsc(home: Path, named: str = "") -> Path:
         HostError: it is missing, or cannot be fetched; the message says what to do.
     """
     if not named:
-        return await ensure_packages(home / "packages" / "runsc", SUITE, ["runsc"]) / "usr/bin/runsc"
+        return await ensure_packages(_directory(home), SUITE, ["runsc"]) / _PROGRAM
     if not Path(named).is_file():
         raise HostError(f"EMBERBOX_RUNSC is {named}, and there is no such program")
     return Path(named)

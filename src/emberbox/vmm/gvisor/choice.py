@@ -13,6 +13,7 @@ from emberbox.host.runsc.program import ensure_runsc
 from emberbox.model.errors import HostError
 from emberbox.vmm.engine import Engine, Processor
 from emberbox.vmm.gvisor.driver import GvisorDriver
+from emberbox.vmm.gvisor.probe import probe_sandbox
 from emberbox.vmm.request import EngineRequest
 
 log = logging.getLogger(__name__)
@@ -24,19 +25,25 @@ NO_LIMITS = (
 
 
 async def make_driver(request: EngineRequest) -> GvisorDriver:
-    """Return gVisor as this server uses it.
+    """Return gVisor as this server uses it, after a tiny sandbox was run, saved and restored here.
 
     Raises:
         HostError: it cannot be used here; the message says what to do.
     """
     if os.geteuid() != 0:
-        raise HostError("the engine gvisor needs a server that runs as root; EMBERBOX_ENGINE=qemu needs none")
+        raise HostError("the engine gvisor needs a server that runs as root; EMBERBOX_ENGINE=qemu does not")
     runsc = await ensure_runsc(request.home, request.runsc)
     groups = Groups(open_places(), request.home)
     groups.sweep()
     if groups.lacks:
         log.warning("nothing limits a guest's %s: %s", ", ".join(groups.lacks), NO_LIMITS)
-    return GvisorDriver(await find_engine(runsc), runsc, groups)
+    driver = GvisorDriver(await find_engine(runsc), runsc, groups)
+    if problem := await probe_sandbox(driver):
+        raise HostError(
+            f"gVisor does not work here: {problem}. Mend that (`emberbox doctor` tries it again), or set "
+            "EMBERBOX_ENGINE=qemu"
+        )
+    return driver
 
 
 async def find_engine(runsc: Path) -> Engine:

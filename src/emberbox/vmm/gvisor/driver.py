@@ -43,7 +43,7 @@ CAPABILITIES = Capabilities(
     leads_to_loopback=False,
 )
 ANSWER_TIMEOUT_S = limit_s(3.0)
-_GREETING = (16).to_bytes(4, "little") + bytes((1, *bytes(7))) + bytes(16)
+GREETING = (16).to_bytes(4, "little") + bytes((1, *bytes(7))) + bytes(16)
 """A HELLO of the agent's protocol (docs/guest-protocol.md): whoever connects next greets it anew."""
 
 
@@ -133,7 +133,7 @@ async def _answers(directory: Path) -> bool:
     """Say whether a guest runs, when it was last heard that it was being paused or let go on: its agent answers."""
     loop = asyncio.get_running_loop()
     with await dial_unix(directory / sandbox.CHANNEL) as connection, contextlib.suppress(TimeoutError, OSError):
-        await loop.sock_sendall(connection, _GREETING)
+        await loop.sock_sendall(connection, GREETING)
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             return bool(await loop.sock_recv(connection, 1))
     return False

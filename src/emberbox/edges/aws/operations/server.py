@@ -5,6 +5,7 @@ from __future__ import annotations
 from emberbox.control.server.host_info import HostInfo
 from emberbox.control.server.info import ServerInfo
 from emberbox.edges.aws.operations.handler import Handler, Members, Parameters
+from emberbox.model.boundary import boundary_of
 from emberbox.model.caller import Caller
 from emberbox.model.usage import HostReport, Usage
 
@@ -27,6 +28,7 @@ def show_server(server: ServerInfo) -> Members:
         "version": server.version,
         "region": server.region,
         "accelerator": server.accelerator,
+        "boundary": boundary_of(server.accelerator).value,
         "network": server.network,
         "startedAt": server.started_at,
     }

@@ -46,7 +46,7 @@ async def test_the_server_is_described(world: World) -> None:
     described = await world.ok(EMBERBOX, "DescribeServer")
     assert isinstance(described.pop("startedAt"), (float, str))
     assert described.pop("version")
-    assert described == {"region": REGION, "accelerator": "tcg", "network": "user"}
+    assert described == {"region": REGION, "accelerator": "tcg", "boundary": "none", "network": "user"}
 
 
 async def test_the_machine_is_described(world: World) -> None:
