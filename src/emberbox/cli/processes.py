@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_VMM_NAME = "qemu-system"
+_QEMU, _KEEPER = "qemu-system", "keeper"
+"""What leads the processes of a microVM: QEMU alone, or what keeps a sandbox of gVisor's, which is two of that name."""
 
 
 @dataclass(frozen=True, slots=True)
 class VmmUse:
-    """The VMM processes of a server: how many, and their memory (a shared page counts in equal parts)."""
+    """The VMMs of a server: how many, and the memory of their processes (a shared page counts in equal parts)."""
 
     count: int
     memory_bytes: int
@@ -23,13 +24,19 @@ class VmmUse:
 
 
 def measure_vmms(server_pid: int, proc: Path = Path("/proc")) -> VmmUse:
-    """Count the VMM processes below a server and sum up their memory."""
+    """Count the processes below a server that lead microVMs, and sum up their memory and that of all below them."""
     parents: dict[int, int] = {}
     names: dict[int, str] = {}
     for pid, name, parent in _processes(proc):
         parents[pid], names[pid] = parent, name
-    found = [pid for pid in parents if names[pid].startswith(_VMM_NAME) and _is_below(pid, server_pid, parents)]
-    return VmmUse(len(found), sum(_memory_bytes(proc / str(pid)) for pid in found))
+    leads = {pid for pid in parents if _leads(names[pid], names.get(parents[pid], ""))}
+    found = [pid for pid in leads if _is_below(pid, server_pid, parents)]
+    all_of_them = [pid for pid in parents if any(pid == one or _is_below(pid, one, parents) for one in found)]
+    return VmmUse(len(found), sum(_memory_bytes(proc / str(pid)) for pid in all_of_them))
+
+
+def _leads(name: str, parent_name: str) -> bool:
+    return name.startswith(_QEMU) or (name == _KEEPER and parent_name != _KEEPER)
 
 
 def _processes(proc: Path) -> Iterator[tuple[int, str, int]]:

@@ -69,7 +69,7 @@ _OLD_FILES: Final[Mapping[str, Callable[[Limits], Mapping[str, str]]]] = {
     "pids": lambda limits: {"pids.max": str(limits.processes)},
 }
 _FILES: Final[Mapping[str, Callable[[Limits], Mapping[str, str]]]] = {
-    "memory": lambda limits: {"memory.max": str(limits.memory_bytes), "memory.oom.group": "1"},
+    "memory": lambda limits: {"memory.max": str(limits.memory_bytes)},
     "cpu": lambda limits: {"cpu.max": f"{limits.processors * _PERIOD_US} {_PERIOD_US}"},
     "pids": lambda limits: {"pids.max": str(limits.processes)},
 }

@@ -120,7 +120,7 @@ class TestGroups:
         (one,) = Groups([new]).make("vm", LIMITS).directories
         written = {path.name: path.read_text() for path in one.iterdir()}
         assert written == {
-            "memory.max": str(1 << 30), "memory.oom.group": "1", "cpu.max": "200000 100000", "pids.max": "100",
+            "memory.max": str(1 << 30), "cpu.max": "200000 100000", "pids.max": "100",
         }  # fmt: skip
 
     def test_nothing_is_left_of_one_that_cannot_be_made(self, tmp_path: Path) -> None:

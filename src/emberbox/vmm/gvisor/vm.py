@@ -167,7 +167,7 @@ class GvisorVm(Lacks):
         returncode = await self._keeper.wait()
         words = sandbox.last_error(self._files.directory / sandbox.LOG, self._said_before)
         if self._is_short or self._group.killed_for_memory():
-            words = f"{words}; it asked for more memory than it has"
+            words = f"{words}; something in it was killed for want of memory"
         return f"gVisor {process.describe_exit(returncode)}: {words}"
 
 
