@@ -160,6 +160,10 @@ static _Noreturn void tell_end(int signals) {
         dprintf(words, "the sandbox was killed by signal %d\n", WTERMSIG(sandbox_status));
     else
         dprintf(words, "the sandbox has ended\n");
+    /* Its memory may take seconds to be freed, and the host is not to hear that the agent is lost before it can see why. */
+    kill(-1, SIGKILL);
+    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+        ;
     exit(1);
 }
 

@@ -118,7 +118,7 @@ def figure(groups: dict[str, Path], controller: str, *names: str) -> int:
 
 
 def outcome(microvm: Microvm) -> str | None:
-    """Return how a microVM is that has taken too much: it answers, or has ended for that reason; None for neither yet."""
+    """Return how a microVM is that has taken too much: it answers, or has ended for that; None for neither yet."""
     described = microvm.describe()
     if described["state"] == "TERMINATED":
         assert "for want of memory" in described["stateReason"]

@@ -1,4 +1,4 @@
-"""What keeps a gVisor sandbox (agent/keeper.c): the program itself, with a script in runsc's and the sandbox's place."""
+"""What keeps a gVisor sandbox (agent/keeper.c): the program, with a script in runsc's and the sandbox's place."""
 
 from __future__ import annotations
 
