@@ -28,6 +28,7 @@ int open_channel_port(void);
 int bring_up(const char *device);
 
 /* sandbox.c: the same where the guest has no kernel of its own: the agent's only argument is then "sandbox". */
+#define SANDBOX_ROOT "/dev/root" /* the application's in a sandbox, where what it writes to files is bounded */
 #define SANDBOX_AGENT "/.emberbox-agent" /* where the image has it */
 void sandbox_boot(void);
 

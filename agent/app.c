@@ -13,6 +13,7 @@
 #include <sys/mount.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -153,6 +154,26 @@ static void child_bind_generation(int file) {
     close(file);
 }
 
+/* The initramfs cannot be pivoted away from; moving the new root over it and entering it does the same. Returns the old
+ * root of a sandbox, which lies over the new one until it is left: what is mounted from it has to be in the namespace. */
+static int child_change_root(void) {
+    if (in_sandbox) {
+        int old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (old < 0 || chdir(SANDBOX_ROOT) || syscall(SYS_pivot_root, ".", ".") || chdir("/"))
+            child_fails("container root");
+        return old;
+    }
+    if (chdir(CONTAINER_ROOT) || mount(CONTAINER_ROOT, "/", NULL, MS_MOVE, NULL) || chroot(".") || chdir("/"))
+        child_fails("container root");
+    return -1;
+}
+
+/* The agent's own files go with it. */
+static void child_leave(int old_root) {
+    if (old_root >= 0 && (fchdir(old_root) || umount2(".", MNT_DETACH) || chdir("/") || close(old_root)))
+        child_fails("the sandbox's root");
+}
+
 static void child_enter_root(void) {
     int sysgenid = open(GENERATION_FILE, O_PATH | O_CLOEXEC);
     int identity[IDENTITY_FILES]; /* the agent's own descriptors belong to another mount namespace */
@@ -163,11 +184,7 @@ static void child_enter_root(void) {
     }
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
         child_fails("private mounts");
-    /* The initramfs cannot be pivoted away from; moving the new root over it and entering it does the same. A sandbox's
-     * root is the image's already. */
-    if (!in_sandbox &&
-        (chdir(CONTAINER_ROOT) || mount(CONTAINER_ROOT, "/", NULL, MS_MOVE, NULL) || chroot(".") || chdir("/")))
-        child_fails("container root");
+    int old_root = child_change_root();
     child_mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
     child_mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | (settings.privileged ? 0 : MS_RDONLY), NULL);
     child_mount_dev();
@@ -175,6 +192,7 @@ static void child_enter_root(void) {
     mkdir("/etc", 0755);
     for (int file = 0; file < IDENTITY_FILES; file++)
         child_bind_identity(identity[file], identity_files[file]);
+    child_leave(old_root);
     if (settings.privileged && in_sandbox)
         return; /* its kernel has no such hierarchy */
     if (settings.privileged) {

@@ -20,10 +20,14 @@ import pytest
 
 from emberbox.host.cgroups import find_places
 from emberbox.host.network.slots import Slot, plan_slot
+from emberbox.host.runsc.program import ensure_runsc
 from emberbox.model.sizes import SIZES
 from emberbox.settings import load
 from emberbox.vmm.base import MachineShape
+from emberbox.vmm.gvisor.choice import find_engine
+from emberbox.vmm.gvisor.driver import GvisorDriver
 from emberbox.vmm.gvisor.limits import PROCESSES_MAX, limits_of
+from emberbox.vmm.gvisor.probe import probe_sandbox
 from support import host
 from support.aws import Clients
 from support.guests import Gateway, Microvm
@@ -169,6 +173,8 @@ class TestLookingOut:
         assert attacker.shell_code("grep -l agent /proc/[0-9]*/comm") != 0
         assert attacker.shell_code("ls -l /proc/[0-9]*/exe 2>/dev/null | grep -q agent") != 0
         assert attacker.shell_code("ls /.emberbox-agent") != 0
+        attacker.shell("umount -l /dev")  # the agent's own was below it once
+        assert attacker.shell_code("ls /dev/agent /dev/identity") != 0
         attacker.shell("for fd in /proc/[0-9]*/fd/*; do echo garbage >$fd & done 2>/dev/null; sleep 0.2; kill %1")
         assert attacker.get()["count"] >= 1
 
@@ -207,12 +213,13 @@ class TestTakingAll:
         assert wait_for("it has ended, or lost the process and goes on", lambda: outcome(attacker))
 
     def test_files(self, attacker: Microvm, gateway: Gateway) -> None:
-        """They are in its memory, and the host's disk has nothing of them."""
+        """They are in its memory, half of which they may take, and the host's disk has nothing of them."""
         before = shutil.disk_usage(gateway.server.home).free
-        with suppress(Exception):
-            attacker.request("POST", "/sh", content="cat /dev/zero >/data/filled")
-        wait_for("it has ended, or lost the process and goes on", lambda: outcome(attacker))
-        assert before - shutil.disk_usage(gateway.server.home).free < MEMORY_MAX
+        answer = attacker.shell("cat /dev/zero >/data/filled; stat -c %s /data/filled")
+        assert "No space left on device" in answer
+        assert int(answer.split()[-1]) <= SIZE.mem_size_mib << 19
+        assert attacker.get()["count"] >= 1
+        assert before - shutil.disk_usage(gateway.server.home).free < 1 << 30
 
     def test_processes(self, attacker: Microvm, neighbour: Microvm) -> None:
         groups, begin = groups_of(attacker), neighbour.get()["count"]
@@ -230,6 +237,16 @@ class TestTakingAll:
         """It has as much as its size says, however many of its processes want some."""
         quota = figure(groups_of(attacker), "cpu", "cpu.max", "cpu.cfs_quota_us")
         assert quota == SIZE.vcpu_count * 100_000
+
+
+async def test_a_tiny_sandbox_is_run_saved_and_restored(gateway: Gateway) -> None:
+    runsc = await ensure_runsc(gateway.server.home, os.environ.get("EMBERBOX_RUNSC", ""))
+    assert await probe_sandbox(GvisorDriver(await find_engine(runsc), runsc)) == ""
+
+
+def test_the_boundary_in_force_is_told(gateway: Gateway) -> None:
+    assert gateway.clients.emberbox.describe_server()["boundary"] == "user-space kernel"
+    assert "boundary: user-space kernel" in gateway.server.log_path.read_text()
 
 
 def test_a_group_ends_with_its_microvm(gateway: Gateway, image: Image) -> None:

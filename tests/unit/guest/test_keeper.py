@@ -169,7 +169,8 @@ class TestChannel:
         kept = start(ECHO)
         with kept.connect() as first:
             first.sendall(struct.pack("<IB3xI", 1 << 30, FrameType.DATA, 1) + b"x")
-            assert first.recv(1) == b""
+            with contextlib.suppress(ConnectionResetError):  # the byte that was not read any more
+                assert first.recv(1) == b""
         with kept.connect() as second:
             second.sendall(frame(b"whole"))
             assert receive(second, len(LOST) + len(frame(b"whole"))) == LOST + frame(b"whole")

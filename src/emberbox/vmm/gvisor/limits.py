@@ -7,7 +7,7 @@ from typing import Final
 from emberbox.background import in_thread
 from emberbox.host.cgroups import Group, Groups, Limits
 from emberbox.model.errors import HostError
-from emberbox.vmm.base import MachineShape, VmFiles
+from emberbox.vmm.base import DISK, MachineShape, VmFiles
 
 _MIB: Final = 1 << 20
 OVERHEAD_MIB: Final = 256
@@ -21,6 +21,17 @@ can bear: with 1,900 it stood still for good."""
 def limits_of(shape: MachineShape) -> Limits:
     """Return what a sandbox of this shape may use."""
     return Limits((shape.mem_size_mib + OVERHEAD_MIB) * _MIB, shape.vcpu_count, PROCESSES_MAX)
+
+
+def files_max(files: VmFiles, shape: MachineShape) -> int:
+    """Return how many bytes a guest may write to files: they are in its memory, and half of that, as Linux has it for
+    tmpfs(5); not more than its disk has, which is there in an image's build.
+    """
+    half = shape.mem_size_mib * _MIB // 2
+    try:
+        return min(half, (files.directory / DISK).stat().st_size)
+    except FileNotFoundError:
+        return half
 
 
 async def make_group(groups: Groups, files: VmFiles, shape: MachineShape) -> Group:

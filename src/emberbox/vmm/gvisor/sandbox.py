@@ -19,6 +19,7 @@ from emberbox.model.errors import VmmError
 from emberbox.process.watched import Child, WatchedProcess
 from emberbox.time_limits import limit_s
 from emberbox.vmm.base import MachineShape, VmFiles
+from emberbox.vmm.gvisor.limits import files_max
 
 CHANNEL: Final = "agent.sock"
 LOG: Final = "vmm.log"
@@ -45,7 +46,8 @@ async def create(runsc: Path, files: VmFiles, shape: MachineShape, group: Group,
         OSError: the disk is full.
     """
     directory = files.directory
-    write_bundle(directory / _BUNDLE, Bundle((native.AGENT_IN_IMAGE, "sandbox"), ErofsRoot(files.root), _ENVIRONMENT))
+    environment = {**_ENVIRONMENT, "EMBERBOX_DISK_BYTES": str(files_max(files, shape))}
+    write_bundle(directory / _BUNDLE, Bundle((native.AGENT_IN_IMAGE, "sandbox"), ErofsRoot(files.root), environment))
     log_path = directory / LOG
     with contextlib.ExitStack() as opened:
         log = opened.enter_context(log_path.open("ab"))
