@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from support import engines
 from support.aws import Clients
 from support.guests import Gateway, Microvm
 from support.images import (
@@ -27,6 +28,7 @@ from support.images import (
 )
 from support.server import DOMAIN, Server, make_home, save
 from support.shell import ingress
+from support.unfit import GVISOR, skip_unfit
 
 # No test asserts how long something takes; neither does Hypothesis, whose own deadline is 200 ms an example.
 hypothesis.settings.register_profile("no-deadline", deadline=None)
@@ -74,6 +76,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return file in LONG_WITH_OWN_SERVERS, _is_apart(file)
 
     items.sort(key=turn)
+    if engines.NAME == "gvisor":
+        skip_unfit(items, GVISOR, "not on gVisor")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from support.unfit import skip_unfit
 
 SHARE = Path(os.environ.get("KVM_LANE_SHARE", "/lane/share"))
 UNFIT = Path(__file__).parent / "unfit.toml"
@@ -26,19 +27,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if item.nodeid in done]
     items[:] = [item for item in items if item.nodeid not in done]
     config.hook.pytest_deselected(items=left_out)
-    for item in items:
-        if reason := _unfit(item):
-            item.add_marker(pytest.mark.skip(reason=f"not in the emulated machine: {reason}"))
+    skip_unfit(items, UNFIT, "not in the emulated machine")
     _write({"collected": [item.nodeid for item in items]})
-
-
-def _unfit(item: pytest.Item) -> str | None:
-    """Return why a test cannot run here, None when it can."""
-    unfit: dict[str, dict[str, str]] = tomllib.loads(UNFIT.read_text())
-    test = item.nodeid.partition("[")[0]
-    reasons = [unfit["tests"].get(name) for name in (item.nodeid, test, test.partition("::")[0])]
-    reasons += [unfit["fixtures"].get(name) for name in getattr(item, "fixturenames", ())]
-    return next((reason for reason in reasons if reason), None)
 
 
 def pytest_runtest_logstart(nodeid: str, location: Any) -> None:

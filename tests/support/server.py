@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from emberbox.time_limits import limit_s
-from support import host
+from support import engines, host
 from support.waiting import wait_for
 
 SOURCES = Path(__file__).resolve().parents[2] / "src/emberbox"
@@ -65,6 +65,7 @@ class Server:
             **ANY_FREE_PORT,
             **NO_HURRY,
             **SMALL_RESERVE,
+            "EMBERBOX_ENGINE": engines.NAME,
             **more,
             "EMBERBOX_HOME": str(home),
             "PYTHONUNBUFFERED": "1",
@@ -81,6 +82,11 @@ class Server:
         with contextlib.suppress(OSError):
             return int((self.home / "runtime" / "network-instance").read_text().split()[0])
         return None
+
+    @property
+    def holds_streams(self) -> bool:
+        """Whether what clients have open to a microVM can go on over its suspend; else it is closed."""
+        return engines.ENGINE.holds_streams and self.endpoints["network"] == "tap"
 
     def command(self, *arguments: str) -> list[str]:
         """Return a command line of `emberbox`."""

@@ -11,6 +11,7 @@ import pytest
 
 from emberbox.time_limits import limit_s
 from support import shell
+from support.engines import ENGINE
 from support.guests import Microvm
 from support.server import Server
 
@@ -85,7 +86,10 @@ def test_single_files_over_http(shell_microvm: Microvm) -> None:
     assert (put.status_code, put.content) == (204, b"")
     got = shell.request(shell_microvm, "GET", "/files?path=/data/note")
     assert (got.content, got.headers["x-file-mode"], got.headers["x-file-uid"]) == (b"hello", "0600", "33")
-    not_to_be_had = {"/missing": 404} | dict.fromkeys(("/data", "/proc/kcore/x", "/dev/zero", "/proc/kcore"), 409)
+    of_debians_kernel = ("/proc/kcore/x", "/proc/kcore") if ENGINE.kernel_is_debians else ()
+    not_to_be_had = {"/missing": 404} | dict.fromkeys(
+        ("/data", "/proc/version/x", "/dev/zero", *of_debians_kernel), 409
+    )
     for path, status in not_to_be_had.items():
         assert shell.request(shell_microvm, "GET", f"/files?path={path}").status_code == status, path
 
@@ -98,7 +102,7 @@ def test_copies_cannot_leave_the_container(server: Server, shell_microvm: Microv
     for path in ("/../../init", "/proc/1/root/../init", "/../modules"):
         done = try_cp(server, f"{shell_microvm.id}:{path}", tmp_path / "stolen")
         assert done.returncode == 1, path
-        assert "No such file" in done.stderr
+        assert "No such file" in done.stderr or "Permission denied" in done.stderr
     assert not (tmp_path / "stolen").exists()
 
 

@@ -23,6 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from emberbox.time_limits import limit_s
 from support import shell
+from support.engines import ENGINE
 from support.guests import PORT_HEADER, TOKEN_HEADER, Microvm
 from support.images import Image
 from support.server import Server
@@ -187,6 +188,32 @@ def suspend_for_good(microvm: Microvm) -> None:
         if microvm.state() == "SUSPENDED":
             return
     raise AssertionError(f"{microvm.id} does not stay suspended, though nobody speaks to it")
+
+
+def test_a_stream_goes_on_over_a_suspend_or_is_closed_on_both_sides(
+    launch: Launch,
+    protocols_image: Image,
+    open_numbered: Callable[..., Numbered],
+    open_chat: Callable[[Microvm], Chat],
+) -> None:
+    """Whatever the engine can: nobody waits for somebody who has gone, and new streams are served after the resume."""
+    microvm = launch(protocols_image, idlePolicy=SLEEPS)
+    for cycle in range(2):
+        sockets, chat = [open_numbered(microvm, port) for port in (8080, TLS_PORT)], open_chat(microvm)
+        for stream in (*sockets, chat):
+            stream.ask(f"before {cycle}")
+        microvm.suspend()
+        if not ENGINE.holds_streams:
+            for socket in sockets:
+                socket.assert_closed()
+            with pytest.raises(grpc.RpcError):
+                chat.ask("nobody")
+        microvm.resume()
+        held = 3 * (cycle + 1) if ENGINE.holds_streams else 0
+        wait_for("it holds what they hold", lambda: look(microvm)["streams"] == held, 20)  # noqa: B023 - at once
+        if ENGINE.holds_streams:
+            for stream in (*sockets, chat):
+                stream.ask(f"after {cycle}")
 
 
 def test_every_kind_of_stream_goes_on_when_another_client_wakes_it(

@@ -34,10 +34,6 @@ log = logging.getLogger(__name__)
 TAP = "tap0"
 """The guest's device in the namespace of its slot."""
 
-SEE_CUT_S = 0.05
-"""What an application has to close connections that were cut: one that gVisor resets while it saves leaves the
-application's event poll in disorder (docs/decisions/0034)."""
-
 GUEST_RESOLV_CONF = f"nameserver {DNS_ADDRESS}\n"
 
 Carry = Callable[[int, SocketStream], Awaitable[None]]
@@ -84,7 +80,7 @@ class Connection(Protocol):
         ...
 
     async def cut(self) -> None:
-        """Reset what the gateway has open to the guest, and let the application see that."""
+        """Reset the guest's connections to elsewhere, on both sides, while its application stands still."""
         ...
 
     def hold(self, vm: Vm) -> None:
@@ -170,15 +166,15 @@ class TapConnection:
         await self._network.restrict(self._slot, policy)
 
     async def cut(self) -> None:
-        """End the host's sockets, which tells both sides."""
+        """End the host's sockets, which tells both sides, and then what the guest still has."""
         try:
-            found = find_connections(self._slot.address)
-            end_connections(found)
+            end_connections(find_connections(self._slot.address))
         except HostError as error:
             log.warning("clients of %s are not reset before it is saved: %s", self._microvm_id, error)
-            return
-        if found:
-            await asyncio.sleep(SEE_CUT_S)
+        try:
+            await self._network.reset(self._slot)
+        except HostError as error:
+            log.warning("connections of %s are not reset before it is saved: %s", self._microvm_id, error)
 
     def hold(self, vm: Vm) -> None:
         """Have the VMM's device kept open."""

@@ -181,6 +181,8 @@ class Guest(RunningVm):
             VmmError, OSError: it could not be saved.
         """
         await self.agent.freeze(for_launches=True)
+        if not self._capabilities.holds_networks:
+            await self._connection.cut()
         await self._vm.pause()
         written = await self._vm.save(lambda _saved: None)  # a build publishes it when it has been tried
         await self.end()
@@ -195,8 +197,6 @@ class Guest(RunningVm):
         Raises:
             GuestError, VmmError, OSError: it could not be saved; it still runs.
         """
-        if not self._capabilities.holds_networks:
-            await self._connection.cut()
         figures = await self._saving().suspend(self)
         if self._capabilities.holds_networks and self.agent.spares_connections:
             self._connection.hold(self._vm)
@@ -222,15 +222,14 @@ class Guest(RunningVm):
         Raises:
             GuestError, VmmError, OSError: it could not be captured; the guest runs on.
         """
-        if not self._capabilities.holds_networks:
-            await self._connection.cut()
         await self._saving().capture(checkpoint)
 
     def _saving(self) -> Saving:
         agent = self.agent
         return Saving(
-            self.directory, self._vm, self._capabilities, agent, self._space, lambda error: self._lose(agent, error)
-        )
+            self.directory, self._vm, self._capabilities, agent, self._space, self._connection.cut,
+            lambda error: self._lose(agent, error),
+        )  # fmt: skip
 
     async def leave(self) -> None:
         """Let the VMM run on without this server; the next one takes it over."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,8 @@ class Saving:
         capabilities: its engine's.
         agent: its agent.
         space: the room on the disk.
+        cut: resets its connections to elsewhere, where the engine cannot hold them; called while the application stands
+            still, so that none is added.
         lose: called when its application could not be let run on.
     """
 
@@ -43,6 +45,7 @@ class Saving:
     capabilities: Capabilities
     agent: Agent
     space: DiskSpace
+    cut: Callable[[], Awaitable[None]]
     lose: Callable[[GuestError], None]
 
     async def suspend(self, running: RunningVm) -> SuspendFigures:
@@ -103,6 +106,8 @@ class Saving:
     async def _freeze_or_thaw(self) -> None:
         try:
             await self.agent.freeze()
+            if not self.capabilities.holds_networks:
+                await self.cut()
         except GuestError:
             with contextlib.suppress(GuestError):  # a guest that freezes late must not stay so
                 await self.agent.thaw(fresh_identity(), LATE_THAW_TIMEOUT_S)

@@ -7,13 +7,16 @@ import contextlib
 import ipaddress
 import logging
 import os
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 from emberbox import process
+from emberbox.background import in_thread
 from emberbox.host.names import find_direct_server
 from emberbox.host.network.commands import apply_rules, has_table, ip_batch, remove_namespace
+from emberbox.host.network.flows import find_flows, open_tracking
 from emberbox.host.network.listeners import Serve, SlotListeners
 from emberbox.host.network.netns import (
     GUEST_END,
@@ -24,6 +27,7 @@ from emberbox.host.network.netns import (
     prepare_packets,
 )
 from emberbox.host.network.place import PlaceNote, leave_place, renew_place, take_place
+from emberbox.host.network.resets import open_device, reset_flows
 from emberbox.host.network.rules import render_namespace_rules
 from emberbox.host.network.slots import (
     DNS_ADDRESS,
@@ -211,6 +215,21 @@ class TapNetwork:
             log.warning("clients of a microVM that is gone may not notice: %s", error)
         await remove_namespace(slot)
         self._unused.append(slot.number)
+
+    async def reset(self, slot: Slot) -> None:
+        """Reset what the guest of a slot has open to elsewhere, on its side; see `resets`.
+
+        Raises:
+            HostError: it cannot be done, or the guest does not answer.
+        """
+        with socket.socket(fileno=await self._thread.open(slot, open_tracking)) as kernel:
+            flows = await in_thread(find_flows, kernel)
+        if not flows:
+            return
+        with socket.socket(fileno=await self._thread.open(slot, open_device)) as device:
+            left = await in_thread(reset_flows, device, flows)
+        if left:
+            raise HostError(f"it does not answer on {left} of its {len(flows)} connections")
 
     async def open_tap(self, slot: Slot) -> int:
         """Return a new descriptor of the guest's end of a slot; the caller closes it."""

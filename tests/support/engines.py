@@ -1,0 +1,48 @@
+"""The engine that the servers of this run have, and what a test may ask of it where engines differ.
+
+`EMBERBOX_ENGINE` chooses it. What gVisor cannot do at all is in tests/gvisor_unfit.toml; here is what both do, each in
+its way.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Final
+
+NAME: Final = os.environ.get("EMBERBOX_ENGINE", "qemu")
+"""Named to every server, so that what `auto` finds here decides no test."""
+
+MIB: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What one engine does.
+
+    Args:
+        title: its name in messages.
+        fixed_bytes: what a suspend writes of a guest that has merely lived: what its kernel, interpreter and network
+            have changed; where all memory in use is written, that.
+        kernel_is_debians: a guest has the kernel under the home.
+        holds_streams: what is open to a guest can go on over a suspend, in networks of its own; else it is closed.
+        disk_is_memory: what a guest writes to files is saved with its memory.
+    """
+
+    title: str
+    fixed_bytes: int
+    kernel_is_debians: bool
+    holds_streams: bool
+    disk_is_memory: bool
+
+
+_ALL: Final = {
+    "qemu": EngineFacts(
+        title="QEMU", fixed_bytes=12 * MIB, kernel_is_debians=True, holds_streams=True, disk_is_memory=False
+    ),
+    "gvisor": EngineFacts(
+        title="gVisor", fixed_bytes=40 * MIB, kernel_is_debians=False, holds_streams=False, disk_is_memory=True
+    ),
+}
+
+ENGINE: Final = _ALL["gvisor" if NAME == "gvisor" else "qemu"]
