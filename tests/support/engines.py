@@ -26,6 +26,7 @@ class EngineFacts:
             have changed; where all memory in use is written, that.
         kernel_is_debians: a guest has the kernel under the home.
         holds_streams: what is open to a guest can go on over a suspend, in networks of its own; else it is closed.
+        stalls: a guest that meets a full disk of the host's stands still until there is room; it can be held up before.
         disk_is_memory: what a guest writes to files is saved with its memory.
     """
 
@@ -33,16 +34,25 @@ class EngineFacts:
     fixed_bytes: int
     kernel_is_debians: bool
     holds_streams: bool
+    stalls: bool
     disk_is_memory: bool
 
 
-_ALL: Final = {
-    "qemu": EngineFacts(
-        title="QEMU", fixed_bytes=12 * MIB, kernel_is_debians=True, holds_streams=True, disk_is_memory=False
-    ),
-    "gvisor": EngineFacts(
-        title="gVisor", fixed_bytes=40 * MIB, kernel_is_debians=False, holds_streams=False, disk_is_memory=True
-    ),
-}
+_QEMU: Final = EngineFacts(
+    title="QEMU",
+    fixed_bytes=12 * MIB,
+    kernel_is_debians=True,
+    holds_streams=True,
+    stalls=True,
+    disk_is_memory=False,
+)
+_GVISOR: Final = EngineFacts(
+    title="gVisor",
+    fixed_bytes=40 * MIB,
+    kernel_is_debians=False,
+    holds_streams=False,
+    stalls=False,
+    disk_is_memory=True,
+)
 
-ENGINE: Final = _ALL["gvisor" if NAME == "gvisor" else "qemu"]
+ENGINE: Final = _GVISOR if NAME == "gvisor" else _QEMU

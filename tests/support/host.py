@@ -5,12 +5,14 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import signal
 import socket
 import subprocess
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from emberbox.process.adoption import descendants
 from emberbox.time_limits import limit_s
 
 NETNS_DIRECTORY = Path("/run/netns")
@@ -31,6 +33,12 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def signal_vmm(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a VMM's process and all that it has started, such as a sandbox."""
+    for one in (pid, *(process.pid for process in descendants(pid))):
+        os.kill(one, number)
 
 
 def read_status(pid: int) -> dict[str, str]:

@@ -44,6 +44,7 @@ def describe(root: Path) -> dict[str, tuple[int, bytes | str]]:
     return found
 
 
+@pytest.mark.both_engines
 def test_a_tree_goes_there_and_comes_back(server: Server, shell_microvm: Microvm, tmp_path: Path) -> None:
     """Contents, modes, links and names are kept; in the microVM the owners too."""
     tree = tmp_path / "tree"

@@ -86,16 +86,16 @@ def test_a_vmm_that_dies_during_a_suspend_ends_the_microvm(microvm: Microvm) -> 
 def test_a_guest_that_does_not_answer_is_not_suspended_and_runs_on(microvm: Microvm) -> None:
     """A suspend is refused while the VMM hangs, and has no effect when it comes round; hanging, it can be ended."""
     count = microvm.get()["count"]
-    os.kill(microvm.vmm_pid, signal.SIGSTOP)
+    host.signal_vmm(microvm.vmm_pid, signal.SIGSTOP)
     with pytest.raises(microvm.api.exceptions.InternalServerException, match="is still running"):
         microvm.suspend()
     assert microvm.state() == "RUNNING"
-    os.kill(microvm.vmm_pid, signal.SIGCONT)
+    host.signal_vmm(microvm.vmm_pid, signal.SIGCONT)
     assert microvm.get()["count"] == count + 1
     microvm.suspend()
     microvm.resume()
     assert microvm.get()["count"] == count + 2
-    os.kill(microvm.vmm_pid, signal.SIGSTOP)
+    host.signal_vmm(microvm.vmm_pid, signal.SIGSTOP)
     microvm.terminate()
     assert microvm.wait_ended() == "Success."
 

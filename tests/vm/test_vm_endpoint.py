@@ -160,6 +160,7 @@ def test_a_forced_http2_reaches_a_server_that_speaks_it_in_the_clear(guest: Micr
         assert client.post("/", headers=headers_for(guest, GRPC_PORT)).status_code == 502
 
 
+@pytest.mark.both_engines
 def test_many_requests_to_a_suspended_microvm_wake_it_once_and_all_are_served(
     launch: Launch, flask_image: Image, gateway: Gateway
 ) -> None:

@@ -73,6 +73,7 @@ def read(microvm: Microvm) -> list[str]:
     return microvm.shell("cat /dev/shm/memory /data/disk").split()
 
 
+@pytest.mark.both_engines
 def test_forks_go_on_from_the_instant_each_by_itself(probe: Microvm, fork: Fork) -> None:
     """Memory, processes and files come along; identity, endpoint, random numbers and disk are each microVM's own."""
     write(probe, "one")
@@ -171,6 +172,7 @@ def test_a_snapshot_is_an_image_version_that_launches_go_on_from(
     clients.microvms.delete_microvm_image_version(**names)
 
 
+@pytest.mark.both_engines
 def test_a_microvm_goes_back_to_its_own_snapshots_and_to_no_other(
     probe: Microvm, launch: Launch, clients: Clients, probe_image: Image
 ) -> None:

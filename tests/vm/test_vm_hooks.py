@@ -24,6 +24,7 @@ def test_run_gets_the_microvms_id_and_the_payload(launch: Launch, probe_image: I
     assert json.loads(microvm.shell("cat /data/run")) == {"microvmId": microvm.id, "runHookPayload": payload}
 
 
+@pytest.mark.both_engines
 def test_every_hook_is_called_once_per_transition(probe: Microvm) -> None:
     """/ready belongs to the snapshot, /validate to a trial microVM; then run, suspend and resume in turn."""
     probe.suspend()
@@ -47,6 +48,7 @@ def test_a_failing_run_hook_ends_the_microvm(launch: Launch, probe_image: Image)
     assert described["stateReason"] == f"Run lifecycle hook returned HTTP status 500. {ADVICE}"
 
 
+@pytest.mark.both_engines
 def test_a_failing_suspend_hook_ends_the_microvm(launch: Launch, probe_image: Image) -> None:
     """/suspend answering 500 gives TERMINATED with AWS's reason."""
     microvm = launch(probe_image, runHookPayload="suspend=500")

@@ -136,6 +136,7 @@ def test_the_guest_has_the_memory_and_processors_of_its_size(probe: Microvm) -> 
     assert 1900 << 10 < kilobytes <= 2048 << 10
 
 
+@pytest.mark.both_engines
 def test_two_microvms_of_one_image_share_nothing(launch: Launch, flask_image: Image) -> None:
     """Counter, file and random numbers belong to each; what was made before the snapshot is the same in both."""
     one, other = launch(flask_image), launch(flask_image)
@@ -149,6 +150,7 @@ def test_two_microvms_of_one_image_share_nothing(launch: Launch, flask_image: Im
     assert first["hostname"] != seen["hostname"]
 
 
+@pytest.mark.both_engines
 def test_a_microvm_changes_nothing_of_its_images_snapshot(launch: Launch, probe_image: Image, server: Server) -> None:
     """Memory, disk, devices and root file system of the image are the same bytes before and after a busy microVM."""
     probe = launch(probe_image)

@@ -21,6 +21,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ReadTimeoutError
 
+from emberbox.process.adoption import error_logs
 from emberbox.time_limits import limit_s
 from support import host
 from support import tunnel as tunnel_support
@@ -91,6 +92,7 @@ def test_running_microvms_survive_a_stop_as_suspended(own: Server, own_image: Im
     microvm.wait_ended()
 
 
+@pytest.mark.both_engines
 def test_streams_end_on_both_sides_when_the_server_stops(own: Server, own_image: Image) -> None:
     """Of a microVM that runs, and of one that is suspended: the client is told at the stop, the guest by the resume."""
     gateway = connect(own)
@@ -257,6 +259,7 @@ def kill_and_start_again(server: Server, busy: Microvm, idle: Microvm) -> tuple[
     return busy, idle
 
 
+@pytest.mark.both_engines
 def test_running_microvms_outlive_a_killed_server(own: Server, own_image: Image) -> None:
     """SIGKILL, twice: a request under way goes on, one made meanwhile is held, suspended microVMs are whole.
 
@@ -364,7 +367,7 @@ def end_others(server: Server, *microvms: Microvm) -> None:
             launched.terminate()
             launched.wait_ended()
     assert {path.name for path in (server.home / "microvms").iterdir()} == known
-    running = [row for row in host.processes_of(server.home) if "qemu" in row]
+    running = [pid for pid, log in error_logs() if log.startswith(f"{server.home.resolve()}/microvms/")]
     assert len(running) == len(microvms), running
 
 

@@ -56,6 +56,7 @@ def test_a_suspended_microvm_has_no_vmm(microvm: Microvm, server: Server) -> Non
     assert (server.microvm_directory(microvm.id) / "suspended.json").exists()
 
 
+@pytest.mark.both_engines
 def test_a_resumed_microvm_goes_on_where_it_was(probe: Microvm) -> None:
     """Counter, file, process ids, a running child with its open file, and the kernel's boot id are the same."""
     probe.shell("echo kept > /data/file; sleep 4000 9>/data/open >/dev/null 2>&1 &")
@@ -74,6 +75,7 @@ def test_a_resumed_microvm_goes_on_where_it_was(probe: Microvm) -> None:
     assert probe.shell(look) == before
 
 
+@pytest.mark.both_engines
 def test_the_clock_is_right_after_a_launch_and_after_a_resume(probe: Microvm) -> None:
     """The guest's clock is set before the application runs again, to within 50 ms."""
     assert clock_error_s(probe) <= CLOCK_ERROR_S
@@ -177,6 +179,7 @@ while (1) {
 CONNECTIONS = 3
 
 
+@pytest.mark.both_engines
 def test_an_application_that_waits_by_epoll_learns_that_its_connections_to_elsewhere_ended(
     probe: Microvm, server: Server
 ) -> None:
@@ -297,6 +300,7 @@ def test_a_suspended_microvm_can_be_terminated(suspended_microvm: Microvm, serve
     assert not server.microvm_directory(suspended_microvm.id).exists()
 
 
+@pytest.mark.both_engines
 def test_memory_of_a_damaged_suspend_is_never_run(suspended_microvm: Microvm, server: Server) -> None:
     """One byte of its saved state is wrong: it is not resumed, the row says why, and it stays SUSPENDED."""
     description = server.microvm_directory(suspended_microvm.id) / "suspended.json"
