@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kvm_lane.lane import REDUCED
-from kvm_lane.record import UNFIT
 from kvm_lane.results import Results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,12 +108,7 @@ def test_a_run_of_no_test_is_no_success() -> None:
     assert Results().code() == 5
 
 
-@pytest.mark.parametrize("test", [*REDUCED, *tomllib.loads(UNFIT.read_text())["tests"]])
-def test_every_test_that_is_named_exists(test: str) -> None:
+@pytest.mark.parametrize("test", REDUCED)
+def test_every_test_of_the_reduced_form_exists(test: str) -> None:
     file, _, name = test.partition("[")[0].partition("::")
-    assert f"def {name}(" in (ROOT / file).read_text() if name else (ROOT / file).exists()
-
-
-def test_every_fixture_that_is_named_exists() -> None:
-    conftest = (ROOT / "tests/conftest.py").read_text()
-    assert all(f"def {name}(" in conftest for name in tomllib.loads(UNFIT.read_text())["fixtures"])
+    assert f"def {name}(" in (ROOT / file).read_text()
