@@ -76,14 +76,14 @@ def test_a_command_is_a_process_of_the_container(emberbox: Command, shell_microv
         echo $AWS_LAMBDA_MICROVM_IMAGE_NAME; pwd; id -u
         namespace() { readlink /proc/$1/ns/$2 2>/dev/null; }
         for n in mnt pid ipc cgroup uts net; do [ "$(namespace self $n)" = "$(namespace 1 $n)" ] || echo $n; done
-        cat /proc/self/cgroup
+        cut -d: -f3 /proc/self/cgroup | sort -u
         for i in CapEff CapBnd SigIgn; do grep $i /proc/self/status; done; ls /proc/self/fd | wc -l
     """
     told = shell.run(shell_microvm, script).splitlines()
     assert len(told) == 8, told
     name, directory, uid, cgroup, effective, bounding, ignored, files = told
     assert name.startswith("probe-")
-    assert (directory, uid, cgroup, files) == ("/", "0", "0::/", "4")
+    assert (directory, uid, cgroup, files) == ("/", "0", "/", "4")
     application = shell.run(shell_microvm, "grep Cap /proc/1/status").splitlines()
     assert {effective, bounding} <= set(application)
     assert int(ignored.split()[1], 16) == 0

@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from emberbox.host.network.slots import GUEST_ADDRESS
@@ -31,8 +31,9 @@ _IP, _PROTO = 1, 2
 _SOURCE, _DESTINATION = 1, 2
 _NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3
 _TCP_INFO, _TCP_STATE = 1, 1
-_NOT_OPEN: Final = (1, 7, 8)
-"""SYN_SENT, TIME_WAIT and CLOSE of enum tcp_conntrack: an attempt without an answer, and what is over."""
+_SYN_SENT: Final = 1
+_OVER: Final = (7, 8)
+"""TIME_WAIT and CLOSE of enum tcp_conntrack."""
 
 _REFUSAL: Final = "this kernel does not tell of a microVM's connections"
 
@@ -45,11 +46,13 @@ class Flow:
         port: the guest's.
         peer: the address at its other end.
         peer_port: the port there.
+        is_attempt: it is one of the guest's that nobody has answered; of no concern for whether two are the same.
     """
 
     port: int
     peer: str
     peer_port: int
+    is_attempt: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +113,14 @@ def read_flow(entry: bytes) -> Flow | None:
     """Return what an entry of the kernel's is about; None where it is no open TCP connection of the guest's."""
     attributes = _attributes(entry)
     state = _attributes(_attributes(attributes.get(_PROTOINFO, b"")).get(_TCP_INFO, b"")).get(_TCP_STATE, b"\0")[0]
-    if state in _NOT_OPEN:
+    if state in _OVER:
         return None
     with contextlib.suppress(LookupError, ValueError, OSError, struct.error):
         there, back = _read_ends(attributes[_ORIGINAL]), _read_ends(attributes[_REPLY])
         if there.protocol != socket.IPPROTO_TCP:
             return None
         if there.source == GUEST_ADDRESS:
-            return Flow(there.source_port, there.destination, there.destination_port)
+            return Flow(there.source_port, there.destination, there.destination_port, state == _SYN_SENT)
         if back.source == GUEST_ADDRESS:
             return Flow(back.source_port, back.destination, back.destination_port)
     return None

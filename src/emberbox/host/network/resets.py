@@ -5,6 +5,9 @@ to a segment with another number it answers with the one that it expects (RFC 92
 connection that it does not have with a reset, by which is known that this one has ended:
 
     probe ──► answer with the number ──► reset ──► probe ──► reset: it has ended
+
+One that the guest only attempts, and nobody has answered, expects no number yet. There the probe is an attempt of the
+peer's at the same time (RFC 9293, 3.5), which the guest answers.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ _ETHERTYPE: Final = 0x0800
 _ETHERNET: Final = struct.Struct("!6s6sH")
 _IP: Final = struct.Struct("!BBHHHBBH4s4s")
 _TCP: Final = struct.Struct("!HHIIBBHHH")
-_RST, _PSH, _ACK = 0x04, 0x08, 0x10
+_SYN, _RST, _PSH, _ACK = 0x02, 0x04, 0x08, 0x10
 _FRAME_BYTES: Final = 256
 
 
@@ -79,12 +82,12 @@ def reset_flows(device: socket.socket, flows: Collection[Flow]) -> int:
         HostError: nothing can be sent.
     """
     try:
-        return len(_reset(device, set(flows)))
+        return len(_reset(device, {flow: flow for flow in flows}))
     except OSError as error:
         raise HostError(f"a microVM's connections cannot be reset: {error.strerror}") from error
 
 
-def _reset(device: socket.socket, left: set[Flow]) -> set[Flow]:
+def _reset(device: socket.socket, left: dict[Flow, Flow]) -> dict[Flow, Flow]:
     deadline = time.monotonic() + RESET_TIMEOUT_S
     while left and time.monotonic() < deadline:
         for flow in left:
@@ -96,17 +99,18 @@ def _reset(device: socket.socket, left: set[Flow]) -> set[Flow]:
     return left
 
 
-def _take(device: socket.socket, left: set[Flow]) -> None:
+def _take(device: socket.socket, left: dict[Flow, Flow]) -> None:
     """Take one segment of the guest's, and answer it."""
     frame, address = device.recvfrom(_FRAME_BYTES)
     segment = None if address[2] == socket.PACKET_OUTGOING else read_segment(frame)
-    if segment is None or segment.flow not in left:
+    flow = None if segment is None else left.get(segment.flow)
+    if segment is None or flow is None:
         return
     if segment.is_reset:
-        left.discard(segment.flow)
+        del left[flow]
         return
-    _send(device, render_reset(segment.flow, segment.wanted))
-    _send(device, render_probe(segment.flow))
+    _send(device, render_reset(flow, segment.wanted))
+    _send(device, render_probe(flow))
 
 
 def _send(device: socket.socket, frame: bytes) -> None:
@@ -128,8 +132,8 @@ def read_segment(frame: bytes) -> Segment | None:
 
 
 def render_probe(flow: Flow) -> bytes:
-    """Return a frame with a byte that is not expected: such ones are answered without a limit of how often."""
-    return _render(flow, _ACK | _PSH, 0, b"\0")
+    """Return a frame that the guest answers: with a byte that is not expected, which has no limit of how often."""
+    return _render(flow, _SYN, 0) if flow.is_attempt else _render(flow, _ACK | _PSH, 0, b"\0")
 
 
 def render_reset(flow: Flow, number: int) -> bytes:
@@ -161,4 +165,4 @@ def _checksum(content: bytes) -> int:
     total = sum(struct.unpack(f"!{(len(content) + 1) // 2}H", content + b"\0" * (len(content) % 2)))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    return 0xFFFF - total

@@ -17,7 +17,8 @@ from emberbox.host.network.slots import GUEST_ADDRESS
 
 ONE, OTHER = Flow(8080, "192.0.2.7", 443), Flow(8081, "192.0.2.7", 443)
 WANTED = 0xFFFFFF00
-_RST = 0x04
+ATTEMPT = Flow(8082, "192.0.2.7", 443, is_attempt=True)
+_SYN, _RST = 0x02, 0x04
 
 
 class Wire:
@@ -96,6 +97,15 @@ def test_one_that_has_ended_by_itself_is_known_to_have() -> None:
     guest = Guest(ONE)
     with wired(guest.take) as device:
         assert reset_flows(device, {ONE, OTHER}) == 0
+
+
+def test_an_attempt_of_the_guests_is_answered_and_reset() -> None:
+    """It takes no number before it has had an attempt of its peer's."""
+    guest = Guest(ATTEMPT)
+    with wired(guest.take) as device:
+        assert reset_flows(device, {ATTEMPT}) == 0
+    assert not guest.flows
+    assert guest.was_told[0] == (_SYN, 0)
 
 
 def test_a_guest_that_does_not_answer_at_first_is_asked_again() -> None:
