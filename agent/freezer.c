@@ -127,10 +127,21 @@ static void go_on(pid_t pid) {
         kill(pid, SIGCONT);
 }
 
+/* By one call where that can be. When a process ends, gVisor sends SIGHUP to its group if that is orphaned and has one who
+ * is stopped; an application's group is orphaned always, and SIGHUP may be its end. So there should be no time in which
+ * some run and others are stopped. */
+static void go_on_all(void) {
+    if (stopped_count)
+        each_process(go_on);
+    else
+        kill(-1, SIGCONT);
+}
+
 /* In turns, until a whole one finds nobody who runs: one that runs may start another meanwhile. */
 static bool stop_all(void) {
     stopped_count = 0;
     each_process(note_stopped);
+    kill(-1, SIGSTOP);
     for (int tries = 0; tries < TRIES; tries++) {
         all_stopped = true;
         each_process(stop);
@@ -155,7 +166,7 @@ const char *freezer_freeze(void) {
 /* In a rehearsal the same is written as is there, by the same code of the kernel's. */
 const char *freezer_thaw(bool rehearsal) {
     if (in_sandbox && !rehearsal)
-        each_process(go_on);
+        go_on_all();
     else if (!in_sandbox && pwrite(freeze_file, rehearsal ? "1" : "0", 1, 0) != 1)
         return "cannot thaw the application";
     return NULL;

@@ -52,7 +52,7 @@ def checksum(path: Path) -> str:
 def snapshot_of(image: Image, server: Server) -> dict[str, str]:
     """Return the checksums of the files that an image consists of."""
     directory = find_root(server, image).parent
-    files = {path.name: checksum(path) for path in sorted(directory.iterdir())}
+    files = {path.name: checksum(path) for path in sorted(directory.iterdir()) if path.is_file()}
     described = json.loads((directory / "snapshot.json").read_text().partition("\n")[0])
     assert files.keys() >= {"snapshot.json", *described["files"]}
     return files
