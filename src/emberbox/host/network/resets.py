@@ -162,7 +162,7 @@ def _mac(text: str) -> bytes:
 
 def _checksum(content: bytes) -> int:
     """Return the checksum of RFC 1071."""
-    total = sum(struct.unpack(f"!{(len(content) + 1) // 2}H", content + b"\0" * (len(content) % 2)))
+    total: int = sum(struct.unpack(f"!{(len(content) + 1) // 2}H", content + b"\0" * (len(content) % 2)))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return 0xFFFF - total
