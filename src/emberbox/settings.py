@@ -138,6 +138,7 @@ class Settings:
     build_timeout_s: int = _row(3600, _positive, "seconds after which a container build is stopped")
     builds: str = _row("host", _one_of("host", "sandbox"), "where Dockerfiles are built (docs/builds.md)")
     build_memory_bytes: int = _row(4 * _GIB, _positive, "memory of one build, in a sandbox")
+    build_processors: int = _row(4, _positive, "processors whose time one build may use, in a sandbox")
     build_disk_bytes: int = _row(16 * _GIB, _positive, "disk of one build, in a sandbox")
     build_cache_bytes: int = _row(2 * _GIB, _not_negative, "layers kept of an account's builds in sandboxes; 0: none")
     terminated_retention_s: int = _row(86400, _positive, "seconds that a terminated microVM stays in lists")

@@ -20,6 +20,7 @@ from emberbox.images.containers import Containers
 from emberbox.images.managed import ManagedImages
 from emberbox.images.sandbox.base import PROCESSES_MAX, Limits
 from emberbox.images.sandbox.builder import SandboxBuilder
+from emberbox.images.sandbox.groups import Groups
 from emberbox.images.sandbox.gvisor import GvisorSandbox
 from emberbox.images.sandbox.root import BuilderRoots, RunscFinder
 from emberbox.model.errors import BuildError
@@ -69,7 +70,7 @@ class BuildBench:
         self.home = home
         self._limits = limits
         managed = ManagedImages(Containers(home / "containers"), home / "base")
-        sandbox = GvisorSandbox(RunscFinder(home))
+        sandbox = GvisorSandbox(RunscFinder(home), Groups(home))
         roots = BuilderRoots(home / "builder", managed, sandbox)
         self._builder = SandboxBuilder(sandbox, roots, _build_network(tap), limits, home / "build-cache", cache_bytes)
 

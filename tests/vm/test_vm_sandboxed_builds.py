@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
 import os
 import subprocess
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from emberbox.images.sandbox.groups import name_prefix
 from support import host
 from support.build_bench import BASE, LIMITS, OTHER, BuildBench, build_bench
 
@@ -181,12 +184,49 @@ async def test_memory_without_end_ends_the_build() -> None:
 
 
 async def test_a_fork_bomb_harms_the_build_alone() -> None:
-    """It is ended once it has too many processes, or dies of them first; none is left on the host."""
-    async with build_bench(replace(LIMITS, processes=300)) as bench:
+    """It is ended when it has too many processes; none is left on the host, and no control group."""
+    async with build_bench(replace(LIMITS, processes=100)) as bench:
         built = await bench.build(f"{BASE}RUN for i in $(seq 5000); do sleep 1000 & done; wait\n{END}")
         assert built.error is not None, built.text
-        assert "300 processes at once" in built.error.detail or "the sandbox of the build" in built.error.detail
+        assert "100 processes at once" in built.error.detail
         assert host.processes_of(bench.home) == []
+        assert groups_of(bench) == []
+
+
+def groups_of(bench: BuildBench) -> list[Path]:
+    """Return the control groups of its builds."""
+    found = (Path(top, name) for top, below, _ in os.walk("/sys/fs/cgroup") for name in below)  # some go meanwhile
+    return [path for path in found if path.name.startswith(name_prefix(bench.home))]
+
+
+async def test_many_processes_do_no_harm() -> None:
+    """As many as a parallel compilation has, on a small disk too."""
+    async with build_bench(replace(LIMITS, disk_bytes=2 << 30)) as bench:
+        built = await bench.build(f"{BASE}RUN for i in $(seq 500); do sleep 30 & done; wait; echo all-there\n{END}")
+        assert built.error is None, built.text
+        assert "all-there" in built.lines
+
+
+async def test_processor_time_is_bounded() -> None:
+    """The kernel holds up a build that wants more processors than it may have, and the host's others go on."""
+    async with build_bench(replace(LIMITS, processors=0.3)) as bench:
+        busy = "for i in 1 2 3; do timeout 5 sh -c 'while :; do :; done' & done; wait; true"
+        building = asyncio.create_task(bench.build(f"{BASE}RUN {busy}\n{END}"))
+        held_up = 0
+        while not building.done():
+            held_up = max([held_up, *map(throttled, groups_of(bench))])
+            await asyncio.sleep(0.2)
+        assert (await building).error is None
+        assert held_up > 0
+
+
+def throttled(group: Path) -> int:
+    """Return how often a control group was held up."""
+    with contextlib.suppress(OSError):  # its build has ended, or it is one of another controller
+        for line in (group / "cpu.stat").read_text().splitlines():
+            if line.startswith("nr_throttled "):
+                return int(line.split()[1])
+    return 0
 
 
 async def test_a_build_that_takes_too_long_is_ended() -> None:

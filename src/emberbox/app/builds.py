@@ -22,6 +22,7 @@ from emberbox.images.pipeline import Limits, Pipeline
 from emberbox.images.sandbox.base import PROCESSES_MAX
 from emberbox.images.sandbox.base import Limits as SandboxLimits
 from emberbox.images.sandbox.builder import SandboxBuilder
+from emberbox.images.sandbox.groups import Groups
 from emberbox.images.sandbox.gvisor import GvisorSandbox
 from emberbox.images.sandbox.root import BuilderRoots, RunscFinder
 from emberbox.machine.guests import GuestHost
@@ -82,10 +83,14 @@ def _sandbox_builder(settings: Settings, tap: TapNetwork | None, managed: Manage
             "builds in sandboxes need root, and networks of their own (docs/network.md: tap); "
             "start the server as root, or set EMBERBOX_BUILDS=host"
         )
-    sandbox = GvisorSandbox(RunscFinder(settings.home, settings.runsc))
+    sandbox = GvisorSandbox(RunscFinder(settings.home, settings.runsc), Groups(settings.home))
     roots = BuilderRoots(settings.home / "builder", managed, sandbox)
     limits = SandboxLimits(
-        settings.build_memory_bytes, settings.build_disk_bytes, PROCESSES_MAX, settings.build_timeout_s
+        settings.build_memory_bytes,
+        settings.build_disk_bytes,
+        PROCESSES_MAX,
+        settings.build_timeout_s,
+        settings.build_processors,
     )
     caches = settings.home / "build-cache"
     return SandboxBuilder(sandbox, roots, _build_network(tap), limits, caches, settings.build_cache_bytes)

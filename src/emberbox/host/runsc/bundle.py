@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,8 @@ NOFILE_MAX: Final = 1 << 20
 PROCESSES_MAX: Final = 1000
 """Processes and threads of one user in a sandbox; who has CAP_SYS_RESOURCE in it is not held by that. With some 1,900
 on the host gVisor's kernel stands still."""
+
+LIMITS: Final = {"RLIMIT_NOFILE": NOFILE_MAX, "RLIMIT_NPROC": PROCESSES_MAX}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,27 @@ class HostMount:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryMount:
+    """An empty file system in the sandbox's memory, which holds no more than `size_bytes`."""
+
+    destination: str
+    size_bytes: int
+    mode: int = 0o755
+
+
+@dataclass(frozen=True, slots=True)
+class StoreMount:
+    """An empty file system of no more than `size_bytes`, kept in a file of the host's in `directory`."""
+
+    directory: Path
+    destination: str
+    size_bytes: int
+
+
+Mount = HostMount | MemoryMount | StoreMount
+
+
+@dataclass(frozen=True, slots=True)
 class Bundle:
     """One sandbox.
 
@@ -57,23 +80,26 @@ class Bundle:
         arguments: the first process.
         root: its root file system.
         environment: its whole environment.
-        mounts: what it has of the host's beside its root.
+        mounts: what it has beside its root, at most one of them a store. One at `/dev` is there in place of the usual.
         hostname: the first one.
         capabilities: those of its root user.
         read_only: nothing can be written to the root file system.
-        processes: processes and threads that each user may have in it; who wants more is told EAGAIN.
         directory: where its first process starts.
+        limits: of each process in it (names of setrlimit(2)).
+        network: a network namespace whose devices it takes over; None: a new and empty one, to which links are made by
+            `control.Control.connect`.
     """
 
     arguments: Sequence[str]
     root: ErofsRoot | DirectoryRoot
     environment: Mapping[str, str]
-    mounts: Sequence[HostMount] = ()
+    mounts: Sequence[Mount] = ()
     hostname: str = "sandbox"
     capabilities: Sequence[str] = AGENT_CAPABILITIES
     read_only: bool = False
-    processes: int = PROCESSES_MAX
     directory: str = "/"
+    limits: Mapping[str, int] = field(default_factory=lambda: dict(LIMITS))
+    network: Path | None = None
 
 
 def write_bundle(directory: Path, bundle: Bundle) -> None:
@@ -87,7 +113,7 @@ def write_bundle(directory: Path, bundle: Bundle) -> None:
 
 
 def render(bundle: Bundle) -> dict[str, Any]:
-    """Return config.json. The network namespace is new and empty: links are made by `control.Control.connect`."""
+    """Return config.json."""
     rights = {kind: list(bundle.capabilities) for kind in ("bounding", "effective", "inheritable", "permitted")}
     return {
         "ociVersion": "1.0.2",
@@ -96,7 +122,7 @@ def render(bundle: Bundle) -> dict[str, Any]:
             "capabilities": rights,
             "cwd": bundle.directory,
             "env": [f"{name}={value}" for name, value in bundle.environment.items()],
-            "rlimits": [_limit("RLIMIT_NOFILE", NOFILE_MAX), _limit("RLIMIT_NPROC", bundle.processes)],
+            "rlimits": [{"type": name, "hard": most, "soft": most} for name, most in bundle.limits.items()],
             "user": {"uid": 0, "gid": 0},
         },
         "root": {
@@ -104,32 +130,56 @@ def render(bundle: Bundle) -> dict[str, Any]:
             "readonly": bundle.read_only,
         },
         "hostname": bundle.hostname,
-        "mounts": [
-            {"destination": "/proc", "type": "proc", "source": "proc"},
-            {"destination": "/sys", "type": "sysfs", "source": "sysfs"},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
-            *map(_render_mount, bundle.mounts),
-        ],
-        "linux": {"namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")]},
-        "annotations": _render_annotations(bundle.root),
+        "mounts": _render_mounts(bundle.mounts),
+        "linux": {"namespaces": [*({"type": kind} for kind in _NAMESPACES), _render_network(bundle.network)]},
+        "annotations": _render_root_hints(bundle.root) | _render_store_hints(bundle.mounts),
     }
 
 
-def _limit(kind: str, most: int) -> dict[str, Any]:
-    return {"type": kind, "hard": most, "soft": most}
+_NAMESPACES: Final = ("pid", "ipc", "uts", "mount")
+_USUAL: Final = {"/proc": "proc", "/sys": "sysfs", "/dev": "tmpfs"}
 
 
-def _render_mount(mount: HostMount) -> dict[str, Any]:
-    access = "ro" if mount.read_only else "rw"
-    return {
-        "destination": mount.destination,
-        "type": "bind",
-        "source": str(mount.source),
-        "options": ["rbind", access],
-    }
+def _render_network(namespace: Path | None) -> dict[str, str]:
+    return {"type": "network"} if namespace is None else {"type": "network", "path": str(namespace)}
 
 
-def _render_annotations(root: ErofsRoot | DirectoryRoot) -> dict[str, str]:
+def _render_mounts(mounts: Sequence[Mount]) -> list[dict[str, Any]]:
+    given = {mount.destination for mount in mounts}
+    usual = [
+        {"destination": destination, "type": kind, "source": kind}
+        for destination, kind in _USUAL.items()
+        if destination not in given
+    ]
+    return [*usual, *map(_render_mount, mounts)]
+
+
+def _render_mount(mount: Mount) -> dict[str, Any]:
+    match mount:
+        case MemoryMount(destination, size_bytes, mode):
+            options = [f"mode={mode:04o}", f"size={size_bytes}"]
+            return {"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": options}
+        case StoreMount(directory, destination):
+            return _render_bind(directory, destination, "rw")
+        case HostMount(source, destination, read_only):
+            return _render_bind(source, destination, "ro" if read_only else "rw")
+
+
+def _render_bind(source: Path, destination: str, access: str) -> dict[str, Any]:
+    return {"destination": destination, "type": "bind", "source": str(source), "options": ["rbind", access]}
+
+
+def _render_store_hints(mounts: Sequence[Mount]) -> dict[str, str]:
+    """Say of a store's bind mount that it is no directory of the host's, but memory that is kept in a file there."""
+    prefix, hints = "dev.gvisor.spec.mount.store", dict[str, str]()
+    for mount in mounts:
+        if isinstance(mount, StoreMount):
+            options = f"rw,size={mount.size_bytes}"
+            hints = {"source": str(mount.directory), "type": "tmpfs", "share": "container", "options": options}
+    return {f"{prefix}.{name}": value for name, value in hints.items()}
+
+
+def _render_root_hints(root: ErofsRoot | DirectoryRoot) -> dict[str, str]:
     if isinstance(root, DirectoryRoot):
         return {}
     prefix = "dev.gvisor.spec.rootfs"

@@ -51,6 +51,31 @@ def create_line(
     ]
 
 
+def run_line(binary: Path, state: Path, bundle: Path, *, has_network: bool) -> list[str]:
+    """Return the command that runs a sandbox to its end, and exits as its first process does.
+
+    What it may write it writes to the host's files, past any layer; nobody else writes to what it has of the host.
+
+    Args:
+        binary: runsc.
+        state: a directory of this sandbox's own.
+        bundle: from `bundle.write_bundle`.
+        has_network: it takes over the devices of its network namespace; else it has none.
+    """
+    return [
+        str(binary),
+        f"--root={state}",
+        f"--platform={PLATFORM}",
+        f"--network={'sandbox' if has_network else 'none'}",
+        "--overlay2=none",
+        "--file-access-mounts=exclusive",
+        "--ignore-cgroups",
+        "run",
+        f"--bundle={bundle}",
+        SANDBOX_ID,
+    ]
+
+
 def control_socket(state: Path) -> Path:
     """Return where a sandbox takes calls. A path longer than a socket's address may be is made elsewhere by runsc."""
     return state / f"runsc-{SANDBOX_ID}.sock"

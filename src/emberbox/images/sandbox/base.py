@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +11,10 @@ from emberbox.images.containers import BuildNetwork
 from emberbox.process import OnLine
 
 PROCESSES_MAX = 1000
-"""Processes of all steps of a build together; a gVisor sandbox dies of some 1,300."""
+"""Processes of all steps of a build together."""
+
+_TASKS, _TASKS_OF_PROCESSOR, _TASKS_OF_PROCESS = 200, 32, 2
+"""gVisor has two threads of the host for each process, and more where many processors are busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +23,21 @@ class Limits:
 
     Args:
         memory_bytes: of memory, above which it is ended.
-        disk_bytes: of its store, and of each file that it may write.
+        disk_bytes: of its store, and of the files together that it may write, above which it is ended.
         processes: at once, above which it is ended.
         timeout_s: seconds until it is ended.
+        processors: as many processors' time.
     """
 
     memory_bytes: int
     disk_bytes: int
     processes: int
     timeout_s: float
+    processors: float = 4
+
+    def host_tasks(self) -> int:
+        """Return how many threads of the host its processes may be, those of its kernel and tools included."""
+        return _TASKS + _TASKS_OF_PROCESSOR * (os.cpu_count() or 1) + _TASKS_OF_PROCESS * self.processes
 
 
 @dataclass(frozen=True, slots=True)

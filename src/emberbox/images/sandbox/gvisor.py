@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from emberbox import process
 from emberbox.host.network.slots import (
@@ -18,7 +16,18 @@ from emberbox.host.network.slots import (
     GUEST_ADDRESS,
     GUEST_MAC,
 )
+from emberbox.host.runsc.bundle import (
+    NOFILE_MAX,
+    Bundle,
+    DirectoryRoot,
+    HostMount,
+    MemoryMount,
+    StoreMount,
+    write_bundle,
+)
+from emberbox.host.runsc.command import run_line
 from emberbox.images.sandbox.base import Limits, SandboxPlan
+from emberbox.images.sandbox.groups import Group, Groups, Passed
 from emberbox.images.sandbox.usage import Usage, read_usage
 from emberbox.model.errors import BuildError
 from emberbox.process.watched import Child
@@ -27,17 +36,14 @@ WATCH_INTERVAL_S = 0.5
 _TAIL_BYTES = 500
 _GIB = 1 << 30
 _TMPFS_BYTES = 1 << 30
-_CAPABILITIES = (
-    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_ADMIN NET_RAW "
-    "SYS_CHROOT SYS_PTRACE SYS_ADMIN SYS_RESOURCE SYS_NICE MKNOD AUDIT_WRITE SETFCAP LINUX_IMMUTABLE"
-)
-"""Rights in the sandbox's own kernel, as dockerd and runc want them; on the host they mean nothing."""
-
-_LIMITS = {"RLIMIT_NOFILE": 1 << 20, "RLIMIT_FSIZE": (1 << 64) - 1}
+_BYTES_OF_TASK = 8 << 20
+_LIMITS = {"RLIMIT_NOFILE": NOFILE_MAX, "RLIMIT_FSIZE": (1 << 64) - 1}
 """Of the programs in the sandbox; else they would have the limits of its own processes on the host."""
 
+_OWN_NAMESPACE = Path("/proc/self/ns/net")
 _ENTER = """
 set -e
+while read -r group; do echo 0 > "$group/cgroup.procs"; done < "$2/groups"
 mount -t tmpfs none /proc/sys/net/core
 if [ -n "$1" ]; then
   nsenter --net="$1" ip -batch "$2/outer" >&2
@@ -47,8 +53,8 @@ fi
 shift 2
 exec "$@"
 """
-"""Runs in a mount and a network namespace of its own. This release of runsc takes a network namespace for the host's
-when net.core has the settings that all namespaces have since Linux 6.12: so they are hidden from it."""
+"""Goes into its control groups, and runs in a mount and a network namespace of its own. This release of runsc
+takes a network namespace for the host's when net.core has the settings that all have since Linux 6.12: it sees none."""
 
 
 class GvisorSandbox:
@@ -56,26 +62,42 @@ class GvisorSandbox:
 
     Args:
         runsc: returns the program.
+        groups: what holds each to its limits; where there are none it is watched.
     """
 
-    def __init__(self, runsc: Callable[[], Awaitable[Path]]) -> None:
+    def __init__(self, runsc: Callable[[], Awaitable[Path]], groups: Groups) -> None:
         self._runsc = runsc
+        self._groups = groups
 
     async def run(self, plan: SandboxPlan, on_line: process.OnLine) -> None:
         """See `base.Sandbox`."""
         runsc = await self._runsc()
-        _write_bundle(plan)
+        async with self._groups.around(plan.limits) as group:
+            _write_surroundings(plan, group)
+            outputs = [share.path for share in plan.shares if share.is_writable and share.path.is_file()]
+            watch = _Watch(plan.limits, group, outputs)
+            try:
+                done = await self._run(runsc, plan, on_line, watch)
+            finally:
+                await watch.stop()
+            watch.check()
+        if done.returncode != 0:
+            how = process.describe_exit(done.returncode)
+            tail = done.stdout.strip()[-_TAIL_BYTES:]
+            raise BuildError("CONTAINER_BUILD_FAILED", f"the sandbox of the build {how}; it said last: {tail}")
+
+    async def _run(self, runsc: Path, plan: SandboxPlan, on_line: process.OnLine, watch: _Watch) -> process.Completed:
+        directory = plan.directory
         namespace = str(plan.network.namespace) if plan.network and plan.network.namespace else ""
         command = [
-            *["prlimit", f"--fsize={plan.limits.disk_bytes + _GIB}", "--"],
-            *["unshare", "--net", "--", "sh", "-c", _ENTER, "sh", namespace, str(plan.directory)],
-            *_runsc_command(runsc, plan, has_network=bool(namespace)),
+            *["prlimit", f"--fsize={_file_bytes(plan.limits)}", "--"],
+            *["unshare", "--net", "--", "sh", "-c", _ENTER, "sh", namespace, str(directory)],
+            *run_line(runsc, directory / "state", directory, has_network=bool(namespace)),
         ]
-        watch = _Watch(plan.limits)
         try:
-            done = await process.run(
+            return await process.run(
                 command,
-                environment={**os.environ, "TMPDIR": str(plan.directory)},
+                environment={**os.environ, "TMPDIR": str(directory)},
                 timeout=plan.limits.timeout_s,
                 on_line=on_line,
                 on_start=watch.start,
@@ -86,20 +108,15 @@ class GvisorSandbox:
             if error.returncode is None:
                 raise BuildError("CONTAINER_BUILD_FAILED", str(error).replace("prlimit", "the build")) from error
             raise
-        finally:
-            await watch.stop()
-        watch.check()
-        if done.returncode != 0:
-            how = process.describe_exit(done.returncode)
-            tail = done.stdout.strip()[-_TAIL_BYTES:]
-            raise BuildError("CONTAINER_BUILD_FAILED", f"the sandbox of the build {how}; it said last: {tail}")
 
 
 class _Watch:
     """Ends a sandbox that has taken more than it may."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, group: Group | None, outputs: Sequence[Path]) -> None:
         self._limits = limits
+        self._group = group
+        self._outputs = outputs
         self._task: asyncio.Task[None] | None = None
         self._passed: str | None = None
 
@@ -109,12 +126,24 @@ class _Watch:
 
     async def _watch(self, child: Child) -> None:
         while child.returncode is None and self._passed is None:
-            self._passed = _passed(await asyncio.to_thread(read_usage, child.pid), self._limits)
+            self._passed = self._passed_by_output() or await self._passed_by_processes(child.pid)
             await asyncio.sleep(WATCH_INTERVAL_S if self._passed is None else 0)
         await child.kill_group()
 
+    def _passed_by_output(self) -> str | None:
+        if sum(path.stat().st_blocks * 512 for path in self._outputs) <= self._limits.disk_bytes:
+            return None
+        return f"{self._limits.disk_bytes >> 20} MiB of disk (EMBERBOX_BUILD_DISK_BYTES)"
+
+    async def _passed_by_processes(self, pid: int) -> str | None:
+        if self._group is not None:
+            return _tell(self._group.read_passed(), self._limits)
+        return _tell(compare(await asyncio.to_thread(read_usage, pid), self._limits), self._limits)
+
     async def stop(self) -> None:
-        """Watch no longer."""
+        """Watch no longer; what the kernel has held the sandbox to counts also when it has ended of that."""
+        if self._passed is None and self._group is not None:
+            self._passed = _tell(self._group.read_passed(), self._limits)
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -130,28 +159,34 @@ class _Watch:
             raise BuildError("CONTAINER_BUILD_FAILED", f"the build took more than {self._passed}")
 
 
-def _passed(usage: Usage, limits: Limits) -> str | None:
-    """Say which limit is passed."""
-    if usage.memory_bytes > limits.memory_bytes:
+def _file_bytes(limits: Limits) -> int:
+    """Return how large a file may be that the sandbox's processes write: no smaller than what they need themselves.
+
+    gVisor's memory is a file with holes, which has 8 MiB for each of its processes; where it cannot grow, it dies.
+    """
+    return max(limits.disk_bytes, limits.memory_bytes + limits.host_tasks() * _BYTES_OF_TASK) + _GIB
+
+
+def compare(usage: Usage, limits: Limits) -> Passed:
+    """Say which limits are passed by what is used."""
+    return Passed(usage.memory_bytes > limits.memory_bytes, usage.processes > limits.processes)
+
+
+def _tell(passed: Passed, limits: Limits) -> str | None:
+    if passed.memory:
         return f"{limits.memory_bytes >> 20} MiB of memory (EMBERBOX_BUILD_MEMORY_BYTES)"
-    if usage.processes > limits.processes:
+    if passed.processes:
         return f"{limits.processes} processes at once"
     return None
 
 
-def _runsc_command(runsc: Path, plan: SandboxPlan, *, has_network: bool) -> list[str]:
-    return [
-        *[str(runsc), f"--root={plan.directory / 'state'}", "--platform=systrap", "--ignore-cgroups"],
-        *[f"--network={'sandbox' if has_network else 'none'}", "--overlay2=none", "--file-access-mounts=exclusive"],
-        *["run", f"--bundle={plan.directory}", "build"],
-    ]
-
-
-def _write_bundle(plan: SandboxPlan) -> None:
-    """Write what runsc reads: the description of the container (OCI runtime specification), and the network's."""
+def _write_surroundings(plan: SandboxPlan, group: Group | None) -> None:
+    """Write what runsc and the commands around it read: the container, its control groups and its network."""
     (plan.directory / "state").mkdir(parents=True)
     (plan.directory / "store").mkdir()
-    (plan.directory / "config.json").write_text(json.dumps(describe(plan)))
+    write_bundle(plan.directory, describe(plan))
+    groups = group.directories if group is not None else ()
+    (plan.directory / "groups").write_text("".join(f"{directory}\n" for directory in groups))
     outer = (
         "link delete tap0",
         "link add tap0 type veth peer name eth0",
@@ -172,48 +207,18 @@ def _write_bundle(plan: SandboxPlan) -> None:
         (plan.directory / name).write_text("\n".join(lines) + "\n")
 
 
-def describe(plan: SandboxPlan) -> dict[str, Any]:
-    """Return the container of a plan, as the OCI runtime specification has it."""
-    capabilities = [f"CAP_{name}" for name in _CAPABILITIES.split()]
-    store = str(plan.directory / "store")
-    mount = "dev.gvisor.spec.mount.store"
-    return {
-        "ociVersion": "1.0.0",
-        "process": {
-            "user": {"uid": 0, "gid": 0},
-            "args": list(plan.command),
-            "env": [f"{name}={value}" for name, value in plan.environment],
-            "cwd": "/",
-            "capabilities": dict.fromkeys(("bounding", "effective", "inheritable", "permitted"), capabilities),
-            "rlimits": [{"type": name, "hard": most, "soft": most} for name, most in _LIMITS.items()],
-        },
-        "root": {"path": str(plan.root), "readonly": True},
-        "hostname": "build",
-        "mounts": [
-            {"destination": "/proc", "type": "proc", "source": "proc"},
-            {"destination": "/sys", "type": "sysfs", "source": "sysfs"},
-            *(_memory(at) for at in ("/dev", "/run", "/tmp")),  # noqa: S108 - in the sandbox
-            *(_bind(str(share.path), share.destination, share.is_writable) for share in plan.shares),
-            _bind(store, plan.store, is_writable=True),
-        ],
-        "annotations": {
-            f"{mount}.source": store,
-            f"{mount}.type": "tmpfs",
-            f"{mount}.share": "container",
-            f"{mount}.options": f"rw,size={plan.limits.disk_bytes}",
-        },
-        "linux": {"namespaces": [*({"type": kind} for kind in ("pid", "mount", "ipc", "uts")), _NETWORK]},
-    }
-
-
-_NETWORK = {"type": "network", "path": "/proc/self/ns/net"}
-
-
-def _memory(destination: str) -> dict[str, Any]:
-    options = ["mode=0755" if destination != "/tmp" else "mode=1777", f"size={_TMPFS_BYTES}"]  # noqa: S108
-    return {"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": options}
-
-
-def _bind(source: str, destination: str, is_writable: bool) -> dict[str, Any]:
-    options = ["bind", "rw" if is_writable else "ro"]
-    return {"destination": destination, "type": "bind", "source": source, "options": options}
+def describe(plan: SandboxPlan) -> Bundle:
+    """Return the container of a plan: of the host it can write to single files, and to its store."""
+    in_memory = [MemoryMount("/dev", _TMPFS_BYTES), MemoryMount("/run", _TMPFS_BYTES)]
+    in_memory += [MemoryMount("/tmp", _TMPFS_BYTES, 0o1777)]  # noqa: S108 - in the sandbox
+    shares = [HostMount(share.path, share.destination, read_only=not share.is_writable) for share in plan.shares]
+    return Bundle(
+        plan.command,
+        DirectoryRoot(plan.root),
+        dict(plan.environment),
+        [*in_memory, *shares, StoreMount(plan.directory / "store", plan.store, plan.limits.disk_bytes)],
+        hostname="build",
+        read_only=True,
+        limits=_LIMITS,
+        network=_OWN_NAMESPACE,
+    )

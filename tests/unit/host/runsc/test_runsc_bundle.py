@@ -7,8 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from emberbox.host.runsc.bundle import Bundle, DirectoryRoot, ErofsRoot, HostMount, render, write_bundle
-from emberbox.host.runsc.command import create_line, find_version
+from emberbox.host.runsc.bundle import (
+    Bundle,
+    DirectoryRoot,
+    ErofsRoot,
+    HostMount,
+    MemoryMount,
+    StoreMount,
+    render,
+    write_bundle,
+)
+from emberbox.host.runsc.command import create_line, find_version, run_line
 from emberbox.host.runsc.network import Link, render_links
 from emberbox.model.errors import HostError
 
@@ -30,6 +39,22 @@ def test_a_sandbox_never_has_a_namespace_of_the_hosts(tmp_path: Path) -> None:
     spaces = json.loads((tmp_path / "bundle" / "config.json").read_text())["linux"]["namespaces"]
     assert {space["type"] for space in spaces} == {"pid", "network", "ipc", "uts", "mount"}
     assert all("path" not in space for space in spaces)
+
+
+def test_what_is_given_stands_in_place_of_the_usual(tmp_path: Path) -> None:
+    mounts = [MemoryMount("/dev", 4096), StoreMount(tmp_path, "/store", 8192)]
+    told = render(Bundle(["a"], DirectoryRoot(tmp_path), {}, mounts, limits={"RLIMIT_FSIZE": 5}, network=Path("/n")))
+    assert [mount["destination"] for mount in told["mounts"]] == ["/proc", "/sys", "/dev", "/store"]
+    assert told["mounts"][2]["options"] == ["mode=0755", "size=4096"]
+    assert told["annotations"]["dev.gvisor.spec.mount.store.options"] == "rw,size=8192"
+    assert told["process"]["rlimits"] == [{"type": "RLIMIT_FSIZE", "hard": 5, "soft": 5}]
+    assert {"type": "network", "path": "/n"} in told["linux"]["namespaces"]
+
+
+def test_one_without_a_network_is_told_so(tmp_path: Path) -> None:
+    for has_network, flag in ((True, "--network=sandbox"), (False, "--network=none")):
+        line = run_line(Path("/runsc"), tmp_path, tmp_path / "bundle", has_network=has_network)
+        assert line.index(flag) < line.index("run")
 
 
 def test_flags_stand_before_the_verb(tmp_path: Path) -> None:
