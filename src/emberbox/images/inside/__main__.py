@@ -22,6 +22,7 @@ from emberbox.images.config import parse_config
 from emberbox.images.inside import daemon
 from emberbox.images.inside.dockerfile import AWS_REGISTRY, Prepared, prepare
 from emberbox.images.inside.packing import Base, make_root, pack_base
+from emberbox.images.randomness import AddedFile
 from emberbox.model.errors import BuildError
 
 JOB, CONTEXT, SEED = Path("/job.json"), Path("/context"), Path("/seed")
@@ -120,7 +121,8 @@ def _build(job: dict[str, Any]) -> dict[str, Any]:
     say("Packing the root file system")
     environment = {**dict(config.environment), **job["environment"]}
     try:
-        root = make_root(layers, _base(layer), OUT, config.user, environment, Path(job["library"]).read_bytes())
+        library, agent = Path(job["library"]).read_bytes(), _read_agent(job.get("agent"))
+        root = make_root(layers, _base(layer), OUT, config.user, environment, library, agent)
     except subprocess.CalledProcessError as error:
         raise BuildError("DISK_STORAGE_FULL", "the root file system cannot be packed; is the disk full?") from error
     return {"config": dataclasses.asdict(config), "root": dataclasses.asdict(root)}
@@ -143,8 +145,14 @@ def _prepare_dockerfile() -> tuple[Path, tuple[str, ...]]:
     return written, _stand_ins(prepared)
 
 
+def _read_agent(agent: dict[str, str] | None) -> AddedFile | None:
+    if agent is None:
+        return None
+    return AddedFile(agent["destination"], Path(agent["source"]).read_bytes(), 0o755)
+
+
 def _base(layer: Path) -> Base:
-    return Base(layer, SEED / "base.erofs", SEED / "openssl.json")
+    return Base(layer, SEED, SEED / "openssl.json")
 
 
 def _stand_ins(prepared: Prepared) -> tuple[str, ...]:

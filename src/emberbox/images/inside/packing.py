@@ -21,6 +21,26 @@ _TAR = ("tar", "--numeric-owner", "--format=pax", "--xattrs", "--xattrs-include=
 _EROFS = ("mkfs.erofs", "--quiet", "--tar=f")
 """By way of an archive: to read and write each file by itself takes calls to the kernel, dear ones in a sandbox."""
 
+_PLAIN = ("-Enoinline_data", "-x-1")
+"""For guests without a kernel of their own; see `disk.make_root`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What root file systems are made for.
+
+    Args:
+        name: of the form.
+        options: of mkfs.erofs.
+    """
+
+    name: str
+    options: tuple[str, ...] = ()
+
+
+OWN_KERNEL, PLAIN = Form("own-kernel"), Form("plain", _PLAIN)
+FORMS = (OWN_KERNEL, PLAIN)
+
 
 @dataclass(frozen=True, slots=True)
 class Base:
@@ -28,13 +48,17 @@ class Base:
 
     Args:
         layer: its files.
-        image: the same, packed.
+        images: the directory that has the same, packed in each form.
         openssl: a file with what `randomness.find_openssl` finds in it.
     """
 
     layer: Path
-    image: Path
+    images: Path
     openssl: Path
+
+    def image(self, form: Form) -> Path:
+        """Return it packed."""
+        return self.images / f"base-{form.name}.erofs"
 
 
 def pack_base(base: Base) -> None:
@@ -45,14 +69,16 @@ def pack_base(base: Base) -> None:
     """
     base.openssl.write_text(json.dumps(sorted(find_openssl(base.layer))))
     _WORK.mkdir()
-    _pack_all(base.layer, _WORK / "root.erofs")
-    _copy(_WORK / "root.erofs", base.image)
+    for form in FORMS:
+        _pack_all(base.layer, _WORK / form.name, form)
+        _copy(_WORK / form.name, base.image(form))
     shutil.rmtree(_WORK)
 
 
 def make_root(
-    layers: Sequence[Path], base: Base, destination: Path, user: str, environment: Mapping[str, str], library: bytes
-) -> RootFileSystem:
+    layers: Sequence[Path], base: Base, destination: Path, user: str, environment: Mapping[str, str], library: bytes,
+    agent: AddedFile | None = None,
+) -> RootFileSystem:  # fmt: skip
     """Pack layers, and what randomness.py adds to them, into a root file system.
 
     Args:
@@ -62,20 +88,21 @@ def make_root(
         user: whom it runs as, as `USER` says it.
         environment: the variables that its processes get.
         library: the provider of random numbers.
+        agent: what guests without a kernel of their own begin with; None: guests have one.
 
     Raises:
         BuildError: the user does not exist.
         CalledProcessError: a tool failed; the disk may be full.
     """
-    packed = _WORK / "root.erofs"
+    packed, form = _WORK / "root.erofs", OWN_KERNEL if agent is None else PLAIN
     with _merged(layers) as root:
         found = find_user(root, user)
         own = layers[:-1] if layers and layers[-1].resolve() == base.layer.resolve() else None
         added = find_additions(root, environment.get("OPENSSL_CONF"), library, _find_openssl(own, base))
-        for file in added.files:
+        for file in (*added.files, *([] if agent is None else [agent])):
             _add(root, file)
-        if own is None or not _pack_changes([_WORK / "upper", *own], base, root, packed):
-            _pack_all(root, packed)
+        if own is None or not _pack_changes([_WORK / "upper", *own], base, root, packed, form):
+            _pack_all(root, packed, form)
         _copy(packed, destination)
     return RootFileSystem(found, added.environment, added.notes)
 
@@ -92,13 +119,13 @@ def _copy(source: Path, destination: Path) -> None:
     subprocess.run(["sync", destination], check=True)
 
 
-def _pack_all(root: Path, packed: Path) -> None:
+def _pack_all(root: Path, packed: Path, form: Form) -> None:
     archive = _WORK / "root.tar"
     subprocess.run([*_TAR, "-C", root, "-cf", archive, "."], check=True)
-    _run_erofs(packed, archive)
+    _run_erofs(packed, archive, *form.options)
 
 
-def _pack_changes(layers: Sequence[Path], base: Base, root: Path, packed: Path) -> bool:
+def _pack_changes(layers: Sequence[Path], base: Base, root: Path, packed: Path, form: Form) -> bool:
     """Add what layers change to a copy of the packed base; say whether that can be done."""
     changes = find_changes(layers, base.layer, root)
     if changes is None:
@@ -110,8 +137,8 @@ def _pack_changes(layers: Sequence[Path], base: Base, root: Path, packed: Path) 
     listed = sorted([*changes.names, *marks], key=lambda name: name.split("/"))
     names.write_bytes(b"".join(os.fsencode(f"./{name}") + b"\0" for name in listed))
     subprocess.run([*_TAR, "-C", root, "--no-recursion", "--null", "-T", names, "-cf", archive], check=True)
-    subprocess.run(["cp", base.image, packed], check=True)
-    _run_erofs(packed, archive, "--aufs", "--ovlfs-strip=1", "--incremental=data")
+    subprocess.run(["cp", base.image(form), packed], check=True)
+    _run_erofs(packed, archive, *form.options, "--aufs", "--ovlfs-strip=1", "--incremental=data")
     return True
 
 

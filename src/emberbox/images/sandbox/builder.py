@@ -53,8 +53,6 @@ class SandboxBuilder:
 
     async def build(self, work: ContainerBuild) -> tuple[ImageConfig, RootFileSystem]:
         """See `builders.ContainerBuilder`."""
-        if not work.own_kernel:
-            raise HostError("builds in sandboxes make no images for gVisor yet: set EMBERBOX_BUILDS=host")
         made = await self._roots.ensure(work.say)
         directory = work.directory / "sandbox"
         directory.mkdir()
@@ -102,14 +100,20 @@ class SandboxBuilder:
         return self._caches / f"{account_id}-{made.seed_id}.tar"
 
     def _write_job(self, work: ContainerBuild, directory: Path) -> Share:
-        library = native.openssl_random_path().relative_to(CODE.path)
+        agent = {"source": _inside(native.agent_path()), "destination": native.AGENT_IN_IMAGE}
         return write_job(
             directory / "job.json",
             kind="build",
             cache_bytes=self._cache_bytes,
             environment=dict(work.plan.environment),
-            library=f"{CODE.destination}/{library}",
+            library=_inside(native.openssl_random_path()),
+            agent=None if work.own_kernel else agent,
         )
+
+
+def _inside(path: Path) -> str:
+    """Return where the sandbox has a file of our own code."""
+    return f"{CODE.destination}/{path.relative_to(CODE.path)}"
 
 
 def _writable(path: Path, destination: str) -> list[Share]:

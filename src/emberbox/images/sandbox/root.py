@@ -35,6 +35,9 @@ ENVIRONMENT = (
     ("PYTHONDONTWRITEBYTECODE", "1"),
 )
 COMMAND = ("python3", "-m", "emberbox.images.inside")
+SEED_FORM = 2
+"""Changes when what a seed has does."""
+
 SEED_LIMITS = Limits(memory_bytes=4 << 30, disk_bytes=8 << 30, processes=PROCESSES_MAX, timeout_s=600)
 
 _MOUNT_DIRECTORIES = ("code/emberbox", "context", "seed", "var/lib/docker")
@@ -190,7 +193,7 @@ async def _make_root(root: Path) -> None:
 
 def _identify(base: Path) -> str:
     status = base.stat()
-    return hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{SEED_FORM} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:16]
 
 
 class RunscFinder:
