@@ -25,6 +25,7 @@ from emberbox.host.runsc.program import find_runsc
 from emberbox.host.space import measure
 from emberbox.host.supervisor import find_program
 from emberbox.host.users import UserPool
+from emberbox.images.sandbox.choice import ON_HOST, find_sandbox_obstacle, make_sandbox
 from emberbox.machine.engines import count_saved
 from emberbox.model.arns import endpoint_host
 from emberbox.model.boundary import Boundary, boundary_of, describe_boundary
@@ -105,6 +106,7 @@ async def examine(settings: Settings) -> list[Check]:
         check_architecture(),
         check_arm64(settings),
         check_qemu(),
+        check_builds(settings),
         *(check_tool(tool) for tool in TOOLS),
         *(check_tool(tool) for tool in NETWORK_TOOLS if wants_tap),
         *(check_wheel_tool(tool) for tool in WHEEL_TOOLS),
@@ -124,6 +126,20 @@ async def examine(settings: Settings) -> list[Check]:
 
 def _example_name(settings: Settings) -> str:
     return endpoint_host("doctor", settings.region, settings.domain)
+
+
+async def check_builds(settings: Settings) -> Check:
+    """Where Dockerfiles are built; a sandbox is tried where its program is there already."""
+    name = "builds"
+    if settings.builds == "host" or (settings.builds == "auto" and os.geteuid() != 0):
+        return Check(name, ok=True, detail=ON_HOST, required=False)
+    if not settings.runsc and not (settings.home / "packages" / "runsc").exists():
+        return Check(name, ok=True, detail="gVisor is fetched and tried by the server", required=False)
+    obstacle = await find_sandbox_obstacle(make_sandbox(settings.home, settings.runsc))
+    if not obstacle:
+        return Check(name, ok=True, detail="Dockerfiles are built in gVisor sandboxes", required=False)
+    remedy = "set EMBERBOX_BUILDS=host if every account's Dockerfiles may do what this server may"
+    return Check(name, ok=False, detail=f"no sandbox runs here: {obstacle}", remedy=remedy, required=False)
 
 
 async def check_name(settings: Settings) -> Check:

@@ -14,7 +14,7 @@ from emberbox.app.builds import _build_network
 from emberbox.host.network.place import PlaceNote
 from emberbox.host.network.tap import TapNetwork
 from emberbox.images.base import BuildPlan
-from emberbox.images.builders import ContainerBuild
+from emberbox.images.builders import ContainerBuild, ContainerBuilder, HostBuilder
 from emberbox.images.config import ImageConfig, RootFileSystem
 from emberbox.images.containers import Containers
 from emberbox.images.managed import ManagedImages
@@ -69,13 +69,21 @@ class BuildBench:
     def __init__(self, home: Path, tap: TapNetwork, limits: Limits, cache_bytes: int) -> None:
         self.home = home
         self._limits = limits
-        managed = ManagedImages(Containers(home / "containers"), home / "base")
+        self.containers = Containers(home / "containers")
+        managed = ManagedImages(self.containers, home / "base")
         sandbox = GvisorSandbox(RunscFinder(home), Groups(home))
         roots = BuilderRoots(home / "builder", managed, sandbox)
-        self._builder = SandboxBuilder(sandbox, roots, _build_network(tap), limits, home / "build-cache", cache_bytes)
+        network, caches = _build_network(tap), home / "build-cache"
+        self._builders: dict[bool, ContainerBuilder] = {
+            False: SandboxBuilder(sandbox, roots, network, limits, caches, cache_bytes),
+            True: HostBuilder(self.containers, managed, network),
+        }
 
-    async def build(self, dockerfile: str, files: Mapping[str, bytes] | None = None, account: str = OPERATOR) -> Built:
-        """Build a Dockerfile."""
+    async def build(
+        self, dockerfile: str, files: Mapping[str, bytes] | None = None, account: str = OPERATOR, *,
+        on_host: bool = False,
+    ) -> Built:  # fmt: skip
+        """Build a Dockerfile, in a sandbox or on the host."""
         directory = Path(tempfile.mkdtemp(dir=self.home))
         (directory / "context").mkdir()
         for name, content in {"Dockerfile": dockerfile.encode(), **(files or {})}.items():
@@ -91,7 +99,7 @@ class BuildBench:
         )  # fmt: skip
         config = root = error = None
         try:
-            config, root = await self._builder.build(work)
+            config, root = await self._builders[on_host].build(work)
         except BuildError as failure:
             error = failure
         packed = self.home / "last.erofs"
@@ -118,7 +126,9 @@ async def build_bench(limits: Limits = LIMITS, cache_bytes: int = 0) -> AsyncIte
     try:
         await tap.open()
         try:
-            yield BuildBench(home, tap, limits, cache_bytes)
+            bench = BuildBench(home, tap, limits, cache_bytes)
+            yield bench
+            await bench.containers.close()
         finally:
             await tap.close()
             save(home)

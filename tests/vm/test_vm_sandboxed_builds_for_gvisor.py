@@ -30,7 +30,7 @@ ENTRYPOINT ["perl", "/srv/probe.pl"]
 
 @pytest.fixture
 def own() -> Iterator[Server]:
-    server = Server(make_home(), builds="sandbox", engine="gvisor")
+    server = Server(make_home(), builds="auto", engine="gvisor")
     try:
         server.start()
         yield server
@@ -39,10 +39,14 @@ def own() -> Iterator[Server]:
 
 
 def test_an_image_is_built_and_its_guests_run(own: Server) -> None:
-    """What steps have made, changed and removed is so in the guest, over the base that is packed ahead."""
+    """What steps have made, changed and removed is so in the guest, over the base that is packed ahead.
+
+    The server was asked to find out by itself where it builds.
+    """
     clients = Clients.of(own)
     maker = ImageMaker(clients, own.endpoints["region"])
     image = maker.wait_created(maker.start("gvisor", probe_files(DOCKERFILE)))
+    assert "Dockerfiles are built in gVisor sandboxes" in own.log_path.read_text()
     with contextlib.closing(Gateway(own, clients)) as gateway:
         microvm = Microvm.launch(gateway, image)
         microvm.wait_state("RUNNING")

@@ -22,9 +22,9 @@ from emberbox.images.pipeline import Limits, Pipeline
 from emberbox.images.sandbox.base import PROCESSES_MAX
 from emberbox.images.sandbox.base import Limits as SandboxLimits
 from emberbox.images.sandbox.builder import SandboxBuilder
-from emberbox.images.sandbox.groups import Groups
+from emberbox.images.sandbox.choice import ON_HOST, ChoosingBuilder, find_sandbox_obstacle, make_sandbox
 from emberbox.images.sandbox.gvisor import GvisorSandbox
-from emberbox.images.sandbox.root import BuilderRoots, RunscFinder
+from emberbox.images.sandbox.root import BuilderRoots
 from emberbox.machine.guests import GuestHost
 from emberbox.machine.local import Places
 from emberbox.model.egress import EgressPolicy
@@ -42,9 +42,7 @@ def start_pipeline(
     containers = Containers(settings.home / "containers")
     running.push_async_callback(containers.close)
     managed, kernel = ManagedImages(containers, settings.home / "base"), _KernelFinder(settings.home / "kernel")
-    builder: ContainerBuilder = HostBuilder(containers, managed, _build_network(tap))
-    if settings.builds == "sandbox":
-        builder = _sandbox_builder(settings, tap, managed)
+    builder = _find_builder(settings, tap, containers, managed)
     background = Background()
     running.push_async_callback(background.close)
     background.start(_prepare(kernel, builder), "the making of the base image")
@@ -72,18 +70,35 @@ class _KernelFinder:
             return await ensure_kernel(self._directory)
 
 
-def _sandbox_builder(settings: Settings, tap: TapNetwork | None, managed: ManagedImages) -> SandboxBuilder:
-    """Return what builds in sandboxes.
+def _find_builder(
+    settings: Settings, tap: TapNetwork | None, containers: Containers, managed: ManagedImages
+) -> ContainerBuilder:
+    """Return what builds Dockerfiles.
 
     Raises:
-        HostError: this server cannot make them.
+        HostError: it is to be done in sandboxes, and this server cannot make them.
     """
+    on_host = HostBuilder(containers, managed, _build_network(tap))
+    if settings.builds == "host":
+        return on_host
     if tap is None:
+        if settings.builds == "auto":
+            log.warning("%s; sandboxes need root, and networks of their own", ON_HOST)
+            return on_host
         raise HostError(
             "builds in sandboxes need root, and networks of their own (docs/network.md: tap); "
             "start the server as root, or set EMBERBOX_BUILDS=host"
         )
-    sandbox = GvisorSandbox(RunscFinder(settings.home, settings.runsc), Groups(settings.home))
+    sandbox = make_sandbox(settings.home, settings.runsc)
+    sandboxed = _sandbox_builder(settings, tap, managed, sandbox)
+    if settings.builds == "sandbox":
+        return sandboxed
+    return ChoosingBuilder(sandboxed, on_host, lambda: find_sandbox_obstacle(sandbox))
+
+
+def _sandbox_builder(
+    settings: Settings, tap: TapNetwork, managed: ManagedImages, sandbox: GvisorSandbox
+) -> SandboxBuilder:
     roots = BuilderRoots(settings.home / "builder", managed, sandbox)
     limits = SandboxLimits(
         settings.build_memory_bytes,
