@@ -92,6 +92,15 @@ def _network(text: str) -> ipaddress.IPv4Network:
     return network
 
 
+_REGISTRY = re.compile(r"(?:https?://)?[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?")
+
+
+def _registries(text: str) -> str:
+    if not all(_REGISTRY.fullmatch(part) for part in text.split(",")):
+        raise ValueError("it is host:port, or several with commas between; for plain HTTP with http:// before it")
+    return text
+
+
 def _row(default: Any, parse: Callable[[str], Any], help_text: str) -> Any:  # makes a dataclass field
     return field(default=default, metadata={"parse": parse, "help": help_text})
 
@@ -141,6 +150,8 @@ class Settings:
     build_processors: int = _row(4, _positive, "processors whose time one build may use, in a sandbox")
     build_disk_bytes: int = _row(16 * _GIB, _positive, "disk of one build, in a sandbox")
     build_cache_bytes: int = _row(2 * _GIB, _not_negative, "layers kept of an account's builds in sandboxes; 0: none")
+    registries: str = _row("", _registries, "registries that are asked from the host's network (docs/builds.md)")
+    registry_auth: str = _row("", str, "a file with logins for registries, in the form of Docker's config.json")
     terminated_retention_s: int = _row(86400, _positive, "seconds that a terminated microVM stays in lists")
     warm_pool: int = _row(1, _not_negative, "microVMs kept prepared for each image version launched lately; 0: none")
     log_retention_days: int = _row(30, _positive, "days that log events are kept, where their group does not say")

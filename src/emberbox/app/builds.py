@@ -17,6 +17,7 @@ from emberbox.host.network.tap import TapNetwork
 from emberbox.host.space import DiskSpace
 from emberbox.images.builders import BuildNetworkScope, ContainerBuilder, HostBuilder
 from emberbox.images.containers import BuildNetwork, Containers
+from emberbox.images.importer import ImageImporter, Registries
 from emberbox.images.managed import ManagedImages
 from emberbox.images.pipeline import Limits, Pipeline
 from emberbox.images.sandbox.base import PROCESSES_MAX
@@ -55,7 +56,13 @@ def start_pipeline(
         space,
         places,
         s3_has_accounts=objects.is_embedded,
+        importer=ImageImporter(_registries(settings), _build_network(tap)),
     )
+
+
+def _registries(settings: Settings) -> Registries:
+    named = {one.partition("://")[2] or one: one.startswith("http://") for one in settings.registries.split(",") if one}
+    return Registries(named, Path(settings.registry_auth).absolute() if settings.registry_auth else None)
 
 
 class _KernelFinder:

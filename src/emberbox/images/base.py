@@ -51,7 +51,7 @@ class BuildPlan:
         image_arn: its ARN, for the same.
         version: the version to build.
         region: the region, for the same.
-        artifact_uri: `s3://bucket/key` of the zip.
+        artifact_uri: `s3://bucket/key` of the zip or of an image's archive, or `oci://registry/name:tag` of an image.
         readable_prefixes: the `s3://` prefixes that the build role may read; None for all of its account's buckets.
         account_id: whose image it is.
         size: the microVM's size.

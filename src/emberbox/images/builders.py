@@ -1,4 +1,4 @@
-"""Who turns a context with a Dockerfile into a root file system: the host's own tools, or a sandbox."""
+"""Who turns a context with a Dockerfile, or an image, into a root file system: the host's own tools, or a sandbox."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ContainerBuild:
     Args:
         plan: what it is for.
         directory: of this build's own, for whatever is needed on the way; removed at its end.
-        context: the directory that has the Dockerfile at its root.
+        context: the directory that has the Dockerfile at its root; of an image that is there already, its layout.
         root: the file that the root file system goes to; there is none yet.
         timeout_s: seconds until the build is stopped.
         say: takes lines for the build's log.
@@ -66,6 +66,15 @@ class ContainerBuilder(Protocol):
         """
         ...
 
+    async def load(self, work: ContainerBuild) -> tuple[ImageConfig, RootFileSystem]:
+        """Take an image that is there already, in a layout that `ImageImporter` made; the rest is as with `build`.
+
+        Raises:
+            BuildError: it cannot be unpacked, or its user does not exist.
+            HostError: the machine lacks something.
+        """
+        ...
+
 
 class HostBuilder:
     """Builds with the host's buildah and runc, which run as this server's user: for Dockerfiles that it trusts.
@@ -87,15 +96,32 @@ class HostBuilder:
 
     async def build(self, work: ContainerBuild) -> tuple[ImageConfig, RootFileSystem]:
         """See `ContainerBuilder`."""
-        plan, name = work.plan, f"localhost/emberbox-build/{work.plan.build_id}"
+        plan, name = work.plan, _name(work)
         async with self._containers.for_build(work.directory / "containers") as containers:
             dockerfile = (work.context / "Dockerfile").read_text(errors="replace")
             await self._managed.prepare(dockerfile, work.say)
             work.say("Building the Dockerfile")
             async with self._network(plan.egress) as network:
                 await containers.build(work.context, name, network, work.timeout_s, work.take_line)
-            config = await containers.read_config(name)
-            work.say("Packing the root file system")
-            environment = {**dict(config.environment), **plan.environment}
-            root = await make_root(containers, name, work.root, config.user, environment, own_kernel=work.own_kernel)
-        return config, root
+            return await _pack(work, containers)
+
+    async def load(self, work: ContainerBuild) -> tuple[ImageConfig, RootFileSystem]:
+        """See `ContainerBuilder`."""
+        async with self._containers.for_build(work.directory / "containers", is_alone=True) as containers:
+            work.say("Unpacking the image")
+            await containers.load(work.context, _name(work), work.timeout_s)
+            return await _pack(work, containers)
+
+
+def _name(work: ContainerBuild) -> str:
+    return f"localhost/emberbox-build/{work.plan.build_id}"
+
+
+async def _pack(work: ContainerBuild, containers: Containers) -> tuple[ImageConfig, RootFileSystem]:
+    config = await containers.read_config(_name(work))
+    work.say("Packing the root file system")
+    environment = {**dict(config.environment), **work.plan.environment}
+    root = await make_root(
+        containers, _name(work), work.root, config.user, environment, own_kernel=work.own_kernel
+    )  # fmt: skip
+    return config, root

@@ -81,12 +81,16 @@ class Containers:
         return scratch.tool_environment(temporary)
 
     @contextlib.asynccontextmanager
-    async def for_build(self, directory: Path) -> AsyncIterator[Containers]:
+    async def for_build(self, directory: Path, *, is_alone: bool = False) -> AsyncIterator[Containers]:
         """Give a build a store of its own over this one, in a new directory; at the end nothing of it is left.
 
         So no build takes what another has left, whole or not, nor learns what others build.
+
+        Args:
+            directory: the directory.
+            is_alone: it needs nothing of this store.
         """
-        own = Containers(directory, self._directory)
+        own = Containers(directory, None if is_alone else self._directory)
         try:
             yield own
         finally:
@@ -173,7 +177,7 @@ class Containers:
             BuildError: the build failed, or took longer than `timeout_s`.
         """
         environment = self._environment()
-        with _entering(network, self._directory) as enter:
+        with entering(network, self._directory) as enter:
             command = [
                 *enter,
                 *["buildah", *self._options, "build", "--layers=false", "--force-rm", "--pull=missing"],
@@ -192,6 +196,20 @@ class Containers:
                 await process.run(command, environment=environment, timeout=timeout_s, on_line=take, enclosed=True)
             except process.CommandError as error:
                 raise _build_error(tail, error) from error
+
+    async def load(self, layout: Path, name: str, timeout_s: float) -> None:
+        """Take in the one image of an OCI layout, whose layers are unpacked by a process that is shut up with them.
+
+        Raises:
+            BuildError: it cannot be unpacked.
+        """
+        try:
+            done = await self._buildah("pull", "--quiet", f"oci:{layout}", timeout=timeout_s)
+            await self.tag(done.stdout.split()[-1], name)
+        except process.CommandError as error:
+            if "no space left" in str(error).lower():
+                raise BuildError("DISK_STORAGE_FULL", "the disk is full; free some space and build again") from error
+            raise BuildError("CONTAINER_BUILD_FAILED", f"the image cannot be unpacked: {error}") from error
 
     async def read_config(self, name: str) -> ImageConfig:
         """Return what an image says about how to run it.
@@ -235,8 +253,8 @@ class Containers:
 
 
 @contextlib.contextmanager
-def _entering(network: BuildNetwork, directory: Path) -> Iterator[list[str]]:
-    """Return the commands that lead into the build's own surroundings.
+def entering(network: BuildNetwork, directory: Path) -> Iterator[list[str]]:
+    """Return the commands that lead into the build's own surroundings; whoever runs them does so enclosed.
 
     These are its network, with the name server that is reached from there. It is run enclosed (process.py): whatever a
     RUN step leaves running ends with the build, also when the build is stopped half-way.

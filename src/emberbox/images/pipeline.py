@@ -27,6 +27,8 @@ from emberbox.images.artifact import S3Client, UnpackLimits, check_readable, fet
 from emberbox.images.base import BuildLog, BuildPlan, LogStream
 from emberbox.images.builders import ContainerBuild, ContainerBuilder
 from emberbox.images.config import ImageConfig, RootFileSystem
+from emberbox.images.importer import ImageImporter
+from emberbox.images.oci.archives import is_image_archive
 from emberbox.machine.connections import GUEST_RESOLV_CONF
 from emberbox.machine.guest import Guest
 from emberbox.machine.guests import GuestHost
@@ -44,6 +46,7 @@ from emberbox.model.errors import (
     VmmError,
 )
 from emberbox.model.hooks import Hook
+from emberbox.model.image_references import is_image_uri
 from emberbox.model.logs import log_stream_name
 from emberbox.model.sizes import SnapshotSizes
 from emberbox.time_limits import limit_s
@@ -64,7 +67,7 @@ _REST_SHARE = 0.2  # of one processor; an emulated guest that only keeps time us
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of a build: bytes of the zip, bytes unpacked, seconds for the container build."""
+    """Bounds of a build: bytes of the artifact, bytes unpacked, seconds for the container build."""
 
     artifact_bytes: int
     unpacked_bytes: int
@@ -120,11 +123,13 @@ class Pipeline:
         space: the room on the disk; without it no build begins or goes on.
         places: says where a build works, and where its snapshot is kept.
         s3_has_accounts: the buckets of that S3 belong to accounts of this server.
+        importer: gathers images that are there already; None takes one that knows no registry of the operator's.
     """
 
     def __init__(
         self, builder: ContainerBuilder, guests: GuestHost, kernel: Callable[[], Awaitable[Kernel]], s3: S3Client,
         limits: Limits, space: DiskSpace, places: Places, *, s3_has_accounts: bool,
+        importer: ImageImporter | None = None,
     ) -> None:  # fmt: skip
         self._builder = builder
         self._guests = guests
@@ -134,6 +139,7 @@ class Pipeline:
         self._s3_has_accounts = s3_has_accounts
         self._space = space
         self._places = places
+        self._importer = importer or ImageImporter()
 
     async def run(self, plan: BuildPlan, build_log: BuildLog) -> SnapshotSizes:
         """See `base.Builds`."""
@@ -164,32 +170,42 @@ class Pipeline:
 
     async def _build_container(self, run: Run) -> tuple[ImageConfig, RootFileSystem]:
         plan, directory = run.plan, run.directory
-        archive, context = directory / "artifact.zip", directory / "context"
+        archive, context = directory / "artifact", directory / "context"
         run.say(f"Fetching {plan.artifact_uri}")
         check_readable(plan.artifact_uri, plan.readable_prefixes)
-        is_granted = plan.readable_prefixes is not None  # by the operator, who may grant another account's bucket
-        owner = plan.account_id if self._s3_has_accounts and not is_granted else None
-        await fetch(self._s3, plan.artifact_uri, archive, self._limits.artifact_bytes, owner)
-        limits = UnpackLimits(total_bytes=self._limits.unpacked_bytes)
-        await asyncio.to_thread(unpack, archive, context, limits)
-        timeout_s = self._limits.build_timeout_s
-        config, root = await self._builder.build(
-            ContainerBuild(
-                plan,
-                directory,
-                context,
-                directory / "root.erofs",
-                timeout_s,
-                run.say,
-                run.take_line,
-                own_kernel=self._guests.capabilities.own_kernel,
-            )
-        )
+        if not is_image_uri(plan.artifact_uri):
+            await self._fetch(plan, archive)
+        work = self._work(run, context)
+        if is_image_uri(plan.artifact_uri) or is_image_archive(archive):
+            limits = (self._limits.artifact_bytes, self._limits.unpacked_bytes, self._limits.build_timeout_s)
+            await self._importer.gather(plan, archive, context, limits, run.take_line)
+            archive.unlink(missing_ok=True)
+            config, root = await self._builder.load(work)
+        else:
+            await asyncio.to_thread(unpack, archive, context, UnpackLimits(total_bytes=self._limits.unpacked_bytes))
+            config, root = await self._builder.build(work)
         for note in root.notes:
             run.say(note)
         await asyncio.to_thread(shutil.rmtree, context)
-        archive.unlink()
+        archive.unlink(missing_ok=True)
         return config, root
+
+    async def _fetch(self, plan: BuildPlan, archive: Path) -> None:
+        is_granted = plan.readable_prefixes is not None  # by the operator, who may grant another account's bucket
+        owner = plan.account_id if self._s3_has_accounts and not is_granted else None
+        await fetch(self._s3, plan.artifact_uri, archive, self._limits.artifact_bytes, owner)
+
+    def _work(self, run: Run, context: Path) -> ContainerBuild:
+        return ContainerBuild(
+            run.plan,
+            run.directory,
+            context,
+            run.directory / "root.erofs",
+            self._limits.build_timeout_s,
+            run.say,
+            run.take_line,
+            own_kernel=self._guests.capabilities.own_kernel,
+        )
 
     async def _make_snapshot(self, run: Run, config: ImageConfig, root: RootFileSystem) -> ImageSnapshot:
         plan, directory = run.plan, run.directory

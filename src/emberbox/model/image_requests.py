@@ -19,7 +19,7 @@ class ImageRequest:
         base: the name of the managed image under it.
         base_version: that one's version.
         build_role: the ARN of the role that its build has.
-        artifact_uri: where its code is, in S3.
+        artifact_uri: where its code is: in S3, or an image in a registry.
         memory_mib: the memory that its microVMs are asked to have at least; one of `SIZES`.
         egress: the ARNs of its egress connectors; the first counts.
         description: says what it is for.

@@ -10,6 +10,7 @@ from emberbox.control.images.commands import ImageConfiguration
 from emberbox.control.requests.tags import check_tags
 from emberbox.model.errors import ValidationError
 from emberbox.model.hooks import BUILD_HOOKS, RUNTIME_HOOKS, HookName, HookSettings
+from emberbox.model.image_references import is_image_uri, parse_image_uri
 from emberbox.model.image_requests import ImageRequest
 from emberbox.model.images import MANAGED_IMAGES, MANAGED_VERSION
 from emberbox.model.sizes import DEFAULT_MEMORY_MIB, SIZES
@@ -93,7 +94,9 @@ def _check_memory(asked: ImageConfiguration) -> int:
 
 
 def _check_artifact(uri: str) -> None:
-    if not _S3_URI.fullmatch(uri):
+    if is_image_uri(uri):
+        parse_image_uri(uri)
+    elif not _S3_URI.fullmatch(uri):
         raise ValidationError("CodeArtifact URI must be a valid S3 URI in the format: s3://<bucket>/<key>")
 
 

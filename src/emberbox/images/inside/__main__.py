@@ -51,7 +51,7 @@ def main() -> int:
     """Do the job and print its outcome."""
     job = json.loads(JOB.read_text())
     try:
-        outcome = make_seed() if job["kind"] == "seed" else run_build(job)
+        outcome = _JOBS[job["kind"]](job)
     except BuildError as error:
         outcome = _failure(error)
     except (daemon.DaemonError, subprocess.CalledProcessError, OSError) as error:
@@ -60,7 +60,7 @@ def main() -> int:
     return 0
 
 
-def make_seed() -> dict[str, Any]:
+def make_seed(_job: dict[str, Any]) -> dict[str, Any]:
     """Store the base image in a new store, and leave that at /seed."""
     with daemon.running_daemon():
         daemon.docker("import", "--change", 'CMD ["/bin/bash"]', str(BASE), BASE_NAMES[0])
@@ -90,6 +90,22 @@ def run_build(job: dict[str, Any]) -> dict[str, Any]:
     return outcome
 
 
+def run_load(job: dict[str, Any]) -> dict[str, Any]:
+    """Take in the image whose layout is the context, and pack it."""
+    daemon.copy_store(SEED_STORE)
+    with daemon.running_daemon():
+        try:
+            daemon.load_image(CONTEXT)
+        except daemon.DaemonError as error:
+            if _FULL in str(error).lower():
+                raise explain(_FULL, ()) from error
+            raise BuildError("CONTAINER_BUILD_FAILED", f"the image cannot be unpacked: {error}") from error
+        return _pack(job, daemon.read_image(_IMAGE))
+
+
+_JOBS = {"seed": make_seed, "build": run_build, "load": run_load}
+
+
 def _failure(error: BuildError) -> dict[str, Any]:
     return {"reason": error.reason, "detail": error.detail}
 
@@ -116,6 +132,11 @@ def _build(job: dict[str, Any]) -> dict[str, Any]:
     for key, instruction in _NOT_HEEDED.items():
         if settings.get(key):
             say(f"NOTE: {instruction} has no effect on a microVM")
+    return _pack(job, (settings, layers))
+
+
+def _pack(job: dict[str, Any], image: tuple[dict[str, Any], list[Path]]) -> dict[str, Any]:
+    settings, layers = image
     config = parse_config(settings)
     (layer,) = SEED_STORE.glob("overlay2/*/diff")
     say("Packing the root file system")

@@ -112,6 +112,16 @@ def docker(*arguments: str) -> str:
     return done.stdout
 
 
+def load_image(layout: Path) -> None:
+    """Take in an image of a directory that has the form of `docker save`."""
+    with subprocess.Popen(["tar", "-C", layout, "-c", "."], stdout=subprocess.PIPE) as writer:
+        done = subprocess.run(
+            ["docker", "load"], stdin=writer.stdout, check=False, capture_output=True, text=True, errors="replace"
+        )
+    if done.returncode != 0 or writer.returncode != 0:
+        raise DaemonError(f"docker load failed: {done.stderr.strip()[-2000:]}")
+
+
 def drop_old_layers(image: str, keep_bytes: int) -> None:
     """Remove an image, and of the layers and cache mounts those that were used longest ago."""
     subprocess.run(["docker", "image", "rm", "--force", image], check=False, capture_output=True)

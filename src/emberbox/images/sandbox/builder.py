@@ -53,13 +53,22 @@ class SandboxBuilder:
 
     async def build(self, work: ContainerBuild) -> tuple[ImageConfig, RootFileSystem]:
         """See `builders.ContainerBuilder`."""
+        work.say("Building the Dockerfile in a sandbox")
+        return await self._run(work, "build")
+
+    async def load(self, work: ContainerBuild) -> tuple[ImageConfig, RootFileSystem]:
+        """See `builders.ContainerBuilder`."""
+        work.say("Unpacking the image in a sandbox")
+        return await self._run(work, "load")
+
+    async def _run(self, work: ContainerBuild, kind: str) -> tuple[ImageConfig, RootFileSystem]:
         made = await self._roots.ensure(work.say)
         directory = work.directory / "sandbox"
         directory.mkdir()
         cache, new_cache = self._cache_of(work.plan.account_id, made), directory / "cache"
         shares = [CODE, Share(made.seed, "/seed"), Share(work.context, "/context")]
-        shares += [self._write_job(work, directory), *_writable(work.root, "/root.erofs")]
-        if self._cache_bytes:
+        shares += [self._write_job(work, directory, kind), *_writable(work.root, "/root.erofs")]
+        if self._cache_bytes and kind == "build":
             shares += _writable(new_cache, "/cache-out")
             shares += [Share(cache, "/cache.tar")] if cache.exists() else []
         outcome = Outcome(lambda _line: None)
@@ -70,7 +79,6 @@ class SandboxBuilder:
             else:
                 await work.take_line(line.removeprefix(" "))
 
-        work.say("Building the Dockerfile in a sandbox")
         async with self._network(work.plan.egress) as network:
             plan = SandboxPlan(
                 directory / "gvisor", made.root, COMMAND, ENVIRONMENT, tuple(shares), STORE, network, self._limits
@@ -99,11 +107,11 @@ class SandboxBuilder:
     def _cache_of(self, account_id: str, made: BuilderRoot) -> Path:
         return self._caches / f"{account_id}-{made.seed_id}.tar"
 
-    def _write_job(self, work: ContainerBuild, directory: Path) -> Share:
+    def _write_job(self, work: ContainerBuild, directory: Path, kind: str) -> Share:
         agent = {"source": _inside(native.agent_path()), "destination": native.AGENT_IN_IMAGE}
         return write_job(
             directory / "job.json",
-            kind="build",
+            kind=kind,
             cache_bytes=self._cache_bytes,
             environment=dict(work.plan.environment),
             library=_inside(native.openssl_random_path()),
