@@ -79,6 +79,11 @@ class BuildBench:
             True: HostBuilder(self.containers, managed, network),
         }
 
+    @property
+    def builder(self) -> ContainerBuilder:
+        """What builds in sandboxes."""
+        return self._builders[False]
+
     async def build(
         self, dockerfile: str, files: Mapping[str, bytes] | None = None, account: str = OPERATOR, *,
         on_host: bool = False,

@@ -13,6 +13,7 @@ import threading
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -70,7 +71,7 @@ class MadeImage:
     layer_type: str | None = None
     diff_ids: Sequence[str] | None = None
 
-    @property
+    @cached_property
     def config(self) -> bytes:
         """The text of its config."""
         stated = dict(zip(("os", "architecture"), self.platform.split("/"), strict=False)) if self.platform else {}
@@ -78,12 +79,12 @@ class MadeImage:
         root = {"type": "layers", "diff_ids": list(diff_ids)}
         return json.dumps({**stated, "config": self.settings, "rootfs": root}).encode()
 
-    @property
+    @cached_property
     def blobs(self) -> list[bytes]:
         """Its layers as they are in a registry."""
-        return [gzip.compress(layer, mtime=0) if self.is_packed else layer for layer in self.layers]
+        return [gzip.compress(layer, 1, mtime=0) if self.is_packed else layer for layer in self.layers]
 
-    @property
+    @cached_property
     def manifest(self) -> bytes:
         """The text of its manifest."""
         layer_type = self.layer_type or (LAYER_GZIP if self.is_packed else LAYER)

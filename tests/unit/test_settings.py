@@ -11,6 +11,14 @@ from emberbox.model.errors import HostError
 from emberbox.settings import Settings, load
 
 
+def test_registries_are_hosts_with_or_without_a_scheme(tmp_path: Path) -> None:
+    given = "http://127.0.0.1:5000,registry.test,https://other.test:444"
+    assert load({"EMBERBOX_HOME": str(tmp_path), "EMBERBOX_REGISTRIES": given}).registries == given
+    for wrong in ("ftp://x", "x/y", "a b", "a,,b"):
+        with pytest.raises(HostError, match="EMBERBOX_REGISTRIES"):
+            load({"EMBERBOX_HOME": str(tmp_path), "EMBERBOX_REGISTRIES": wrong})
+
+
 def test_without_anything_the_defaults_count(tmp_path: Path) -> None:
     settings = load({"EMBERBOX_HOME": str(tmp_path)})
     assert settings == Settings(home=tmp_path)

@@ -27,6 +27,7 @@ from emberbox.cli import (
 from emberbox.cli.accounts import accounts
 from emberbox.cli.audit import audit
 from emberbox.cli.context import clear_errors
+from emberbox.cli.images import images
 from emberbox.cli.keys import keys
 from emberbox.cli.policies import policies
 from emberbox.cli.quotas import quotas
@@ -95,6 +96,7 @@ app.command()(forks.fork)
 app.command()(forks.restore)
 app.command()(doctor.doctor)
 app.command()(settings.settings)
+app.add_typer(images, name="images")
 app.add_typer(accounts, name="accounts")
 app.add_typer(keys, name="keys")
 app.add_typer(policies, name="policies")

@@ -101,7 +101,7 @@ async def _run(described: Path, network: BuildNetwork, timeout_s: float, take_li
             await take_line(line.removeprefix(" ")[:_LINE_MAX])
 
     with entering(network, described.parent) as enter:
-        command = [*enter, sys.executable, "-m", "emberbox.images.oci", str(described)]
+        command = [*enter, sys.executable, "-P", "-m", "emberbox.images.oci", str(described)]
         try:
             await process.run(
                 command, environment=scratch.tool_environment(described.parent), timeout=timeout_s, on_line=take,

@@ -57,6 +57,8 @@ def test_the_bases_version_is_asked_for_in_one_form_and_told_in_another() -> Non
         ({"memory_mib": 0}, "The requested memory size of 0 MiB is not supported"),
         ({"artifact_uri": "s3://bucket"}, "must be a valid S3 URI"),
         ({"artifact_uri": "S3://bucket/key"}, "must be a valid S3 URI"),
+        ({"artifact_uri": "oci://registry.test/Upper"}, "CodeArtifact URI must name an image in the format: oci://"),
+        ({"artifact_uri": "docker://"}, "CodeArtifact URI must name an image in the format: oci://"),
         ({"environment": {"AWS_REGION": "x"}}, "key 'AWS_REGION' is reserved"),
         ({"environment": {"AWS_LAMBDA_MICROVM_ID": "x"}}, "key 'AWS_LAMBDA_MICROVM_ID' is reserved"),
         ({"hooks": HookSettings(1, {HookName.SUSPEND: ON})}, r"The ready \(/ready\) MicroVM image hook"),
@@ -69,6 +71,10 @@ def test_the_bases_version_is_asked_for_in_one_form_and_told_in_another() -> Non
 def test_a_broken_rule_is_named(more: dict[str, Any], text: str) -> None:
     with pytest.raises(ValidationError, match=text):
         check(**more)
+
+
+def test_an_image_of_a_registry_is_taken_as_it_was_named() -> None:
+    assert check(artifact_uri="docker://registry.test/x:1").artifact_uri == "docker://registry.test/x:1"
 
 
 def test_the_tag_for_failed_suspends_takes_two_values() -> None:

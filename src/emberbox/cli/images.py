@@ -1,0 +1,183 @@
+"""`emberbox images import`: an image of containers that is there already becomes an image of microVMs."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from botocore.exceptions import ClientError
+
+from emberbox.cli.context import Server, get_server
+from emberbox.cli.logs import GROUP_PREFIX, LogReader, render
+from emberbox.model.errors import HostError, ValidationError
+from emberbox.model.image_references import SCHEMES, parse_reference
+from emberbox.settings import load
+
+_POLL_S = 0.5
+_PARTS = ("oci-layout", "index.json", "manifest.json", "blobs")
+"""What of a directory is sent; other tools keep more in the same one."""
+
+images = typer.Typer(no_args_is_help=True, help="Make images of what is there already.")
+
+
+@images.command("import")
+def import_image(
+    name: Annotated[str, typer.Argument(help="The image's name; one that is there gets a new version.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="ARCHIVE|REGISTRY/NAME",
+            help="An OCI layout (a directory or a tar), a `docker save` archive, or a name with tag or digest.",
+        ),
+    ],
+    memory: Annotated[int | None, typer.Option(help="MiB of memory of its microVMs.")] = None,
+    env: Annotated[list[str] | None, typer.Option("--env", "-e", help="NAME=VALUE; may be repeated.")] = None,
+) -> None:
+    """Make an image of a container image: its layers are the files, its config says what runs."""
+    configuration: dict[str, Any] = {}
+    if memory is not None:
+        configuration["resources"] = [{"minimumMemoryInMiB": memory}]
+    if env:
+        configuration["environmentVariables"] = read_environment(env)
+    uri = find_uri(source)
+    server = get_server(load().home)
+    importing = Importing(server, name, configuration)
+    if uri is not None:
+        print(importing.run(uri, print))
+        return
+    with archive_of(Path(source)) as archive, uploaded(server, name, archive) as sent:
+        print(importing.run(sent, print))
+
+
+def read_environment(given: list[str]) -> dict[str, str]:
+    """Read variables.
+
+    Raises:
+        HostError: one is no NAME=VALUE.
+    """
+    for one in given:
+        if "=" not in one:
+            raise HostError(f"--env {one}: it is NAME=VALUE")
+    return dict(one.split("=", 1) for one in given)
+
+
+def find_uri(source: str) -> str | None:
+    """Return the URI of an image in a registry; None where the source is a file or directory.
+
+    Raises:
+        HostError: it is neither.
+    """
+    scheme = next((scheme for scheme in SCHEMES if source.startswith(scheme)), "")
+    if not scheme and Path(source).exists():
+        return None
+    try:
+        return f"{SCHEMES[0]}{parse_reference(source.removeprefix(scheme))}"
+    except ValidationError as error:
+        raise HostError(f"{source} is neither a file here nor an image of a registry. {error}") from error
+
+
+@contextlib.contextmanager
+def archive_of(source: Path) -> Iterator[Path]:
+    """Give an archive of an image: the file itself, or a tar of a directory for as long as the block lasts.
+
+    Raises:
+        HostError: there is no image in it.
+    """
+    if not source.is_dir():
+        if not tarfile.is_tarfile(source):
+            raise HostError(f"{source} is neither a tar of an OCI layout nor what `docker save` writes")
+        yield source
+        return
+    if not (source / "index.json").is_file():
+        raise HostError(f"there is no OCI layout in {source}: it has no index.json")
+    with tempfile.NamedTemporaryFile(prefix="emberbox-import-", suffix=".tar") as file:
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            for part in _PARTS:
+                if (source / part).exists():
+                    archive.add(source / part, part)
+        file.flush()
+        yield Path(file.name)
+
+
+@contextlib.contextmanager
+def uploaded(server: Server, name: str, archive: Path) -> Iterator[str]:
+    """Give the URI of an archive in S3; it is removed once nothing needs it any more.
+
+    Who leaves early (Ctrl-C) leaves it there: the build may not have read it yet.
+    """
+    s3, bucket = server.client("s3"), f"emberbox-imports-{server.account_id}"
+    where = {"LocationConstraint": server.region}
+    more = {} if server.region == "us-east-1" else {"CreateBucketConfiguration": where}
+    with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+        s3.create_bucket(Bucket=bucket, **more)
+    key = f"{name}-{secrets.token_hex(4)}.tar"
+    print(f"uploading {archive.stat().st_size / 1e6:.1f} MB to s3://{bucket}/{key}", flush=True)
+    s3.upload_file(str(archive), bucket, key)
+    try:
+        yield f"s3://{bucket}/{key}"
+    except KeyboardInterrupt:
+        print(f"\nthe build goes on; when it has ended, remove s3://{bucket}/{key}")
+        raise
+    except BaseException:
+        s3.delete_object(Bucket=bucket, Key=key)
+        raise
+    s3.delete_object(Bucket=bucket, Key=key)
+
+
+class Importing:
+    """One import.
+
+    Args:
+        server: where to.
+        name: the image's.
+        configuration: what else CreateMicrovmImage is told.
+    """
+
+    def __init__(self, server: Server, name: str, configuration: dict[str, Any]) -> None:
+        self._client = server.client("lambda-microvms")
+        self._log = LogReader(server.client("logs"), GROUP_PREFIX + name)
+        self._name = name
+        self._arn = f"arn:aws:lambda:{server.region}:{server.account_id}:microvm-image:{name}"
+        self._configuration = {
+            "baseImageArn": f"arn:aws:lambda:{server.region}:aws:microvm-image:debian12-1",
+            "buildRoleArn": f"arn:aws:iam::{server.account_id}:role/emberbox-build",
+            **configuration,
+        }
+
+    def run(self, uri: str, say: Callable[[str], None]) -> str:
+        """Build the image, with its log, and return a line about it.
+
+        Raises:
+            HostError: the build failed.
+        """
+        self._log.poll()  # what earlier builds said
+        version = self._begin({**self._configuration, "codeArtifact": {"uri": uri}})
+        while True:
+            state = self._client.get_microvm_image(imageIdentifier=self._arn)["state"]
+            for event in self._log.poll():
+                say(render(event))
+            if state not in ("CREATING", "UPDATING"):
+                break
+            time.sleep(_POLL_S)
+        listed = self._client.list_microvm_image_builds(imageIdentifier=self._arn, imageVersion=version)
+        for build in listed["items"]:
+            if build["buildState"] != "SUCCESSFUL":
+                raise HostError(f"{self._name} {version} failed: {build.get('stateReason') or build['buildState']}")
+        return f"{self._name} {version}: {self._arn}"
+
+    def _begin(self, request: dict[str, Any]) -> str:
+        """Ask for the image, or for a new version where it is there; return the version."""
+        try:
+            self._client.get_microvm_image(imageIdentifier=self._arn)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ResourceNotFoundException":
+                raise
+            return str(self._client.create_microvm_image(name=self._name, **request)["imageVersion"])
+        return str(self._client.update_microvm_image(imageIdentifier=self._arn, **request)["imageVersion"])
