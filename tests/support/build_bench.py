@@ -68,15 +68,16 @@ class BuildBench:
 
     def __init__(self, home: Path, tap: TapNetwork, limits: Limits, cache_bytes: int) -> None:
         self.home = home
+        self.network = _build_network(tap)
         self._limits = limits
         self.containers = Containers(home / "containers")
         managed = ManagedImages(self.containers, home / "base")
         sandbox = GvisorSandbox(RunscFinder(home), Groups(home))
         roots = BuilderRoots(home / "builder", managed, sandbox)
-        network, caches = _build_network(tap), home / "build-cache"
+        caches = home / "build-cache"
         self._builders: dict[bool, ContainerBuilder] = {
-            False: SandboxBuilder(sandbox, roots, network, limits, caches, cache_bytes),
-            True: HostBuilder(self.containers, managed, network),
+            False: SandboxBuilder(sandbox, roots, self.network, limits, caches, cache_bytes),
+            True: HostBuilder(self.containers, managed, self.network),
         }
 
     @property
@@ -99,7 +100,7 @@ class BuildBench:
             lines.append(line)
 
         work = ContainerBuild(
-            replace(_PLAN, account_id=account), directory, directory / "context", directory / "root.erofs",
+            replace(PLAN, account_id=account), directory, directory / "context", directory / "root.erofs",
             self._limits.timeout_s, lines.append, take,
         )  # fmt: skip
         config = root = error = None
@@ -114,7 +115,7 @@ class BuildBench:
         return Built(tuple(lines), config, root, error, packed)
 
 
-_PLAN = BuildPlan(
+PLAN = BuildPlan(
     build_id="bench", image_id="i", image_name="n", image_arn="a", version="1.0", region="r", artifact_uri="s3://b/k",
     readable_prefixes=(), account_id=OPERATOR, size=SIZES[512], environment={}, all_capabilities=False, ready=None,
     validate=None,

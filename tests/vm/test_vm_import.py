@@ -24,7 +24,7 @@ from emberbox.model.errors import BuildError
 from emberbox.time_limits import limit_s
 from support import shell
 from support.aws import Clients
-from support.build_bench import _PLAN, BuildBench, build_bench
+from support.build_bench import PLAN, BuildBench, build_bench
 from support.container_images import MadeImage, SmallRegistry, entry, logins, make_tar, oci_archive, small_registry
 from support.guests import Gateway, Microvm
 from support.images import PROBE, Image, ImageMaker
@@ -153,9 +153,9 @@ async def load(builder: ContainerBuilder, home: Path, image: MadeImage) -> list[
 
     (directory / "artifact").write_bytes(oci_archive(image))
     limits = (1 << 30, 1 << 30, 600.0)
-    await ImageImporter().gather(_PLAN, directory / "artifact", directory / "context", limits, take)
+    await ImageImporter().gather(PLAN, directory / "artifact", directory / "context", limits, take)
     work = ContainerBuild(
-        _PLAN, directory, directory / "context", directory / "root.erofs", 600, lines.append, take
+        PLAN, directory, directory / "context", directory / "root.erofs", 600, lines.append, take
     )  # fmt: skip
     try:
         await builder.load(work)

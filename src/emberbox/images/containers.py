@@ -155,6 +155,23 @@ class Containers:
             finally:
                 await self._buildah("rm", container, check=False)
 
+    async def add_layer(self, base: str, archive: Path, name: str, label: str) -> None:
+        """Make an image of another with the files of a tar archive, and a label by which it is known."""
+        async with self._changing():
+            container = (await self._buildah("from", "--pull-never", base)).stdout.strip()
+            try:
+                await self._buildah("add", container, str(archive), "/")
+                await self._buildah("config", "--label", f"{label}=yes", container)
+                await self._buildah("commit", "--quiet", container, name)
+            finally:
+                await self._buildah("rm", container, check=False)
+
+    async def has_label(self, name: str, label: str) -> bool:
+        """Say whether an image is stored and has a label."""
+        shown = await self._buildah("inspect", "--type", "image", name, check=False)
+        config = json.loads(shown.stdout)["OCIv1"].get("config", {}) if shown.returncode == 0 else {}
+        return label in (config.get("Labels") or {})
+
     async def tag(self, name: str, other: str) -> None:
         """Give an image another name."""
         await self._buildah("tag", name, other)

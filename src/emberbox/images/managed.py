@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -17,11 +18,14 @@ from pathlib import Path
 
 from emberbox import process
 from emberbox.host.bootstrap import bootstrap
+from emberbox.images import stand_in
 from emberbox.images.containers import Containers, LogLine
 from emberbox.model.errors import HostError
 from emberbox.time_limits import limit_s
 
 DEBIAN_NAME = "localhost/emberbox/debian:12"
+STAND_IN_NAME = "localhost/emberbox/stand-in"
+STAND_IN_LABEL = "emberbox.stand-in"
 AWS_REGISTRY = "public.ecr.aws"
 AWS_NAMES = (
     "public.ecr.aws/lambda/microvms:al2023-minimal",
@@ -70,7 +74,7 @@ class ManagedImages:
             return
         for name in AWS_NAMES:
             if name in dockerfile and not await self._is_real(name):
-                await self._containers.tag(DEBIAN_NAME, name)
+                await self._containers.tag(await self._ensure_stand_in(), name)
                 log_line(f"NOTE: {AWS_REGISTRY} is out of reach; {name} stands for the local Debian 12 base here")
 
     async def ensure_debian(self, log_line: LogLine) -> None:
@@ -106,10 +110,22 @@ class ManagedImages:
             log_line("Making the base image debian12-1 with mmdebstrap (once; about half a minute) ...")
             await _bootstrap(self._archive, self._packages)
 
+    async def _ensure_stand_in(self) -> str:
+        """Make the Debian base with `dnf` when it is not stored; return its name."""
+        name = f"{STAND_IN_NAME}:{stand_in.version()}"
+        async with self._lock:
+            if not await self._containers.has_image(name):
+                with tempfile.NamedTemporaryFile(prefix="emberbox-stand-in-") as file:
+                    stand_in.write_archive(Path(file.name))
+                    await self._containers.add_layer(DEBIAN_NAME, Path(file.name), name, STAND_IN_LABEL)
+        return name
+
     async def _is_real(self, name: str) -> bool:
-        """Say whether a name is stored and is not the stand-in."""
+        """Say whether a name is stored and is not a stand-in: one of an earlier release was the Debian base itself."""
         stored = await self._containers.image_id(name)
-        return stored is not None and stored != await self._containers.image_id(DEBIAN_NAME)
+        if stored is None or stored == await self._containers.image_id(DEBIAN_NAME):
+            return False
+        return not await self._containers.has_label(name, STAND_IN_LABEL)
 
     async def _drop_stand_ins(self) -> None:
         for name in AWS_NAMES:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from emberbox.images import stand_in
 from emberbox.images.config import parse_config
 from emberbox.images.inside import daemon
 from emberbox.images.inside.dockerfile import AWS_REGISTRY, Prepared, prepare
@@ -30,8 +31,9 @@ SEED_STORE = SEED / "store"
 CACHE, CACHE_OUT, OUT, BASE = Path("/cache.tar"), Path("/cache-out"), Path("/root.erofs"), Path("/base.tar")
 BASE_NAMES = ("emberbox/debian:12", "localhost/emberbox/debian:12")
 _IMAGE = "emberbox-build"
+_STAND_IN = "emberbox/stand-in"
 _REACH_TIMEOUT_S = 3.0
-_NOT_ON_DEBIAN = re.compile(r"\b(?:micro)?dnf\b|\byum\b")
+_NOT_ON_DEBIAN = re.compile(r"\b(?:micro)?dnf: |\byum: ")
 _UNREACHED = re.compile(r"failed to resolve source metadata|dial tcp|failed to do request")
 _FULL = "no space left on device"
 _NOT_HEEDED = {"Healthcheck": "HEALTHCHECK", "StopSignal": "STOPSIGNAL", "Volumes": "VOLUME", "OnBuild": "ONBUILD"}
@@ -124,7 +126,8 @@ def _take_up_store() -> None:
 
 def _build(job: dict[str, Any]) -> dict[str, Any]:
     dockerfile, contexts = _prepare_dockerfile()
-    named = [f"--build-context={name}=docker-image://docker.io/{BASE_NAMES[0]}" for name in contexts]
+    image = _make_stand_in() if contexts else ""
+    named = [f"--build-context={name}=docker-image://docker.io/{image}" for name in contexts]
     tail = daemon.build(["--tag", _IMAGE, "--file", str(dockerfile), *named, str(CONTEXT)], say)
     if tail is not None:
         raise explain("\n".join(tail), contexts)
@@ -176,6 +179,19 @@ def _base(layer: Path) -> Base:
     return Base(layer, SEED, SEED / "openssl.json")
 
 
+def _make_stand_in() -> str:
+    """Make the Debian base with `dnf`, where the layer cache has none yet; return its name."""
+    name = f"{_STAND_IN}:{stand_in.version()}"
+    if not daemon.has_image(name):
+        context = Path("/run/stand-in")
+        context.mkdir()
+        stand_in.write_archive(context / "files.tar")
+        (context / "Dockerfile").write_text(f"FROM {BASE_NAMES[0]}\nADD files.tar /\n")
+        if daemon.build(["--tag", name, str(context)], lambda _line: None) is not None:
+            raise daemon.DaemonError("the stand-in for Amazon Linux cannot be made")
+    return name
+
+
 def _stand_ins(prepared: Prepared) -> tuple[str, ...]:
     if not prepared.stand_ins or _answers(f"https://{AWS_REGISTRY}/v2/"):
         return ()
@@ -205,7 +221,9 @@ def explain(tail: str, stand_ins: Sequence[str]) -> BuildError:
         return BuildError("DISK_STORAGE_FULL", "the build needs more disk than it may have (EMBERBOX_BUILD_DISK_BYTES)")
     detail = "the Dockerfile's build failed; the lines above say where"
     if stand_ins and _NOT_ON_DEBIAN.search(tail):
-        detail += f"; {stand_ins[0]} is Debian here and has no dnf: let builds reach {AWS_REGISTRY}, or use apt-get"
+        detail += (
+            f"; {stand_ins[0]} is Debian here, and dnf leads to apt: let builds reach {AWS_REGISTRY}, or use apt-get"
+        )
     elif _UNREACHED.search(tail):
         detail += "; a registry or server cannot be reached from builds (docs/network.md)"
     return BuildError("CONTAINER_BUILD_FAILED", detail)

@@ -112,6 +112,11 @@ def docker(*arguments: str) -> str:
     return done.stdout
 
 
+def has_image(name: str) -> bool:
+    """Say whether an image is stored."""
+    return subprocess.run(["docker", "image", "inspect", name], check=False, capture_output=True).returncode == 0
+
+
 def load_image(layout: Path) -> None:
     """Take in an image of a directory that has the form of `docker save`."""
     with subprocess.Popen(["tar", "-C", layout, "-c", "."], stdout=subprocess.PIPE) as writer:

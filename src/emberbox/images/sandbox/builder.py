@@ -88,7 +88,8 @@ class SandboxBuilder:
         try:
             told = outcome.read()
         except HostError:
-            cache.unlink(missing_ok=True)  # it may be what the sandbox could not begin with
+            if kind == "build":
+                cache.unlink(missing_ok=True)  # it may be what the sandbox could not begin with
             raise
         self._keep_cache(new_cache, cache)
         shutil.rmtree(directory)

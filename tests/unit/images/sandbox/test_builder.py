@@ -90,7 +90,7 @@ async def no_network(_egress: object) -> AsyncIterator[BuildNetwork]:
     yield BuildNetwork()
 
 
-async def build(tmp_path: Path, told: Told, account_id: str = "000000000000") -> list[str]:
+async def build(tmp_path: Path, told: Told, account_id: str = "000000000000", *, is_image: bool = False) -> list[str]:
     directory, lines = tmp_path / "b", list[str]()
     directory.mkdir()
 
@@ -102,7 +102,7 @@ async def build(tmp_path: Path, told: Told, account_id: str = "000000000000") ->
     builder = SandboxBuilder(told, roots, no_network, Limits(1, 1, 1, 1), tmp_path / "caches", 1)
     work = ContainerBuild(plan, directory, tmp_path, directory / "root.erofs", 1, lines.append, take)
     try:
-        await builder.build(work)
+        await (builder.load if is_image else builder.build)(work)
     finally:
         shutil.rmtree(directory)
     return lines
@@ -126,6 +126,16 @@ async def test_a_cache_is_given_to_its_account_alone_and_replaced(tmp_path: Path
     shared = {share.destination: share for share in second.plan.shares}
     assert shared["/cache.tar"].path.name == "000000000000-new.tar"
     assert not shared["/cache.tar"].is_writable
+
+
+async def test_an_image_that_is_there_has_nothing_to_do_with_the_cache(tmp_path: Path) -> None:
+    await build(tmp_path, Told(GOOD, b"layers"))
+    await build(tmp_path, told := Told(GOOD, b"others"), is_image=True)
+    assert told.plan is not None
+    assert {"/cache.tar", "/cache-out"} & {share.destination for share in told.plan.shares} == set()
+    with pytest.raises(HostError, match="dockerd"):
+        await build(tmp_path, Told('={"failed": "dockerd does not start"}'), is_image=True)
+    assert [path.read_text() for path in (tmp_path / "caches").iterdir()] == ["layers"]
 
 
 async def test_a_cache_that_may_be_why_a_sandbox_failed_is_dropped(tmp_path: Path) -> None:
