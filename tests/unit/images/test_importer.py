@@ -16,7 +16,7 @@ from emberbox.images.importer import ImageImporter, Registries
 from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import BuildError, HostError
 from emberbox.model.sizes import SIZES
-from support.container_images import MadeImage, docker_archive, entry, logins, make_tar, small_registry
+from support.container_images import MadeImage, docker_archive, entry, logins, make_tar, oci_archive, small_registry
 
 IMAGE = MadeImage([make_tar(entry("a", b"x"))], is_packed=False)
 PLAN = BuildPlan(
@@ -48,6 +48,13 @@ async def test_an_archive_is_gathered(tmp_path: Path) -> None:
 async def test_what_is_wrong_is_the_builds(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="ARCHIVE_INVALID: it is no intact archive"):
         await gather(ImageImporter(), PLAN, tmp_path, b"\x1f\x8b")
+
+
+async def test_what_an_image_says_at_length_is_not_told_at_length(tmp_path: Path) -> None:
+    image = MadeImage([make_tar(entry("a"))], layer_type="x" * (1 << 20))
+    with pytest.raises(BuildError, match="a layer is of the media type") as caught:
+        await gather(ImageImporter(), PLAN, tmp_path, oci_archive(image))
+    assert len(str(caught.value)) < 3000
 
 
 @contextlib.asynccontextmanager

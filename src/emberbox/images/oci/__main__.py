@@ -21,6 +21,7 @@ from emberbox.model.errors import BuildError, HostError
 from emberbox.model.image_references import parse_image_uri
 
 _MEMORY_BYTES: Final = 2 << 30
+_DETAIL_MAX: Final = 2000  # it may quote what the image says
 
 
 def main(arguments: list[str]) -> int:
@@ -30,9 +31,9 @@ def main(arguments: list[str]) -> int:
         gather(json.loads(Path(arguments[0]).read_text()))
         outcome = {}
     except BuildError as error:
-        outcome = {"reason": error.reason, "detail": error.detail}
+        outcome = {"reason": error.reason, "detail": error.detail[:_DETAIL_MAX]}
     except HostError as error:
-        outcome = {"failed": str(error)}
+        outcome = {"failed": str(error)[:_DETAIL_MAX]}
     _print(f"={json.dumps(outcome)}")
     return 0
 
@@ -45,16 +46,15 @@ def gather(job: dict[str, Any]) -> None:
         HostError: the operator's file of logins cannot be read.
     """
     layout, budget = Path(job["layout"]), Budget(job["unpacked_bytes"])
-    bounds = (layout, job["platform"], job["packed_bytes"], budget, _say)
     if "uri" not in job:
-        archive = Path(job["archive"])
+        archive = Path(job["archive"])  # as large as an artifact may be; what is in it may be compressed once more
         with opened(archive, archive.with_name("unpacked"), job["unpacked_bytes"]) as source:
-            write_layout(source, *bounds)
+            write_layout(source, layout, job["platform"], job["unpacked_bytes"], budget, _say)
         return
     reference = parse_image_uri(job["uri"])
     login = find_login(Path(job["logins"]), reference.registry) if job["logins"] else None
     access = Access(job["is_plain"], job["is_direct"], login)
-    write_layout(Registry(reference, access), *bounds)
+    write_layout(Registry(reference, access), layout, job["platform"], job["packed_bytes"], budget, _say)
 
 
 def _say(line: str) -> None:

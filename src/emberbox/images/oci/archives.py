@@ -19,6 +19,7 @@ from emberbox.images.oci.documents import (
     INDEX,
     LAYER,
     LAYER_GZIP,
+    LAYERS_MAX,
     MANIFEST,
     Descriptor,
     Document,
@@ -201,10 +202,11 @@ class DockerArchive:
         config = members.read(as_text(image.get("Config"), "Config of manifest.json"))
         self._contents = {digest_of(config): config}
         self._names: dict[str, str] = {}
-        layers = [
-            self._describe(as_text(name, "Layers of manifest.json"))
-            for name in as_list(image.get("Layers"), "Layers of manifest.json")
-        ]
+        names = [as_text(name, "Layers of manifest.json") for name in as_list(image.get("Layers"), "Layers")]
+        if len(names) > LAYERS_MAX:
+            raise invalid(f"it has more than {LAYERS_MAX} layers; build it with fewer steps")
+        described = {name: self._describe(name) for name in set(names)}
+        layers = [described[name] for name in names]
         manifest = {"schemaVersion": 2, "config": _entry(CONFIG, digest_of(config), len(config)), "layers": layers}
         self._manifest = Document(MANIFEST, json.dumps(manifest).encode())
 

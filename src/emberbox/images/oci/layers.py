@@ -31,6 +31,7 @@ _HEADER_BYTES_MAX: Final = 1 << 20
 
 _LONGEST_NAME: Final = 255  # bytes; NAME_MAX
 _LONGEST_PATH: Final = 4095  # bytes; PATH_MAX
+_OVERLAYS_OWN: Final = ("trusted.overlay.", "user.overlay.")
 _DEVICES: Final = "dev"
 """The one directory whose devices and pipes are taken: archives of root file systems have them there, and a guest's
 own /dev is over them."""
@@ -180,6 +181,8 @@ def check_entry(entry: tarfile.TarInfo) -> None:
     path = _clean(entry.name, "name")
     if entry.issparse() or any(key.startswith("GNU.sparse") for key in entry.pax_headers):
         raise invalid(f"a layer has a file with holes, {path!r}; pack it without --sparse")
+    if any(key.partition(".xattr.")[2].startswith(_OVERLAYS_OWN) for key in entry.pax_headers):
+        raise invalid(f"a layer has {path!r} with an attribute of the kernel's overlay; make the image anew")
     if entry.islnk():
         if not _clean(entry.linkname, "hard link"):
             raise invalid(f"a layer has a hard link to its root, {path!r}")

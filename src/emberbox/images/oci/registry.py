@@ -99,14 +99,15 @@ class Registry:
                 raise self._failed(f"a layer broke off ({error}); try again") from error
 
     def _get(self, path: str, headers: Mapping[str, str]) -> Any:
-        """Ask for something; what fails in passing is asked for again."""
+        """Ask for something; what fails in passing is asked for again, and a login that has expired is made anew."""
+        has_logged_in = False
         for left in reversed(range(TRIES)):
             try:
                 return self._open(f"{self._base}/{path}", headers)
             except urllib.error.HTTPError as error:
                 error.close()
-                if error.code == 401 and self._authorization is None and (asked := error.headers["WWW-Authenticate"]):
-                    self._authorization = self._log_in(asked)
+                if error.code == 401 and not has_logged_in and (asked := error.headers["WWW-Authenticate"]):
+                    self._authorization, has_logged_in = self._log_in(asked), True
                 elif error.code not in _PASSING or not left:
                     raise self._failed(_REASONS.get(error.code, f"it answered {error.code}; try again")) from error
                 else:

@@ -36,11 +36,12 @@ def test_what_layers_have_is_taken(tmp_path: Path) -> None:
         entry("./"), entry("/bin/sh", b"x"), entry("./a/b", b"y" * 5000), entry("a/" + "n" * 200 + "/" + "m" * 200),
         entry("a/c", type=HARD, linkname="./a/b"), entry("l", type=LINK, linkname="../../etc/passwd"),
         entry("dev/null", type=CHAR, devmajor=1, devminor=3), entry("dev/pts", type=DIR), entry("dev/log", type=FIFO),
+        entry("setcap", pax_headers={"SCHILY.xattr.security.capability": "x", "SCHILY.xattr.user.a": "b"}),
         entry("a/.wh.b"), entry("a/.wh..wh..opq"), entry("a/..b"), entry("a/.wh..hidden"),
     )  # fmt: skip
     budget = check(layer, tmp_path)
     assert budget.unpacked_bytes == (1 << 30) - len(layer)
-    assert budget.entries == layers.ENTRIES_MAX - 13
+    assert budget.entries == layers.ENTRIES_MAX - 14
     parts = gzip.compress(layer[:1000]) + gzip.compress(layer[1000:])  # as eStargz and parallel tools pack them
     check(parts, tmp_path, LAYER_GZIP)
 
@@ -73,6 +74,10 @@ def test_an_empty_layer_is_taken(layer: bytes, tmp_path: Path) -> None:
         (entry("a/.wh..."), "takes away what has no name"),
         (entry("a", type=b"Z"), "of a kind that is not taken"),
         (entry("a", pax_headers={"GNU.sparse.map": "0,1", "GNU.sparse.size": "99999999999"}), "a file with holes"),
+        (
+            entry("a", pax_headers={"SCHILY.xattr.trusted.overlay.redirect": "/etc"}),
+            "an attribute of the kernel's overlay",
+        ),
         (entry("a", pax_headers={"comment": "x" * (2 << 20)}), "a header of more than 1048576 bytes"),
     ],
 )

@@ -175,6 +175,7 @@ def text(document: dict[str, Any]) -> bytes:
         (oci_archive(MadeImage([FILES], {"Cmd": ["a"], "ExposedPorts": {"99999/tcp": {}}})), "which is no port"),
         (oci_archive(MadeImage([FILES], diff_ids=[])), "it has 1 layers, but its config knows 0"),
         (oci_archive(MadeImage([FILES] * 126)), "more than 125 layers"),
+        (docker_archive(MadeImage([FILES] * 126)), "more than 125 layers"),
         (oci_archive(MadeImage([FILES], diff_ids=[digest_of(b"")])), "but the config says sha256:e3b0"),
         (make_tar(entry("Dockerfile", b"FROM x")), "with their Dockerfile are sent as a zip"),
         (b"\x1f\x8bnot really", "no intact archive"),

@@ -74,6 +74,13 @@ def test_a_login_is_given_when_it_is_asked_for(way: str, registry: SmallRegistry
     assert registry.asked[-1][1] == (basic() if way == "basic" else f"Bearer {TOKEN}")
 
 
+def test_a_login_that_has_expired_is_made_anew(registry: SmallRegistry, tmp_path: Path) -> None:
+    registry.wants = "bearer"
+    there = Registry(parse_reference(f"{registry.address}/x:1"), KNOWN)
+    there._authorization = "Bearer of yesterday"
+    assert there.top().content == IMAGE.manifest
+
+
 def test_a_login_is_not_given_where_a_registry_leads_to(registry: SmallRegistry, tmp_path: Path) -> None:
     registry.wants = "basic"
     with small_registry() as elsewhere:
