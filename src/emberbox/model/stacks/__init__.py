@@ -1,0 +1,1 @@
+"""The language of CloudFormation's templates, and what a stack is."""

@@ -1,0 +1,84 @@
+"""The states of stacks, of their resources and of change sets.
+
+    CREATE_IN_PROGRESS ──► CREATE_COMPLETE
+        └► ROLLBACK_IN_PROGRESS ──► ROLLBACK_COMPLETE | ROLLBACK_FAILED       or CREATE_FAILED, as asked
+    UPDATE_IN_PROGRESS ──► UPDATE_COMPLETE_CLEANUP_IN_PROGRESS ──► UPDATE_COMPLETE
+        └► UPDATE_ROLLBACK_IN_PROGRESS ──► UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS
+               └► UPDATE_ROLLBACK_FAILED       └► UPDATE_ROLLBACK_COMPLETE    or UPDATE_FAILED, as asked
+    DELETE_IN_PROGRESS ──► DELETE_COMPLETE | DELETE_FAILED
+
+`REVIEW_IN_PROGRESS` is a stack that only a change set has asked for.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+
+class StackStatus(StrEnum):
+    """Of a stack."""
+
+    REVIEW_IN_PROGRESS = "REVIEW_IN_PROGRESS"
+    CREATE_IN_PROGRESS = "CREATE_IN_PROGRESS"
+    CREATE_COMPLETE = "CREATE_COMPLETE"
+    CREATE_FAILED = "CREATE_FAILED"
+    ROLLBACK_IN_PROGRESS = "ROLLBACK_IN_PROGRESS"
+    ROLLBACK_COMPLETE = "ROLLBACK_COMPLETE"
+    ROLLBACK_FAILED = "ROLLBACK_FAILED"
+    UPDATE_IN_PROGRESS = "UPDATE_IN_PROGRESS"
+    UPDATE_COMPLETE_CLEANUP_IN_PROGRESS = "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"
+    UPDATE_COMPLETE = "UPDATE_COMPLETE"
+    UPDATE_FAILED = "UPDATE_FAILED"
+    UPDATE_ROLLBACK_IN_PROGRESS = "UPDATE_ROLLBACK_IN_PROGRESS"
+    UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS = "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS"
+    UPDATE_ROLLBACK_COMPLETE = "UPDATE_ROLLBACK_COMPLETE"
+    UPDATE_ROLLBACK_FAILED = "UPDATE_ROLLBACK_FAILED"
+    DELETE_IN_PROGRESS = "DELETE_IN_PROGRESS"
+    DELETE_COMPLETE = "DELETE_COMPLETE"
+    DELETE_FAILED = "DELETE_FAILED"
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the server is working on the stack."""
+        return self.endswith("_IN_PROGRESS") and self is not StackStatus.REVIEW_IN_PROGRESS
+
+
+UPDATABLE: Final = frozenset(
+    {
+        StackStatus.CREATE_COMPLETE, StackStatus.UPDATE_COMPLETE, StackStatus.UPDATE_ROLLBACK_COMPLETE,
+        StackStatus.UPDATE_FAILED, StackStatus.CREATE_FAILED,
+    }
+)  # fmt: skip
+"""From these a stack can be updated ("Understand stack creation events", status codes)."""
+
+
+class ResourceStatus(StrEnum):
+    """Of a resource."""
+
+    CREATE_IN_PROGRESS = "CREATE_IN_PROGRESS"
+    CREATE_COMPLETE = "CREATE_COMPLETE"
+    CREATE_FAILED = "CREATE_FAILED"
+    UPDATE_IN_PROGRESS = "UPDATE_IN_PROGRESS"
+    UPDATE_COMPLETE = "UPDATE_COMPLETE"
+    UPDATE_FAILED = "UPDATE_FAILED"
+    DELETE_IN_PROGRESS = "DELETE_IN_PROGRESS"
+    DELETE_COMPLETE = "DELETE_COMPLETE"
+    DELETE_FAILED = "DELETE_FAILED"
+    DELETE_SKIPPED = "DELETE_SKIPPED"
+
+
+class ChangeSetStatus(StrEnum):
+    """Of a change set."""
+
+    CREATE_COMPLETE = "CREATE_COMPLETE"
+    FAILED = "FAILED"
+
+
+class ExecutionStatus(StrEnum):
+    """Whether a change set can be executed."""
+
+    AVAILABLE = "AVAILABLE"
+    UNAVAILABLE = "UNAVAILABLE"
+    OBSOLETE = "OBSOLETE"
+    EXECUTE_COMPLETE = "EXECUTE_COMPLETE"
