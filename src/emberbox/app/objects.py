@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import boto3
 from botocore.config import Config
 
 from emberbox.app.home import database_url
 from emberbox.control.access.artifact_reader import reader_credential
+from emberbox.edges.aws.stacks.buckets import ConnectS3
 from emberbox.host.s3_server import S3Settings, start_s3_server
+from emberbox.model.caller import Caller
 from emberbox.settings import Settings
+
+_CONFIG: Final = Config(s3={"addressing_style": "path"}, retries={"mode": "standard"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +40,9 @@ async def start_object_storage(settings: Settings, running: contextlib.AsyncExit
     Raises:
         HostError: it does not serve.
     """
-    config = Config(s3={"addressing_style": "path"}, retries={"mode": "standard"})
     if settings.s3_endpoint_url:
         url = settings.s3_endpoint_url
-        client = boto3.client("s3", endpoint_url=url, region_name=settings.region, config=config)
+        client = boto3.client("s3", endpoint_url=url, region_name=settings.region, config=_CONFIG)
         return ObjectStorage(url, client, is_embedded=False)
     reader = reader_credential(settings.home, settings.account_id)
     chosen = S3Settings(
@@ -59,6 +62,26 @@ async def start_object_storage(settings: Settings, running: contextlib.AsyncExit
         region_name=settings.region,
         aws_access_key_id=reader.access_key_id,
         aws_secret_access_key=reader.secret_access_key,
-        config=config,
+        config=_CONFIG,
     )
     return ObjectStorage(server.endpoint_url, client, is_embedded=True)
+
+
+def connect_as(objects: ObjectStorage, region: str) -> ConnectS3:
+    """Return what makes clients of S3 for callers: of the operator's S3, which knows no accounts, the server's own."""
+
+    def connect(caller: Caller) -> Any:
+        credential = caller.credential
+        if not objects.is_embedded or credential is None:
+            return objects.client
+        return boto3.Session().client(
+            "s3",
+            endpoint_url=objects.url,
+            region_name=region,
+            aws_access_key_id=credential.access_key_id,
+            aws_secret_access_key=credential.secret_access_key,
+            aws_session_token=credential.session_token,
+            config=_CONFIG,
+        )
+
+    return connect

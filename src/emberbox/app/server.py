@@ -15,7 +15,7 @@ from emberbox.app.endpoints import open_admissions, serve_endpoints
 from emberbox.app.home import database_url, endpoints_file, locked_home
 from emberbox.app.housekeeping import start_housekeeping
 from emberbox.app.machine import choose_engine, make_driver, start_network
-from emberbox.app.objects import start_object_storage
+from emberbox.app.objects import connect_as, start_object_storage
 from emberbox.background import Background
 from emberbox.control.access.guard import Access, AccessSettings
 from emberbox.control.assembly import ControlSettings, Ground, Stores, make_control
@@ -27,6 +27,7 @@ from emberbox.control.microvms.runners import Runners
 from emberbox.control.requests.paging import PageTokens
 from emberbox.control.server.info import ServerInfo
 from emberbox.edges.aws.operations.collection import collect_handlers
+from emberbox.edges.aws.stacks.registry import stack_kinds
 from emberbox.edges.gateway.watch import Watch
 from emberbox.host.figures import measure_host
 from emberbox.host.space import DiskSpace
@@ -113,8 +114,10 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
     await running.enter_async_context(control.work())
     start_housekeeping(settings, control, keys, stores.logs, background)
     server = ServerInfo(settings.region, driver.engine.accelerator, network.kind)
-    names = EndpointNames(settings.region, settings.domain, gateway.port)
-    api_url = await serve_api(settings, collect_handlers(control, server, names), access, running)
+    handlers = collect_handlers(control, server, EndpointNames(settings.region, settings.domain, gateway.port))
+    kinds = stack_kinds(handlers, access, settings.region, connect_as(objects, settings.region))
+    await running.enter_async_context(control.stacks.work(kinds))
+    api_url = await serve_api(settings, handlers, access, running)
     return {
         "pid": os.getpid(),
         "home": str(home),

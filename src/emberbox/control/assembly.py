@@ -30,6 +30,9 @@ from emberbox.control.requests.paging import PageTokens
 from emberbox.control.server.events import EventService
 from emberbox.control.server.host_info import HostInfo
 from emberbox.control.server.tags import TagService
+from emberbox.control.stacks.change_sets import ChangeSetService
+from emberbox.control.stacks.service import StackService
+from emberbox.control.stacks.stored import StoredParameters
 from emberbox.images.base import Builds
 from emberbox.machine.base import Checkpoints, Machine, Prepared, Room, Snapshots
 from emberbox.model.usage import HostFigures
@@ -40,6 +43,8 @@ from emberbox.store.events import EventStore
 from emberbox.store.images import ImageStore
 from emberbox.store.logs import LogStore
 from emberbox.store.microvms import MicrovmStore
+from emberbox.store.stacks import StackStore
+from emberbox.store.stored_parameters import StoredParameterStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,8 @@ class Stores:
     connectors: ConnectorStore
     client_tokens: ClientTokenStore
     events: EventStore
+    stacks: StackStore
+    stored_parameters: StoredParameterStore
     logs: LogStore
 
     @classmethod
@@ -83,6 +90,8 @@ class Stores:
             connectors=ConnectorStore(database),
             client_tokens=ClientTokenStore(database),
             events=EventStore(database),
+            stacks=StackStore(database),
+            stored_parameters=StoredParameterStore(database),
             logs=LogStore(log_database),
         )
 
@@ -139,6 +148,9 @@ class Control:
     tags: TagService
     logs: LogService
     events: EventService
+    stacks: StackService
+    change_sets: ChangeSetService
+    stored_parameters: StoredParameters
     host_info: HostInfo
     builder: Builder
     egress: EgressRules
@@ -194,6 +206,8 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
         client_tokens=stores.client_tokens, page_tokens=pages, token_keys=ground.token_keys, egress=egress,
         quotas=quotas, room=ground.room, region=region,
     )  # fmt: skip
+    stored = StoredParameters(stores.stored_parameters)
+    stacks = StackService(stores.stacks, ground.access.delegates, stored.find_value, pages, region)
     return Control(
         access=ground.access,
         images=ImageService(
@@ -220,6 +234,9 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
         ),
         logs=LogService(stores.logs, pages),
         events=EventService(store=stores.events, retention_s=settings.event_retention_s),
+        stacks=stacks,
+        change_sets=ChangeSetService(stacks, stores.stacks),
+        stored_parameters=stored,
         host_info=HostInfo(
             runners=ground.runners, images=stores.images, pool=ground.pool, measure_host=ground.measure_host,
         ),

@@ -3,12 +3,16 @@
     EmberboxError
     ├── ServiceError               what a caller of the API sees; its code is a shape of the service model
     │   ├── ValidationError        400 ValidationException
-    │   │   └── MalformedPolicyError   400 MalformedPolicyDocumentException, of IAM alone
+    │   │   ├── MalformedPolicyError   400 MalformedPolicyDocumentException, of IAM alone
+    │   │   └── CapabilitiesError      400 InsufficientCapabilitiesException, of CloudFormation alone
     │   ├── AccessDeniedError      403 AccessDeniedException
     │   ├── NotFoundError          404 ResourceNotFoundException
+    │   │   ├── ChangeSetNotFoundError     404 ChangeSetNotFoundException, of CloudFormation alone
+    │   │   └── ParameterNotFoundError     400 ParameterNotFound, of Systems Manager alone
     │   ├── ConflictError          409 ConflictException
     │   │   ├── InUseError             409 DeleteConflictException, of IAM alone
-    │   │   └── UnmodifiableError      400 UnmodifiableEntityException, of IAM alone
+    │   │   ├── UnmodifiableError      400 UnmodifiableEntityException, of IAM alone
+    │   │   └── ChangeSetStatusError   400 InvalidChangeSetStatusException, of CloudFormation alone
     │   ├── AlreadyExistsError     400 ResourceAlreadyExistsException
     │   ├── QuotaExceededError     402 ServiceQuotaExceededException
     │   ├── ThrottlingError        429 ThrottlingException
@@ -61,6 +65,12 @@ class MalformedPolicyError(ValidationError):
     code = "MalformedPolicyDocumentException"
 
 
+class CapabilitiesError(ValidationError):
+    """A template makes what its sender has not acknowledged."""
+
+    code = "InsufficientCapabilitiesException"
+
+
 class AccessDeniedError(ServiceError):
     """The caller may not do this."""
 
@@ -71,6 +81,18 @@ class NotFoundError(ServiceError):
     """The named resource does not exist."""
 
     code = "ResourceNotFoundException"
+
+
+class ChangeSetNotFoundError(NotFoundError):
+    """There is no such change set."""
+
+    code = "ChangeSetNotFoundException"
+
+
+class ParameterNotFoundError(NotFoundError):
+    """Nothing is stored under a name."""
+
+    code = "ParameterNotFound"
 
 
 class ConflictError(ServiceError):
@@ -89,6 +111,12 @@ class UnmodifiableError(ConflictError):
     """It is for others to change."""
 
     code = "UnmodifiableEntityException"
+
+
+class ChangeSetStatusError(ConflictError):
+    """A change set is in a status that does not allow this."""
+
+    code = "InvalidChangeSetStatusException"
 
 
 class AlreadyExistsError(ServiceError):

@@ -26,7 +26,9 @@ IAM: Final = "iam"
 QUOTAS: Final = "service-quotas"
 CLOUDWATCH: Final = "cloudwatch"
 EC2: Final = "ec2"
-AROUND: Final = (STS, IAM, QUOTAS, CLOUDWATCH, EC2)
+CLOUDFORMATION: Final = "cloudformation"
+SSM: Final = "ssm"
+AROUND: Final = (STS, IAM, QUOTAS, CLOUDWATCH, EC2, CLOUDFORMATION, SSM)
 """Services of which some operations are offered, because clients of microVMs call them too (docs/services.md).
 
 Their models are large (EC2's takes a second to read), so they are loaded when the first request comes.
@@ -47,8 +49,18 @@ _SYNONYMS: Final = (
     ),
     ("ConflictException", "ResourceConflictException"),
     ("ResourceNotFoundException", "NoSuchEntityException", "NoSuchResourceException"),
-    ("ResourceAlreadyExistsException", "EntityAlreadyExistsException"),
-    ("ServiceQuotaExceededException", "NetworkConnectorLimitExceededException", "LimitExceededException"),
+    (
+        "ResourceAlreadyExistsException",
+        "EntityAlreadyExistsException",
+        "AlreadyExistsException",
+        "ParameterAlreadyExists",
+    ),
+    (
+        "ServiceQuotaExceededException",
+        "NetworkConnectorLimitExceededException",
+        "LimitExceededException",
+        "ParameterLimitExceeded",
+    ),
     ("ThrottlingException", "TooManyRequestsException"),
     ("InternalServerException", "ServiceException", "ServiceUnavailableException"),
 )

@@ -255,6 +255,57 @@ attached_policies = Table(
     Column("policy_arn", String(700), primary_key=True),
 )
 
+stacks = Table(
+    "stacks",
+    metadata,
+    Column("id", String(256), primary_key=True),
+    Column("account_id", String(12), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("live_name", String(128)),  # none of a deleted stack, whose name may be used again
+    Column("status", String(64), nullable=False),
+    Column("template", Text, nullable=False),
+    Column("content", JSON, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment),
+    Column("deleted_at", Moment),
+    Index("stacks_by_name", "account_id", "live_name", unique=True),
+)
+
+stack_events = Table(
+    "stack_events",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("stack_id", String(256), nullable=False),
+    Column("content", JSON, nullable=False),
+    Column("happened_at", Moment, nullable=False),
+    Index("stack_events_in_order", "stack_id", "number"),
+)
+
+change_sets = Table(
+    "change_sets",
+    metadata,
+    Column("id", String(320), primary_key=True),
+    Column("account_id", String(12), nullable=False),
+    Column("stack_id", String(256), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("template", Text, nullable=False),
+    Column("content", JSON, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Index("change_sets_by_name", "stack_id", "name", unique=True),
+)
+
+stored_parameters = Table(
+    "stored_parameters",
+    metadata,
+    Column("account_id", String(12), primary_key=True),
+    Column("name", String(2048), primary_key=True),
+    Column("type", String(16), nullable=False),
+    Column("value", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+)
+
 quotas = Table(
     "quotas",
     metadata,

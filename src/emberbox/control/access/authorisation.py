@@ -30,6 +30,7 @@ OPERATORS_ONLY: Final = frozenset(
 )
 """What changes the limits that an account works in is not for the account itself to do, whatever its policies say."""
 
+LAMBDA: Final = "lambda.amazonaws.com"
 _ACCOUNT: Final = re.compile(r"arn:[^:]*:[^:]*:[^:]*:([0-9]{12}):")
 _TAG_KEY: Final = "aws:resourcetag/"
 _PRINCIPAL_TYPES: Final = {PrincipalKind.USER: "User", PrincipalKind.ROLE: "AssumedRole"}
@@ -56,12 +57,14 @@ class AccessRequest:
         facts: the condition keys that it has by itself.
         unassumable: what it is told when a role that it passes is not defined, and roles are strict; None for what
             tells the operator how to define it.
+        passed_to: the service that a role is passed to.
     """
 
     permissions: tuple[Permission, ...]
     account_id: str | None = None
     facts: Facts = field(default_factory=dict)
     unassumable: str | None = None
+    passed_to: str = LAMBDA
 
     @property
     def own(self) -> Permission:
@@ -112,12 +115,12 @@ class Authoriser:
             _check_account(credential, request)
         facts = cache(partial(_facts, credential, source_ip, self._region, request))  # most policies ask for none
         for permission in request.permissions:
-            context = _Context(facts, self._resources, permission)
+            context = _Context(facts, self._resources, permission, request.passed_to)
             decision = decide(credential.policies, permission.action, permission.resource, context)
             if decision is not Decision.ALLOW:
                 raise _denied(credential, permission, _reason(permission, decision))
         for permission in request.permissions:
-            if permission.action == PASS_ROLE:
+            if permission.action == PASS_ROLE and request.passed_to == LAMBDA:
                 self._roles.check_defined(credential.account_id, permission.resource, request.unassumable)
 
 
@@ -174,15 +177,18 @@ def principal_facts(credential: Credential, source_ip: str, region: str) -> dict
 class _Context:
     """The condition keys of one permission; the tags of its resource are looked up when a policy asks for them."""
 
-    def __init__(self, facts: Callable[[], Facts], resources: ResourceIndex, permission: Permission) -> None:
+    def __init__(
+        self, facts: Callable[[], Facts], resources: ResourceIndex, permission: Permission, passed_to: str
+    ) -> None:
         self._facts = facts
         self._resources = resources
         self._permission = permission
+        self._passed_to = passed_to
         self._tags: dict[str, tuple[str, ...]] | None = None
 
     def get(self, key: str, /) -> Sequence[str] | None:
         if key == "iam:passedtoservice":
-            return ("lambda.amazonaws.com",) if self._permission.action == PASS_ROLE else None
+            return (self._passed_to,) if self._permission.action == PASS_ROLE else None
         if not key.startswith(_TAG_KEY):
             return self._facts().get(key)
         if self._tags is None:

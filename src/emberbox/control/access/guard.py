@@ -10,6 +10,7 @@ from pathlib import Path
 from emberbox.control.access.accounts import AccountService
 from emberbox.control.access.audit import AuditService, AuditTrail
 from emberbox.control.access.authorisation import AccessRequest, Authoriser
+from emberbox.control.access.delegation import Delegates
 from emberbox.control.access.iam_roles import IamRoles
 from emberbox.control.access.identities import Identities
 from emberbox.control.access.managed_policies import ManagedPolicies
@@ -63,6 +64,7 @@ class Access:
         iam_roles: makes and changes roles bit by bit, as IAM does.
         managed_policies: makes policies that roles can have attached.
         sessions: says who somebody is, and lends rights as STS does.
+        delegates: acts as somebody when a request has been answered.
         quota_values: puts and lists quotas.
         audit: looks records up.
         roles: what the roles that requests name stand for.
@@ -107,6 +109,7 @@ class Access:
 
         self.accounts = AccountService(identities, store, first_key_id=lambda: first_key().access_key_id)
         self.sessions = SessionService(identities)
+        self.delegates = Delegates(identities, settings.region)
         self.policies = PolicyService(identities, store)
         self.role_definitions = RoleService(identities, store, vault)
         self.iam_roles = IamRoles(identities, store)

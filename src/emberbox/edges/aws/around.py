@@ -1,4 +1,4 @@
-"""Which operation a request means that is signed for a service around: STS, IAM, Service Quotas, CloudWatch, EC2.
+"""Which operation a request means that is signed for a service around: STS, IAM, CloudFormation and more.
 
 Only what is offered is looked up in the services' models, which are large; everything else, and every other service, is
 refused by its own name.
@@ -15,7 +15,7 @@ from emberbox.edges.aws.errors import NotOfferedError
 from emberbox.edges.aws.forms import form_pairs
 from emberbox.edges.aws.http import HttpRequest
 from emberbox.edges.aws.routing import Match
-from emberbox.spec.models import CLOUDWATCH, EC2, IAM, QUOTAS, STS, load_operation, load_service
+from emberbox.spec.models import CLOUDFORMATION, CLOUDWATCH, EC2, IAM, QUOTAS, SSM, STS, load_operation, load_service
 
 BY_SIGNING_NAME: Final[Mapping[str, str]] = {
     "sts": STS,
@@ -23,6 +23,8 @@ BY_SIGNING_NAME: Final[Mapping[str, str]] = {
     "servicequotas": QUOTAS,
     "monitoring": CLOUDWATCH,
     "ec2": EC2,
+    "cloudformation": CLOUDFORMATION,
+    "ssm": SSM,
 }
 """The services' names in their models, by what signatures for them are made for."""
 

@@ -19,7 +19,19 @@ from emberbox.edges.aws.sigv4 import claimed_key_id
 from emberbox.edges.aws.xml import read_xml_code
 from emberbox.model.iam.access import Credential
 from emberbox.model.iam.audit import AuditedResource, AuditRecord, KnownSender, Refusal, Stranger
-from emberbox.spec.models import CLOUDWATCH, EC2, EMBERBOX, IAM, LOGS, QUOTAS, STS, holds_secret, trait
+from emberbox.spec.models import (
+    CLOUDFORMATION,
+    CLOUDWATCH,
+    EC2,
+    EMBERBOX,
+    IAM,
+    LOGS,
+    QUOTAS,
+    SSM,
+    STS,
+    holds_secret,
+    trait,
+)
 
 _SOURCES: Final = {
     LOGS: "logs.amazonaws.com",
@@ -29,9 +41,11 @@ _SOURCES: Final = {
     QUOTAS: "servicequotas.amazonaws.com",
     CLOUDWATCH: "monitoring.amazonaws.com",
     EC2: "ec2.amazonaws.com",
+    CLOUDFORMATION: "cloudformation.amazonaws.com",
+    SSM: "ssm.amazonaws.com",
 }
 _LAMBDA: Final = "lambda.amazonaws.com"
-_READ_ONLY: Final = ("Get", "List", "Describe", "Filter", "Lookup")
+_READ_ONLY: Final = ("Get", "List", "Describe", "Filter", "Lookup", "Validate")
 _NOT_READ_ONLY: Final = frozenset({"GetSessionToken"})
 _DATA_EVENTS: Final = frozenset(
     {

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from emberbox.control.access.authorisation import ADMINISTRATION, PASS_ROLE, AccessRequest, Permission
 from emberbox.edges.aws.operations.handler import Parameters
-from emberbox.edges.aws.permissions_around import facts_around, needed_around
+from emberbox.edges.aws.permissions_around import facts_around, needed_around, passed_to
 from emberbox.model.arns import image_arn, managed_connector_arn
 from emberbox.model.iam.access import AccessKey, PrincipalKind, Role, iam_arn
 from emberbox.spec.models import AROUND, CORE, EMBERBOX, LOGS, MICROVMS, load_operation
@@ -145,8 +145,8 @@ class Permissions:
             parameters: the operation's parameters.
         """
         if service in AROUND:
-            around = needed_around(self._resources, account_id, service, operation, parameters)
-            return AccessRequest(tuple(around), facts=facts_around(parameters))
+            around = needed_around(self._resources, account_id, service, operation, parameters, self._region)
+            return AccessRequest(tuple(around), facts=facts_around(parameters), passed_to=passed_to(service))
         needed = self.of(account_id, service, operation, parameters)
         unassumable = _UNASSUMABLE if "OperatorRole" in parameters else None
         return AccessRequest(tuple(needed), parameters.get("accountId"), request_facts(parameters), unassumable)

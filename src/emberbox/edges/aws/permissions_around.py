@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from emberbox.control.access.authorisation import Permission
+from emberbox.control.access.authorisation import LAMBDA, PASS_ROLE, Permission
 from emberbox.edges.aws.operations.handler import Parameters
 from emberbox.model.iam.access import PrincipalKind, Role, iam_arn
-from emberbox.spec.models import CLOUDWATCH, EC2, IAM, QUOTAS, STS
+from emberbox.spec.models import CLOUDFORMATION, CLOUDWATCH, EC2, IAM, QUOTAS, SSM, STS
 
 ANYTHING: Final = "*"
 PREFIXES: Final[Mapping[str, str]] = {
@@ -21,6 +21,8 @@ PREFIXES: Final[Mapping[str, str]] = {
     QUOTAS: "servicequotas:",
     CLOUDWATCH: "cloudwatch:",
     EC2: "ec2:",
+    CLOUDFORMATION: "cloudformation:",
+    SSM: "ssm:",
 }
 FREE: Final = frozenset({(STS, "GetCallerIdentity"), (STS, "GetSessionToken")})
 """What needs no permission ("Permissions for AWS STS")."""
@@ -38,7 +40,7 @@ class RoleFinder(Protocol):
 
 
 def needed_around(
-    roles: RoleFinder, account_id: str, service: str, operation: str, parameters: Parameters
+    roles: RoleFinder, account_id: str, service: str, operation: str, parameters: Parameters, region: str
 ) -> list[Permission]:
     """Return the permissions that a request needs; none where it is free.
 
@@ -48,15 +50,48 @@ def needed_around(
         service: the service's name in its model.
         operation: the operation's name.
         parameters: its parameters.
+        region: the region played, for ARNs.
     """
     if (service, operation) in FREE:
         return []
-    finder = _FINDERS.get(service, _anything)
-    resource = finder(roles, account_id, parameters)
+    resource = _resource(roles, account_id, service, parameters, region)
     needed = [Permission(f"{PREFIXES[service]}{operation}", resource)]
     if operation in _TAGGING and parameters.get("Tags"):
         needed.append(Permission(_TAGGING[operation], resource))
+    if service == CLOUDFORMATION and parameters.get("RoleARN"):
+        needed.append(Permission(PASS_ROLE, parameters["RoleARN"]))
     return needed
+
+
+def passed_to(service: str) -> str:
+    """Return the service that roles in a request are passed to."""
+    return "cloudformation.amazonaws.com" if service == CLOUDFORMATION else LAMBDA
+
+
+def _resource(roles: RoleFinder, account_id: str, service: str, parameters: Parameters, region: str) -> str:
+    if service == CLOUDFORMATION:
+        return _of_stacks(account_id, parameters, region)
+    if service == SSM:
+        return _of_parameters(account_id, parameters, region)
+    return _FINDERS.get(service, _anything)(roles, account_id, parameters)
+
+
+def _of_stacks(account_id: str, parameters: Parameters, region: str) -> str:
+    """A stack's ARN ends in an id that a request by name does not have; policies end in a star there."""
+    name = str(parameters.get("StackName") or "")
+    if name.startswith("arn:"):
+        return name
+    change_set = str(parameters.get("ChangeSetName") or "")
+    if not name and change_set.startswith("arn:"):
+        return change_set
+    return f"arn:aws:cloudformation:{region}:{account_id}:stack/{name}/*" if name else ANYTHING
+
+
+def _of_parameters(account_id: str, parameters: Parameters, region: str) -> str:
+    name = str(parameters.get("Name") or "")
+    if name.startswith("arn:"):
+        return name
+    return f"arn:aws:ssm:{region}:{account_id}:parameter/{name.lstrip('/')}" if name else ANYTHING
 
 
 def facts_around(parameters: Parameters) -> dict[str, tuple[str, ...]]:

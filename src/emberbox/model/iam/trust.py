@@ -50,8 +50,12 @@ class Trust:
 
         Connectors are known to be made with `network-connectors.lambda.amazonaws.com` too.
         """
+        return self.names_service("lambda.amazonaws.com")
+
+    def names_service(self, service: str) -> bool:
+        """Say whether a service of AWS is among those who may: by its name, one below it, or as anybody."""
         return any(
-            name == "*" or name == "lambda.amazonaws.com" or name.endswith(".lambda.amazonaws.com")
+            name == "*" or name == service or name.endswith(f".{service}")
             for one in self.statements
             if one.policy[0].allows
             for name in (*one.principals.get("Service", ()), *one.principals.get("AWS", ()))

@@ -167,7 +167,6 @@ class StackEvent:
     reason: str | None
     happened_at: datetime
     token: str | None = None
-    properties: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

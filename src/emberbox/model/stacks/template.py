@@ -240,9 +240,11 @@ def _check_names(template: Template) -> None:
         for name in resource.depends_on:
             if name not in template.resources:
                 raise _malformed(f"Unresolved resource dependencies [{name}] in the Resources block of the template")
-    for one in (*template.resources.values(), *template.outputs.values()):
-        if one.condition is not None and one.condition not in template.conditions:
-            raise _malformed(f"Unresolved condition {one.condition}: it is not in the Conditions block of the template")
+    named = [resource.condition for resource in template.resources.values()]
+    named += [output.condition for output in template.outputs.values()]
+    for condition in named:
+        if condition is not None and condition not in template.conditions:
+            raise _malformed(f"Unresolved condition {condition}: it is not in the Conditions block of the template")
 
 
 def _check_members(value: Any, place: str, known: frozenset[str]) -> None:

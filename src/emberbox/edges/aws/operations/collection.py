@@ -6,6 +6,7 @@ from emberbox.control.assembly import Control
 from emberbox.control.server.info import ServerInfo
 from emberbox.edges.aws.operations import (
     access,
+    cloudformation,
     cloudwatch,
     connectors,
     ec2,
@@ -17,12 +18,25 @@ from emberbox.edges.aws.operations import (
     microvms,
     server,
     service_quotas,
+    ssm,
     sts,
     tags,
 )
 from emberbox.edges.aws.operations.handler import Handler
 from emberbox.model.endpoints import EndpointNames
-from emberbox.spec.models import CLOUDWATCH, CORE, EC2, EMBERBOX, IAM, LOGS, MICROVMS, QUOTAS, STS
+from emberbox.spec.models import (
+    CLOUDFORMATION,
+    CLOUDWATCH,
+    CORE,
+    EC2,
+    EMBERBOX,
+    IAM,
+    LOGS,
+    MICROVMS,
+    QUOTAS,
+    SSM,
+    STS,
+)
 
 
 def collect_handlers(control: Control, server_info: ServerInfo, names: EndpointNames) -> dict[str, dict[str, Handler]]:
@@ -61,4 +75,6 @@ def collect_around(control: Control, region: str) -> dict[str, dict[str, Handler
         QUOTAS: service_quotas.handlers(access.quota_values, pages, region),
         CLOUDWATCH: cloudwatch.handlers(),
         EC2: ec2.handlers(control.networks, pages, region),
+        CLOUDFORMATION: cloudformation.handlers(control.stacks, control.change_sets, pages),
+        SSM: ssm.handlers(control.stored_parameters, region),
     }

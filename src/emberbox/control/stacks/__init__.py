@@ -1,0 +1,1 @@
+"""CloudFormation: stacks of resources that are made from templates."""
