@@ -152,7 +152,7 @@ def test_quotas_metrics_and_networks_are_answered(session: boto3.Session) -> Non
 @pytest.mark.parametrize(
     ("service", "operation", "parameters", "status", "code"),
     [
-        ("ssm", "get_parameter", {"Name": "x"}, 404, "UnknownOperationException"),
+        ("ssm", "describe_parameters", {}, 404, "UnknownOperationException"),
         ("cloudwatch", "describe_alarms", {}, 404, "UnknownOperationException"),
         ("ec2", "describe_instances", {}, 400, "InvalidAction"),
         ("iam", "list_users", {}, 400, "InvalidAction"),

@@ -6,12 +6,20 @@ import re
 from pathlib import Path
 
 from emberbox.model.iam.aws_policies import AWS_POLICIES
-from emberbox.spec.models import CLOUDWATCH, EC2, IAM, QUOTAS, STS
+from emberbox.spec.models import CLOUDFORMATION, CLOUDWATCH, EC2, IAM, QUOTAS, SSM, STS
 from support.control_plane import ControlPlane
 from support.wire import KEY, REGION
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/services.md"
-ROWS = {"STS": STS, "IAM": IAM, "Service Quotas": QUOTAS, "CloudWatch": CLOUDWATCH, "EC2": EC2}
+ROWS = {
+    "STS": STS,
+    "IAM": IAM,
+    "Service Quotas": QUOTAS,
+    "CloudWatch": CLOUDWATCH,
+    "EC2": EC2,
+    "CloudFormation": CLOUDFORMATION,
+    "Systems Manager": SSM,
+}
 
 
 async def test_the_table_is_what_is_offered(tmp_path: Path) -> None:

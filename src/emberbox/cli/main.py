@@ -10,6 +10,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from emberbox.cli import (
+    apply,
     cp,
     doctor,
     env,
@@ -91,6 +92,7 @@ app.command()(mcp.mcp)
 app.command()(microvms.ps)
 app.command()(microvms.top)
 app.command()(microvms.events)
+app.command()(apply.apply)
 app.command()(forks.snapshot)
 app.command()(forks.fork)
 app.command()(forks.restore)

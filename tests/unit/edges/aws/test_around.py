@@ -78,8 +78,8 @@ async def test_what_is_not_offered_says_so_as_its_service_does(
 @pytest.mark.parametrize(
     ("service", "operation", "status", "code"),
     [
-        ("ssm", "GetParameter", 404, "UnknownOperationException"),
-        ("cloudformation", "ListStacks", 400, "InvalidAction"),
+        ("ssm", "DescribeParameters", 404, "UnknownOperationException"),
+        ("cloudformation", "ListStackSets", 400, "InvalidAction"),
         ("secretsmanager", "ListSecrets", 404, "UnknownOperationException"),
         ("dynamodb", "ListTables", 404, "UnknownOperationException"),
         ("apigateway", "GetRestApis", 404, "UnknownOperationException"),

@@ -1,0 +1,385 @@
+"""Stacks by CloudFormation's operations: made, changed, rolled back, deleted, and who may."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from emberbox.model.iam.access import Credential
+from emberbox.spec.models import CLOUDFORMATION, IAM, LOGS, SSM
+from support.api_world import World
+from support.around import Around, new_user, own, trust
+from support.control_plane import ControlPlane
+from support.stacks import TableS3, ended, events_of, reasons_of, working
+from support.wire import KEY, REGION
+
+NAMED = ["CAPABILITY_NAMED_IAM"]
+TEMPLATE = """
+Description: a role and a group
+Parameters:
+  Days: {Type: Number, Default: 7}
+  Secret: {Type: String, NoEcho: true, Default: hidden}
+Conditions:
+  Kept: !Equals [!Ref Days, 7]
+Resources:
+  Policy:
+    Type: AWS::IAM::Policy
+    Properties:
+      PolicyName: reads
+      Roles: [!Ref Role]
+      PolicyDocument: {Version: 2012-10-17, Statement: [{Effect: Allow, Action: "s3:GetObject", Resource: !Sub "${Bucket.Arn}/*"}]}
+  Role:
+    Type: AWS::IAM::Role
+    Properties:
+      AssumeRolePolicyDocument:
+        Version: 2012-10-17
+        Statement: [{Effect: Allow, Principal: {Service: lambda.amazonaws.com}, Action: "sts:AssumeRole"}]
+      Description: !Sub "of ${AWS::StackName}"
+  Bucket:
+    Type: AWS::S3::Bucket
+    Properties: {VersioningConfiguration: {Status: Enabled}}
+  Group:
+    Type: AWS::Logs::LogGroup
+    Properties: {LogGroupName: !Sub "/${AWS::StackName}/log", RetentionInDays: !Ref Days}
+  Extra: {Type: AWS::Logs::LogGroup, Condition: Kept}
+  Meta: {Type: AWS::CDK::Metadata, Properties: {Analytics: x}}
+Outputs:
+  RoleArn: {Value: !GetAtt Role.Arn, Description: words, Export: {Name: !Sub "${AWS::StackName}-role"}}
+"""  # noqa: E501
+
+
+@pytest.fixture
+async def plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
+    plane = ControlPlane(tmp_path, KEY, REGION)
+    yield plane
+    await plane.close()
+
+
+@pytest.fixture
+async def s3(plane: ControlPlane) -> AsyncIterator[TableS3]:
+    s3 = TableS3()
+    async with working(plane, s3):
+        yield s3
+
+
+@pytest.fixture
+def admin(plane: ControlPlane, s3: TableS3) -> Around:
+    return Around(plane.app(), KEY)
+
+
+async def make(client: Around, template: str = TEMPLATE, name: str = "app", **more: Any) -> dict[str, Any]:
+    asked = {"Capabilities": NAMED, **more}
+    await client.ok(CLOUDFORMATION, "CreateStack", StackName=name, TemplateBody=template, **asked)
+    return await ended(client, name)
+
+
+async def change(client: Around, template: str, name: str = "app", **more: Any) -> dict[str, Any]:
+    asked = {"Capabilities": NAMED, **more}
+    await client.ok(CLOUDFORMATION, "UpdateStack", StackName=name, TemplateBody=template, **asked)
+    return await ended(client, name)
+
+
+async def physical(client: Around, name: str = "app") -> dict[str, str]:
+    found = (await client.ok(CLOUDFORMATION, "DescribeStackResources", StackName=name))["StackResources"]
+    return {one["LogicalResourceId"]: one.get("PhysicalResourceId", "") for one in found}
+
+
+async def test_a_stack_is_made_described_and_deleted(plane: ControlPlane, admin: Around, s3: TableS3) -> None:
+    stack = await make(admin, Tags=[{"Key": "team", "Value": "red"}])
+    assert stack["StackStatus"] == "CREATE_COMPLETE", await reasons_of(admin, "app")
+    ids = await physical(admin)
+    assert list(s3.buckets) == [ids["Bucket"]]
+    assert ids["Bucket"].startswith("app-bucket-")
+    assert s3.buckets[ids["Bucket"]]["put_bucket_versioning"] == {"Status": "Enabled"}
+    role = (await admin.ok(IAM, "GetRole", RoleName=ids["Role"]))["Role"]
+    assert (role["Description"], role["Tags"]) == ("of app", [{"Key": "team", "Value": "red"}])
+    found = await admin.ok(IAM, "GetRolePolicy", RoleName=ids["Role"], PolicyName="reads")
+    assert ids["Bucket"] in str(found["PolicyDocument"])
+    groups = (await World(plane).ok(LOGS, "DescribeLogGroups"))["logGroups"]
+    assert {group["logGroupName"]: group.get("retentionInDays") for group in groups}["/app/log"] == 7
+    assert stack["Outputs"] == [
+        {"OutputKey": "RoleArn", "OutputValue": role["Arn"], "Description": "words", "ExportName": "app-role"}
+    ]
+    values = {one["ParameterKey"]: one["ParameterValue"] for one in stack["Parameters"]}
+    assert values == {"Days": "7", "Secret": "****"}
+    names = [name for name, status in await events_of(admin, "app") if status == "CREATE_COMPLETE"]
+    assert names.index("Role") < names.index("Policy")
+    assert names.index("Bucket") < names.index("Policy")
+    assert names[-1] == "app"
+
+    await admin.ok(CLOUDFORMATION, "DeleteStack", StackName="app")
+    assert (await ended(admin, stack["StackId"]))["StackStatus"] == "DELETE_COMPLETE"
+    assert s3.buckets == {}
+    assert (await admin.refused(IAM, "GetRole", RoleName=ids["Role"]))[1] == "NoSuchEntity"
+    assert (await World(plane).ok(LOGS, "DescribeLogGroups"))["logGroups"] == []
+    status, code, text = await admin.refused(CLOUDFORMATION, "DescribeStacks", StackName="app")
+    assert (status, code, text) == (400, "ValidationError", "Stack with id app does not exist")
+    await admin.ok(CLOUDFORMATION, "DeleteStack", StackName="app")
+    listed = (await admin.ok(CLOUDFORMATION, "ListStacks"))["StackSummaries"]
+    assert [one["StackStatus"] for one in listed] == ["DELETE_COMPLETE"]
+
+
+async def test_an_update_changes_replaces_adds_and_removes(plane: ControlPlane, admin: Around, s3: TableS3) -> None:
+    await make(admin)
+    before = await physical(admin)
+    template = TEMPLATE.replace("/log", "/other").replace("of ${AWS::StackName}", "new").replace("Meta:", "Other:")
+    stack = await change(admin, template, Parameters=[{"ParameterKey": "Days", "ParameterValue": "14"}])
+    assert stack["StackStatus"] == "UPDATE_COMPLETE", await reasons_of(admin, "app")
+    after = await physical(admin)
+    assert after["Role"] == before["Role"]
+    assert (before["Group"], after["Group"]) == ("/app/log", "/app/other")
+    assert after.keys() == {"Policy", "Role", "Bucket", "Group", "Other"}  # Extra's condition does not hold any more
+    assert (await admin.ok(IAM, "GetRole", RoleName=after["Role"]))["Role"]["Description"] == "new"
+    groups = (await World(plane).ok(LOGS, "DescribeLogGroups"))["logGroups"]
+    assert [(group["logGroupName"], group["retentionInDays"]) for group in groups] == [("/app/other", 14)]
+    again = await admin.refused(
+        CLOUDFORMATION, "UpdateStack", StackName="app", UsePreviousTemplate=True, Capabilities=NAMED,
+        Parameters=[{"ParameterKey": "Days", "UsePreviousValue": True}],
+    )  # fmt: skip
+    assert again == (400, "ValidationError", "No updates are to be performed.")
+
+
+FAILING = TEMPLATE.replace("RetentionInDays: !Ref Days", "RetentionInDays: 8").replace("/log", "/failing")
+
+
+async def test_a_creation_that_fails_is_undone(plane: ControlPlane, admin: Around, s3: TableS3) -> None:
+    stack = await make(admin, FAILING)
+    assert stack["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert "Invalid retention value 8" in await reasons_of(admin, "app")
+    assert s3.buckets == {}
+    assert (await admin.ok(IAM, "ListRoles"))["Roles"] == []
+    assert (await World(plane).ok(LOGS, "DescribeLogGroups"))["logGroups"] == []
+    assert (await admin.refused(CLOUDFORMATION, "UpdateStack", StackName="app", TemplateBody=TEMPLATE))[0] == 400
+    await admin.ok(CLOUDFORMATION, "DeleteStack", StackName="app")
+
+
+@pytest.mark.parametrize(("on_failure", "status"), [("DO_NOTHING", "CREATE_FAILED"), ("DELETE", "DELETE_COMPLETE")])
+async def test_a_creation_that_fails_ends_as_asked(admin: Around, on_failure: str, status: str) -> None:
+    made = await admin.ok(
+        CLOUDFORMATION, "CreateStack", StackName="app", TemplateBody=FAILING, Capabilities=NAMED, OnFailure=on_failure
+    )
+    assert (await ended(admin, made["StackId"]))["StackStatus"] == status
+
+
+async def test_an_update_that_fails_leads_back(plane: ControlPlane, admin: Around, s3: TableS3) -> None:
+    """The role was changed, the group replaced, a bucket added and one removed when the update failed."""
+    await make(admin)
+    before = await physical(admin)
+    template = FAILING.replace("of ${AWS::StackName}", "new").replace(
+        "  Bucket:", "  Second: {Type: AWS::S3::Bucket}\n  Bucket:"
+    )
+    template = template.replace("  Extra: {", "  Last: {Type: AWS::Logs::LogGroup, DependsOn: Group}\n  Extra2: {")
+    stack = await change(admin, template)
+    assert stack["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE", await reasons_of(admin, "app")
+    assert await physical(admin) == before
+    assert list(s3.buckets) == [before["Bucket"]]
+    assert (await admin.ok(IAM, "GetRole", RoleName=before["Role"]))["Role"]["Description"] == "of app"
+    groups = (await World(plane).ok(LOGS, "DescribeLogGroups"))["logGroups"]
+    assert {group["logGroupName"] for group in groups} == {before["Group"], before["Extra"]}
+    assert (await admin.ok(CLOUDFORMATION, "GetTemplate", StackName="app"))["TemplateBody"] == TEMPLATE
+    assert (await change(admin, TEMPLATE.replace("words", "other words")))["StackStatus"] == "UPDATE_COMPLETE"
+
+
+async def test_what_was_there_before_a_stack_is_not_taken_over_nor_deleted(plane: ControlPlane, admin: Around) -> None:
+    await World(plane).send(LOGS, "CreateLogGroup", logGroupName="/app/log")
+    assert (await make(admin))["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert "already exists" in await reasons_of(admin, "app")
+    groups = (await World(plane).ok(LOGS, "DescribeLogGroups"))["logGroups"]
+    assert [group["logGroupName"] for group in groups] == ["/app/log"]
+
+
+async def test_policies_of_deletion_are_kept(admin: Around, s3: TableS3) -> None:
+    template = """
+Resources:
+  Kept: {Type: AWS::S3::Bucket, DeletionPolicy: Retain}
+  Gone: {Type: AWS::S3::Bucket}
+"""
+    await make(admin, template)
+    ids = await physical(admin)
+    await admin.ok(CLOUDFORMATION, "DeleteStack", StackName="app")
+    listed = (await admin.ok(CLOUDFORMATION, "ListStacks"))["StackSummaries"]
+    await ended(admin, listed[0]["StackId"])
+    assert list(s3.buckets) == [ids["Kept"]]
+    assert ("Kept", "DELETE_SKIPPED") in await events_of(admin, listed[0]["StackId"])
+
+
+async def test_a_stack_that_cannot_be_deleted_says_why_and_can_be_retained(admin: Around, s3: TableS3) -> None:
+    await make(admin, "Resources: {Bucket: {Type: AWS::S3::Bucket}, Group: {Type: AWS::Logs::LogGroup}}")
+    s3.delete_bucket = refuse  # type: ignore[method-assign]
+    await admin.ok(CLOUDFORMATION, "DeleteStack", StackName="app")
+    stack = await ended(admin, "app")
+    assert (stack["StackStatus"], stack["StackStatusReason"]) == (
+        "DELETE_FAILED",
+        "The following resource(s) failed to delete: [Bucket].",
+    )
+    assert "not empty" in await reasons_of(admin, "app")
+    await admin.ok(CLOUDFORMATION, "DeleteStack", StackName="app", RetainResources=["Bucket"])
+    assert (await ended(admin, stack["StackId"]))["StackStatus"] == "DELETE_COMPLETE"
+
+
+def refuse(Bucket: str) -> Any:  # noqa: N803 - boto3's spelling
+    raise ClientError({"Error": {"Code": "BucketNotEmpty", "Message": "it is not empty"}}, "DeleteBucket")
+
+
+async def test_change_sets_are_looked_at_and_carried_out(admin: Around) -> None:
+    async def create(name: str, kind: str, template: str) -> dict[str, Any]:
+        asked = {"StackName": "app", "ChangeSetName": name, "ChangeSetType": kind}
+        await admin.ok(CLOUDFORMATION, "CreateChangeSet", **asked, TemplateBody=template, Capabilities=NAMED)
+        return await admin.ok(CLOUDFORMATION, "DescribeChangeSet", StackName="app", ChangeSetName=name)
+
+    found = await create("first", "CREATE", TEMPLATE)
+    assert (found["Status"], found["ExecutionStatus"]) == ("CREATE_COMPLETE", "AVAILABLE")
+    assert {one["ResourceChange"]["Action"] for one in found["Changes"]} == {"Add"}
+    stack = (await admin.ok(CLOUDFORMATION, "DescribeStacks", StackName="app"))["Stacks"][0]
+    assert stack["StackStatus"] == "REVIEW_IN_PROGRESS"
+    await admin.ok(CLOUDFORMATION, "ExecuteChangeSet", StackName="app", ChangeSetName="first")
+    assert (await ended(admin, "app"))["StackStatus"] == "CREATE_COMPLETE"
+
+    found = await create("second", "UPDATE", TEMPLATE.replace("/log", "/other").replace("  Meta:", "  Other:"))
+    shown = {
+        one["ResourceChange"]["LogicalResourceId"]: (
+            one["ResourceChange"]["Action"],
+            one["ResourceChange"].get("Replacement"),
+        )
+        for one in found["Changes"]
+    }
+    assert shown == {"Group": ("Modify", "True"), "Other": ("Add", None), "Meta": ("Remove", None)}
+    empty = await create("empty", "UPDATE", TEMPLATE)
+    assert (empty["Status"], empty["ExecutionStatus"]) == ("FAILED", "UNAVAILABLE")
+    assert empty["StatusReason"].startswith("The submitted information didn't contain changes.")
+    names = (await admin.ok(CLOUDFORMATION, "ListChangeSets", StackName="app"))["Summaries"]
+    assert [one["ChangeSetName"] for one in names] == ["first", "second", "empty"]
+    refused = await admin.refused(CLOUDFORMATION, "ExecuteChangeSet", StackName="app", ChangeSetName="empty")
+    assert refused[:2] == (400, "InvalidChangeSetStatus")
+    await admin.ok(CLOUDFORMATION, "ExecuteChangeSet", ChangeSetName=found["ChangeSetId"])
+    assert (await ended(admin, "app"))["StackStatus"] == "UPDATE_COMPLETE"
+    refused = await admin.refused(CLOUDFORMATION, "DescribeChangeSet", StackName="app", ChangeSetName="empty")
+    assert refused[:2] == (404, "ChangeSetNotFound")
+    await admin.ok(CLOUDFORMATION, "DeleteChangeSet", StackName="app", ChangeSetName="second")
+
+
+async def test_stacks_import_what_others_export(admin: Around) -> None:
+    await make(admin)
+    user = """
+Resources:
+  Value: {Type: AWS::SSM::Parameter, Properties: {Name: /role, Type: String, Value: !ImportValue app-role}}
+"""
+    stack = await make(admin, user, "user")
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
+    arn = (await admin.ok(SSM, "GetParameter", Name="/role"))["Parameter"]["Value"]
+    assert arn.startswith("arn:aws:iam::")
+    exports = (await admin.ok(CLOUDFORMATION, "ListExports"))["Exports"]
+    assert [(one["Name"], one["Value"]) for one in exports] == [("app-role", arn)]
+    refused = await admin.refused(CLOUDFORMATION, "DeleteStack", StackName="app")
+    assert refused[2] == "Export app-role cannot be updated or deleted as it is in use by user"
+    refused = await admin.refused(
+        CLOUDFORMATION, "CreateStack", StackName="no", TemplateBody=user.replace("app-r", "x")
+    )
+    assert refused[2] == "No export named xole found."
+    named_too = TEMPLATE.replace("${AWS::StackName}-role", "app-role")
+    assert (await make(admin, named_too, "second"))["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert "already exported by stack app" in await reasons_of(admin, "second")
+
+
+@pytest.mark.parametrize(
+    ("template", "code", "words"),
+    [
+        (TEMPLATE, "InsufficientCapabilitiesException", r"Requires capabilities : \[CAPABILITY_IAM\]"),
+        ("Resources: {A: {Type: AWS::EC2::Instance}}", "ValidationError", "A: Resource type AWS::EC2::Instance is not"),
+        (
+            "Resources: {A: {Type: AWS::S3::Bucket, Properties: {Nope: 1}}}",
+            "ValidationError",
+            "Nope of AWS::S3::Bucket",
+        ),
+        ("Resources: {A: {Type: AWS::SSM::Parameter}}", "ValidationError", r"required key \[Type\]"),
+        ("Resources: {A: {Type: AWS::S3::Bucket, Properties: {BucketName: !Ref B}}}", "ValidationError", r"\[B\]"),
+        ("Resources: {A: {Type: AWS::S3::Bucket, DependsOn: A}}", "ValidationError", "Circular dependency"),
+    ],
+)
+async def test_what_cannot_be_is_refused_at_once(admin: Around, template: str, code: str, words: str) -> None:
+    found = await admin.refused(CLOUDFORMATION, "CreateStack", StackName="app", TemplateBody=template)
+    assert (found[0], found[1]) == (400, code)
+    assert re.search(words, found[2]), found[2]
+    assert (await admin.ok(CLOUDFORMATION, "DescribeStacks"))["Stacks"] == []
+
+
+async def test_templates_are_summarised(admin: Around, s3: TableS3) -> None:
+    found = await admin.ok(CLOUDFORMATION, "GetTemplateSummary", TemplateBody=TEMPLATE)
+    assert found["Capabilities"] == ["CAPABILITY_IAM"]
+    assert [(one["ParameterKey"], one["ParameterType"], one["NoEcho"]) for one in found["Parameters"]] == [
+        ("Days", "Number", False),
+        ("Secret", "String", True),
+    ]
+    assert "AWS::IAM::Role" in found["ResourceTypes"]
+    s3.objects["b", "k/t.yaml"] = TEMPLATE.encode()
+    for url in ("https://b.s3.us-east-1.amazonaws.com/k/t.yaml", "http://127.0.0.1:9000/b/k/t.yaml"):
+        assert (await admin.ok(CLOUDFORMATION, "ValidateTemplate", TemplateURL=url))["Description"] == found[
+            "Description"
+        ]
+    refused = await admin.refused(CLOUDFORMATION, "ValidateTemplate", TemplateURL="http://127.0.0.1/b/none")
+    assert "S3 error" in refused[2]
+    refused = await admin.refused(CLOUDFORMATION, "ValidateTemplate", TemplateURL="file:///etc/passwd")
+    assert "valid S3 object" in refused[2]
+
+
+async def test_a_stack_has_no_more_rights_than_its_user(plane: ControlPlane, admin: Around) -> None:
+    user = await new_user(plane, "ann", "cloudformation:*", "logs:*")
+    stack = await make(user)
+    assert stack["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert "user/ann is not authorized to perform" in await reasons_of(admin, "app")
+    assert (await user.refused(SSM, "GetParameter", Name="x"))[1] == "AccessDeniedException"
+    nobody = await new_user(plane, "eve")
+    assert (await nobody.refused(CLOUDFORMATION, "DescribeStacks", StackName="app"))[1] == "AccessDenied"
+
+
+async def test_a_stack_works_with_its_service_role(plane: ControlPlane, admin: Around, s3: TableS3) -> None:
+    document = trust({"Service": "cloudformation.amazonaws.com"})
+    role = (await admin.ok(IAM, "CreateRole", RoleName="deploys", AssumeRolePolicyDocument=document))["Role"]["Arn"]
+    everything = "arn:aws:iam::aws:policy/AdministratorAccess"
+    user = await new_user(plane, "ann", "cloudformation:*")
+    asked = {"StackName": "app", "TemplateBody": TEMPLATE, "Capabilities": NAMED, "RoleARN": role}
+    assert "iam:PassRole" in (await user.refused(CLOUDFORMATION, "CreateStack", **asked))[2]
+    user = await new_user(plane, "bob", "cloudformation:*", "iam:PassRole")
+    await user.ok(CLOUDFORMATION, "CreateStack", **asked)
+    assert (await ended(user, "app"))["StackStatus"] == "ROLLBACK_COMPLETE"  # the role may do nothing yet
+    await admin.ok(IAM, "AttachRolePolicy", RoleName="deploys", PolicyArn=everything)
+    await user.ok(CLOUDFORMATION, "CreateStack", **{**asked, "StackName": "app2"})
+    assert (await ended(user, "app2"))["StackStatus"] == "CREATE_COMPLETE", await reasons_of(admin, "app2")
+    assert {caller.credential.name for caller in s3.callers if caller.credential} == {"deploys"}
+    other = {**asked, "StackName": "app3", "RoleARN": role.replace("deploys", "nobody")}
+    assert "there is no such role" in (await user.refused(CLOUDFORMATION, "CreateStack", **other))[2]
+
+
+async def test_stacks_of_another_account_are_not_there(plane: ControlPlane, admin: Around) -> None:
+    stack = await make(admin, "Resources: {A: {Type: AWS::S3::Bucket}}")
+    await own(plane, "CreateAccount", accountId="111111111111", accountName="other")
+    made = (await own(plane, "CreateAccessKey", accountId="111111111111", userName="admin"))["accessKey"]
+    everything = json.dumps(
+        {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    )
+    await own(plane, "PutPolicy", accountId="111111111111", userName="admin", policyName="p", policyDocument=everything)
+    other = Around(plane.app(), Credential(made["accessKeyId"], made["secretAccessKey"], "111111111111"))
+    assert (await other.ok(CLOUDFORMATION, "DescribeStacks"))["Stacks"] == []
+    assert (await other.refused(CLOUDFORMATION, "DescribeStacks", StackName="app"))[0] == 400
+    assert (await other.refused(CLOUDFORMATION, "DescribeStacks", StackName=stack["StackId"]))[0] in (400, 403)
+
+
+async def test_stored_parameters_are_put_told_and_deleted(admin: Around) -> None:
+    asked = {"Name": "/a/b", "Value": "1", "Type": "String"}
+    assert (await admin.ok(SSM, "PutParameter", **asked))["Version"] == 1
+    assert (await admin.refused(SSM, "PutParameter", **asked))[1] == "ParameterAlreadyExists"
+    assert (await admin.ok(SSM, "PutParameter", Name="/a/b", Value="2", Overwrite=True))["Version"] == 2
+    found = (await admin.ok(SSM, "GetParameter", Name="/a/b"))["Parameter"]
+    assert (found["Value"], found["Version"], found["Type"]) == ("2", 2, "String")
+    assert (await admin.ok(SSM, "GetParameter", Name=found["ARN"]))["Parameter"] == found
+    several = await admin.ok(SSM, "GetParameters", Names=["/a/b", "none"])
+    assert (several["Parameters"], several["InvalidParameters"]) == ([found], ["none"])
+    assert "SecureString" in (await admin.refused(SSM, "PutParameter", Name="s", Value="1", Type="SecureString"))[2]
+    await admin.ok(SSM, "DeleteParameter", Name="/a/b")
+    assert (await admin.refused(SSM, "GetParameter", Name="/a/b"))[:2] == (400, "ParameterNotFound")
