@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from emberbox.app.api import serve_api
 from emberbox.app.builds import start_pipeline
+from emberbox.app.e2b import serve_e2b
 from emberbox.app.endpoints import open_admissions, serve_endpoints
 from emberbox.app.home import database_url, endpoints_file, locked_home
 from emberbox.app.housekeeping import start_housekeeping
@@ -114,16 +115,19 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
     await running.enter_async_context(control.work())
     start_housekeeping(settings, control, keys, stores.logs, background)
     server = ServerInfo(settings.region, driver.engine.accelerator, network.kind)
-    handlers = collect_handlers(control, server, EndpointNames(settings.region, settings.domain, gateway.port))
+    names = EndpointNames(settings.region, settings.domain, gateway.port)
+    handlers = collect_handlers(control, server, names)
     kinds = stack_kinds(handlers, access, settings.region, connect_as(objects, settings.region))
     await running.enter_async_context(control.stacks.work(kinds))
     api_url = await serve_api(settings, handlers, access, running)
+    e2b_url = await serve_e2b(settings, control, stores.images, running)
     return {
         "pid": os.getpid(),
         "home": str(home),
         "region": settings.region,
         "account_id": settings.account_id,
         "api_url": api_url,
+        **({"e2b_url": e2b_url} if e2b_url else {}),
         "s3_url": objects.url,
         "gateway": f"{settings.gateway_host}:{gateway.port}",
         "ca_bundle": str(gateway.authority_path),
@@ -190,4 +194,5 @@ def _control_settings(settings: Settings) -> ControlSettings:
         concurrent_builds=settings.concurrent_builds,
         event_retention_s=settings.event_retention_s,
         architectures=takeable_architectures(others_too=settings.arm64 == "host"),
+        standard_template=settings.e2b_template,
     )

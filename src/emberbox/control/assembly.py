@@ -27,6 +27,9 @@ from emberbox.control.microvms.runners import Runners
 from emberbox.control.microvms.service import MicrovmService
 from emberbox.control.microvms.timers import Timers
 from emberbox.control.requests.paging import PageTokens
+from emberbox.control.sandboxes.door import SandboxDoor
+from emberbox.control.sandboxes.service import SandboxService
+from emberbox.control.sandboxes.templates import TemplateFinder
 from emberbox.control.server.events import EventService
 from emberbox.control.server.host_info import HostInfo
 from emberbox.control.server.tags import TagService
@@ -43,6 +46,7 @@ from emberbox.store.events import EventStore
 from emberbox.store.images import ImageStore
 from emberbox.store.logs import LogStore
 from emberbox.store.microvms import MicrovmStore
+from emberbox.store.sandboxes import SandboxStore
 from emberbox.store.stacks import StackStore
 from emberbox.store.stored_parameters import StoredParameterStore
 
@@ -58,6 +62,7 @@ class ControlSettings:
         concurrent_builds: how many builds run at a time.
         event_retention_s: for how many seconds events are kept.
         architectures: those that an image may ask for.
+        standard_template: the image that stands for E2B's standard templates; empty where there is none.
     """
 
     home: Path
@@ -66,6 +71,7 @@ class ControlSettings:
     concurrent_builds: int
     event_retention_s: float
     architectures: tuple[str, ...]
+    standard_template: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,7 @@ class Stores:
 
     images: ImageStore
     microvms: MicrovmStore
+    sandboxes: SandboxStore
     connectors: ConnectorStore
     client_tokens: ClientTokenStore
     events: EventStore
@@ -87,6 +94,7 @@ class Stores:
         return cls(
             images=ImageStore(database),
             microvms=MicrovmStore(database),
+            sandboxes=SandboxStore(database),
             connectors=ConnectorStore(database),
             client_tokens=ClientTokenStore(database),
             events=EventStore(database),
@@ -145,6 +153,9 @@ class Control:
     connectors: ConnectorService
     microvms: MicrovmService
     forks: ForkService
+    templates: TemplateFinder
+    sandboxes: SandboxService
+    door: SandboxDoor
     tags: TagService
     logs: LogService
     events: EventService
@@ -168,6 +179,8 @@ class Control:
             running.callback(self.timers.close)
             running.push_async_callback(self.runners.close)  # before: a stop while VMMs are taken over loses none
             self.launcher.recover(recovery)
+            self.sandboxes.watch_timeouts()
+            running.push_async_callback(self.sandboxes.close)
             self.pool.start()
             running.push_async_callback(self.pool.close)
             yield
@@ -208,6 +221,15 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
     )  # fmt: skip
     stored = StoredParameters(stores.stored_parameters)
     stacks = StackService(stores.stacks, ground.access.delegates, stored.find_value, pages, region)
+    forks = ForkService(
+        microvms=microvms, launcher=launcher, images=stores.images, client_tokens=stores.client_tokens,
+        builder=builder, snapshots=ground.snapshots, quotas=quotas,
+    )  # fmt: skip
+    templates = TemplateFinder(stores.images, region, settings.standard_template)
+    sandboxes = SandboxService(
+        store=stores.sandboxes, templates=templates, microvms=microvms, forks=forks, runners=ground.runners,
+        timers=timers, page_tokens=pages,
+    )  # fmt: skip
     return Control(
         access=ground.access,
         images=ImageService(
@@ -225,10 +247,10 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
             page_tokens=pages, region=region, home=home, on_change=ground.runners.renew_egress,
         ),
         microvms=microvms,
-        forks=ForkService(
-            microvms=microvms, launcher=launcher, images=stores.images, client_tokens=stores.client_tokens,
-            builder=builder, snapshots=ground.snapshots, quotas=quotas,
-        ),
+        forks=forks,
+        templates=templates,
+        sandboxes=sandboxes,
+        door=SandboxDoor(stores.sandboxes, ground.runners, sandboxes),
         tags=TagService(
             images=images, image_store=stores.images, connectors=connectors, connector_store=stores.connectors
         ),

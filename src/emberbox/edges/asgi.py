@@ -64,6 +64,24 @@ class _GuardedProtocol(GuardedProtocol):
         super().connection_made(_Gathering(transport))
 
 
+def listen(host: str, port: int, setting: str) -> socket.socket:
+    """Bind a port; 0 takes a free one.
+
+    Raises:
+        HostError: it is taken; the text names the setting that says which port it is.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sets TCP_NODELAY only where the protocol is named; without it every answer waits for a delayed ACK
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise HostError(f"port {port} of {host} is taken ({error.strerror}); set {setting}") from error
+    return listener
+
+
 @contextlib.asynccontextmanager
 async def serve(
     app: Any,

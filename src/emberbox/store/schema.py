@@ -129,6 +129,22 @@ microvms = Table(
     Index("microvms_in_order", "account_id", "started_at", "id"),
 )
 
+sandboxes = Table(
+    "sandboxes",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("account_id", String(12), nullable=False, index=True),
+    Column("template", String(128), nullable=False),
+    Column("timeout_s", Integer, nullable=False),
+    Column("metadata", JSON(none_as_null=True)),
+    Column("environment", JSON(none_as_null=True)),
+    Column("pauses_itself", Boolean, nullable=False),
+    Column("resumes_itself", Boolean, nullable=False),
+    Column("is_private", Boolean, nullable=False),
+    Column("ends_at", Moment, nullable=False),
+    Column("is_paused", Boolean, nullable=False),
+)
+
 connectors = Table(
     "network_connectors",
     metadata,

@@ -1,0 +1,52 @@
+"""E2B's API at its port, where the operator wants it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import Final
+
+from emberbox.control.assembly import Control
+from emberbox.control.sandboxes.tokens import SandboxTokens
+from emberbox.edges.asgi import listen
+from emberbox.edges.asgi import serve as serve_asgi
+from emberbox.edges.connection_guard import GuardLimits
+from emberbox.edges.e2b.app import E2bEdge, Offer
+from emberbox.settings import Settings
+from emberbox.store.images import ImageStore
+
+log = logging.getLogger(__name__)
+
+_KEEP_ALIVE_S: Final = 75
+_UPLOAD_MAX_S: Final = 3600.0
+
+
+async def serve_e2b(
+    settings: Settings, control: Control, images: ImageStore, running: contextlib.AsyncExitStack
+) -> str | None:
+    """Serve it; return its URL, or None where it is not wanted.
+
+    Raises:
+        HostError: the port is taken.
+    """
+    if settings.e2b == "off":
+        return None
+    listener = listen(settings.api_host, settings.e2b_port, "EMBERBOX_E2B_PORT")
+    edge = E2bEdge(
+        Offer(
+            sandboxes=control.sandboxes,
+            door=control.door,
+            templates=control.templates,
+            images=images,
+            tokens=SandboxTokens(settings.home / "secrets" / "sandboxes.key"),
+            guard=control.access,
+            region=settings.region,
+            domain="",
+        )
+    )
+    running.push_async_callback(edge.close)
+    limits = GuardLimits(request_s=_UPLOAD_MAX_S)
+    await running.enter_async_context(serve_asgi(edge, listener, _KEEP_ALIVE_S, limits=limits))
+    url = f"http://{settings.api_host}:{listener.getsockname()[1]}"
+    log.info("E2B's API is served at %s", url)
+    return url

@@ -1,0 +1,1 @@
+"""Sandboxes: microVMs as E2B's API knows them."""

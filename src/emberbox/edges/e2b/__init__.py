@@ -1,0 +1,1 @@
+"""E2B's API: its control plane (`api`), and what its daemon answers in a sandbox (`envd`)."""

@@ -1,0 +1,1 @@
+"""The control plane that E2B's SDKs ask for sandboxes."""

@@ -1,0 +1,93 @@
+"""One request to what runs in a sandbox: which sandbox, which port, as whom."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.requests import HTTPConnection
+
+from emberbox.control.sandboxes.door import SandboxDoor
+from emberbox.machine.base import Command, GuestCommand
+from emberbox.model.errors import EmberboxError
+from emberbox.model.sandboxes import Sandbox
+
+ENVD_PORT: Final = 49983
+SANDBOX_HEADER: Final = "e2b-sandbox-id"
+PORT_HEADER: Final = "e2b-sandbox-port"
+TOKEN_HEADER: Final = "x-access-token"  # noqa: S105 - the header's name
+_LABEL: Final = re.compile(r"([1-9][0-9]{0,4})-([a-z0-9-]{1,57})")
+_PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
+_LAST_PORT: Final = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a request names: a sandbox, and a port of it."""
+
+    sandbox_id: str
+    port: int
+
+
+def read_address(connection: HTTPConnection) -> Address | None:
+    """Return which sandbox a request is for: by two headers, or by its host's first label; None where by neither."""
+    sandbox_id, port = connection.headers.get(SANDBOX_HEADER), connection.headers.get(PORT_HEADER, "")
+    if sandbox_id and _PORT.fullmatch(port) and int(port) <= _LAST_PORT:
+        return Address(sandbox_id, int(port))
+    label = connection.headers.get("host", "").partition(":")[0].lower().partition(".")[0]
+    found = _LABEL.fullmatch(label)
+    if found is None or int(found[1]) > _LAST_PORT:
+        return None
+    return Address(found[2], int(found[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A request that may act in a sandbox.
+
+    Args:
+        sandbox: which.
+        door: opens commands there.
+        user: whose rights count; None for the image's user.
+    """
+
+    sandbox: Sandbox
+    door: SandboxDoor
+    user: str | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The sandbox's own variables."""
+        return dict(self.sandbox.terms.environment or {})
+
+    async def open_command(self, command: Command) -> GuestCommand:
+        """Start a command.
+
+        Raises:
+            Unreachable: the sandbox does not run.
+            GuestError: the command cannot be started.
+        """
+        return await self.door.open_command(self.sandbox, command)
+
+
+class NobodyError(EmberboxError):
+    """A request that names its user in no way that is known."""
+
+
+def read_user(connection: HTTPConnection) -> str | None:
+    """Return the user that a request's `Authorization: Basic` names; None where there is none.
+
+    Raises:
+        NobodyError: it is malformed.
+    """
+    scheme, _, text = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        user = base64.b64decode(text, validate=True).decode().partition(":")[0]
+    except (binascii.Error, UnicodeDecodeError):
+        raise NobodyError("the Authorization header is malformed") from None
+    return user or None
