@@ -123,9 +123,8 @@ async def serve_e2b(directory: Path) -> AsyncIterator[E2bPlane]:
     control = plane.control
     plane.edge = E2bEdge(
         Offer(
-            sandboxes=control.sandboxes, door=control.door, templates=control.templates, images=plane.images,
-            tokens=SandboxTokens(directory / "secrets/sandboxes.key"), guard=plane.access, region=REGION,
-            domain="localhost",
+            sandboxes=control.sandboxes, tokens=SandboxTokens(directory / "secrets/sandboxes.key"),
+            guard=plane.access, region=REGION, domain="localhost",
         )
     )  # fmt: skip
     plane.add_template("standard")
@@ -137,6 +136,6 @@ async def serve_e2b(directory: Path) -> AsyncIterator[E2bPlane]:
                 yield plane
         finally:
             await plane.edge.close()
-            await control.sandboxes.close()
+            await control.sandboxes.service.close()
             await plane.close()
             await plane.local.close()

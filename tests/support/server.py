@@ -23,7 +23,7 @@ SOURCES = Path(__file__).resolve().parents[2] / "src/emberbox"
 START_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 120.0
 DOMAIN = "ember.test"
-ANY_FREE_PORT = {f"EMBERBOX_{name}_PORT": "0" for name in ("API", "GATEWAY", "S3")}
+ANY_FREE_PORT = {f"EMBERBOX_{name}_PORT": "0" for name in ("API", "E2B", "GATEWAY", "S3")}
 OF_THE_RUN = (
     "EMBERBOX_ACCELERATOR",
     "EMBERBOX_BUILDS",

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from typing import Final
 
+from emberbox.background import Background, every
 from emberbox.control.assembly import Control
 from emberbox.control.sandboxes.tokens import SandboxTokens
 from emberbox.edges.asgi import listen
@@ -13,17 +14,15 @@ from emberbox.edges.asgi import serve as serve_asgi
 from emberbox.edges.connection_guard import GuardLimits
 from emberbox.edges.e2b.app import E2bEdge, Offer
 from emberbox.settings import Settings
-from emberbox.store.images import ImageStore
 
 log = logging.getLogger(__name__)
 
 _KEEP_ALIVE_S: Final = 75
+_HOUSEKEEPING_S: Final = 60.0
 _UPLOAD_MAX_S: Final = 3600.0
 
 
-async def serve_e2b(
-    settings: Settings, control: Control, images: ImageStore, running: contextlib.AsyncExitStack
-) -> str | None:
+async def serve_e2b(settings: Settings, control: Control, running: contextlib.AsyncExitStack) -> str | None:
     """Serve it; return its URL, or None where it is not wanted.
 
     Raises:
@@ -35,16 +34,16 @@ async def serve_e2b(
     edge = E2bEdge(
         Offer(
             sandboxes=control.sandboxes,
-            door=control.door,
-            templates=control.templates,
-            images=images,
             tokens=SandboxTokens(settings.home / "secrets" / "sandboxes.key"),
             guard=control.access,
             region=settings.region,
-            domain="",
+            domain=settings.e2b_domain or f"{settings.domain}:{listener.getsockname()[1]}",
         )
     )
     running.push_async_callback(edge.close)
+    background = Background()
+    running.push_async_callback(background.close)
+    background.start(every(_HOUSEKEEPING_S, edge.forget_ended), "the housekeeping of E2B's API")
     limits = GuardLimits(request_s=_UPLOAD_MAX_S)
     await running.enter_async_context(serve_asgi(edge, listener, _KEEP_ALIVE_S, limits=limits))
     url = f"http://{settings.api_host}:{listener.getsockname()[1]}"

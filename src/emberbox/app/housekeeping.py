@@ -27,7 +27,7 @@ def start_housekeeping(
 
     async def forget_microvms() -> None:
         await in_thread(control.microvms.forget_terminated, settings.terminated_retention_s)
-        await in_thread(control.sandboxes.forget_gone)
+        await in_thread(control.sandboxes.service.forget_gone)
 
     async def forget_events() -> None:
         await in_thread(control.events.forget_old)

@@ -120,7 +120,7 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
     kinds = stack_kinds(handlers, access, settings.region, connect_as(objects, settings.region))
     await running.enter_async_context(control.stacks.work(kinds))
     api_url = await serve_api(settings, handlers, access, running)
-    e2b_url = await serve_e2b(settings, control, stores.images, running)
+    e2b_url = await serve_e2b(settings, control, running)
     return {
         "pid": os.getpid(),
         "home": str(home),

@@ -28,6 +28,7 @@ from emberbox.cli import (
 from emberbox.cli.accounts import accounts
 from emberbox.cli.audit import audit
 from emberbox.cli.context import clear_errors
+from emberbox.cli.e2b_keys import e2b_keys
 from emberbox.cli.images import images
 from emberbox.cli.keys import keys
 from emberbox.cli.policies import policies
@@ -101,6 +102,7 @@ app.command()(settings.settings)
 app.add_typer(images, name="images")
 app.add_typer(accounts, name="accounts")
 app.add_typer(keys, name="keys")
+app.add_typer(e2b_keys, name="e2b-keys")
 app.add_typer(policies, name="policies")
 app.add_typer(roles, name="roles")
 app.add_typer(quotas, name="quotas")

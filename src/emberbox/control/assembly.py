@@ -27,9 +27,7 @@ from emberbox.control.microvms.runners import Runners
 from emberbox.control.microvms.service import MicrovmService
 from emberbox.control.microvms.timers import Timers
 from emberbox.control.requests.paging import PageTokens
-from emberbox.control.sandboxes.door import SandboxDoor
-from emberbox.control.sandboxes.service import SandboxService
-from emberbox.control.sandboxes.templates import TemplateFinder
+from emberbox.control.sandboxes.assembly import Sandboxes, make_sandboxes
 from emberbox.control.server.events import EventService
 from emberbox.control.server.host_info import HostInfo
 from emberbox.control.server.tags import TagService
@@ -47,6 +45,7 @@ from emberbox.store.images import ImageStore
 from emberbox.store.logs import LogStore
 from emberbox.store.microvms import MicrovmStore
 from emberbox.store.sandboxes import SandboxStore
+from emberbox.store.snapshots import SnapshotStore
 from emberbox.store.stacks import StackStore
 from emberbox.store.stored_parameters import StoredParameterStore
 
@@ -81,6 +80,7 @@ class Stores:
     images: ImageStore
     microvms: MicrovmStore
     sandboxes: SandboxStore
+    snapshots: SnapshotStore
     connectors: ConnectorStore
     client_tokens: ClientTokenStore
     events: EventStore
@@ -95,6 +95,7 @@ class Stores:
             images=ImageStore(database),
             microvms=MicrovmStore(database),
             sandboxes=SandboxStore(database),
+            snapshots=SnapshotStore(database),
             connectors=ConnectorStore(database),
             client_tokens=ClientTokenStore(database),
             events=EventStore(database),
@@ -153,9 +154,7 @@ class Control:
     connectors: ConnectorService
     microvms: MicrovmService
     forks: ForkService
-    templates: TemplateFinder
-    sandboxes: SandboxService
-    door: SandboxDoor
+    sandboxes: Sandboxes
     tags: TagService
     logs: LogService
     events: EventService
@@ -179,8 +178,8 @@ class Control:
             running.callback(self.timers.close)
             running.push_async_callback(self.runners.close)  # before: a stop while VMMs are taken over loses none
             self.launcher.recover(recovery)
-            self.sandboxes.watch_timeouts()
-            running.push_async_callback(self.sandboxes.close)
+            self.sandboxes.service.watch_timeouts()
+            running.push_async_callback(self.sandboxes.service.close)
             self.pool.start()
             running.push_async_callback(self.pool.close)
             yield
@@ -225,10 +224,10 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
         microvms=microvms, launcher=launcher, images=stores.images, client_tokens=stores.client_tokens,
         builder=builder, snapshots=ground.snapshots, quotas=quotas,
     )  # fmt: skip
-    templates = TemplateFinder(stores.images, region, settings.standard_template)
-    sandboxes = SandboxService(
-        store=stores.sandboxes, templates=templates, microvms=microvms, forks=forks, runners=ground.runners,
-        timers=timers, page_tokens=pages,
+    versions = ImageVersionService(
+        finder=images, store=stores.images, microvms=stores.microvms, client_tokens=stores.client_tokens,
+        builder=builder, snapshots=ground.snapshots, egress=egress, quotas=quotas, region=region,
+        architectures=settings.architectures,
     )  # fmt: skip
     return Control(
         access=ground.access,
@@ -237,20 +236,18 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
             builder=builder, egress=egress, quotas=quotas, page_tokens=pages, region=region,
             snapshots=ground.snapshots, managed_since=settings.managed_since, architectures=settings.architectures,
         ),
-        versions=ImageVersionService(
-            finder=images, store=stores.images, microvms=stores.microvms, client_tokens=stores.client_tokens,
-            builder=builder, snapshots=ground.snapshots, egress=egress, quotas=quotas, region=region,
-            architectures=settings.architectures,
-        ),
+        versions=versions,
         connectors=ConnectorService(
             finder=connectors, store=stores.connectors, client_tokens=stores.client_tokens, quotas=quotas,
             page_tokens=pages, region=region, home=home, on_change=ground.runners.renew_egress,
         ),
         microvms=microvms,
         forks=forks,
-        templates=templates,
-        sandboxes=sandboxes,
-        door=SandboxDoor(stores.sandboxes, ground.runners, sandboxes),
+        sandboxes=make_sandboxes(
+            store=stores.sandboxes, snapshots=stores.snapshots, images=stores.images, microvms=microvms, forks=forks,
+            versions=versions, runners=ground.runners, timers=timers, page_tokens=pages, region=region,
+            standard_template=settings.standard_template,
+        ),
         tags=TagService(
             images=images, image_store=stores.images, connectors=connectors, connector_store=stores.connectors
         ),

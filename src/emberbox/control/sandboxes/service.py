@@ -64,8 +64,11 @@ class SandboxService:
     def watch_timeouts(self) -> None:
         """See to the timeouts of the sandboxes that an earlier server left."""
         for sandbox in self._store.list_live():
-            if not sandbox.is_paused:
-                self._watch(sandbox.id, sandbox.ends_at)
+            if sandbox.is_paused and sandbox.microvm_state is not MicrovmState.SUSPENDED:
+                self._store.set_paused(sandbox.id, paused=False)  # it was killed before the pause was done
+            elif sandbox.is_paused:
+                continue
+            self._watch(sandbox.id, sandbox.ends_at)
 
     def forget_gone(self) -> None:
         """Remove the rows of sandboxes whose microVMs are forgotten."""
@@ -157,8 +160,7 @@ class SandboxService:
         if asked.oldest_first:
             found.reverse()
         if after is not None:
-            is_behind = (lambda place: place > after) if asked.oldest_first else (lambda place: place < after)
-            found = [sandbox for sandbox in found if is_behind((sandbox.started_at, sandbox.id))]
+            found = [sandbox for sandbox in found if _is_behind(sandbox, after, oldest_first=asked.oldest_first)]
         page, token = found[: asked.page.limit], None
         if len(found) > asked.page.limit:
             token = self._page_tokens.seal(_LIST, [page[-1].started_at.timestamp(), page[-1].id])
@@ -304,6 +306,11 @@ def _key(sandbox_id: str) -> Hashable:
 
 def _from_now(seconds: int) -> datetime:
     return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def _is_behind(sandbox: Sandbox, after: tuple[datetime, str], *, oldest_first: bool) -> bool:
+    place = (sandbox.started_at, sandbox.id)
+    return place > after if oldest_first else place < after
 
 
 def _is_asked_for(sandbox: Sandbox, asked: ListSandboxes) -> bool:

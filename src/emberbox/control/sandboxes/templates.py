@@ -8,6 +8,7 @@ from typing import Final
 from emberbox.model.caller import Caller
 from emberbox.model.errors import NotFoundError
 from emberbox.model.records import Image
+from emberbox.model.states import VersionState, VersionStatus
 from emberbox.store.images import ImageStore
 
 STANDARD: Final = ("base", "code-interpreter-v1")
@@ -23,7 +24,7 @@ class Template:
 
     Args:
         image: it.
-        version: the version that is meant; None is the newest.
+        version: the version that is meant; None where none can be launched.
     """
 
     image: Image
@@ -55,7 +56,7 @@ class TemplateFinder:
         if image is None and name in STANDARD and self._standard:
             image = self._find_image(caller.account_id, self._standard)
         if image is not None:
-            return Template(image, None if tag in ("", *LATEST) else tag)
+            return Template(image, self._newest(image) if tag in ("", *LATEST) else tag)
         hint = ""
         if name in STANDARD:
             hint = (
@@ -63,6 +64,14 @@ class TemplateFinder:
                 "or let EMBERBOX_E2B_TEMPLATE name the image that stands for it"
             )
         raise NotFoundError(f"template '{named}' not found: the account has no image of this name or id{hint}")
+
+    def _newest(self, image: Image) -> str | None:
+        """A snapshot of a sandbox is a version of its image, and is meant only where it is named."""
+        for version in self._store.list_versions(image.id):
+            is_launchable = version.state is VersionState.SUCCESSFUL and version.status is VersionStatus.ACTIVE
+            if is_launchable and not self._store.is_checkpoint(image.id, version.version):
+                return version.version
+        return None
 
     def _find_image(self, account_id: str, name: str) -> Image | None:
         found = self._store.find_named(account_id, name, self._region)

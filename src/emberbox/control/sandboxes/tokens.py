@@ -1,6 +1,6 @@
 """The tokens of sandboxes: what opens commands and files, and what opens ports that are private.
 
-They are derived from a key of the server's, so nothing is stored, and they are good for as long as the sandbox is there.
+They are derived from a key of the server's, so nothing is stored, and they are good as long as the sandbox is there.
 """
 
 from __future__ import annotations

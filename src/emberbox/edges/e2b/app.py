@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from emberbox.control.sandboxes.door import SandboxDoor
-from emberbox.control.sandboxes.service import SandboxService
-from emberbox.control.sandboxes.templates import TemplateFinder
+from emberbox.control.sandboxes.assembly import Sandboxes
 from emberbox.control.sandboxes.tokens import SandboxTokens
-from emberbox.edges.e2b.api.app import create_api, sandbox_rows
+from emberbox.edges.e2b.api.app import create_api, sandbox_rows, snapshot_rows
 from emberbox.edges.e2b.api.call import Guard
 from emberbox.edges.e2b.api.sandboxes import Parts, SandboxHandlers
+from emberbox.edges.e2b.api.snapshots import SnapshotHandlers
 from emberbox.edges.e2b.envd.app import Envd, not_found
-from emberbox.edges.e2b.envd.processes import Processes
 from emberbox.edges.e2b.envd.visit import ENVD_PORT, Address, read_address
-from emberbox.edges.e2b.errors import ApiError, error_response
-from emberbox.store.images import ImageStore
+from emberbox.edges.e2b.ports import Ports
+from emberbox.model.endpoints import Unreachable
 
 Scope = MutableMapping[str, Any]  # Any: ASGI's own
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -33,20 +32,14 @@ class Offer:
     """What the edge stands on.
 
     Args:
-        sandboxes: makes and ends sandboxes.
-        door: what runs in them.
-        templates: finds images.
-        images: tells their sizes.
+        sandboxes: who answers for them.
         tokens: what opens sandboxes.
         guard: who may do what.
         region: the region played.
         domain: what the host names of sandboxes end with; empty where they have none.
     """
 
-    sandboxes: SandboxService
-    door: SandboxDoor
-    templates: TemplateFinder
-    images: ImageStore
+    sandboxes: Sandboxes
     tokens: SandboxTokens
     guard: Guard
     region: str
@@ -61,11 +54,12 @@ class E2bEdge:
     """
 
     def __init__(self, offer: Offer) -> None:
-        self._door = offer.door
-        self._processes = Processes()
-        parts = Parts(offer.sandboxes, offer.templates, offer.images, offer.tokens, offer.domain)
-        self._api: ASGIApp = create_api(sandbox_rows(SandboxHandlers(parts)), offer.guard, offer.region)
-        self._envd = Envd(offer.door, offer.tokens, self._processes)
+        self._door = offer.sandboxes.door
+        parts = Parts(offer.sandboxes, offer.tokens, offer.domain)
+        rows = sandbox_rows(SandboxHandlers(parts)) + snapshot_rows(SnapshotHandlers(offer.sandboxes.snapshots))
+        self._api: ASGIApp = create_api(rows, offer.guard, offer.region)
+        self._envd = Envd(self._door, offer.tokens)
+        self._ports = Ports(self._door, offer.tokens)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""
@@ -73,8 +67,9 @@ class E2bEdge:
         if address is None:
             await self._api(scope, receive, send)
             return
-        response = await self._answer_in_sandbox(address, Request(scope, receive, send))
-        await response(scope, receive, send)
+        with contextlib.suppress(ClientDisconnect):
+            response = await self._answer_in_sandbox(address, Request(scope, receive, send))
+            await response(scope, receive, send)
 
     async def _answer_in_sandbox(self, address: Address, request: Request) -> Response:
         sandbox = self._door.find(address.sandbox_id)
@@ -82,8 +77,15 @@ class E2bEdge:
             return not_found(address.sandbox_id)
         if address.port == ENVD_PORT:
             return await self._envd.answer(sandbox, request)
-        return error_response(ApiError(501, f"port {address.port} of a sandbox is not reached this way"))
+        try:
+            return await self._ports.answer(sandbox, address.port, request)
+        except Unreachable:
+            return not_found(sandbox.id)
+
+    async def forget_ended(self) -> None:
+        """Let go of what belongs to sandboxes that have ended."""
+        await self._envd.forget_ended()
 
     async def close(self) -> None:
-        """Listen to no process any more."""
-        await self._processes.close()
+        """Listen to nothing in sandboxes any more."""
+        await self._envd.close()

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from emberbox.edges.e2b.api.call import Call, Guard, authenticate, read_body
 from emberbox.edges.e2b.api.sandboxes import SandboxHandlers
+from emberbox.edges.e2b.api.snapshots import SnapshotHandlers
 from emberbox.edges.e2b.errors import ApiError, as_api_error, error_response
 from emberbox.model.caller import Caller
 from emberbox.model.causes import Actor, caused_by
@@ -56,6 +57,7 @@ def sandbox_rows(handlers: SandboxHandlers) -> list[Row]:
         Row("CreateSandbox", "RunMicrovm", "POST", ("/sandboxes", "/v2/sandboxes"), handlers.create),
         Row("ListSandboxes", "ListMicrovms", "GET", ("/sandboxes", "/v2/sandboxes"), handlers.list_all),
         Row("GetSandbox", "GetMicrovm", "GET", (one,), handlers.get),
+        Row("GetSandboxMetrics", "GetMicrovm", "GET", (f"{one}/metrics",), handlers.get_metrics),
         Row("KillSandbox", "TerminateMicrovm", "DELETE", (one,), handlers.kill),
         Row("SetSandboxTimeout", "ResumeMicrovm", "POST", (f"{one}/timeout",), handlers.set_timeout),
         Row("RefreshSandbox", "ResumeMicrovm", "POST", (f"{one}/refreshes",), handlers.refresh),
@@ -63,6 +65,16 @@ def sandbox_rows(handlers: SandboxHandlers) -> list[Row]:
         Row("ResumeSandbox", "ResumeMicrovm", "POST", (f"{one}/resume",), handlers.resume),
         Row("PauseSandbox", "SuspendMicrovm", "POST", (f"{one}/pause",), handlers.pause),
         Row("ForkSandbox", "ForkMicrovm", "POST", (f"{one}/fork",), handlers.fork),
+    ]
+
+
+def snapshot_rows(handlers: SnapshotHandlers) -> list[Row]:
+    """Return the routes of snapshots."""
+    take, template = ("/sandboxes/{sandbox_id}/snapshots",), ("/templates/{template_id:path}",)
+    return [
+        Row("CreateSnapshot", "SnapshotMicrovm", "POST", take, handlers.take),
+        Row("ListSnapshots", "ListMicrovmImageVersions", "GET", ("/snapshots",), handlers.list_all),
+        Row("DeleteSnapshot", "DeleteMicrovmImageVersion", "DELETE", template, handlers.delete),
     ]
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import parse_qsl, unquote
 
@@ -15,15 +15,15 @@ from starlette.responses import JSONResponse, Response
 from emberbox.control.access.authorisation import Permission
 from emberbox.control.requests.idempotency import ClientRequest
 from emberbox.control.requests.paging import PageRequest
+from emberbox.control.sandboxes.assembly import Sandboxes
 from emberbox.control.sandboxes.commands import ConnectSandbox, CreateSandbox, ForkSandbox, ListSandboxes
-from emberbox.control.sandboxes.service import SandboxService
-from emberbox.control.sandboxes.templates import TemplateFinder
 from emberbox.control.sandboxes.tokens import SandboxTokens
 from emberbox.edges.e2b.api.call import ANYTHING, Call, Json
+from emberbox.edges.e2b.envd.figures import measure
+from emberbox.edges.e2b.envd.visit import Visit
 from emberbox.edges.e2b.errors import ApiError
 from emberbox.model.sandboxes import DEFAULT_TIMEOUT_S, Sandbox, SandboxState, SandboxTerms
 from emberbox.model.sizes import Size
-from emberbox.store.images import ImageStore
 
 ENVD_VERSION: Final = "0.6.4"
 """The version of E2B's daemon that is played: SDKs ask no more of it than that has."""
@@ -49,16 +49,12 @@ class Parts:
     """What the handlers of sandboxes work with.
 
     Args:
-        sandboxes: answers.
-        templates: finds images.
-        images: tells their sizes.
+        sandboxes: answer.
         tokens: what opens sandboxes.
         domain: what the host names of sandboxes end with.
     """
 
-    sandboxes: SandboxService
-    templates: TemplateFinder
-    images: ImageStore
+    sandboxes: Sandboxes
     tokens: SandboxTokens
     domain: str
 
@@ -72,12 +68,12 @@ class SandboxHandlers:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._sandboxes = parts.sandboxes
+        self._sandboxes = parts.sandboxes.service
 
     async def create(self, call: Call) -> Response:
         """`POST /v2/sandboxes`, `POST /sandboxes`."""
         terms = read_terms(call)
-        template = self._parts.templates.find(call.caller, terms.template)
+        template = self._parts.sandboxes.templates.find(call.caller, terms.template)
         call.allow_launch(template.image.arn, template.version)
         sandbox = await self._sandboxes.create(call.caller, CreateSandbox(terms, _read_client_request(call)))
         return JSONResponse(self._show_new(sandbox), 201)
@@ -123,7 +119,7 @@ class SandboxHandlers:
     async def connect(self, call: Call) -> Response:
         """`POST /v2/sandboxes/{id}/connect`, and without `/v2`."""
         call.allow_on_sandbox("lambda:ResumeMicrovm", "lambda:CreateMicrovmShellAuthToken")
-        _refuse_without_memory(call)
+        refuse_without_memory(call)
         asked = ConnectSandbox(call.sandbox_id, call.number("timeout", DEFAULT_TIMEOUT_S))
         sandbox, was_paused = await self._sandboxes.connect(call.caller, asked)
         return JSONResponse(self._show_new(sandbox), 201 if was_paused else 200)
@@ -140,7 +136,7 @@ class SandboxHandlers:
     async def pause(self, call: Call) -> Response:
         """`POST /sandboxes/{id}/pause`."""
         call.allow_on_sandbox("lambda:SuspendMicrovm")
-        _refuse_without_memory(call)
+        refuse_without_memory(call)
         await self._sandboxes.pause(call.caller, call.sandbox_id)
         return Response(status_code=204)
 
@@ -153,6 +149,26 @@ class SandboxHandlers:
         asked = ForkSandbox(call.sandbox_id, count, call.number("timeout", DEFAULT_TIMEOUT_S))
         forks = await self._sandboxes.fork(call.caller, asked)
         return JSONResponse([{"sandbox": self._show_new(sandbox)} for sandbox in forks], 201)
+
+    async def get_metrics(self, call: Call) -> Response:
+        """`GET /sandboxes/{id}/metrics`: what it uses now, as none of that is kept; nothing of a paused one."""
+        call.allow_on_sandbox("lambda:GetMicrovm")
+        sandbox = self._sandboxes.get(call.caller, call.sandbox_id)
+        if sandbox.is_paused:
+            return JSONResponse([])
+        figures = await measure(Visit(sandbox, self._parts.sandboxes.door))
+        shown = {
+            "timestamp": _show_moment(datetime.fromtimestamp(figures.measured_at, UTC)),
+            "timestampUnix": figures.measured_at,
+            "cpuCount": figures.cpu_count,
+            "cpuUsedPct": figures.cpu_used_percent,
+            "memUsed": figures.memory_used,
+            "memTotal": figures.memory_total,
+            "memCache": figures.memory_cache,
+            "diskUsed": figures.disk_used,
+            "diskTotal": figures.disk_total,
+        }
+        return JSONResponse([shown])
 
     # --- what is shown
 
@@ -187,7 +203,7 @@ class SandboxHandlers:
         }
 
     def _size(self, sandbox: Sandbox) -> Size | None:
-        version = self._parts.images.find_version(sandbox.image_id, sandbox.image_version)
+        version = self._parts.sandboxes.images.find_version(sandbox.image_id, sandbox.image_version)
         return None if version is None else version.request.size
 
 
@@ -262,7 +278,12 @@ def read_list(call: Call) -> ListSandboxes:
     )
 
 
-def _refuse_without_memory(call: Call) -> None:
+def refuse_without_memory(call: Call) -> None:
+    """Refuse to leave the memory out.
+
+    Raises:
+        ApiError: that is asked for.
+    """
     if not call.truth("memory", default=True):
         raise ApiError(400, "memory: a sandbox is paused and resumed with its memory here, always")
 

@@ -1,10 +1,12 @@
-"""What E2B's daemon answers at port 49983 of a sandbox: health, calls, files."""
+"""What E2B's daemon answers at port 49983 of a sandbox: health, figures, variables, files, calls."""
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
 from typing import Final
+from weakref import WeakValueDictionary
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -12,34 +14,47 @@ from starlette.responses import JSONResponse, Response
 from emberbox.control.sandboxes.door import SandboxDoor
 from emberbox.control.sandboxes.tokens import SandboxTokens
 from emberbox.edges.e2b.envd.connect import RpcError
+from emberbox.edges.e2b.envd.figures import measure
+from emberbox.edges.e2b.envd.files import get_file, post_files
+from emberbox.edges.e2b.envd.filesystem import FilesystemService
 from emberbox.edges.e2b.envd.process import ProcessService
 from emberbox.edges.e2b.envd.processes import Processes
 from emberbox.edges.e2b.envd.rpc import Calls, answer_call, as_rpc_error
-from emberbox.edges.e2b.envd.visit import TOKEN_HEADER, NobodyError, Visit, read_user
+from emberbox.edges.e2b.envd.signatures import check_signature
+from emberbox.edges.e2b.envd.visit import TOKEN_HEADER, TURNS, NobodyError, Visit, read_user
+from emberbox.edges.e2b.envd.watchers import Watchers
 from emberbox.edges.e2b.errors import ApiError, error_response
 from emberbox.model.endpoints import Unreachable
-from emberbox.model.errors import EmberboxError, GuestError
+from emberbox.model.errors import EmberboxError
 from emberbox.model.sandboxes import Sandbox
 
 NOT_FOUND: Final = 502
+_SIGNED: Final = {("GET", "/files"): "read", ("POST", "/files"): "write"}
 
 Plain = Callable[[Visit, Request], Awaitable[Response]]
 
 
 class Envd:
-    """Answers requests to a sandbox's daemon.
+    """Answers requests to sandboxes' daemons; whoever made it closes it.
 
     Args:
         door: opens commands in sandboxes.
         tokens: what opens sandboxes.
-        processes: those that clients have started.
     """
 
-    def __init__(self, door: SandboxDoor, tokens: SandboxTokens, processes: Processes) -> None:
+    def __init__(self, door: SandboxDoor, tokens: SandboxTokens) -> None:
         self._door = door
         self._tokens = tokens
-        self._calls = collect_calls(processes)
-        self._plain: dict[tuple[str, str], Plain] = {}
+        self._processes = Processes()
+        self._watchers = Watchers()
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._calls = collect_calls(self._processes, self._watchers)
+        self._plain: dict[tuple[str, str], Plain] = {
+            ("GET", "/files"): get_file,
+            ("POST", "/files"): post_files,
+            ("GET", "/metrics"): _get_figures,
+            ("GET", "/envs"): _get_variables,
+        }
 
     async def answer(self, sandbox: Sandbox, request: Request) -> Response:
         """Answer a request."""
@@ -51,7 +66,7 @@ class Envd:
             return error_response(error)
         except Unreachable:
             return not_found(sandbox.id)
-        except (GuestError, EmberboxError) as error:
+        except EmberboxError as error:
             return as_rpc_error(error).response()
 
     async def _answer(self, sandbox: Sandbox, request: Request) -> Response:
@@ -59,34 +74,84 @@ class Envd:
         if key == ("GET", "/health"):
             await self._door.wake(sandbox)
             return Response(status_code=204)
-        self._check_token(sandbox, request)
-        try:
-            visit = Visit(sandbox, self._door, read_user(request))
-        except NobodyError as error:
-            raise ApiError(401, str(error)) from error
+        self._check_right(sandbox, request)
+        turn = self._turns.setdefault(sandbox.id, asyncio.Semaphore(TURNS))
+        visit = Visit(sandbox, self._door, _user_of(request), turn)
         if key in self._plain:
             return await self._plain[key](visit, request)
         answer = await answer_call(self._calls, request, visit) if request.method == "POST" else None
         return answer or error_response(ApiError(404, f"{request.method} {request.url.path} is not offered here"))
 
-    def _check_token(self, sandbox: Sandbox, request: Request) -> None:
-        if not hmac.compare_digest(request.headers.get(TOKEN_HEADER, ""), self._tokens.access(sandbox.id)):
+    def _check_right(self, sandbox: Sandbox, request: Request) -> None:
+        """Let who has the access token do everything, and who has a signed URL what it says."""
+        token, key = self._tokens.access(sandbox.id), (request.method, request.url.path)
+        if "signature" in request.query_params and key in _SIGNED:
+            check_signature(request.query_params, _SIGNED[key], token)
+        elif not hmac.compare_digest(request.headers.get(TOKEN_HEADER, "").encode(), token.encode()):
             raise ApiError(401, "the access token counts for nothing here: connect to the sandbox to get one")
 
+    async def forget_ended(self) -> None:
+        """Let go of what belongs to sandboxes that have ended."""
+        for sandbox_id in {*self._processes.sandboxes(), *self._watchers.sandboxes()}:
+            if await asyncio.to_thread(self._door.find, sandbox_id) is None:
+                self._processes.forget_sandbox(sandbox_id)
+                await self._watchers.forget_sandbox(sandbox_id)
 
-def collect_calls(processes: Processes) -> Calls:
+    async def close(self) -> None:
+        """Listen to nothing any more."""
+        await self._processes.close()
+        await self._watchers.close()
+
+
+def _user_of(request: Request) -> str | None:
+    try:
+        return read_user(request) or request.query_params.get("username") or None
+    except NobodyError as error:
+        raise ApiError(401, str(error)) from error
+
+
+async def _get_figures(visit: Visit, request: Request) -> Response:  # noqa: ARG001 - the interface of handlers
+    figures = await measure(visit)
+    return JSONResponse(
+        {
+            "ts": figures.measured_at,
+            "cpu_count": figures.cpu_count,
+            "cpu_used_pct": figures.cpu_used_percent,
+            "mem_total": figures.memory_total,
+            "mem_used": figures.memory_used,
+            "mem_cache": figures.memory_cache,
+            "disk_total": figures.disk_total,
+            "disk_used": figures.disk_used,
+        }
+    )
+
+
+async def _get_variables(visit: Visit, request: Request) -> Response:  # noqa: ARG001 - the interface of handlers
+    return JSONResponse(visit.environment)
+
+
+def collect_calls(processes: Processes, watchers: Watchers) -> Calls:
     """Return the calls that are answered."""
-    process = ProcessService(processes)
+    process, filesystem = ProcessService(processes), FilesystemService(watchers)
     unary = {
         "process.Process/List": process.list_all,
         "process.Process/SendInput": process.send_input,
         "process.Process/CloseStdin": process.close_stdin,
         "process.Process/SendSignal": process.send_signal,
         "process.Process/Update": process.update,
+        "filesystem.Filesystem/Stat": filesystem.stat,
+        "filesystem.Filesystem/ListDir": filesystem.list_directory,
+        "filesystem.Filesystem/MakeDir": filesystem.make_directory,
+        "filesystem.Filesystem/Move": filesystem.move,
+        "filesystem.Filesystem/Remove": filesystem.remove,
+        "filesystem.Filesystem/CreateWatcher": filesystem.create_watcher,
+        "filesystem.Filesystem/GetWatcherEvents": filesystem.get_events,
+        "filesystem.Filesystem/RemoveWatcher": filesystem.remove_watcher,
     }
     server_streams = {
         "process.Process/Start": process.start,
         "process.Process/Connect": process.connect,
+        "filesystem.Filesystem/WatchDir": filesystem.watch,
     }
     client_streams = {"process.Process/StreamInput": process.stream_input}
     return Calls(

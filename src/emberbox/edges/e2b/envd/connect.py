@@ -22,7 +22,7 @@ Json = dict[str, Any]  # Any: a message is read member by member
 
 UNARY_TYPE: Final = "application/json"
 STREAM_TYPE: Final = "application/connect+json"
-MESSAGE_BYTES_MAX: Final = 8 << 20
+MESSAGE_BYTES_MAX: Final = 2 << 20
 TIMEOUT_HEADER: Final = "connect-timeout-ms"
 
 _HEAD: Final = struct.Struct(">BI")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import signal
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -18,11 +19,10 @@ from emberbox.guest.streams import STDERR, GuestCommand
 from emberbox.machine.base import Command
 
 _START: Final = f"""
+{RESOLVE}
 d=$1; shift
 if [ -n "$d" ]; then
-    set -- "$d" "$@"
-    {RESOLVE}
-    shift
+    at "$d"
     cd -- "$p" || exit {CANNOT_EXECUTE}
 fi
 if [ "$1" = /bin/bash ] && ! command -v /bin/bash >/dev/null; then shift; set -- /bin/sh "$@"; fi
@@ -32,6 +32,7 @@ exec "$@"
 """Tells the number that the process has in its container, and becomes it. E2B's SDKs ask for bash always."""
 
 _SIGNALS: Final = {"SIGNAL_SIGTERM": signal.SIGTERM, "SIGNAL_SIGKILL": signal.SIGKILL}
+_DIES_WITHIN_S: Final = 5.0
 _PID_DIGITS_MAX: Final = 12
 _SIZE_MAX: Final = 0xFFFF
 
@@ -116,6 +117,10 @@ class ProcessService:
         process = self._select(visit, message)
         if process.is_heard:
             process.signal(number)
+            if number is signal.SIGKILL:  # who asks next whether it is there is not told of a process that is dying
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_DIES_WITHIN_S):
+                        await process.gone.wait()
             return {}
         done = await run_script(visit, 'kill -s "$2" -- "-$1"', str(process.pid), number.name.removeprefix("SIG"))
         self._processes.forget(visit.sandbox.id, process)
@@ -201,11 +206,10 @@ def read_config(message: Json) -> Config:
     Raises:
         RpcError: it is malformed.
     """
-    match message:
-        case {"process": {"cmd": str(cmd), **process}} if cmd:
-            pass
-        case _:
-            raise RpcError(Code.INVALID_ARGUMENT, "process.cmd is missing")
+    process: Json = message.get("process") or {}
+    cmd = process.get("cmd") if isinstance(process, dict) else None
+    if not isinstance(cmd, str) or not cmd:
+        raise RpcError(Code.INVALID_ARGUMENT, "process.cmd is missing")
     args, envs, cwd, tag = process.get("args", []), process.get("envs", {}), process.get("cwd", ""), message.get("tag")
     is_well_formed = (
         isinstance(args, list)

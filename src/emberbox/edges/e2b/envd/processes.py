@@ -1,8 +1,8 @@
 """Commands that clients have started in sandboxes: they go on without them, and others can listen to them.
 
 A process is known by the number that it has in its container. What it writes goes to all who listen just then; where
-nobody does, it is thrown away, as E2B's daemon does it. A pause cuts everyone off: the process goes on with the sandbox,
-can be listed and signalled, but what it writes is not heard any more (docs/shell.md).
+nobody does, it is thrown away, as E2B's daemon does it. A pause cuts everyone off: the process goes on with the
+sandbox, can be listed and signalled, but what it writes is not heard any more (docs/shell.md).
 """
 
 from __future__ import annotations
@@ -101,6 +101,7 @@ class Process:
         pid: its number in the container.
         config: what it is.
         is_heard: whether its output still comes: no pause has cut it off.
+        gone: set when it is not listed any more, or cut off.
 
     Args:
         pid: see above.
@@ -112,6 +113,7 @@ class Process:
         self.pid = pid
         self.config = config
         self.is_heard = True
+        self.gone = asyncio.Event()
         self._command = command
         self._listeners: list[Listener] = []
         self._input_is_open = config.has_input or config.size is not None
@@ -223,6 +225,7 @@ class Processes:
         finally:
             if process.is_heard:
                 self.forget(sandbox_id, process)
+            process.gone.set()
 
     def forget(self, sandbox_id: str, process: Process) -> None:
         """Drop a process that has ended."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from emberbox.edges.e2b.envd.connect import (
@@ -80,8 +80,11 @@ async def _answer_unary(call: Unary, request: Request, visit: Visit, content_typ
     if content_type != UNARY_TYPE:
         return Response(f"use {UNARY_TYPE}", 415, {"accept-post": UNARY_TYPE})
     try:
-        message = read_message(await read_whole(request.stream()))
+        async with visit.turn:
+            message = read_message(await read_whole(request.stream()))
         return JSONResponse(await call(visit, message))
+    except ClientDisconnect:
+        raise
     except Exception as error:
         return as_rpc_error(error).response()
 
@@ -89,7 +92,8 @@ async def _answer_unary(call: Unary, request: Request, visit: Visit, content_typ
 async def _answer_server_stream(call: ServerStream, request: Request, visit: Visit) -> Response:
     """The request is read before the answer begins: from then on what comes is watched for the client's leaving."""
     try:
-        message = await read_only_frame(request.stream())
+        async with visit.turn:
+            message = await read_only_frame(request.stream())
     except RpcError as error:
         return Response(write_end(error), media_type=STREAM_TYPE)
     frames = _frames(call(visit, message, read_options(request)))
@@ -109,6 +113,8 @@ async def _frames(answers: AsyncIterator[Json]) -> AsyncIterator[bytes]:
 async def _answer_client_stream(call: ClientStream, request: Request, visit: Visit) -> Response:
     try:
         answer = await call(visit, read_frames(request.stream()))
+    except ClientDisconnect:
+        raise
     except Exception as error:
         return Response(write_end(as_rpc_error(error)), media_type=STREAM_TYPE)
     return Response(write_frame(answer) + write_end(), media_type=STREAM_TYPE)

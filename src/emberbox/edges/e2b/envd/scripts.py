@@ -9,24 +9,26 @@ from typing import Final
 from emberbox.edges.e2b.envd.connect import Code, RpcError
 from emberbox.edges.e2b.envd.visit import Visit
 from emberbox.guest.streams import STDERR
-from emberbox.machine.base import Command
+from emberbox.machine.base import Command, GuestCommand
 from emberbox.time_limits import limit_s
 
-OUTPUT_BYTES_MAX: Final = 32 << 20
+OUTPUT_BYTES_MAX: Final = 4 << 20
 TIMEOUT_S: Final = limit_s(60.0)
 _ERRORS_MAX: Final = 2000
 
 CANNOT_EXECUTE, NO_SUCH_PROGRAM = 126, 127
 
 RESOLVE: Final = """
-case $1 in
-    /*) p=$1 ;;
-    '~') p=${HOME:-/} ;;
-    '~/'*) p=${HOME:-/}/${1#'~/'} ;;
-    *) p=${HOME:-/}/$1 ;;
-esac
+at() {
+    case $1 in
+        /*) p=$1 ;;
+        '~') p=${HOME:-/} ;;
+        '~/'*) p=${HOME:-/}/${1#'~/'} ;;
+        *) p=${HOME:-/}/$1 ;;
+    esac
+}
 """
-"""Sets `p` to the path that `$1` means: what is not absolute is taken from the user's home, as E2B does it."""
+"""`at PATH` sets `p` to what it means: what is not absolute is taken from the user's home, as E2B does it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +52,20 @@ def script(text: str, *arguments: str, user: str | None) -> Command:
 
 
 async def run_script(visit: Visit, text: str, *arguments: str) -> Done:
-    """Run a script to its end.
+    """Run a script to its end, in its turn.
 
     Raises:
         RpcError: it took too long, wrote too much, or there is no such user.
         Unreachable: the sandbox does not run.
         GuestError: the sandbox stopped meanwhile.
     """
-    command = await visit.open_command(script(text, *arguments, user=visit.user))
+    async with visit.turn:
+        done = await _gather(await visit.open_command(script(text, *arguments, user=visit.user)))
+    check_started(done)
+    return done
+
+
+async def _gather(command: GuestCommand) -> Done:
     output, errors = bytearray(), bytearray()
     try:
         command.end_input()
@@ -70,13 +78,11 @@ async def run_script(visit: Visit, text: str, *arguments: str) -> Done:
                 output += data
                 if len(output) > OUTPUT_BYTES_MAX:
                     raise RpcError(Code.RESOURCE_EXHAUSTED, "there is too much to list; ask for less at once")
-        done = Done(command.exit_code, bytes(output), errors.decode(errors="replace").strip())
+        return Done(command.exit_code, bytes(output), errors.decode(errors="replace").strip())
     except TimeoutError:
         raise RpcError(Code.DEADLINE_EXCEEDED, f"the sandbox did not answer within {TIMEOUT_S:g} s") from None
     finally:
         command.close()
-    check_started(done)
-    return done
 
 
 def check_started(done: Done) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from starlette.requests import HTTPConnection
@@ -19,6 +20,7 @@ ENVD_PORT: Final = 49983
 SANDBOX_HEADER: Final = "e2b-sandbox-id"
 PORT_HEADER: Final = "e2b-sandbox-port"
 TOKEN_HEADER: Final = "x-access-token"  # noqa: S105 - the header's name
+TURNS: Final = 8
 _LABEL: Final = re.compile(r"([1-9][0-9]{0,4})-([a-z0-9-]{1,57})")
 _PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
 _LAST_PORT: Final = 65535
@@ -52,11 +54,13 @@ class Visit:
         sandbox: which.
         door: opens commands there.
         user: whose rights count; None for the image's user.
+        turn: held while an answer is gathered, so that one sandbox takes no more of the server's memory than that.
     """
 
     sandbox: Sandbox
     door: SandboxDoor
     user: str | None = None
+    turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TURNS))
 
     @property
     def environment(self) -> dict[str, str]:

@@ -1,0 +1,144 @@
+"""Ports of sandboxes: a request to one is passed to what listens there, over HTTP/1.1.
+
+What a guest answers is read within bounds: its head, and how long it may be silent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+from collections.abc import AsyncIterator
+from typing import Final
+
+import h11
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from emberbox.control.sandboxes.door import SandboxDoor
+from emberbox.control.sandboxes.tokens import SandboxTokens
+from emberbox.edges.e2b.errors import ApiError, error_response
+from emberbox.model.sandboxes import Sandbox
+from emberbox.time_limits import limit_s
+
+log = logging.getLogger(__name__)
+
+TRAFFIC_HEADER: Final = "e2b-traffic-access-token"
+_HEAD_BYTES_MAX: Final = 64 << 10
+_PIECE: Final = 64 << 10
+_CONNECT_S: Final = limit_s(10.0)
+_SILENT_S: Final = limit_s(600.0)
+_OURS: Final = frozenset({b"e2b-sandbox-id", b"e2b-sandbox-port", b"e2b-traffic-access-token", b"x-access-token"})
+_OF_ONE_HOP: Final = frozenset(
+    {b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer", b"upgrade"}
+)
+"""RFC 9110, section 7.6.1. Requests keep Transfer-Encoding, which h11 writes anew."""
+
+
+class Ports:
+    """Passes requests on.
+
+    Args:
+        door: says where ports are reached.
+        tokens: what opens those of private sandboxes.
+    """
+
+    def __init__(self, door: SandboxDoor, tokens: SandboxTokens) -> None:
+        self._door = door
+        self._tokens = tokens
+
+    async def answer(self, sandbox: Sandbox, port: int, request: Request) -> Response:
+        """Answer a request to a port.
+
+        Raises:
+            Unreachable: the sandbox does not run.
+        """
+        if sandbox.terms.is_private:
+            given = request.headers.get(TRAFFIC_HEADER, "")
+            if not hmac.compare_digest(given.encode(), self._tokens.traffic(sandbox.id).encode()):
+                return error_response(ApiError(403, f"the sandbox is private: send its token as {TRAFFIC_HEADER}"))
+        upstream = await self._door.connect(sandbox, port)
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                reader, writer = await asyncio.open_connection(upstream.address, upstream.port)
+        except (OSError, TimeoutError):
+            return _not_open(sandbox.id, port)
+        passing = _Passing(reader, writer)
+        try:
+            return await passing.pass_on(request)
+        except (h11.ProtocolError, OSError, TimeoutError, EOFError) as error:
+            await passing.close()
+            log.debug("port %d of %s: %s", port, sandbox.id, error)
+            return _not_open(sandbox.id, port)
+        except (ClientDisconnect, asyncio.CancelledError):
+            await passing.close()
+            raise
+
+
+def _not_open(sandbox_id: str, port: int) -> Response:
+    message = "The sandbox is running but port is not open"
+    return JSONResponse({"sandboxId": sandbox_id, "message": message, "port": port, "code": 502}, 502)
+
+
+class _Passing:
+    """One request on its way."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_BYTES_MAX)
+
+    async def pass_on(self, request: Request) -> Response:
+        """Send it, and return the answer as soon as its head has come."""
+        self._send(_head_of(request))
+        try:
+            async for part in request.stream():
+                if part:
+                    self._send(h11.Data(data=part))
+                    await self._writer.drain()
+            self._send(h11.EndOfMessage())
+            await self._writer.drain()
+        except OSError:
+            pass  # it has answered without reading all
+        head = await self._next_event()
+        while isinstance(head, h11.InformationalResponse):
+            head = await self._next_event()
+        if not isinstance(head, h11.Response):
+            raise EOFError("no answer")
+        response = StreamingResponse(self._body(), head.status_code)
+        dropped = (*_OF_ONE_HOP, b"transfer-encoding")
+        response.raw_headers = [(name, value) for name, value in head.headers if name not in dropped]
+        return response
+
+    async def _body(self) -> AsyncIterator[bytes]:
+        """What is cut short breaks the answer off, so that it shows."""
+        try:
+            while isinstance(event := await self._next_event(), h11.Data):
+                yield bytes(event.data)
+        finally:
+            await self.close()
+
+    def _send(self, event: h11.Event) -> None:
+        self._writer.write(self._connection.send(event) or b"")
+
+    async def _next_event(self) -> h11.Event | None:
+        while (event := self._connection.next_event()) is h11.NEED_DATA:
+            async with asyncio.timeout(_SILENT_S):
+                self._connection.receive_data(await self._reader.read(_PIECE))
+        return event if isinstance(event, h11.Event) else None
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+
+def _head_of(request: Request) -> h11.Request:
+    dropped = _OF_ONE_HOP | _OURS
+    headers = [(name, value) for name, value in request.headers.raw if name not in dropped]
+    target = request.scope["raw_path"] + (
+        b"?" + request.scope["query_string"] if request.scope["query_string"] else b""
+    )
+    return h11.Request(method=request.method, target=target, headers=[*headers, (b"connection", b"close")])

@@ -1,0 +1,50 @@
+"""`emberbox e2b-keys`: what it prints leads E2B's SDKs here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from emberbox.cli import e2b_keys
+from emberbox.cli.main import app
+from emberbox.edges.e2b.api_keys import read_api_key
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, str]]:
+    """A server that makes keys, and what it is asked for."""
+    found: list[dict[str, str]] = []
+
+    def create(**parameters: str) -> dict[str, dict[str, str]]:
+        found.append(parameters)
+        return {"accessKey": {"accessKeyId": "AKIAEXAMPLE", "secretAccessKey": "secret"}}
+
+    monkeypatch.setenv("EMBERBOX_HOME", str(tmp_path))
+    monkeypatch.setattr(e2b_keys, "own_client", lambda: SimpleNamespace(create_access_key=create))
+    (tmp_path / "runtime").mkdir()
+    (tmp_path / "runtime" / "endpoints.json").write_text(json.dumps({"e2b_url": "http://127.0.0.1:9072"}))
+    return found
+
+
+def test_a_key_is_printed_with_where_it_is_good_for(asked: list[dict[str, str]]) -> None:
+    result = CliRunner().invoke(app, ["e2b-keys", "create", "--user", "ann"])
+
+    assert result.exit_code == 0, result.stderr
+    lines = dict(line.removeprefix("export ").split("=", 1) for line in result.stdout.splitlines())
+    assert lines["E2B_API_URL"] == lines["E2B_SANDBOX_URL"] == "http://127.0.0.1:9072"
+    assert read_api_key(lines["E2B_API_KEY"]) == ("AKIAEXAMPLE", "secret")
+    assert asked == [{"userName": "ann"}]
+
+
+def test_where_the_api_is_not_served_no_key_is_made(asked: list[dict[str, str]], tmp_path: Path) -> None:
+    (tmp_path / "runtime" / "endpoints.json").write_text("{}")
+
+    result = CliRunner().invoke(app, ["e2b-keys", "create"])
+
+    assert result.exit_code == 1
+    assert "EMBERBOX_E2B=on" in result.stderr
+    assert asked == []
