@@ -22,14 +22,14 @@ _HOUSEKEEPING_S: Final = 60.0
 _UPLOAD_MAX_S: Final = 3600.0
 
 
-async def serve_e2b(settings: Settings, control: Control, running: contextlib.AsyncExitStack) -> str | None:
-    """Serve it; return its URL, or None where it is not wanted.
+async def serve_e2b(settings: Settings, control: Control, running: contextlib.AsyncExitStack) -> dict[str, str]:
+    """Serve it; return what `runtime/endpoints.json` holds of it: nothing where it is not wanted.
 
     Raises:
         HostError: the port is taken.
     """
     if settings.e2b == "off":
-        return None
+        return {}
     listener = listen(settings.api_host, settings.e2b_port, "EMBERBOX_E2B_PORT")
     edge = E2bEdge(
         Offer(
@@ -48,4 +48,4 @@ async def serve_e2b(settings: Settings, control: Control, running: contextlib.As
     await running.enter_async_context(serve_asgi(edge, listener, _KEEP_ALIVE_S, limits=limits))
     url = f"http://{settings.api_host}:{listener.getsockname()[1]}"
     log.info("E2B's API is served at %s", url)
-    return url
+    return {"e2b_url": url}

@@ -120,14 +120,13 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
     kinds = stack_kinds(handlers, access, settings.region, connect_as(objects, settings.region))
     await running.enter_async_context(control.stacks.work(kinds))
     api_url = await serve_api(settings, handlers, access, running)
-    e2b_url = await serve_e2b(settings, control, running)
     return {
         "pid": os.getpid(),
         "home": str(home),
         "region": settings.region,
         "account_id": settings.account_id,
         "api_url": api_url,
-        **({"e2b_url": e2b_url} if e2b_url else {}),
+        **await serve_e2b(settings, control, running),
         "s3_url": objects.url,
         "gateway": f"{settings.gateway_host}:{gateway.port}",
         "ca_bundle": str(gateway.authority_path),

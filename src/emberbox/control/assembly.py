@@ -218,12 +218,9 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
         client_tokens=stores.client_tokens, page_tokens=pages, token_keys=ground.token_keys, egress=egress,
         quotas=quotas, room=ground.room, region=region,
     )  # fmt: skip
+    forks = _make_forks(ground, microvms, launcher, builder)
     stored = StoredParameters(stores.stored_parameters)
     stacks = StackService(stores.stacks, ground.access.delegates, stored.find_value, pages, region)
-    forks = ForkService(
-        microvms=microvms, launcher=launcher, images=stores.images, client_tokens=stores.client_tokens,
-        builder=builder, snapshots=ground.snapshots, quotas=quotas,
-    )  # fmt: skip
     versions = ImageVersionService(
         finder=images, store=stores.images, microvms=stores.microvms, client_tokens=stores.client_tokens,
         builder=builder, snapshots=ground.snapshots, egress=egress, quotas=quotas, region=region,
@@ -267,6 +264,13 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
         timers=timers,
         networks=partial(load_networks, home),
         page_tokens=pages,
+    )  # fmt: skip
+
+
+def _make_forks(ground: Ground, microvms: MicrovmService, launcher: Launcher, builder: Builder) -> ForkService:
+    return ForkService(
+        microvms=microvms, launcher=launcher, images=ground.stores.images, client_tokens=ground.stores.client_tokens,
+        builder=builder, snapshots=ground.snapshots, quotas=ground.access.quotas,
     )  # fmt: skip
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from emberbox.background import RETRY_INTERVAL_S, Background
+from emberbox.background import Background
 from emberbox.control.microvms.commands import ForkMicrovm, RunMicrovm
 from emberbox.control.microvms.forks import ForkService
 from emberbox.control.microvms.runners import Runners
@@ -17,9 +16,10 @@ from emberbox.control.microvms.timers import Timers
 from emberbox.control.requests.paging import Page, PageTokens
 from emberbox.control.sandboxes.commands import ConnectSandbox, CreateSandbox, ForkSandbox, ListSandboxes
 from emberbox.control.sandboxes.templates import TemplateFinder
+from emberbox.control.sandboxes.timeouts import Timeouts
 from emberbox.model.caller import Caller
 from emberbox.model.causes import Actor, caused_by
-from emberbox.model.errors import ConflictError, HostError, InternalError, NotFoundError, ServiceError, ValidationError
+from emberbox.model.errors import ConflictError, InternalError, NotFoundError, ServiceError, ValidationError
 from emberbox.model.launch_requests import Ingress
 from emberbox.model.records import Microvm
 from emberbox.model.sandboxes import LIFE_MAX_S, TIMEOUT_MAX_S, Sandbox, SandboxTerms
@@ -55,7 +55,7 @@ class SandboxService:
         self._microvms = microvms
         self._forks = forks
         self._runners = runners
-        self._timers = timers
+        self._timeouts = Timeouts(timers, self._end)
         self._page_tokens = page_tokens
         self._background = Background()
 
@@ -68,7 +68,7 @@ class SandboxService:
                 self._store.set_paused(sandbox.id, paused=False)  # it was killed before the pause was done
             elif sandbox.is_paused:
                 continue
-            self._watch(sandbox.id, sandbox.ends_at)
+            self._timeouts.watch(sandbox.id, sandbox.ends_at)
 
     def forget_gone(self) -> None:
         """Remove the rows of sandboxes whose microVMs are forgotten."""
@@ -126,7 +126,7 @@ class SandboxService:
                 runner.begin_to_terminate("It could not be stored as a sandbox.")
             raise
         if is_new:  # else a request is repeated
-            self._watch(microvm.id, ends_at)
+            self._timeouts.watch(microvm.id, ends_at)
 
     async def _wait_until_it_runs(self, caller: Caller, sandbox_id: str) -> Sandbox:
         runner = self._runners.find(sandbox_id)
@@ -213,7 +213,7 @@ class SandboxService:
             NotFoundError: there is none.
         """
         self._microvms.terminate(caller, self.get(caller, sandbox_id).id)
-        self._timers.cancel(_key(sandbox_id))
+        self._timeouts.cancel(sandbox_id)
 
     # --- changes
 
@@ -246,24 +246,13 @@ class SandboxService:
         except ServiceError:
             self._store.set_paused(sandbox_id, paused=False)
             raise
-        self._timers.cancel(_key(sandbox_id))
+        self._timeouts.cancel(sandbox_id)
 
     # --- timeouts
 
     def _set_end(self, sandbox_id: str, ends_at: datetime, timeout_s: int) -> None:
         self._store.set_end(sandbox_id, ends_at, timeout_s)
-        self._watch(sandbox_id, ends_at)
-
-    def _watch(self, sandbox_id: str, ends_at: datetime) -> None:
-        left = (ends_at - datetime.now(UTC)).total_seconds()
-        self._timers.set(_key(sandbox_id), left, lambda: self._surely(sandbox_id))
-
-    def _surely(self, sandbox_id: str) -> None:
-        try:
-            self._end(sandbox_id)
-        except HostError as error:
-            log.error("the timeout of %s cannot be acted on yet: %s", sandbox_id, error)
-            self._timers.set(_key(sandbox_id), RETRY_INTERVAL_S, lambda: self._surely(sandbox_id))
+        self._timeouts.watch(sandbox_id, ends_at)
 
     def _end(self, sandbox_id: str) -> None:
         """Its timeout is over, unless it has been moved meanwhile."""
@@ -272,7 +261,7 @@ class SandboxService:
         if sandbox is None or runner is None or sandbox.is_paused:
             return
         if (sandbox.ends_at - datetime.now(UTC)).total_seconds() > _EARLY_S:
-            self._watch(sandbox_id, sandbox.ends_at)
+            self._timeouts.watch(sandbox_id, sandbox.ends_at)
             return
         with caused_by(Actor.TIMER, TIMEOUT_OVER):
             if not sandbox.terms.pauses_itself:
@@ -287,7 +276,7 @@ class SandboxService:
             await self._pause(sandbox_id)
         except ServiceError as error:
             log.error("%s could not be paused at the end of its timeout: %s", sandbox_id, error)
-            self._timers.set(_key(sandbox_id), RETRY_INTERVAL_S, lambda: self._surely(sandbox_id))
+            self._timeouts.try_again(sandbox_id)
 
 
 def check_timeout(timeout_s: int, least: int = 1) -> None:
@@ -298,10 +287,6 @@ def check_timeout(timeout_s: int, least: int = 1) -> None:
     """
     if not least <= timeout_s <= TIMEOUT_MAX_S:
         raise ValidationError(f"timeout must be {least} to {TIMEOUT_MAX_S} seconds, not {timeout_s}")
-
-
-def _key(sandbox_id: str) -> Hashable:
-    return (sandbox_id, "sandbox timeout")
 
 
 def _from_now(seconds: int) -> datetime:
