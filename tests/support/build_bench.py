@@ -20,7 +20,7 @@ from emberbox.images.containers import Containers
 from emberbox.images.managed import ManagedImages
 from emberbox.images.sandbox.base import PROCESSES_MAX, Limits
 from emberbox.images.sandbox.builder import SandboxBuilder
-from emberbox.images.sandbox.groups import Groups
+from emberbox.images.sandbox.groups import BuildGroups
 from emberbox.images.sandbox.gvisor import GvisorSandbox
 from emberbox.images.sandbox.root import BuilderRoots, RunscFinder
 from emberbox.model.errors import BuildError
@@ -72,7 +72,7 @@ class BuildBench:
         self._limits = limits
         self.containers = Containers(home / "containers")
         managed = ManagedImages(self.containers, home / "base")
-        sandbox = GvisorSandbox(RunscFinder(home), Groups(home))
+        sandbox = GvisorSandbox(RunscFinder(home), BuildGroups(home))
         roots = BuilderRoots(home / "builder", managed, sandbox)
         caches = home / "build-cache"
         self._builders: dict[bool, ContainerBuilder] = {

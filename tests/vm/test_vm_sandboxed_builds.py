@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from emberbox.images.sandbox.groups import name_prefix
+from emberbox.host.cgroups import name_prefix
 from support import host
 from support.build_bench import BASE, LIMITS, OTHER, BuildBench, build_bench
 

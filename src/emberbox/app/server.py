@@ -16,7 +16,8 @@ from emberbox.app.endpoints import open_admissions, serve_endpoints
 from emberbox.app.home import database_url, endpoints_file, locked_home
 from emberbox.app.housekeeping import start_housekeeping
 from emberbox.app.machine import choose_engine, make_driver, start_network
-from emberbox.app.objects import connect_as, start_object_storage
+from emberbox.app.objects import start_object_storage
+from emberbox.app.stacks import work_on_stacks
 from emberbox.background import Background
 from emberbox.control.access.guard import Access, AccessSettings
 from emberbox.control.assembly import ControlSettings, Ground, Stores, make_control
@@ -28,7 +29,6 @@ from emberbox.control.microvms.runners import Runners
 from emberbox.control.requests.paging import PageTokens
 from emberbox.control.server.info import ServerInfo
 from emberbox.edges.aws.operations.collection import collect_handlers
-from emberbox.edges.aws.stacks.registry import stack_kinds
 from emberbox.edges.gateway.watch import Watch
 from emberbox.host.figures import measure_host
 from emberbox.host.space import DiskSpace
@@ -115,17 +115,14 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
     await running.enter_async_context(control.work())
     start_housekeeping(settings, control, keys, stores.logs, background)
     server = ServerInfo(settings.region, driver.engine.accelerator, network.kind)
-    names = EndpointNames(settings.region, settings.domain, gateway.port)
-    handlers = collect_handlers(control, server, names)
-    kinds = stack_kinds(handlers, access, settings.region, connect_as(objects, settings.region))
-    await running.enter_async_context(control.stacks.work(kinds))
-    api_url = await serve_api(settings, handlers, access, running)
+    handlers = collect_handlers(control, server, EndpointNames(settings.region, settings.domain, gateway.port))
+    await work_on_stacks(settings, control, handlers, objects, running)
     return {
         "pid": os.getpid(),
         "home": str(home),
         "region": settings.region,
         "account_id": settings.account_id,
-        "api_url": api_url,
+        "api_url": await serve_api(settings, handlers, access, running),
         **await serve_e2b(settings, control, running),
         "s3_url": objects.url,
         "gateway": f"{settings.gateway_host}:{gateway.port}",

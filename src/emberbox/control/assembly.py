@@ -213,11 +213,7 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
     timers = Timers()
     context = _make_context(ground, egress, timers)
     launcher = Launcher(runners=ground.runners, context=context, store=stores.microvms, images=stores.images)
-    microvms = MicrovmService(
-        store=stores.microvms, images=stores.images, runners=ground.runners, launcher=launcher, machine=ground.machine,
-        client_tokens=stores.client_tokens, page_tokens=pages, token_keys=ground.token_keys, egress=egress,
-        quotas=quotas, room=ground.room, region=region,
-    )  # fmt: skip
+    microvms = _make_microvms(ground, launcher, egress, region)
     forks = _make_forks(ground, microvms, launcher, builder)
     stored = StoredParameters(stores.stored_parameters)
     stacks = StackService(stores.stacks, ground.access.delegates, stored.find_value, pages, region)
@@ -253,9 +249,7 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
         stacks=stacks,
         change_sets=ChangeSetService(stacks, stores.stacks),
         stored_parameters=stored,
-        host_info=HostInfo(
-            runners=ground.runners, images=stores.images, pool=ground.pool, measure_host=ground.measure_host,
-        ),
+        host_info=HostInfo(ground.runners, stores.images, ground.pool, ground.measure_host),
         builder=builder,
         egress=egress,
         runners=ground.runners,
@@ -264,6 +258,15 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
         timers=timers,
         networks=partial(load_networks, home),
         page_tokens=pages,
+    )  # fmt: skip
+
+
+def _make_microvms(ground: Ground, launcher: Launcher, egress: EgressRules, region: str) -> MicrovmService:
+    stores = ground.stores
+    return MicrovmService(
+        store=stores.microvms, images=stores.images, runners=ground.runners, launcher=launcher, machine=ground.machine,
+        client_tokens=stores.client_tokens, page_tokens=ground.page_tokens, token_keys=ground.token_keys, egress=egress,
+        quotas=ground.access.quotas, room=ground.room, region=region,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 CONTROLLERS: Final = ("memory", "cpu", "pids")
 CONTROLLER_NAMES: Final[Mapping[str, str]] = {"memory": "memory", "cpu": "processors", "pids": "processes"}
@@ -38,11 +38,20 @@ class Limits:
         memory_bytes: of memory, files that are cached for it and its sockets included; what asks for more is killed.
         processors: as many seconds of processor time in a second; what would use more waits.
         processes: and threads at a time; starting more fails.
+        share: of processors that are scarce, as a part of a hundred of what another group gets.
     """
 
     memory_bytes: int
-    processors: int
+    processors: float
     processes: int
+    share: int = 100
+
+
+class Passed(NamedTuple):
+    """Which limits a group has been held to, so far."""
+
+    memory: bool = False
+    processes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +73,14 @@ _OLD_FILES: Final[Mapping[str, Callable[[Limits], Mapping[str, str]]]] = {
     "memory": lambda limits: {"memory.limit_in_bytes": str(limits.memory_bytes)},
     "cpu": lambda limits: {
         "cpu.cfs_period_us": str(_PERIOD_US),
-        "cpu.cfs_quota_us": str(limits.processors * _PERIOD_US),
+        "cpu.cfs_quota_us": str(_quota_us(limits)),
+        "cpu.shares": str(limits.share * 1024 // 100),
     },
     "pids": lambda limits: {"pids.max": str(limits.processes)},
 }
 _FILES: Final[Mapping[str, Callable[[Limits], Mapping[str, str]]]] = {
     "memory": lambda limits: {"memory.max": str(limits.memory_bytes)},
-    "cpu": lambda limits: {"cpu.max": f"{limits.processors * _PERIOD_US} {_PERIOD_US}"},
+    "cpu": lambda limits: {"cpu.max": f"{_quota_us(limits)} {_PERIOD_US}", "cpu.weight": str(limits.share)},
     "pids": lambda limits: {"pids.max": str(limits.processes)},
 }
 _SWAP: Final[Mapping[bool, Callable[[Limits], tuple[str, str]]]] = {
@@ -78,6 +88,17 @@ _SWAP: Final[Mapping[bool, Callable[[Limits], tuple[str, str]]]] = {
     True: lambda _limits: ("memory.swap.max", "0"),
 }
 """Not there where the kernel counts no swap: then there is none, or what is swapped is beyond the limit."""
+
+_COUNTS: Final = {
+    "memory": (("memory.events", "oom_kill"), ("memory.oom_control", "oom_kill")),
+    "processes": (("pids.events", "max"),),
+}
+"""What the kernel counts where a limit was reached (kernel documentation, "Control Group v2" and "Control Groups
+version 1")."""
+
+
+def _quota_us(limits: Limits) -> int:
+    return int(limits.processors * _PERIOD_US)
 
 
 class Group:
@@ -102,16 +123,14 @@ class Group:
             opened.callback(os.close, fds[-1])
         return tuple(fds)
 
-    def killed_for_memory(self) -> bool:
-        """Say whether the kernel has killed something in it that asked for more memory than there is."""
-        for directory in self.directories:
-            for name in ("memory.events", "memory.oom_control"):
-                with contextlib.suppress(OSError):
-                    for line in (directory / name).read_text().splitlines():
-                        key, _, value = line.partition(" ")
-                        if key == "oom_kill" and value != "0":
-                            return True
-        return False
+    def read_passed(self) -> Passed:
+        """Say what the kernel has held it to: killed something for memory, or let it start nothing more."""
+        return Passed(**{name: any(map(self._is_counted, counts)) for name, counts in _COUNTS.items()})
+
+    def _is_counted(self, count: tuple[str, str]) -> bool:
+        name, wanted = count
+        lines = (line for directory in self.directories for line in _read(directory / name).splitlines())
+        return any(key == wanted and value != "0" for key, _, value in (line.partition(" ") for line in lines))
 
     def remove(self) -> None:
         """Remove it; repeats are harmless. It blocks for a moment where the last of its processes is just ending."""
@@ -130,6 +149,11 @@ def _is_removed(directory: Path) -> bool:
     return True
 
 
+def name_prefix(home: Path) -> str:
+    """Return what the names of all groups of a server begin with."""
+    return f"{_PREFIX}{hashlib.sha256(os.fsencode(home.absolute())).hexdigest()[:10]}-"
+
+
 class Groups:
     """Makes groups.
 
@@ -140,7 +164,7 @@ class Groups:
 
     def __init__(self, places: Sequence[Place] = (), home: Path = Path()) -> None:
         self._places = tuple(places)
-        self._prefix = f"{_PREFIX}{hashlib.sha256(os.fsencode(home.absolute())).hexdigest()[:10]}-"
+        self._prefix = name_prefix(home)
 
     @property
     def lacks(self) -> tuple[str, ...]:

@@ -116,12 +116,15 @@ class TestGroups:
         memory, cpu, pids = Groups(old).make("vm", LIMITS).directories
         assert (memory / "memory.limit_in_bytes").read_text() == str(1 << 30)
         assert (cpu / "cpu.cfs_quota_us").read_text() == str(2 * int((cpu / "cpu.cfs_period_us").read_text()))
+        assert (cpu / "cpu.shares").read_text() == "1024"
         assert (pids / "pids.max").read_text() == "100"
         (one,) = Groups([new]).make("vm", LIMITS).directories
         written = {path.name: path.read_text() for path in one.iterdir()}
         assert written == {
-            "memory.max": str(1 << 30), "cpu.max": "200000 100000", "pids.max": "100",
+            "memory.max": str(1 << 30), "cpu.max": "200000 100000", "cpu.weight": "100", "pids.max": "100",
         }  # fmt: skip
+        (half,) = Groups([new]).make("vm", Limits(1, 0.5, 1, share=50)).directories
+        assert [(half / name).read_text() for name in ("cpu.max", "cpu.weight")] == ["50000 100000", "50"]
 
     def test_nothing_is_left_of_one_that_cannot_be_made(self, tmp_path: Path) -> None:
         places = [Place(tmp_path, (), unified=False), Place(tmp_path / "gone", ("cpu",), unified=False)]
@@ -166,9 +169,13 @@ class TestGroups:
         self, tmp_path: Path, name: str, text: str, killed: bool
     ) -> None:
         (tmp_path / name).write_text(text)
-        assert Group([tmp_path]).killed_for_memory() is killed
+        assert Group([tmp_path]).read_passed() == (killed, False)
+
+    def test_it_is_known_whether_something_could_not_be_started(self, tmp_path: Path) -> None:
+        (tmp_path / "pids.events").write_text("max 3\n")
+        assert Group([tmp_path]).read_passed() == (False, True)
 
     def test_no_group_says_nothing(self) -> None:
         group = Group(())
-        assert not group.killed_for_memory()
+        assert group.read_passed() == (False, False)
         group.remove()

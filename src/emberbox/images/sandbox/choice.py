@@ -14,7 +14,7 @@ from emberbox.images.builders import ContainerBuild, ContainerBuilder
 from emberbox.images.config import ImageConfig, RootFileSystem
 from emberbox.images.containers import LogLine
 from emberbox.images.sandbox.base import Limits, Sandbox, SandboxPlan
-from emberbox.images.sandbox.groups import Groups
+from emberbox.images.sandbox.groups import BuildGroups
 from emberbox.images.sandbox.gvisor import GvisorSandbox
 from emberbox.images.sandbox.root import RunscFinder
 from emberbox.model.errors import BuildError, HostError
@@ -32,7 +32,7 @@ def make_sandbox(home: Path, runsc: str) -> GvisorSandbox:
         home: the server's.
         runsc: the setting EMBERBOX_RUNSC.
     """
-    return GvisorSandbox(RunscFinder(home, runsc), Groups(home))
+    return GvisorSandbox(RunscFinder(home, runsc), BuildGroups(home))
 
 
 async def find_sandbox_obstacle(sandbox: Sandbox) -> str:
@@ -81,6 +81,10 @@ class ChoosingBuilder:
     async def build(self, work: ContainerBuild) -> tuple[ImageConfig, RootFileSystem]:
         """See `builders.ContainerBuilder`."""
         return await (await self._choose()).build(work)
+
+    async def load(self, work: ContainerBuild) -> tuple[ImageConfig, RootFileSystem]:
+        """See `builders.ContainerBuilder`."""
+        return await (await self._choose()).load(work)
 
     async def _choose(self) -> ContainerBuilder:
         async with self._lock:

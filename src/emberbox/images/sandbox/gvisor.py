@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from emberbox import process
+from emberbox.host.cgroups import Group, Passed
 from emberbox.host.network.slots import (
     DNS_ADDRESS,
     GATEWAY_ADDRESS,
@@ -27,7 +28,7 @@ from emberbox.host.runsc.bundle import (
 )
 from emberbox.host.runsc.command import run_line
 from emberbox.images.sandbox.base import Limits, SandboxPlan
-from emberbox.images.sandbox.groups import Group, Groups, Passed
+from emberbox.images.sandbox.groups import BuildGroups
 from emberbox.images.sandbox.usage import Usage, read_usage
 from emberbox.model.errors import BuildError
 from emberbox.process.watched import Child
@@ -65,7 +66,7 @@ class GvisorSandbox:
         groups: what holds each to its limits; where there are none it is watched.
     """
 
-    def __init__(self, runsc: Callable[[], Awaitable[Path]], groups: Groups) -> None:
+    def __init__(self, runsc: Callable[[], Awaitable[Path]], groups: BuildGroups) -> None:
         self._runsc = runsc
         self._groups = groups
 

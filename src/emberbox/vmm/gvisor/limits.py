@@ -24,8 +24,10 @@ def limits_of(shape: MachineShape) -> Limits:
 
 
 def files_max(files: VmFiles, shape: MachineShape) -> int:
-    """Return how many bytes a guest may write to files: they are in its memory, and half of that, as Linux has it for
-    tmpfs(5); not more than its disk has, which is there in an image's build.
+    """Return how many bytes a guest may write to files.
+
+    They are in its memory: half of that, as Linux has it for tmpfs(5), and no more than its disk has, which is there in
+    an image's build.
     """
     half = shape.mem_size_mib * _MIB // 2
     try:

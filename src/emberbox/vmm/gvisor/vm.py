@@ -154,7 +154,7 @@ class GvisorVm(Lacks):
     async def kill(self) -> None:
         """End the keeper, and with it all in its namespace."""
         await self._keeper.kill_group()
-        self._is_short = self._is_short or self._group.killed_for_memory()
+        self._is_short = self._is_short or self._group.read_passed().memory
         await in_thread(self._group.remove)
         if self._restoring is not None:
             self._restoring.close()
@@ -166,7 +166,7 @@ class GvisorVm(Lacks):
         """Wait until it has ended; return in words how."""
         returncode = await self._keeper.wait()
         words = sandbox.last_error(self._files.directory / sandbox.LOG, self._said_before)
-        if self._is_short or self._group.killed_for_memory():
+        if self._is_short or self._group.read_passed().memory:
             words = f"{words}; something in it was killed for want of memory"
         return f"gVisor {process.describe_exit(returncode)}: {words}"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from emberbox.host.cgroups import Group, Passed
 from emberbox.host.runsc.bundle import render
 from emberbox.images.sandbox.base import Limits, SandboxPlan, Share
-from emberbox.images.sandbox.groups import Group, Passed
 from emberbox.images.sandbox.gvisor import _file_bytes, _Watch, compare, describe
 from emberbox.images.sandbox.usage import Usage
 from emberbox.model.errors import BuildError
@@ -47,12 +47,11 @@ def test_usage_is_compared_where_no_group_holds_it(usage: Usage, passed: Passed)
     assert compare(usage, LIMITS) == passed
 
 
-class Held:
+class Held(Group):
     """A control group that has held a sandbox to limits."""
 
-    directories: tuple[Path, ...] = ()
-
     def __init__(self, passed: Passed) -> None:
+        super().__init__(())
         self._passed = passed
 
     def read_passed(self) -> Passed:
