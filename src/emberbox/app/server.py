@@ -94,14 +94,13 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
         guests=guests, home=home, size=settings.warm_pool, load_snapshot=places.load_snapshot,
         is_launchable=stores.images.is_launchable,
     )  # fmt: skip
-    machine = LocalMachine(guests, pool, places, leftovers.survivors)
+    machine, runners = LocalMachine(guests, pool, places, leftovers.survivors), Runners()
     log_writer = _open_log_writer(stores.logs, settings.log_max_bytes, running)
     pages, keys = PageTokens(home / "secrets" / "pages.key"), TokenKeys(home / "secrets" / "tokens.json")
     access = _open_access(settings, database, pages, running)
     objects = await start_object_storage(settings, running)
     pipeline = start_pipeline(settings, guests, network.tap, objects, space, places, running)
 
-    runners = Runners()
     watch = Watch(_make_directory(settings, runners, stores.microvms), admissions)
     ground = Ground(
         stores=stores, access=access, page_tokens=pages, token_keys=keys, log_writer=log_writer,
