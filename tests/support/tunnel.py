@@ -17,11 +17,14 @@ from support.waiting import wait_for
 PORT = 9999
 _ANSWER_S = limit_s(180.0)
 _SERVER = r"""
+use Errno;
 use IO::Socket::INET;
 $SIG{CHLD} = 'IGNORE';
 my $listener = IO::Socket::INET->new(LocalPort => 9999, Listen => 16, ReuseAddr => 1);
-while (my $client = $listener->accept) {
-    next if fork;
+while (1) {
+    my $client = $listener->accept;
+    last unless $client or $!{EINTR};    # as a suspend on gVisor ends it
+    next if !$client or fork;
     my ($upgrade, $count) = (0, 0);
     while (<$client>) { $upgrade = 1 if /^upgrade:/i; last if /^\r?\n$/ }
     exit unless $upgrade;
