@@ -173,9 +173,9 @@ class TestLookingOut:
         assert attacker.shell_code("grep -l agent /proc/[0-9]*/comm") != 0
         assert attacker.shell_code("ls -l /proc/[0-9]*/exe 2>/dev/null | grep -q agent") != 0
         assert attacker.shell_code("ls /.emberbox-agent") != 0
+        attacker.shell("for fd in /proc/[0-9]*/fd/*; do echo garbage >$fd & done 2>/dev/null; sleep 0.2; kill %1")
         attacker.shell("umount -l /dev")  # the agent's own was below it once
         assert attacker.shell_code("ls /dev/agent /dev/identity") != 0
-        attacker.shell("for fd in /proc/[0-9]*/fd/*; do echo garbage >$fd & done 2>/dev/null; sleep 0.2; kill %1")
         assert attacker.get()["count"] >= 1
 
     def test_neither_host_nor_neighbour_is_reached(
