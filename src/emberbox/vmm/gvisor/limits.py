@@ -26,8 +26,8 @@ def limits_of(shape: MachineShape) -> Limits:
 def files_max(files: VmFiles, shape: MachineShape) -> int:
     """Return how many bytes a guest may write to files.
 
-    They are in its memory, and may take half of that, as Linux has it for tmpfs(5); and not more than its disk has, which
-    is in the guest's directory when an image is built.
+    They are in its memory, and may take half of that, as Linux has it for tmpfs(5); and not more than its disk has,
+    which is in the guest's directory when an image is built.
     """
     half = shape.mem_size_mib * _MIB // 2
     try:

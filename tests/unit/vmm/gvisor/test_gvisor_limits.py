@@ -65,7 +65,7 @@ async def test_a_group_ends_with_its_guest_whose_end_says_what_memory_did(files:
 
 
 class _Counting(Group):
-    """A group in which the kernel has killed so many processes; a directory of the kernel's is removed with its files."""
+    """A group in which the kernel has killed so many processes; its directory is an empty one."""
 
     def __init__(self, directory: Path, killed: int) -> None:
         super().__init__([directory])
