@@ -53,7 +53,7 @@ class ResourceKinds(Protocol):
     """All kinds of resources. What fails raises an `EmberboxError` whose text becomes the reason."""
 
     def check(self, kind: str, properties: Values) -> None:
-        """Look at properties whose functions are not resolved; raises ValidationError for what is not offered."""
+        """Look at the names of a resource's properties; raises ValidationError for what is not offered."""
         ...
 
     def names_itself(self, kind: str, properties: Values) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from emberbox.control.stacks.kinds import ResourceKinds
 from emberbox.control.stacks.scopes import FindExport, StackLookups, open_scope, resolve_outputs
+from emberbox.model.errors import ValidationError
 from emberbox.model.stacks.order import wanted_in_order
 from emberbox.model.stacks.parameters import check_rules
 from emberbox.model.stacks.records import PlannedChange, Stack, StackOutput, StackResource
@@ -34,6 +35,7 @@ def plan(
     for logical_id in wanted:
         declared = template.resources[logical_id]
         properties = scope.resolve(declared.properties)
+        _check(declared, properties, kinds)
         change = _compare(declared, properties, there.get(logical_id), kinds)
         if change is not None:
             changes.append(change)
@@ -56,6 +58,13 @@ def _compare(
         return None
     replaced = str(kinds.is_replaced(declared.type, known.properties, properties))
     return PlannedChange("Modify", declared.logical_id, declared.type, known.physical_id, replaced, names)
+
+
+def _check(declared: DeclaredResource, properties: Values, kinds: ResourceKinds) -> None:
+    try:
+        kinds.check(declared.type, properties)
+    except ValidationError as error:
+        raise ValidationError(f"{declared.logical_id}: {error.message}") from error
 
 
 def differing(before: Values, after: Values) -> tuple[str, ...]:

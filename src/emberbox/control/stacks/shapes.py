@@ -52,7 +52,6 @@ class Shaper:
         """
         text = await self.find_text(caller, asked, earlier)
         template = await in_thread(parse_template, text)
-        self._check_kinds(template)
         self._check_capabilities(template, asked.capabilities)
         before = earlier or StackShape("")
         values = choose_values(template, asked.parameters, asked.kept, before.parameters)
@@ -90,13 +89,6 @@ class Shaper:
                 f"length less than or equal to {BODY_MAX}"
             )
         return text
-
-    def _check_kinds(self, template: Template) -> None:
-        for resource in template.resources.values():
-            try:
-                self.kinds.check(resource.type, resource.properties)
-            except ValidationError as error:
-                raise ValidationError(f"{resource.logical_id}: {error.message}") from error
 
     def needed_capabilities(self, template: Template) -> tuple[str, ...]:
         """Return what a sender must acknowledge: roles and policies, and more so those with names of their own."""

@@ -12,6 +12,7 @@ from emberbox.control.stacks.service import StackService, TemplateSummary
 from emberbox.edges.aws.operations import cloudformation_sets
 from emberbox.edges.aws.operations.cloudformation_words import (
     SHAPE,
+    disables_rollback,
     read_shape,
     show_declared,
     show_event,
@@ -48,7 +49,7 @@ def _change_handlers(stacks: StackService) -> dict[str, Handler]:
         asked = UpdateStack(
             name=parameters["StackName"],
             shape=read_shape(parameters),
-            disable_rollback=parameters.get("DisableRollback", False),
+            disable_rollback=bool(disables_rollback(parameters)),
             token=parameters.get("ClientRequestToken"),
         )
         return {"StackId": (await stacks.update(caller, asked)).id}
@@ -63,11 +64,12 @@ def _change_handlers(stacks: StackService) -> dict[str, Handler]:
         stacks.delete(caller, asked)
         return {}
 
-    made = ("OnFailure", "DisableRollback", "EnableTerminationProtection", "ClientRequestToken")
+    asked = ("DisableRollback", "ClientRequestToken", "DeploymentConfig")
+    made = ("OnFailure", "EnableTerminationProtection", *asked)
     return {
         "CreateStack": offer(create, "StackName", *SHAPE, *made),
-        "UpdateStack": offer(update, "StackName", *SHAPE, "UsePreviousTemplate", *made[1:2], *made[3:]),
-        "DeleteStack": offer(delete, "StackName", "RetainResources", "RoleARN", "ClientRequestToken"),
+        "UpdateStack": offer(update, "StackName", *SHAPE, "UsePreviousTemplate", *asked),
+        "DeleteStack": offer(delete, "StackName", "RetainResources", "RoleARN", *asked[1:]),
     }
 
 
@@ -182,8 +184,8 @@ def read_create(parameters: Parameters) -> CreateStack:
     Raises:
         ValidationError: it says twice what is to be done on a failure.
     """
-    on_failure, disable = parameters.get("OnFailure"), parameters.get("DisableRollback")
-    if on_failure is not None and disable is not None:
+    on_failure, disable = parameters.get("OnFailure"), disables_rollback(parameters)
+    if on_failure is not None and "DisableRollback" in parameters:
         raise ValidationError("Either OnFailure or DisableRollback can be specified, not both.")
     return CreateStack(
         name=parameters["StackName"],

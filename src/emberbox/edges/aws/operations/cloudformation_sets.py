@@ -6,7 +6,13 @@ from typing import Final
 
 from emberbox.control.stacks.change_sets import ChangeSetService
 from emberbox.control.stacks.commands import CreateChangeSet, ExecuteChangeSet
-from emberbox.edges.aws.operations.cloudformation_words import SHAPE, read_shape, show_parameters, show_tags
+from emberbox.edges.aws.operations.cloudformation_words import (
+    SHAPE,
+    disables_rollback,
+    read_shape,
+    show_parameters,
+    show_tags,
+)
 from emberbox.edges.aws.operations.handler import Handler, Members, Parameters
 from emberbox.edges.aws.operations.offered import offer
 from emberbox.model.caller import Caller
@@ -51,9 +57,9 @@ def handlers(change_sets: ChangeSetService) -> dict[str, Handler]:
             "StagesAvailable": ["Original", "Processed"],
         }
 
-    made = ("ChangeSetType", "Description", "OnStackFailure", "ClientToken", "IncludeNestedStacks")
+    made = ("ChangeSetType", "Description", "OnStackFailure", "ClientToken", "IncludeNestedStacks", "DeploymentConfig")
     return {
-        "CreateChangeSet": offer(create, *_NAMES, *SHAPE, "UsePreviousTemplate", *made),
+        "CreateChangeSet": offer(create, *_NAMES, *SHAPE, "UsePreviousTemplate", *made, "ImportExistingResources"),
         "DescribeChangeSet": offer(describe, *_NAMES, "NextToken", "IncludePropertyValues"),
         "ExecuteChangeSet": offer(execute, *_NAMES, "DisableRollback", "ClientRequestToken"),
         "DeleteChangeSet": offer(delete, *_NAMES),
@@ -77,7 +83,7 @@ def read_create(parameters: Parameters) -> CreateChangeSet:
         shape=read_shape(parameters),
         kind=kind,
         description=parameters.get("Description"),
-        on_failure=parameters.get("OnStackFailure"),
+        on_failure=parameters.get("OnStackFailure") or ("DO_NOTHING" if disables_rollback(parameters) else None),
         token=parameters.get("ClientToken"),
     )
 

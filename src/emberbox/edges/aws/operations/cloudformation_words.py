@@ -40,6 +40,16 @@ def read_shape(parameters: Parameters) -> ShapeRequest:
     )
 
 
+def disables_rollback(parameters: Parameters) -> bool | None:
+    """Say whether what fails is to stay as it is, which a request can say in two places; None where it says nothing.
+
+    A deployment's mode does not matter: EXPRESS would only mean to wait for less.
+    """
+    deployment = parameters.get("DeploymentConfig") or {}
+    found: bool | None = parameters.get("DisableRollback", deployment.get("DisableRollback"))
+    return found
+
+
 def show_stack(stack: Stack) -> Members:
     """Return a stack as DescribeStacks does."""
     shape = stack.shape

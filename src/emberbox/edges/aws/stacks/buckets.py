@@ -89,7 +89,7 @@ class BucketKind:
     """
 
     terms = Terms(
-        taken=frozenset({"BucketName", "BucketEncryption", "LifecycleConfiguration", "Tags", *_SAME}),
+        taken=frozenset({"BucketName", "AccessControl", "BucketEncryption", "LifecycleConfiguration", "Tags", *_SAME}),
         fixed=frozenset({"BucketName"}),
         name="BucketName",
         name_max=63,
@@ -126,6 +126,8 @@ class BucketKind:
     async def update(self, job: Job, physical_id: str, before: Values) -> Made:
         """Put a bucket's documents, and remove those that are not wanted any more."""
         given, caller = job.properties, job.caller
+        if given.get("AccessControl", "Private") != "Private":
+            raise BucketError("AccessControl is Private here: ACLs let nobody in (docs/s3.md)", "InvalidArgument")
         for name, (method, parameter, action) in _SAME.items():
             if name in given:
                 await self._ask(caller, method, action, physical_id, **{parameter: _booleans(given[name])})

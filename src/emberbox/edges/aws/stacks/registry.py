@@ -104,7 +104,7 @@ class KnownKinds:
 
     def names_itself(self, kind: str, properties: Values) -> bool:
         """Say whether the template chooses a name."""
-        return bool(properties.get(self._find(kind).terms.name))
+        return kind in self._kinds and bool(properties.get(self._kinds[kind].terms.name))
 
     def is_replaced(self, kind: str, before: Values, after: Values) -> bool:
         """Say whether a fixed property differs."""
