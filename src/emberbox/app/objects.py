@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -70,18 +71,25 @@ async def start_object_storage(settings: Settings, running: contextlib.AsyncExit
 def connect_as(objects: ObjectStorage, region: str) -> ConnectS3:
     """Return what makes clients of S3 for callers: of the operator's S3, which knows no accounts, the server's own."""
 
+    session, lock = boto3.Session(), threading.Lock()  # which reads S3's large model once
+    last: dict[str, Any] = {}
+
     def connect(caller: Caller) -> Any:
         credential = caller.credential
         if not objects.is_embedded or credential is None:
             return objects.client
-        return boto3.Session().client(
-            "s3",
-            endpoint_url=objects.url,
-            region_name=region,
-            aws_access_key_id=credential.access_key_id,
-            aws_secret_access_key=credential.secret_access_key,
-            aws_session_token=credential.session_token,
-            config=_CONFIG,
-        )
+        with lock:
+            if credential.access_key_id not in last:
+                last.clear()  # a step of a stack has credentials of its own, and asks several times
+                last[credential.access_key_id] = session.client(
+                    "s3",
+                    endpoint_url=objects.url,
+                    region_name=region,
+                    aws_access_key_id=credential.access_key_id,
+                    aws_secret_access_key=credential.secret_access_key,
+                    aws_session_token=credential.session_token,
+                    config=_CONFIG,
+                )
+            return last[credential.access_key_id]
 
     return connect
