@@ -70,7 +70,6 @@ async def start_object_storage(settings: Settings, running: contextlib.AsyncExit
 
 def connect_as(objects: ObjectStorage, region: str) -> ConnectS3:
     """Return what makes clients of S3 for callers: of the operator's S3, which knows no accounts, the server's own."""
-
     session, lock = boto3.Session(), threading.Lock()  # which reads S3's large model once
     last: dict[str, Any] = {}
 

@@ -124,8 +124,14 @@ def _own_policies(properties: Values) -> dict[str, str]:
 
 
 def as_document(given: Any) -> str:
-    """Return a policy document as IAM's operations take it. Any: templates have objects, and sometimes texts."""
-    return json.dumps(given) if isinstance(given, Mapping) else str(given)
+    """Return a policy document as IAM's operations take it. Any: templates have objects, and sometimes texts.
+
+    One without a version is of 2008 on AWS, which differs from 2012's in variables alone.
+    """
+    if not isinstance(given, Mapping):
+        return str(given)
+    text = json.dumps(given)
+    return text if "Version" in given or "${" in text else json.dumps({"Version": "2012-10-17", **given})
 
 
 async def gone_is_fine(call: Any) -> None:
