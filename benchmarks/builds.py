@@ -1,6 +1,6 @@
 """How long Dockerfiles take to build, on the host and in a sandbox, in turns.
 
-    .venv/bin/python benchmarks/builds.py [--turns 2]
+    .venv/bin/python benchmarks/builds.py [--turns 2] [--only flask steps]
 
 From a context to a packed root file system, without layers of earlier builds; then in a sandbox with those of the build
 before. As root: sandboxes have networks of their own. Prints seconds of one run; the machine's other work is in them.
@@ -52,13 +52,15 @@ async def measure(bench: BuildBench, dockerfile: str, files: dict[str, bytes], *
     return time.monotonic() - started
 
 
-async def main(turns: int) -> None:
-    """Measure all, and print a line for each build."""
+async def main(turns: int, only: list[str]) -> None:
+    """Measure some Dockerfiles, and print a line for each pair of builds."""
     async with build_bench() as plain, build_bench(cache_bytes=2 << 30) as caching:
         for bench in (plain, caching):
             await measure(bench, 'FROM emberbox/debian:12\nCMD ["true"]\n', {}, on_host=False)
         await measure(plain, 'FROM emberbox/debian:12\nCMD ["true"]\n', {}, on_host=True)
         for name, (dockerfile, files) in find_cases().items():
+            if name not in only:
+                continue
             for turn in range(turns):
                 host_s = await measure(plain, dockerfile, files, on_host=True)
                 sandbox_s = await measure(plain, dockerfile, files, on_host=False)
@@ -71,4 +73,6 @@ async def main(turns: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=2, help="builds of each Dockerfile, each way")
-    asyncio.run(main(parser.parse_args().turns))
+    parser.add_argument("--only", nargs="+", default=list(find_cases()), help="the Dockerfiles")
+    given = parser.parse_args()
+    asyncio.run(main(given.turns, given.only))
