@@ -33,6 +33,10 @@ SCALE = 20
 
 CPUS = min(2, os.cpu_count() or 1)
 MEMORY_MIB = 6144
+
+STILL_MAX_S = 300.0
+"""How long its init may do nothing, which touches a file twice a second: the emulator spins for ever at times."""
+
 DISK_BYTES = 20 << 30
 UP_TIMEOUT_S = 1800.0
 SHARE = Path("/lane/share")
@@ -63,7 +67,7 @@ class LaneError(Exception):
 
 
 class MachineDied(Exception):  # noqa: N818 - not an error: the emulator does that
-    """The emulated machine has ended by itself."""
+    """The emulated machine has ended or stands still, by itself."""
 
 
 def check_tools() -> None:
@@ -247,7 +251,7 @@ class Machine:
             on_wait: called again and again meanwhile.
 
         Raises:
-            MachineDied: it ended before the script did.
+            MachineDied: it ended, or stood still, before the script did.
         """
         self._jobs += 1
         place = self.share / "jobs" / f"job{self._jobs}"
@@ -257,6 +261,8 @@ class Machine:
         while not code.exists():
             if self._process is None or self._process.poll() is not None:
                 raise MachineDied(self.console_tail())
+            if time.time() - (self.share / "alive").stat().st_mtime > STILL_MAX_S:
+                raise MachineDied(f"{self.console_tail()}\nit stood still, with the emulator at work")
             on_wait()
             time.sleep(0.5)
         return int(code.read_text()), place.with_suffix(".out").read_text(errors="replace")

@@ -202,7 +202,7 @@ async def test_the_audit_trail_names_the_service_and_what_was_asked(plane: Contr
     await client.ok(STS, "GetCallerIdentity")
     await client.ok(STS, "GetSessionToken")
     await client.refused(IAM, "GetRole", RoleName="r")
-    await client.refused("ssm", "GetParameter", Name="x")
+    await client.refused("ssm", "DescribeParameters")
     await plane.access.trail.flush()
     text = "".join(path.read_text() for path in (plane.directory / "audit").iterdir())
     records = [json.loads(line) for line in text.splitlines()]
@@ -211,7 +211,7 @@ async def test_the_audit_trail_names_the_service_and_what_was_asked(plane: Contr
         ("sts.amazonaws.com", "GetCallerIdentity", None, True),
         ("sts.amazonaws.com", "GetSessionToken", None, False),
         ("iam.amazonaws.com", "GetRole", "NoSuchEntity", True),
-        ("ssm.amazonaws.com", "GetParameter", "UnknownOperationException", True),
+        ("ssm.amazonaws.com", "DescribeParameters", "UnknownOperationException", True),
     ]
     assert records[1]["responseElements"]["Credentials"].keys() == {"AccessKeyId", "Expiration"}
 
