@@ -28,6 +28,11 @@ _NETWORK: Final = (
     "ec2:AssignPrivateIpAddresses",
     "ec2:UnassignPrivateIpAddresses",
 )
+_READ: Final = (
+    "cloudformation:Describe*", "cloudformation:Get*", "cloudformation:List*", "cloudwatch:Get*", "cloudwatch:List*",
+    "ec2:Describe*", "iam:Get*", "iam:List*", "lambda:Get*", "lambda:List*", "logs:Describe*", "logs:FilterLogEvents",
+    "logs:Get*", "logs:List*", "s3:Get*", "s3:List*", "servicequotas:Get*", "servicequotas:List*", "ssm:Get*",
+)  # fmt: skip
 
 AWS_POLICIES: Final[Mapping[str, str]] = {
     f"{_PREFIX}{name}": document
@@ -37,6 +42,7 @@ AWS_POLICIES: Final[Mapping[str, str]] = {
         "AmazonS3ReadOnlyAccess": _allow("s3:Get*", "s3:List*", "s3:Describe*"),
         "CloudWatchLogsFullAccess": _allow("logs:*"),
         "CloudWatchLogsReadOnlyAccess": _allow("logs:Describe*", "logs:Get*", "logs:List*", "logs:FilterLogEvents"),
+        "ReadOnlyAccess": _allow(*_READ),
         "AWSLambdaNetworkConnectorOperatorPolicy": _allow(*_NETWORK, "ec2:CreateTags"),
         "service-role/AWSLambdaBasicExecutionRole": _allow(*_WRITE_LOGS),
         "service-role/AWSLambdaVPCAccessExecutionRole": _allow(*_WRITE_LOGS, *_NETWORK),

@@ -40,6 +40,8 @@ class BucketError(ServiceError):
         code: S3's own.
     """
 
+    code = "GeneralServiceException"  # what CloudFormation calls refusals of other services
+
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
         self.s3_code = code
