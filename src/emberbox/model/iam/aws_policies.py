@@ -43,6 +43,7 @@ AWS_POLICIES: Final[Mapping[str, str]] = {
         "CloudWatchLogsFullAccess": _allow("logs:*"),
         "CloudWatchLogsReadOnlyAccess": _allow("logs:Describe*", "logs:Get*", "logs:List*", "logs:FilterLogEvents"),
         "ReadOnlyAccess": _allow(*_READ),
+        "AWSCloudFormationReadOnlyAccess": _allow(*_READ[:3], "cloudformation:Validate*"),
         "AWSLambdaNetworkConnectorOperatorPolicy": _allow(*_NETWORK, "ec2:CreateTags"),
         "service-role/AWSLambdaBasicExecutionRole": _allow(*_WRITE_LOGS),
         "service-role/AWSLambdaVPCAccessExecutionRole": _allow(*_WRITE_LOGS, *_NETWORK),
