@@ -75,6 +75,7 @@ def become_interpreter(listener: socket.socket, path: str, directory: str, kerne
             import site
 
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started us may have ignored it
             os.dup2(os.open(os.devnull, os.O_RDWR), 0)
             os.chdir(directory or os.path.expanduser("~"))
             site.main()
