@@ -300,7 +300,6 @@ def test_a_suspended_microvm_can_be_terminated(suspended_microvm: Microvm, serve
     assert not server.microvm_directory(suspended_microvm.id).exists()
 
 
-@pytest.mark.both_engines
 def test_memory_of_a_damaged_suspend_is_never_run(suspended_microvm: Microvm, server: Server) -> None:
     """One byte of its saved state is wrong: it is not resumed, the row says why, and it stays SUSPENDED."""
     description = server.microvm_directory(suspended_microvm.id) / "suspended.json"
