@@ -22,6 +22,7 @@ from e2b import (
 
 from emberbox.cli.context import get_server
 from emberbox.edges.e2b.api_keys import write_api_key
+from support.aws import Clients
 from support.images import Image
 from support.server import Server
 from support.waiting import wait_for
@@ -121,8 +122,8 @@ def test_lists_find_by_metadata(sandbox: Sandbox) -> None:
     assert Sandbox.list(SandboxQuery(metadata={"for": "nobody"})).next_items() == []
 
 
-def test_memory_and_processes_outlive_a_pause(probe_image: Image) -> None:
-    sandbox = Sandbox.create(probe_image.name, timeout=3600)
+def test_memory_and_processes_outlive_a_pause(probe_image: Image, clients: Clients) -> None:
+    sandbox, snapshot = Sandbox.create(probe_image.name, timeout=3600), ""
     try:
         handle = sandbox.commands.run("while :; do date > /tmp/beat; sleep 0.2; done", background=True)
         sandbox.pause()
@@ -143,6 +144,11 @@ def test_memory_and_processes_outlive_a_pause(probe_image: Image) -> None:
         fork.kill()
     finally:
         sandbox.kill()
+        if snapshot:  # else the image's next launches would begin with it
+            version = snapshot.rpartition(":")[2]
+            clients.microvms.update_microvm_image_version(
+                imageIdentifier=probe_image.arn, imageVersion=version, status="INACTIVE"
+            )
 
 
 def test_a_timeout_ends_a_sandbox(probe_image: Image) -> None:
