@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,7 @@ def test_the_cli_deploys_a_template(environment: dict[str, str], stack: str, tmp
     (tmp_path / "t.yaml").write_text(TEMPLATE)
 
     def deploy(*more: str) -> str:
+        time.sleep(1)  # the CLI names change sets by the second
         command = [
             str(BIN / "aws"), "cloudformation", "deploy", "--stack-name", stack, "--template-file",
             str(tmp_path / "t.yaml"), "--capabilities", "CAPABILITY_IAM", *more,
