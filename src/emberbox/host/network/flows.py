@@ -7,23 +7,19 @@ began it. It is told of in the addresses that the guest itself sees.
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from emberbox.host import netlink
 from emberbox.host.network.slots import GUEST_ADDRESS
 from emberbox.model.errors import HostError
 
 _NETLINK_NETFILTER: Final = 12
 _GET: Final = 1 << 8 | 1  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_NLM_F_REQUEST, _NLM_F_DUMP = 1, 0x300
-_HEADER: Final = struct.Struct("=IHHII")
 _FAMILY: Final = struct.pack("=BBH", socket.AF_INET, 0, 0)  # struct nfgenmsg
-_READ_BYTES: Final = 1 << 18
 _NESTED_MASK: Final = 0x3FFF  # NLA_TYPE_MASK
 # enum ctattr_type, _tuple, _ip, _l4proto, _protoinfo and _protoinfo_tcp of linux/netfilter/nfnetlink_conntrack.h
 _ORIGINAL, _REPLY, _PROTOINFO = 1, 2, 4
@@ -88,25 +84,11 @@ def find_flows(kernel: socket.socket) -> set[Flow]:
         HostError: the kernel does not tell.
     """
     try:
-        length = _HEADER.size + len(_FAMILY)
-        kernel.sendto(_HEADER.pack(length, _GET, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0) + _FAMILY, (0, 0))
-        return {flow for entry in _entries(kernel) if (flow := read_flow(entry)) is not None}
+        netlink.ask(kernel, _GET, netlink.DUMP, _FAMILY)
+        entries = (payload[len(_FAMILY) :] for payload in netlink.read_answers(kernel))
+        return {flow for entry in entries if (flow := read_flow(entry)) is not None}
     except OSError as error:
         raise HostError(f"{_REFUSAL}: {error.strerror}") from error
-
-
-def _entries(kernel: socket.socket) -> Iterator[bytes]:
-    while True:
-        answer = kernel.recv(_READ_BYTES)
-        while answer:
-            length, kind, _, _, _ = _HEADER.unpack_from(answer)
-            payload, answer = answer[_HEADER.size : length], answer[(length + 3) & ~3 :]
-            if kind in (_NLMSG_ERROR, _NLMSG_DONE):
-                code = -struct.unpack_from("=i", payload)[0]
-                if code:
-                    raise OSError(code, os.strerror(code))
-                return
-            yield payload[len(_FAMILY) :]
 
 
 def read_flow(entry: bytes) -> Flow | None:
