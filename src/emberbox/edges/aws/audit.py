@@ -122,14 +122,7 @@ def _code_in_body(answer: Answer) -> str:
 def _sender(credential: Credential | None, request: HttpRequest | None) -> KnownSender | Stranger:
     if credential is None:
         return Stranger(claimed_key_id(request) if request else None)
-    return KnownSender(
-        kind=credential.kind,
-        arn=credential.principal_arn,
-        account_id=credential.account_id,
-        access_key_id=credential.access_key_id,
-        name=credential.name,
-        session_name=credential.session_name,
-    )
+    return KnownSender.of(credential)
 
 
 def _resource(arn: str) -> AuditedResource:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from emberbox.model.iam.access import PrincipalKind
+from emberbox.model.iam.access import Credential, PrincipalKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,18 @@ class KnownSender:
     access_key_id: str
     name: str
     session_name: str
+
+    @classmethod
+    def of(cls, credential: Credential) -> KnownSender:
+        """Return whose credential it is."""
+        return cls(
+            kind=credential.kind,
+            arn=credential.principal_arn,
+            account_id=credential.account_id,
+            access_key_id=credential.access_key_id,
+            name=credential.name,
+            session_name=credential.session_name,
+        )
 
 
 @dataclass(frozen=True, slots=True)

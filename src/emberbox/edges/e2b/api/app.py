@@ -167,14 +167,7 @@ class _Endpoint:
 def _sender(caller: Caller) -> KnownSender:
     credential = caller.credential
     assert credential is not None
-    return KnownSender(
-        kind=credential.kind,
-        arn=credential.principal_arn,
-        account_id=credential.account_id,
-        access_key_id=credential.access_key_id,
-        name=credential.name,
-        session_name=credential.session_name,
-    )
+    return KnownSender.of(credential)
 
 
 def _resource(arn: str) -> AuditedResource:
