@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken
 
+from emberbox.control.requests.key_files import load_key
 from emberbox.model.errors import HostError
 
 
@@ -21,7 +21,7 @@ class Vault:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._cipher = Fernet(_load_key(path))
+        self._cipher = Fernet(load_key(path, Fernet.generate_key))
 
     def seal(self, value: object) -> str:
         """Encrypt a value that JSON can hold."""
@@ -44,15 +44,3 @@ class Vault:
             return json.loads(self._cipher.decrypt(sealed.encode()))
         except (InvalidToken, UnicodeEncodeError):
             return None
-
-
-def _load_key(path: Path) -> bytes:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        scratch = path.with_suffix(".new")
-        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(Fernet.generate_key())
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    return path.read_bytes()

@@ -7,18 +7,16 @@ import binascii
 import hashlib
 import hmac
 import json
-import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from emberbox.control.requests.key_files import load_key
 from emberbox.model.errors import ValidationError
 
 DEFAULT_PAGE = 10
-_KEY_BYTES = 32
 _MAC_BYTES = 16
 
 T = TypeVar("T")
@@ -53,7 +51,7 @@ class PageTokens:
     """
 
     def __init__(self, path: Path) -> None:
-        self._key = _load_key(path)
+        self._key = load_key(path)
 
     def seal(self, operation: str, place: Sequence[Any]) -> str:  # Any: what JSON has; each list knows its places
         """Return a token for a place in the list of an operation."""
@@ -86,17 +84,6 @@ class PageTokens:
 
     def _mac(self, body: bytes) -> bytes:
         return hmac.digest(self._key, body, hashlib.sha256)[:_MAC_BYTES]
-
-
-def _load_key(path: Path) -> bytes:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(fd, "wb") as file:
-        file.write(secrets.token_bytes(_KEY_BYTES))
-    return path.read_bytes()
 
 
 def cut_page(tokens: PageTokens, name: str, items: Sequence[T], asked: PageRequest) -> Page[T]:

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
-import secrets
 from pathlib import Path
-from typing import Final
 
-_KEY_BYTES: Final = 32
+from emberbox.control.requests.key_files import load_key
 
 
 class SandboxTokens:
@@ -23,7 +20,7 @@ class SandboxTokens:
     """
 
     def __init__(self, path: Path) -> None:
-        self._key = _load_key(path)
+        self._key = load_key(path)
 
     def access(self, sandbox_id: str) -> str:
         """Return what opens a sandbox's commands and files."""
@@ -35,15 +32,3 @@ class SandboxTokens:
 
     def _derive(self, kind: str, sandbox_id: str) -> str:
         return hmac.new(self._key, f"{kind}:{sandbox_id}".encode(), hashlib.sha256).hexdigest()
-
-
-def _load_key(path: Path) -> bytes:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        scratch = path.with_suffix(".new")
-        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(_KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    return path.read_bytes()
