@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 
 from support.server import Server
@@ -39,6 +41,26 @@ def rule_is_shown(request: pytest.FixtureRequest) -> Iterator[None]:
             return wanted <= set(_ANSWERED.findall(log.read().decode(errors="replace")))
 
     wait_for(f"the log names an answer of each of {', '.join(sorted(wanted))}", answered, 5)
+
+
+@pytest.fixture(scope="module")
+def environment(server: Server) -> dict[str, str]:
+    """What `emberbox env` prints, over an environment without anything of AWS."""
+    command = server.command("env", "--format", "json")
+    done = subprocess.run(command, env=server.environment, capture_output=True, text=True, timeout=120, check=True)
+    printed: dict[str, str] = json.loads(done.stdout)
+    return {**server.environment, **printed, "AWS_PAGER": "", "AWS_EC2_METADATA_DISABLED": "true"}
+
+
+@pytest.fixture
+def session(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> boto3.Session:
+    """A session of boto3 that is told nothing but by the environment."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        if name.startswith("AWS_"):
+            monkeypatch.setenv(name, value)
+    return boto3.Session()
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -42,26 +41,6 @@ LISTS = {
 }
 BASIC = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
 ONCE = Config(retries={"total_max_attempts": 1}, proxies={})
-
-
-@pytest.fixture(scope="module")
-def environment(server: Server) -> dict[str, str]:
-    """What `emberbox env` prints, over an environment without anything of AWS."""
-    command = server.command("env", "--format", "json")
-    done = subprocess.run(command, env=server.environment, capture_output=True, text=True, timeout=120, check=True)
-    printed: dict[str, str] = json.loads(done.stdout)
-    return {**server.environment, **printed, "AWS_PAGER": "", "AWS_EC2_METADATA_DISABLED": "true"}
-
-
-@pytest.fixture
-def session(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> boto3.Session:
-    """A session of boto3 that is told nothing but by the environment."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in environment.items():
-        if name.startswith("AWS_"):
-            monkeypatch.setenv(name, value)
-    return boto3.Session()
 
 
 @pytest.fixture
