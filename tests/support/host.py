@@ -8,10 +8,10 @@ import os
 import signal
 import socket
 import subprocess
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from emberbox.machine.survivors import find_survivor
 from emberbox.process.adoption import descendants
 from emberbox.time_limits import limit_s
 
@@ -157,13 +157,8 @@ def slots(instance: int | None) -> list[SlotSeen]:
     return found
 
 
-def find_slot(instance: int | None, microvm_id: str, port: int = 8080, path: str = "/") -> SlotSeen | None:
-    """Return the network of a microVM: the one behind which an application tells its id."""
-    for slot in slots(instance):
-        try:
-            with urllib.request.urlopen(f"http://{slot.address}:{port}{path}", timeout=2) as answer:
-                if microvm_id in answer.read().decode():
-                    return slot
-        except OSError:
-            continue
-    return None
+def find_slot(instance: int | None, directory: Path) -> SlotSeen | None:
+    """Return the network of a running microVM with that directory, as the server has noted it."""
+    survivor = find_survivor(directory)
+    number = survivor.slot if survivor else None
+    return next((slot for slot in slots(instance) if slot.interface == f"eb{instance}-{number}"), None)

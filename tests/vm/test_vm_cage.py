@@ -131,7 +131,7 @@ def test_the_guest_cannot_reach_the_hosts_services(probe: Microvm, server: Serve
     assert s3
     for port in (api, s3, int(server.endpoints["gateway"].partition(":")[2])):
         assert not connects(probe, "10.0.2.2", port)
-    slot = host.find_slot(server.instance, probe.id)
+    slot = host.find_slot(server.instance, server.microvm_directory(probe.id))
     assert slot is not None
     for address in [slot.host_address, *host.own_addresses()]:
         with listening("0.0.0.0") as (port, peers):  # noqa: S104 - every address of this machine is what is tested
@@ -146,7 +146,7 @@ def test_the_guest_cannot_reach_another_microvm(launch: Launch, probe: Microvm, 
     """Another microVM's address answers the host and not a neighbour."""
     other = launch(probe_image)
     server = probe.gateway.server
-    slot = host.find_slot(server.instance, other.id)
+    slot = host.find_slot(server.instance, server.microvm_directory(other.id))
     assert slot is not None
     assert not connects(probe, slot.address, 8080)
     assert not connects(probe, slot.host_address, 8080)
@@ -162,7 +162,7 @@ def test_the_guest_is_refused_private_networks(probe: Microvm, address: str) -> 
 
 def test_a_stranger_on_the_host_cannot_reach_a_guest(probe: Microvm, server: Server) -> None:
     """Only the server's user opens connections to a guest past the gateway."""
-    slot = host.find_slot(server.instance, probe.id)
+    slot = host.find_slot(server.instance, server.microvm_directory(probe.id))
     assert slot is not None
     command = ["curl", "-s", "-m", "5", "-o", "/dev/null", f"http://{slot.address}:8080/"]
     host.run(*command)

@@ -132,7 +132,7 @@ def test_connectors_decide_what_a_microvm_reaches(
     assert reaches(web, FAR, OPEN_PORT)
     assert not reaches(web, FAR, OTHER_PORT)
 
-    neighbour = host.find_slot(server.instance, plain.id)
+    neighbour = host.find_slot(server.instance, server.microvm_directory(plain.id))
     assert neighbour is not None
     for microvm in (web, closed):
         for address, port in ((NEAR, 22), (neighbour.address, 8080), (neighbour.host_address, 8080)):
@@ -149,7 +149,7 @@ def test_a_guest_has_its_share_of_connection_tracking_and_no_more(
 ) -> None:
     """The host's table is everybody's: a guest that sends to ever other ports fills it at a bounded rate."""
     microvm = launch(probe_image)
-    slot = host.find_slot(server.instance, microvm.id)
+    slot = host.find_slot(server.instance, server.microvm_directory(microvm.id))
     assert slot is not None
     tracked = ("ip", "netns", "exec", slot.namespace, "cat", "/proc/sys/net/netfilter/nf_conntrack_count")
     send = 'socket(S, 2, 2, 17); send(S, 1, 0, pack("S n C4 x8", 2, $_, 203, 0, 113, 1))'

@@ -24,7 +24,7 @@ def test_termination_frees_everything(microvm: Microvm, server: Server) -> None:
     """Process, files, network slot and gateway route are gone; the row says TERMINATED and `Success.`."""
     pid = microvm.vmm_pid
     microvm.get()
-    slot = host.find_slot(server.instance, microvm.id)
+    slot = host.find_slot(server.instance, server.microvm_directory(microvm.id))
     assert slot is not None or server.instance is None
     microvm.terminate()
     assert microvm.wait_ended() == "Success."

@@ -129,7 +129,7 @@ def test_connections_to_elsewhere_end_at_a_resume_and_those_inside_live(probe: M
     """A process that waits for a peer outside the guest gets an error at once; loopback connections go on."""
     if server.instance is None:
         pytest.skip("without networks of its own a guest cannot be reached past the gateway")
-    slot = host.find_slot(server.instance, probe.id)
+    slot = host.find_slot(server.instance, server.microvm_directory(probe.id))
     assert slot is not None
     probe.shell(f"cat > /data/peers.pl <<'END'{PEERS}END\nperl /data/peers.pl >/dev/null 2>&1 &")
     outer = wait_for("it listens", lambda: connect(slot.address, 9999), 20)
@@ -188,7 +188,7 @@ def test_an_application_that_waits_by_epoll_learns_that_its_connections_to_elsew
         pytest.skip("without networks of its own a guest cannot be reached past the gateway")
     probe.shell(f"cat > /data/poller.pl <<'END'{POLLER}END\nperl /data/poller.pl >/dev/null 2>&1 &")
     for turn in range(1, 3):
-        slot = host.find_slot(server.instance, probe.id)
+        slot = host.find_slot(server.instance, server.microvm_directory(probe.id))
         assert slot is not None
         clients = [greeted(slot.address) for _ in range(CONNECTIONS)]
         probe.suspend()
@@ -300,6 +300,7 @@ def test_a_suspended_microvm_can_be_terminated(suspended_microvm: Microvm, serve
     assert not server.microvm_directory(suspended_microvm.id).exists()
 
 
+@pytest.mark.both_engines
 def test_memory_of_a_damaged_suspend_is_never_run(suspended_microvm: Microvm, server: Server) -> None:
     """One byte of its saved state is wrong: it is not resumed, the row says why, and it stays SUSPENDED."""
     description = server.microvm_directory(suspended_microvm.id) / "suspended.json"
