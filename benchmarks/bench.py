@@ -39,6 +39,9 @@ class Figures:
     def add(self, name: str, value: float) -> None:
         self._samples[name].append(value)
 
+    def names(self) -> list[str]:
+        return list(self._samples)
+
     def median(self, name: str) -> float:
         return statistics.median(self._samples[name])
 
@@ -50,17 +53,19 @@ class Figures:
 
 
 @contextmanager
-def running_server(home: Path) -> Iterator[dict[str, Any]]:
-    """Run a server for as long as the block lasts; yield its endpoints."""
+def running_server(home: Path, settings: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
+    """Run a server, with settings by their variables, for as long as the block lasts; yield its endpoints."""
     environment = os.environ | {
         "EMBERBOX_HOME": str(home),
         "EMBERBOX_API_PORT": "0",
         "EMBERBOX_GATEWAY_PORT": "0",
         "EMBERBOX_S3_PORT": "0",
         "EMBERBOX_RATE_LIMITS": "off",  # what is measured is this server, not what AWS allows
+        **(settings or {}),
     }
     endpoints = home / "runtime" / "endpoints.json"
-    with (home / "server.log").open("wb") as log:
+    endpoints.unlink(missing_ok=True)  # an earlier server's
+    with (home / "server.log").open("ab") as log:
         command = [sys.executable, "-m", "emberbox.cli.main", "up"]
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
@@ -130,11 +135,12 @@ class Client:
         token: str = answer["authToken"]["X-aws-proxy-auth"]
         return token
 
-    def get(self, token: str, path: str = "/") -> None:
+    def get(self, token: str, path: str = "/") -> bytes:
         url = f"https://{self._gateway}{path}"
         answer = self._pool.request("GET", url, headers={"X-aws-proxy-auth": token}, retries=False, timeout=60)
         if answer.status != 200:
             sys.exit(f"GET {path} answered {answer.status}")
+        return bytes(answer.data)
 
     def terminate(self, *microvms: str) -> None:
         for microvm_id in microvms:

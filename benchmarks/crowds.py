@@ -12,6 +12,7 @@ from pathlib import Path
 from bench import MIB, Client, Figures
 
 from emberbox.host.usage import machine_memory
+from emberbox.process.adoption import descendants
 
 DIRTY_MIB = 5
 IDLE_S = 10.0
@@ -112,6 +113,9 @@ def _measure_idle(client: Client, microvms: list[str], name: str, before: int, f
 
 
 def _private_bytes(pid: int) -> int:
-    """Return what a process has to itself."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) * 1024
+    """Return what a process and those that it has started have to themselves."""
+    found = 0
+    for one in (pid, *(process.pid for process in descendants(pid))):
+        lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
+        found += sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) * 1024
+    return found

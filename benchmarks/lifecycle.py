@@ -23,6 +23,7 @@ from bench import MIB, Client, Figures, running_server
 from crowds import measure_burst, measure_crowd, measure_forks, measure_pool, measure_repeated_suspends
 
 from emberbox.guest import http
+from emberbox.guest.output import DropOutput
 from emberbox.guest.protocol import Application
 from emberbox.host import disk, native
 from emberbox.host.kernel import ensure_kernel
@@ -110,7 +111,7 @@ async def measure_cold_boots(home: Path, accelerator: str, size: int, runs: int,
             directory = Path(scratch)
             await disk.make_writable(directory / "disk", SIZES[size].disk_bytes)
             started = time.perf_counter()
-            guest = await guests.boot(directory, root, shape, kernel, application, lambda _which, _data: None)
+            guest = await guests.boot(directory, root, shape, kernel, application, DropOutput())
             while True:
                 try:
                     await http.post(guest.agent, 8080, "/", b"", {}, 60)
