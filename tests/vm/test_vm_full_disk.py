@@ -16,7 +16,7 @@ from support import host
 from support.aws import Clients
 from support.engines import ENGINE
 from support.guests import Gateway, Microvm
-from support.images import READY_HOOK, Image, ImageMaker, probe_files
+from support.images import PROBE_DOCKERFILE, READY_HOOK, Image, ImageMaker, probe_files
 from support.server import Server, make_home
 from support.waiting import wait_for
 
@@ -36,6 +36,10 @@ FROM emberbox/debian:12
 RUN head -c 500000000 /dev/zero > /big
 CMD ["true"]
 """
+BIG_MEMORY = PROBE_DOCKERFILE.replace(
+    'CMD ["perl", "/probe.pl"]', 'CMD ["sh", "-c", "yes | head -c 300000000 > /dev/shm/held; exec perl /probe.pl"]'
+)
+DOCKERFILES = {"a RUN step": BIG_STEP, "the snapshot": BIG_MEMORY}
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +105,7 @@ def test_a_build_on_a_full_disk_says_so(
     small: Server, maker: ImageMaker, filler: Path, step: str, left_mib: int
 ) -> None:
     """Whichever step meets the full disk, the reason is DISK_STORAGE_FULL and the build's files are gone."""
-    files = probe_files(BIG_STEP) if step == "a RUN step" else probe_files()
+    files = probe_files(DOCKERFILES.get(step, PROBE_DOCKERFILE))
     artifact = maker.upload(b"\0" * (4 * MIB)) if step == "the artifact" else files
     fill(filler, left_mib + (3 if step == "the artifact" else 0))
     image = maker.start("full", artifact, hooks=READY_HOOK)

@@ -15,6 +15,8 @@ from emberbox.vmm.engine import Engine
 
 _FORM: Final = "gvisor"
 _NEW: Final = ".new"
+_STEP_BYTES: Final = 8 << 20
+"""More than gVisor writes at once: a write of no more than that has failed where there is no room for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,16 @@ def new_files(directory: Path, names: StateNames) -> Iterator[tuple[int, int, in
     finally:
         for path in paths:
             path.unlink(missing_ok=True)
+
+
+def check_room(*fds: int) -> None:
+    """See whether more could be written to files that are being saved to.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    for fd in fds:
+        os.posix_fallocate(fd, os.fstat(fd).st_size, _STEP_BYTES)
 
 
 def open_files(opened: contextlib.ExitStack, state: Saved) -> tuple[int, int, int]:

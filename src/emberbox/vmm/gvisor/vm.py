@@ -96,7 +96,11 @@ class GvisorVm(Lacks):
         self._restoring = None
 
     async def save(self, publish: Publish) -> Written:
-        """Let gVisor write everything; what is under way when the wait is cancelled is seen to its end."""
+        """Let gVisor write everything; what is under way when the wait is cancelled is seen to its end.
+
+        Raises:
+            OSError: the disk is full; VmmError: it failed for another reason.
+        """
         return await to_the_end(self._save(self._files.directory, self._names, publish))
 
     async def _save(self, directory: Path, names: StateNames, publish: Publish | None) -> Written:
@@ -109,7 +113,11 @@ class GvisorVm(Lacks):
             if not self._is_paused:
                 raise VmmError("a guest is saved while it stands still")
             with files.new_files(directory, names) as fds:
-                await _ask(self._control.checkpoint(*fds))
+                try:
+                    await _ask(self._control.checkpoint(*fds))
+                except VmmError:
+                    files.check_room(*fds)  # what gVisor says of a full disk has no word of it
+                    raise
         written = Written(files.saved(directory, names, self.engine), files.stored_bytes(directory, names))
         if publish is not None:
             await in_thread(publish, written.saved)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 
@@ -128,6 +129,25 @@ async def test_a_failed_save_leaves_the_state_of_before_and_nothing_half_made(tm
     with pytest.raises(VmmError, match="no space left"):
         await vm.save(lambda _saved: None)
     assert {path.name: path.stat().st_ino for path in tmp_path.iterdir()} == before
+    await vm.kill()
+
+
+async def test_a_save_that_fails_on_a_full_disk_says_so_whatever_gvisor_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path)
+    vm = await bench.make()
+    await vm.pause()
+    bench.control.failure = SandboxError("runtime error: invalid memory address or nil pointer dereference")
+    with pytest.raises(VmmError, match="nil pointer"):
+        await vm.save(lambda _saved: None)
+
+    def refuse(_fd: int, _offset: int, _length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        await vm.save(lambda _saved: None)
     await vm.kill()
 
 
