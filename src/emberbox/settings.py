@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from emberbox.model.engines import ENGINE_NAMES
 from emberbox.model.errors import HostError
 
 PREFIX = "EMBERBOX_"
@@ -138,7 +139,7 @@ class Settings:
         _RESOLV_CONF, Path, "the file that names the name servers of builds and microVMs (docs/network.md)"
     )
     engine: str = _row(
-        "auto", _one_of("auto", "best", "qemu", "gvisor"), "what runs microVMs; auto is qemu (docs/engines.md)"
+        "auto", _one_of("auto", "best", *ENGINE_NAMES), "what runs microVMs; auto is qemu (docs/engines.md)"
     )
     runsc: str = _row("", str, "gVisor's program runsc; by default it is fetched into the home when it is needed")
     accelerator: str = _row("auto", _one_of("auto", "kvm", "tcg"), "auto takes KVM where a tiny guest runs on it")

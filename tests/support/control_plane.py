@@ -35,7 +35,14 @@ from emberbox.images.managed import ManagedImages
 from emberbox.images.pipeline import Limits, Pipeline
 from emberbox.machine.connections import Connector
 from emberbox.machine.guests import GuestHost
-from emberbox.machine.local import LocalCheckpoints, LocalLeftovers, LocalMachine, LocalSnapshots, Places
+from emberbox.machine.local import (
+    LocalCheckpoints,
+    LocalEngines,
+    LocalLeftovers,
+    LocalMachine,
+    LocalSnapshots,
+    Places,
+)
 from emberbox.machine.pool import WarmPool
 from emberbox.model.arns import image_arn, managed_connector_arn, new_microvm_id
 from emberbox.model.clock import Instant
@@ -134,12 +141,12 @@ class ControlPlane:
             s3_has_accounts=False,
         )  # fmt: skip
         pool = WarmPool(guests, directory, 0, places.load_snapshot, self.images.is_launchable)
-        self.machine = LocalMachine(guests, pool, places, {})
+        self.machine, self.engines = LocalMachine(guests, pool, places, {}), LocalEngines(guests.engines)
         ground = Ground(
             stores=self._stores, access=self.access, page_tokens=pages,
             token_keys=TokenKeys(directory / "secrets/tokens.json"), log_writer=self._log_writer,
             machine=self.machine, checkpoints=LocalCheckpoints(guests, places),
-            snapshots=LocalSnapshots(places), pool=pool, builds=pipeline, room=space,
+            snapshots=LocalSnapshots(places), pool=pool, engines=self.engines, builds=pipeline, room=space,
             measure_host=lambda: measure_host(space), runners=runners, revoke=_nothing_to_revoke, drain=_no_requests,
         )  # fmt: skip
         settings = ControlSettings(
@@ -156,7 +163,7 @@ class ControlPlane:
     def handlers(self) -> dict[str, dict[str, Handler]]:
         """Return every handler, as the server has them."""
         names = EndpointNames(self.region, "localhost")
-        return collect_handlers(self.control, ServerInfo(self.region, "tcg", "user"), names)
+        return collect_handlers(self.control, ServerInfo(self.region, "tcg", "user", self.engines.report), names)
 
     def app(self) -> Any:
         """Return the API."""

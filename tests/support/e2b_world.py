@@ -85,7 +85,7 @@ class E2bPlane(ControlPlane):
             stores=self._stores, access=self.access, page_tokens=pages,
             token_keys=TokenKeys(self.directory / "secrets/tokens.json"), log_writer=self._log_writer,
             machine=self.local, checkpoints=FakeCheckpoints(self.local), snapshots=nothing, pool=nothing,
-            builds=nothing, room=space, measure_host=nothing, runners=runners,
+            engines=nothing, builds=nothing, room=space, measure_host=nothing, runners=runners,
             revoke=lambda _: None, drain=_no_requests,
         )  # fmt: skip
         settings = ControlSettings(

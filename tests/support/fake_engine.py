@@ -26,6 +26,7 @@ from emberbox.guest.protocol import (
     encode,
     encode_u32,
 )
+from emberbox.host.network.slots import DeviceKind
 from emberbox.model.errors import GuestError, VmmError
 from emberbox.process.adoption import AdoptedProcess
 from emberbox.vmm.base import (
@@ -52,6 +53,7 @@ CAPABILITIES = Capabilities(
     stalls=False,
     holds_writes=False,
     leads_to_loopback=False,
+    device=DeviceKind.PACKETS,
 )
 BASE, OWN = "memory.state", "memory.own"
 PORT = 8080

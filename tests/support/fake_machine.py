@@ -23,6 +23,7 @@ from typing import Any, ClassVar, cast
 
 from emberbox.guest.agent import OutputListener, StreamHandler
 from emberbox.guest.protocol import Command, Identity
+from emberbox.host.network.slots import DeviceKind
 from emberbox.machine.snapshot import ImageSnapshot
 from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import EmberboxError, GuestError, HostError, VmmError
@@ -60,6 +61,7 @@ CAPABILITIES = Capabilities(
     stalls=True,
     holds_writes=True,
     leads_to_loopback=True,
+    device=DeviceKind.TAP,
 )
 ENGINE = Engine("none", "1.0", "tcg")
 MEMORY_BYTES = SHAPE.mem_size_mib << 20
@@ -451,7 +453,7 @@ class FakeMachine:
         assert found is not None
         return found
 
-    async def connect(self, microvm_id: str) -> FakeConnection:
+    async def connect(self, microvm_id: str, device: DeviceKind) -> FakeConnection:
         await self.script.pause("network.connect")
         self.connections.append(FakeConnection(self))
         return self.connections[-1]

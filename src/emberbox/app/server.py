@@ -15,7 +15,7 @@ from emberbox.app.e2b import serve_e2b
 from emberbox.app.endpoints import open_admissions, serve_endpoints
 from emberbox.app.home import database_url, endpoints_file, locked_home
 from emberbox.app.housekeeping import start_housekeeping
-from emberbox.app.machine import choose_engine, make_driver, start_network
+from emberbox.app.machine import choose_engine, start_engines, start_network
 from emberbox.app.objects import start_object_storage
 from emberbox.app.stacks import work_on_stacks
 from emberbox.background import Background
@@ -34,8 +34,14 @@ from emberbox.host.figures import measure_host
 from emberbox.host.space import DiskSpace
 from emberbox.images.leftovers import clear_builds
 from emberbox.keys import ensure_credential
-from emberbox.machine.guests import GuestHost
-from emberbox.machine.local import LocalCheckpoints, LocalLeftovers, LocalMachine, LocalSnapshots, Places
+from emberbox.machine.local import (
+    LocalCheckpoints,
+    LocalEngines,
+    LocalLeftovers,
+    LocalMachine,
+    LocalSnapshots,
+    Places,
+)
 from emberbox.machine.pool import WarmPool
 from emberbox.model.endpoints import EndpointLimits, EndpointNames
 from emberbox.model.errors import HostError
@@ -86,10 +92,10 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
     recovery = Recovery(leftovers, _take_over(stores.microvms))
     await asyncio.to_thread(recovery.clear)
 
-    engine = await choose_engine(settings)
-    network = await start_network(settings, engine, leftovers.slots(), running)
-    driver = await make_driver(settings, engine, network)
-    guests = GuestHost(driver, network.connector, network.users, network.void, space)
+    choice = await choose_engine(settings)
+    network = await start_network(settings, choice.device, leftovers.slots(), running)
+    guests = await start_engines(settings, choice, network, space, running)
+    accelerator, engines = guests.engines.own.engine.accelerator, LocalEngines(guests.engines)
     pool = WarmPool(
         guests=guests, home=home, size=settings.warm_pool, load_snapshot=places.load_snapshot,
         is_launchable=stores.images.is_launchable,
@@ -105,15 +111,15 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
     ground = Ground(
         stores=stores, access=access, page_tokens=pages, token_keys=keys, log_writer=log_writer,
         machine=machine, checkpoints=LocalCheckpoints(guests, places), snapshots=LocalSnapshots(places),
-        pool=pool, builds=pipeline, room=space, measure_host=lambda: measure_host(space), runners=runners,
-        revoke=admissions.revoke, drain=watch.traffic.drain,
+        pool=pool, engines=engines, builds=pipeline, room=space, measure_host=lambda: measure_host(space),
+        runners=runners, revoke=admissions.revoke, drain=watch.traffic.drain,
     )  # fmt: skip
     control = make_control(_control_settings(settings), ground)
     await running.enter_async_context(control.run_microvms(recovery))
     gateway = await serve_endpoints(settings, watch, keys, running)  # when every microVM has its owner
     await running.enter_async_context(control.work())
     start_housekeeping(settings, control, keys, stores.logs, background)
-    server = ServerInfo(settings.region, driver.engine.accelerator, network.kind)
+    server = ServerInfo(settings.region, accelerator, network.kind, engines.report)
     handlers = collect_handlers(control, server, EndpointNames(settings.region, settings.domain, gateway.port))
     await work_on_stacks(settings, control, handlers, objects, running)
     return {
@@ -126,7 +132,7 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
         "s3_url": objects.url,
         "gateway": f"{settings.gateway_host}:{gateway.port}",
         "ca_bundle": str(gateway.authority_path),
-        "accelerator": driver.engine.accelerator,
+        "accelerator": accelerator,
         "network": network.kind,
     }
 

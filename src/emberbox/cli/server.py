@@ -73,12 +73,14 @@ def status() -> None:
     microvms = [item for page in client.get_paginator("list_microvms").paginate() for item in page["items"]]
     states = sorted(item["state"] for item in microvms)
     counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    host = server.client("emberbox").describe_host()
+    own = server.client("emberbox")
+    host, engines = own.describe_host(), own.describe_server()["engines"]
     free, reserve = host["diskFreeInBytes"], host["diskReserveInBytes"]
     room = f"{format_bytes(free)} free, the reserve is {format_bytes(reserve)}"
     if free < reserve:
         room += ": nothing new begins" + (", and what microVMs write is held up" if free < reserve // 2 else "")
-    _show(server, Console(), images=str(len(images)), microvms=counted or "none", disk=room)
+    others = {f"guests on {one['name']}": describe_boundary(one["accelerator"]) for one in engines[1:]}
+    _show(server, Console(), **others, images=str(len(images)), microvms=counted or "none", disk=room)
 
 
 def run_foreground(settings: Settings) -> None:

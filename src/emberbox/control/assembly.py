@@ -35,7 +35,7 @@ from emberbox.control.stacks.change_sets import ChangeSetService
 from emberbox.control.stacks.service import StackService
 from emberbox.control.stacks.stored import StoredParameters
 from emberbox.images.base import Builds
-from emberbox.machine.base import Checkpoints, Machine, Prepared, Room, Snapshots
+from emberbox.machine.base import Checkpoints, Engines, Machine, Prepared, Room, Snapshots
 from emberbox.model.usage import HostFigures
 from emberbox.store.client_tokens import ClientTokenStore
 from emberbox.store.connectors import ConnectorStore
@@ -119,6 +119,7 @@ class Ground:
         checkpoints: takes and brings back their instants.
         snapshots: what microVMs are launched from.
         pool: microVMs that are prepared on it.
+        engines: what it runs them on.
         builds: builds images.
         room: the room on the disk.
         measure_host: returns what the machine has now.
@@ -136,6 +137,7 @@ class Ground:
     checkpoints: Checkpoints
     snapshots: Snapshots
     pool: Prepared
+    engines: Engines
     builds: Builds
     room: Room
     measure_host: Callable[[], HostFigures]
@@ -220,7 +222,7 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
     versions = ImageVersionService(
         finder=images, store=stores.images, microvms=stores.microvms, client_tokens=stores.client_tokens,
         builder=builder, snapshots=ground.snapshots, egress=egress, quotas=quotas, region=region,
-        architectures=settings.architectures,
+        architectures=settings.architectures, engines=ground.engines,
     )  # fmt: skip
     return Control(
         access=ground.access,
@@ -228,6 +230,7 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
             finder=images, store=stores.images, microvms=stores.microvms, client_tokens=stores.client_tokens,
             builder=builder, egress=egress, quotas=quotas, page_tokens=pages, region=region,
             snapshots=ground.snapshots, managed_since=settings.managed_since, architectures=settings.architectures,
+            engines=ground.engines,
         ),
         versions=versions,
         connectors=ConnectorService(
@@ -242,7 +245,8 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
             standard_template=settings.standard_template,
         ),
         tags=TagService(
-            images=images, image_store=stores.images, connectors=connectors, connector_store=stores.connectors
+            images=images, image_store=stores.images, connectors=connectors, connector_store=stores.connectors,
+            engines=ground.engines,
         ),
         logs=LogService(stores.logs, pages),
         events=EventService(store=stores.events, retention_s=settings.event_retention_s),

@@ -2,7 +2,7 @@
 
 Groups are made below the one that this process is in, so what holds it holds them too. Version 2 is used where it has a
 controller, version 1 where that has it; some machines have both. In version 2 a group with processes in it cannot have
-limited groups below it, so this process then moves into one of its own first (`open_places`).
+limited groups below it, so this process and what it has started then move into one of their own (`open_places`).
 
 A process enters a group by itself: it is given descriptors (`Group.open`) and writes "0" to each, so nothing that it
 starts can be outside. Names have the tag of a home: what an earlier server left is found by it.
@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from emberbox.process.adoption import descendants
 
 CONTROLLERS: Final = ("memory", "cpu", "pids")
 CONTROLLER_NAMES: Final[Mapping[str, str]] = {"memory": "memory", "cpu": "processors", "pids": "processes"}
@@ -256,7 +258,7 @@ def open_places(proc: Path = _PROC / "self") -> list[Place]:
 
 
 def _hand_down(place: Place) -> bool:
-    """Let the groups below a place have its controllers; this process must not be in it then."""
+    """Let the groups below a place have its controllers; no process of ours must be in it then."""
     handed = _read(place.path / "cgroup.subtree_control").split()
     if set(place.controllers) <= set(handed):
         return True
@@ -265,12 +267,21 @@ def _hand_down(place: Place) -> bool:
         return True
     with contextlib.suppress(OSError):
         own.mkdir(exist_ok=True)
-    if _write(own / "cgroup.procs", "0") and _write(place.path / "cgroup.subtree_control", orders):
+    moving = ["0", *_started_here(place)]
+    moved = [pid for pid in moving if _write(own / "cgroup.procs", pid)]
+    if moved and _write(place.path / "cgroup.subtree_control", orders):
         return True
-    _write(place.path / "cgroup.procs", "0")  # others are in it beside us
+    for pid in moved or moving:  # others are in it beside us
+        _write(place.path / "cgroup.procs", pid)
     with contextlib.suppress(OSError):
         own.rmdir()
     return False
+
+
+def _started_here(place: Place) -> list[str]:
+    """Return the processes in a place that this one has started: a server makes its first sandbox late."""
+    ours = {str(process.pid) for process in descendants(os.getpid())}
+    return [pid for pid in _read(place.path / "cgroup.procs").split() if pid in ours]
 
 
 def _read(path: Path) -> str:

@@ -62,6 +62,7 @@ class BuildPlan:
         egress: what RUN steps and the build's microVMs may reach; None for public addresses.
         credentials: returns the build role's when the build's microVMs want them; None where it has none.
         notes: what the build's log says first.
+        engine: the name of what its microVMs run on; empty is the server's own.
     """
 
     build_id: str
@@ -81,6 +82,7 @@ class BuildPlan:
     egress: EgressPolicy | None = None
     credentials: Callable[[], TemporaryCredentials | None] = _no_credentials
     notes: tuple[str, ...] = ()
+    engine: str = ""
 
 
 class Builds(Protocol):

@@ -50,7 +50,7 @@ from emberbox.model.image_references import is_image_uri
 from emberbox.model.logs import log_stream_name
 from emberbox.model.sizes import SnapshotSizes
 from emberbox.time_limits import limit_s
-from emberbox.vmm.base import MachineShape
+from emberbox.vmm.base import MachineShape, VmmDriver
 
 log = logging.getLogger(__name__)
 
@@ -162,20 +162,21 @@ class Pipeline:
                 log.exception("what the build %s has left could not be removed", plan.build_id)
 
     async def _build(self, run: Run) -> SnapshotSizes:
-        config, root = await self._build_container(run)
-        snapshot = await self._make_snapshot(run, config, root)
+        driver = await self._guests.engines.ensure(run.plan.engine)
+        config, root = await self._build_container(run, driver)
+        snapshot = await self._make_snapshot(run, config, root, driver)
         if run.plan.validate is not None:
             await self._validate(run, snapshot, run.plan.validate)
         return await self._publish(run, snapshot)
 
-    async def _build_container(self, run: Run) -> tuple[ImageConfig, RootFileSystem]:
+    async def _build_container(self, run: Run, driver: VmmDriver) -> tuple[ImageConfig, RootFileSystem]:
         plan, directory = run.plan, run.directory
         archive, context = directory / "artifact", directory / "context"
         run.say(f"Fetching {plan.artifact_uri}")
         check_readable(plan.artifact_uri, plan.readable_prefixes)
         if not is_image_uri(plan.artifact_uri):
             await self._fetch(plan, archive)
-        work = self._work(run, context)
+        work = self._work(run, context, driver)
         if is_image_uri(plan.artifact_uri) or is_image_archive(archive):
             limits = (self._limits.artifact_bytes, self._limits.unpacked_bytes, self._limits.build_timeout_s)
             await self._importer.gather(plan, archive, context, limits, run.take_line)
@@ -195,7 +196,7 @@ class Pipeline:
         owner = plan.account_id if self._s3_has_accounts and not is_granted else None
         await fetch(self._s3, plan.artifact_uri, archive, self._limits.artifact_bytes, owner)
 
-    def _work(self, run: Run, context: Path) -> ContainerBuild:
+    def _work(self, run: Run, context: Path, driver: VmmDriver) -> ContainerBuild:
         return ContainerBuild(
             run.plan,
             run.directory,
@@ -204,22 +205,24 @@ class Pipeline:
             self._limits.build_timeout_s,
             run.say,
             run.take_line,
-            own_kernel=self._guests.capabilities.own_kernel,
+            own_kernel=driver.capabilities.own_kernel,
         )
 
-    async def _make_snapshot(self, run: Run, config: ImageConfig, root: RootFileSystem) -> ImageSnapshot:
+    async def _make_snapshot(
+        self, run: Run, config: ImageConfig, root: RootFileSystem, driver: VmmDriver
+    ) -> ImageSnapshot:
         plan, directory = run.plan, run.directory
         shape = MachineShape(plan.size.vcpu_count, plan.size.mem_size_mib)
-        if self._guests.capabilities.own_kernel:
+        if driver.capabilities.own_kernel:
             await disk.make_writable(directory / "disk", plan.size.disk_bytes)
         kernel = await self._kernel()
-        runs = f"Linux {kernel.release}" if self._guests.capabilities.own_kernel else str(self._guests.engine)
+        runs = f"Linux {kernel.release}" if driver.capabilities.own_kernel else str(driver.engine)
         run.say(f"Booting a microVM: {shape.vcpu_count} vCPU, {shape.mem_size_mib} MiB, {runs}")
         started = time.monotonic()
         application = make_application(plan, config, root)
         async with run.output() as on_output:
             guest = await self._guests.boot(
-                directory, directory / "root.erofs", shape, kernel, application, on_output, plan.egress
+                directory, directory / "root.erofs", shape, kernel, application, on_output, plan.egress, plan.engine
             )
             guest.serve_metadata(run.metadata.serve)
             try:

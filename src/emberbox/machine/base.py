@@ -5,6 +5,7 @@
     Checkpoints  snapshots of it at one instant, what comes of them, and going back to one
     Snapshots    those of image versions: what microVMs are launched from
     Prepared     microVMs that are started before anybody launches them
+    Engines      what runs them, where an image may choose
 
 No path, process id, page or file format passes this wall, and nothing of the agent's; each call could be a message to
 a machine elsewhere (docs/decisions/0028). `local` is the one that we have; the tests have one without
@@ -21,6 +22,7 @@ from typing import Protocol
 from emberbox.guest.protocol import Command
 from emberbox.guest.streams import GuestCommand
 from emberbox.model.egress import EgressPolicy
+from emberbox.model.engines import EngineReport
 from emberbox.model.errors import HostError
 from emberbox.model.hooks import Hook
 from emberbox.model.iam.access import TemporaryCredentials
@@ -32,6 +34,7 @@ __all__ = [
     "Checkpoints",
     "Command",
     "End",
+    "Engines",
     "Exited",
     "Facts",
     "GuestCommand",
@@ -458,4 +461,20 @@ class Prepared(Protocol):
 
     def measure(self) -> Sequence[tuple[str, str, Usage]]:
         """Return image id and version of each with what it costs the machine now; takes some milliseconds."""
+        ...
+
+
+class Engines(Protocol):
+    """What a machine runs microVMs on. One that nobody has asked for yet is made when it is asked for."""
+
+    async def find_problem(self, name: str) -> str:
+        """Return why no microVM can run on an engine here, and what to do; empty when one can.
+
+        Args:
+            name: one of `ENGINE_NAMES`.
+        """
+        ...
+
+    def report(self) -> Sequence[EngineReport]:
+        """Return those that there are now, the server's own first."""
         ...

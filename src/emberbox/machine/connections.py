@@ -22,7 +22,7 @@ from emberbox.byte_streams import SocketStream, listen_with
 from emberbox.guest.protocol import SPARED_MAX, Spared
 from emberbox.host.names import RESOLV_CONF, NameRelay, read_servers
 from emberbox.host.network.rules import has_names
-from emberbox.host.network.slots import DNS_ADDRESS, Slot
+from emberbox.host.network.slots import DNS_ADDRESS, DeviceKind, Slot
 from emberbox.host.network.tap import TapNetwork
 from emberbox.host.tcp import HostConnection, end_connections, find_connections
 from emberbox.model.egress import EgressPolicy
@@ -314,8 +314,12 @@ class Connector:
         if network is not None:
             network.make_room = self._make_room
 
-    async def connect(self, microvm_id: str) -> Connection:
+    async def connect(self, microvm_id: str, device: DeviceKind = DeviceKind.TAP) -> Connection:
         """Return a microVM's connection: the one that was held for it, or a new one.
+
+        Args:
+            microvm_id: whose it is.
+            device: what its engine wants of a network of the host's.
 
         Raises:
             HostError: none can be made.
@@ -325,9 +329,9 @@ class Connector:
         held = self._held.pop(microvm_id, None)
         if held is not None:
             return held
-        return TapConnection(self._network, await self._network.take(), self._held, microvm_id, goes_on=False)
+        return TapConnection(self._network, await self._network.take(device), self._held, microvm_id, goes_on=False)
 
-    async def adopt(self, microvm_id: str, slot_number: int | None) -> Connection:
+    async def adopt(self, microvm_id: str, slot_number: int | None, device: DeviceKind = DeviceKind.TAP) -> Connection:
         """Return the connection of a microVM that an earlier server started.
 
         Raises:
@@ -337,7 +341,7 @@ class Connector:
             return UserConnection(self._resolv_conf)
         if self._network is None or slot_number is None:
             raise HostError("the network of the microVM was made with another setting of EMBERBOX_NETWORK")
-        slot = await self._network.adopt(slot_number)
+        slot = await self._network.adopt(slot_number, device)
         return TapConnection(self._network, slot, self._held, microvm_id, goes_on=True)
 
     def has_undelivered(self, microvm_id: str) -> bool:

@@ -51,6 +51,7 @@ from emberbox.vmm.base import (
     VmFiles,
     VmmDriver,
 )
+from emberbox.vmm.drivers import Drivers, MakeOther, make_no_other
 from emberbox.vmm.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -68,40 +69,37 @@ class GuestHost:
     """Starts guests on this machine.
 
     Args:
-        driver: the VMM.
+        driver: the server's own engine.
         connector: makes the network of a guest.
         users: ids for VMM processes; None where this process may not change its user.
         void: a network namespace with no way out for VMM processes, if there is one.
         space: the room on the disk; while there is none, what guests write is held up.
+        make_other: makes another engine, for what asks for it by name.
+
+    Attributes:
+        engines: they.
     """
 
     def __init__(
-        self, driver: VmmDriver, connector: Connector, users: UserPool | None, void: Path | None, space: DiskSpace
-    ) -> None:
-        self._driver = driver
+        self, driver: VmmDriver, connector: Connector, users: UserPool | None, void: Path | None, space: DiskSpace,
+        make_other: MakeOther = make_no_other,
+    ) -> None:  # fmt: skip
+        self.engines = Drivers(driver, make_other)
         self._connector = connector
         self._users = users
         self._void = void
         self._space = space
-        self._vms: set[Vm] = set()
+        self._vms: dict[Vm, Capabilities] = {}
         space.on_full(self._hold_writes)
-        self._capabilities = driver.capabilities
         self._launches = asyncio.Semaphore(LAUNCHES_PER_CPU * (os.cpu_count() or 1))
 
-    @property
-    def capabilities(self) -> Capabilities:
-        """What its engine can do."""
-        return self._capabilities
+    def states_of(self, saved: Engine | None) -> SavedStates:
+        """Return what an engine does with what it has saved, without a guest: see checkpoint.py.
 
-    @property
-    def engine(self) -> Engine:
-        """What new guests run with."""
-        return self._driver.engine
-
-    @property
-    def states(self) -> SavedStates:
-        """What is done with saved state without a guest: see checkpoint.py."""
-        return self._driver.states
+        Raises:
+            VmmError: there is no such engine here.
+        """
+        return self.engines.get(saved).states
 
     def check_engine(self, saved: Engine | None) -> None:
         """See that saved state can be loaded here, before anything is started.
@@ -110,14 +108,14 @@ class GuestHost:
             saved: what saved it; None where it does not say.
 
         Raises:
-            VmmError: it cannot; the message names both engines and says what to do.
+            VmmError: it cannot; the message names the engines and says what to do.
         """
-        if obstacle := self._driver.engine.obstacle(saved):
+        if obstacle := self.engines.find_obstacle(saved):
             raise VmmError(obstacle)
 
     async def boot(
         self, directory: Path, root: Path, shape: MachineShape, kernel: Kernel, application: Application,
-        on_output: OutputListener, egress: EgressPolicy | None = None,
+        on_output: OutputListener, egress: EgressPolicy | None = None, engine: str = "",
     ) -> Guest:  # fmt: skip
         """Boot a guest from its kernel and start the application.
 
@@ -129,20 +127,23 @@ class GuestHost:
             application: what to run.
             on_output: gets what the application writes.
             egress: what the guest may reach; None for public addresses.
+            engine: the name of what it is to run on; empty is the server's own.
 
         Raises:
             VmmError: the VMM failed; GuestError: the guest did not come up, or the application did not start.
+            HostError: the engine cannot be used here.
         """
+        driver = await self.engines.ensure(engine)
         boot: KernelBoot | RootBoot
-        if self._capabilities.own_kernel:
+        if driver.capabilities.own_kernel:
             boot = KernelBoot(kernel.image, kernel.initramfs, directory / "console")
         else:
             boot = RootBoot(native.agent_path())
 
         def start(cage: Cage, network: Network) -> Awaitable[Vm]:
-            return self._driver.boot(BootPlan(shape, VmFiles(directory, root), cage, network, boot))
+            return driver.boot(BootPlan(shape, VmFiles(directory, root), cage, network, boot))
 
-        guest = await self._start(directory, start, on_output, BOOT_TIMEOUT_S, egress)
+        guest = await self._start(driver, directory, start, on_output, BOOT_TIMEOUT_S, egress)
         async with ended_on_error(guest):
             await guest.agent.start(replace(application, names=guest.is_asked_for_names))
         return guest
@@ -165,7 +166,7 @@ class GuestHost:
         """
         self.check_engine(snapshot.engine)
         async with self._launches:
-            await in_thread(self.states.lay_out, snapshot.saved, directory)
+            await in_thread(self.states_of(snapshot.engine).lay_out, snapshot.saved, directory)
             guest = await self._restore(snapshot, directory, None, on_output, egress)
             async with ended_on_error(guest):
                 await guest.wake(identity)
@@ -185,7 +186,7 @@ class GuestHost:
         """
         self.check_engine(snapshot.engine)
         self._space.check("No MicroVM can be prepared")
-        await in_thread(self.states.lay_out, snapshot.saved, directory)
+        await in_thread(self.states_of(snapshot.engine).lay_out, snapshot.saved, directory)
         guest = await self._restore(snapshot, directory, None, DropOutput(), None)
         async with ended_on_error(guest):
             await guest.agent.rehearse_thaw(guest.connected(fresh_identity(new_microvm_id(), uuid.uuid4().hex)))
@@ -237,28 +238,30 @@ class GuestHost:
                 self._users.adopt(survivor.uid)
                 acquired.callback(self._users.give_back, survivor.uid)
             acquired.push_async_callback(survivor.process.kill_group)
-            connection = await self._connector.adopt(directory.name, survivor.slot)
+            capabilities = (self.engines.find(snapshot.engine) or self.engines.own).capabilities
+            connection = await self._connector.adopt(directory.name, survivor.slot, capabilities.device)
             acquired.push_async_callback(connection.release)
+            driver = self.engines.get(snapshot.engine)
             resumed = load_resumed(directory)
             own = None if resumed is None else resumed.saved
             plan = AdoptPlan(snapshot.shape, VmFiles(directory, snapshot.root), snapshot.saved, own)
-            vm = await self._driver.adopt(survivor.process, plan)
+            vm = await driver.adopt(survivor.process, plan)
             acquired.push_async_callback(vm.kill)
-            self._note_vm(acquired, vm)
-            await hold_writes(vm, self._capabilities, held=self._space.is_full)
-            stalled = self._capabilities.stalls and await vm.is_stalled()
+            self._note_vm(acquired, vm, capabilities)
+            await hold_writes(vm, capabilities, held=self._space.is_full)
+            stalled = capabilities.stalls and await vm.is_stalled()
 
             def identity() -> Identity:
                 return replace(fresh_identity(), new_network=resumes, spared=connection.spared())
 
-            while stalled or (agent := await greet_adopted(vm, self._capabilities, on_output, identity)) is None:
+            while stalled or (agent := await greet_adopted(vm, capabilities, on_output, identity)) is None:
                 if not await wait_for_room():
                     connection.keep()
                     acquired.pop_all()
                     return None
                 stalled = False
             acquired.push_async_callback(agent.close)
-            parts = Parts(directory, snapshot, vm, self._capabilities, agent, connection, self._space)
+            parts = Parts(directory, snapshot, vm, capabilities, agent, connection, self._space)
             return Guest(parts, acquired.pop_all())
         raise AssertionError("an exit stack swallows nothing")
 
@@ -275,20 +278,21 @@ class GuestHost:
         on_output: OutputListener, egress: EgressPolicy | None,
     ) -> Guest:  # fmt: skip
         """Start a guest from saved state; it runs, its application does not yet."""
+        driver = self.engines.get(snapshot.engine if state is None else state.engine)
 
         def start(cage: Cage, network: Network) -> Awaitable[Vm]:
-            stopped = state.stopped if state is not None and self._capabilities.moves_clock else None
+            stopped = state.stopped if state is not None and driver.capabilities.moves_clock else None
             plan = RestorePlan(
                 snapshot.shape, VmFiles(directory, snapshot.root), cage, network,
                 base=snapshot.saved, own=None if state is None else state.saved,
                 stood_still_s=0.0 if stopped is None else stopped.elapsed_s(),
             )  # fmt: skip
-            return self._driver.restore(plan)
+            return driver.restore(plan)
 
-        return await self._start(directory, start, on_output, WAKE_TIMEOUT_S, egress, snapshot)
+        return await self._start(driver, directory, start, on_output, WAKE_TIMEOUT_S, egress, snapshot)
 
     async def _start(
-        self, directory: Path, start: StartVm, on_output: OutputListener,
+        self, driver: VmmDriver, directory: Path, start: StartVm, on_output: OutputListener,
         timeout_s: float, egress: EgressPolicy | None, snapshot: ImageSnapshot | None = None,
     ) -> Guest:  # fmt: skip
         """Acquire everything a guest needs; what fails lets go of all that came before.
@@ -297,19 +301,19 @@ class GuestHost:
         it was suspended as does not count any more, as its kernel may write to its disk before anything else happens.
         """
         async with contextlib.AsyncExitStack() as acquired:
-            uid = self._take_user(acquired)
-            connection = await self._connector.connect(directory.name)
+            uid, capabilities = self._take_user(acquired), driver.capabilities
+            connection = await self._connector.connect(directory.name, capabilities.device)
             acquired.push_async_callback(connection.release)
             if egress is not None:
                 await connection.restrict(egress)
             async with connection.attach() as network:
-                if isinstance(network, UserNetwork) and not self._capabilities.user_network:
-                    raise HostError(f"{self._driver.engine} needs networks of the host's, which only root can make")
+                if isinstance(network, UserNetwork) and not capabilities.user_network:
+                    raise HostError(f"{driver.engine} needs networks of the host's, which only root can make")
                 vm = await start(Cage(uid, self._void), network)
             acquired.push_async_callback(vm.kill)
-            self._note_vm(acquired, vm)
+            self._note_vm(acquired, vm, capabilities)
             if self._space.is_full:
-                await hold_writes(vm, self._capabilities, held=True)
+                await hold_writes(vm, capabilities, held=True)
             if snapshot is not None:
                 note_vmm(directory, vm, uid, connection.slot_number)
                 await in_thread(forget_suspended, directory)
@@ -319,16 +323,16 @@ class GuestHost:
             except (GuestError, VmmError) as error:
                 raise type(error)(f"{error}{_console_tail(directory)}") from error
             acquired.push_async_callback(agent.close)
-            parts = Parts(directory, snapshot, vm, self._capabilities, agent, connection, self._space)
+            parts = Parts(directory, snapshot, vm, capabilities, agent, connection, self._space)
             return Guest(parts, acquired.pop_all())
         raise AssertionError("an exit stack swallows nothing")
 
     async def _hold_writes(self, held: bool) -> None:
-        await asyncio.gather(*(hold_writes(vm, self._capabilities, held=held) for vm in self._vms))
+        await asyncio.gather(*(hold_writes(vm, capabilities, held=held) for vm, capabilities in self._vms.items()))
 
-    def _note_vm(self, acquired: contextlib.AsyncExitStack, vm: Vm) -> None:
-        self._vms.add(vm)
-        acquired.callback(self._vms.discard, vm)
+    def _note_vm(self, acquired: contextlib.AsyncExitStack, vm: Vm, capabilities: Capabilities) -> None:
+        self._vms[vm] = capabilities
+        acquired.callback(self._vms.pop, vm, None)
 
     def _take_user(self, acquired: contextlib.AsyncExitStack) -> int | None:
         if self._users is None:

@@ -28,6 +28,7 @@ class ImageRequest:
         capabilities: what of the operating system its applications may do beyond the usual.
         hooks: those that its application has.
         environment: variables of its application, over those of the Dockerfile.
+        engine: the name of the engine that it is built for; empty is the server's own.
     """
 
     region: str
@@ -43,6 +44,7 @@ class ImageRequest:
     capabilities: tuple[str, ...] | None = None
     hooks: HookSettings | None = None
     environment: Mapping[str, str] | None = None
+    engine: str = ""
 
     @property
     def size(self) -> Size:

@@ -34,6 +34,7 @@ def read_request(stored: Mapping[str, Any]) -> ImageRequest:  # Any: see Json
         capabilities=_tuple(stored.get("additionalOsCapabilities")),
         hooks=_read_hooks(stored.get("hooks")),
         environment=stored.get("environmentVariables"),
+        engine=stored.get("engine", ""),
     )
 
 
@@ -52,6 +53,7 @@ def write_request(request: ImageRequest) -> Json:
         "baseImageVersion": request.base_version,
         "buildRoleArn": request.build_role,
         "codeArtifact": {"uri": request.artifact_uri},
+        "engine": request.engine,
     }
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from emberbox.host.network.slots import DeviceKind
 from emberbox.process.adoption import AdoptedProcess
 from emberbox.vmm.engine import Engine
 
@@ -42,6 +43,7 @@ class Capabilities:
         holds_writes: the disk writes of a guest can be held up.
         leads_to_loopback: what comes by a `Wire` for 127.0.0.1 reaches what is open there; of others the guest's own
             address is asked for.
+        device: what a `Wire` opens for it.
     """
 
     own_kernel: bool
@@ -51,6 +53,7 @@ class Capabilities:
     stalls: bool
     holds_writes: bool
     leads_to_loopback: bool
+    device: DeviceKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +79,8 @@ class Wire:
     Args:
         namespace: the network namespace, as a file to enter it by.
         device: the name of the guest's device there.
-        open_device: opens the device: a tap, or a packet socket, as the engine's entry in `engines.py` wants it; the
-            descriptor is the caller's to close.
+        open_device: opens the device: a tap, or a packet socket, as `Capabilities.device` says; the descriptor is the
+            caller's to close.
         held: what `hold_network` of the guest's VM before has returned, to be used in its place; None at first.
     """
 

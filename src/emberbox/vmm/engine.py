@@ -40,7 +40,7 @@ class Engine:
     """What runs guests.
 
     Args:
-        vmm: the program, such as `QEMU`; in small letters it is the engine's name in `engines.py`.
+        vmm: the program, such as `QEMU`; in small letters it is the engine's `name`.
         version: its version, such as `7.2.22`.
         accelerator: `kvm` or `tcg`; of gVisor its platform, `systrap`.
         processor: what its guests see; None where they are emulated, as that depends on the version alone.
@@ -50,6 +50,11 @@ class Engine:
     version: str
     accelerator: str
     processor: Processor | None = None
+
+    @property
+    def name(self) -> str:
+        """The engine's name, as settings, tags and `engines.py` have it."""
+        return self.vmm.lower()
 
     def __str__(self) -> str:
         """Return it in words."""
@@ -86,7 +91,7 @@ class Engine:
         if saved.vmm != self.vmm:
             return (
                 "state cannot change over from one to the other; start the server with EMBERBOX_ENGINE="
-                f"{saved.vmm.lower()}, or build the image again"
+                f"{saved.name}, or build the image again"
             )
         if saved.accelerator != self.accelerator:
             return (

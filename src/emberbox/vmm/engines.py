@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from emberbox.host import native
 from emberbox.host.network.slots import DeviceKind
+from emberbox.model.boundary import Boundary, boundary_of
 from emberbox.model.errors import HostError
-from emberbox.vmm.base import VmmDriver
+from emberbox.vmm.base import Capabilities, VmmDriver
+from emberbox.vmm.engine import Engine
 from emberbox.vmm.gvisor.choice import make_driver as make_gvisor
+from emberbox.vmm.gvisor.driver import CAPABILITIES as OF_GVISOR
 from emberbox.vmm.qemu.choice import make_driver as make_qemu
+from emberbox.vmm.qemu.driver import CAPABILITIES as OF_QEMU
 from emberbox.vmm.qemu.probe import probe_kvm
 from emberbox.vmm.request import EngineRequest
 
@@ -31,16 +36,16 @@ class EngineEntry:
 
     Args:
         make: makes it.
-        device: what a `Wire` opens for it.
+        capabilities: what it can do, and what it wants of a network.
     """
 
     make: MakeDriver
-    device: DeviceKind
+    capabilities: Capabilities
 
 
 ENGINES: Final[Mapping[str, EngineEntry]] = {
-    "qemu": EngineEntry(make_qemu, DeviceKind.TAP),
-    "gvisor": EngineEntry(make_gvisor, DeviceKind.PACKETS),
+    "qemu": EngineEntry(make_qemu, OF_QEMU),
+    "gvisor": EngineEntry(make_gvisor, OF_GVISOR),
 }
 
 AUTO: Final = "auto"
@@ -51,28 +56,76 @@ DEFAULT_ENGINE: Final = "qemu"
 _OF_QEMU: Final = ("kvm", "tcg")
 
 
-async def find_name(wanted: str, request: EngineRequest) -> str:
-    """Return the name of the engine that the setting EMBERBOX_ENGINE stands for here; `best` tries what there is.
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The engine that a server is to have.
+
+    Args:
+        name: its name.
+        make: makes it; what was tried to find the name is not tried again.
+    """
+
+    name: str
+    make: MakeDriver
+
+    @property
+    def device(self) -> DeviceKind:
+        """What it is connected by, known before it is made."""
+        return ENGINES[self.name].capabilities.device
+
+
+async def choose(wanted: str, request: EngineRequest) -> Choice:
+    """Return the engine that the setting EMBERBOX_ENGINE stands for here; `best` tries what there is.
 
     Raises:
         HostError: QEMU is missing, where it is needed to try KVM.
     """
     if (name := DEFAULT_ENGINE if wanted == AUTO else wanted) != BEST:
-        return name
+        return Choice(name, ENGINES[name].make)
     if request.accelerator != AUTO:
-        return "qemu"  # the operator has asked for one of its accelerators
+        return Choice("qemu", ENGINES["qemu"].make)  # the operator has asked for one of its accelerators
+    tried: dict[str, MakeDriver] = {}
 
     async def try_kvm() -> str:
-        return (await probe_kvm(request.cage, native.memory_shim_path())).problem
+        probe = await probe_kvm(request.cage, native.memory_shim_path())
+        tried["qemu"] = partial(make_qemu, kvm=probe)
+        return probe.problem
 
     async def try_sandbox() -> str:
         try:
-            await make_gvisor(request)
+            driver = await make_gvisor(request)
         except HostError as error:
             return str(error)
+        tried["gvisor"] = partial(_keep, driver)
         return ""
 
-    return await find_best(try_kvm, try_sandbox, request.saved)
+    name = await find_best(try_kvm, try_sandbox, request.saved)
+    return Choice(name, tried.get(name, ENGINES[name].make))
+
+
+async def _keep(driver: VmmDriver, _request: EngineRequest) -> VmmDriver:
+    return driver
+
+
+async def make_other(name: str, request: EngineRequest, own: Engine) -> VmmDriver:
+    """Make another engine than the server's own, for images that ask for it and for what the home holds of it.
+
+    Where the server's own guests are behind a boundary, no image gets itself out of it: emulation isolates nobody, and
+    is to be asked for by the operator (EMBERBOX_ACCELERATOR=tcg).
+
+    Args:
+        name: the engine's.
+        request: what is known here.
+        own: what the server itself has.
+
+    Raises:
+        HostError: it cannot be used here; the message says what to do.
+    """
+    if name not in ENGINES:
+        raise HostError(f"there is no engine {name}; there are {', '.join(ENGINES)}")
+    if request.accelerator == AUTO and boundary_of(own.accelerator) is not Boundary.NONE:
+        request = replace(request, accelerator="kvm")
+    return await ENGINES[name].make(request)
 
 
 async def find_best(try_kvm: Try, try_sandbox: Try, saved: Mapping[str, int]) -> str:

@@ -13,6 +13,7 @@ from emberbox.guest.agent import fresh_identity
 from emberbox.guest.output import DropOutput
 from emberbox.guest.protocol import Application
 from emberbox.host.kernel import Kernel
+from emberbox.host.network.slots import DeviceKind
 from emberbox.host.space import DiskSpace
 from emberbox.machine import checkpoint
 from emberbox.machine.connections import Connector
@@ -65,10 +66,10 @@ class WiredConnection:
 class Wires:
     """Connects guests in that way."""
 
-    async def connect(self, _microvm_id: str) -> WiredConnection:
+    async def connect(self, _microvm_id: str, _device: DeviceKind) -> WiredConnection:
         return WiredConnection()
 
-    async def adopt(self, _microvm_id: str, _slot: int | None) -> WiredConnection:
+    async def adopt(self, _microvm_id: str, _slot: int | None, _device: DeviceKind) -> WiredConnection:
         return WiredConnection()
 
 
@@ -118,7 +119,7 @@ async def test_a_microvm_is_launched_suspended_and_resumed(world: World) -> None
 
 
 async def test_a_checkpoint_is_taken_of_one_that_runs_and_of_one_that_is_suspended(world: World) -> None:
-    directory, states = world.directory("microvm"), world.host.states
+    directory, states = world.directory("microvm"), world.engine.states
     guest = await world.host.launch(world.image, directory, fresh_identity(), DropOutput())
     await count(guest.agent)
     draft = await guest.draft(world.home / "running")
@@ -141,7 +142,7 @@ async def test_it_goes_back_to_a_checkpoint(world: World) -> None:
     guest = await world.host.launch(world.image, directory, fresh_identity(), DropOutput())
     await count(guest.agent)
     await guest.end()
-    checkpoint.prepare_rollback(world.host.states, world.image, directory)
+    checkpoint.prepare_rollback(world.engine.states, world.image, directory)
     checkpoint.roll_back(directory)
     base = load_image_snapshot(directory / "base")
     guest = await world.host.resume(base, load_suspended(directory), DropOutput())

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from emberbox.guest.protocol import SPARED_MAX, Spared
-from emberbox.host.network.slots import Slot
+from emberbox.host.network.slots import DeviceKind, Slot
 from emberbox.host.network.tap import TapNetwork
 from emberbox.host.tcp import HostConnection
 from emberbox.machine import connections
@@ -31,7 +31,7 @@ class FakeNetwork:
         self.opened = 0
         self.make_room: Callable[[], Awaitable[None]] | None = None
 
-    async def take(self) -> Slot:
+    async def take(self, _kind: DeviceKind) -> Slot:
         if not self.free and self.make_room is not None:
             await self.make_room()
         if not self.free:
@@ -181,7 +181,7 @@ async def test_an_adopted_guest_keeps_its_clients_and_too_many_are_reset(
 ) -> None:
     network, connector = make()
 
-    async def adopt(number: int) -> Slot:
+    async def adopt(number: int, _kind: DeviceKind) -> Slot:
         return slot(number)
 
     monkeypatch.setattr(network, "adopt", adopt, raising=False)

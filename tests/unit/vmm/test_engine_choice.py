@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from emberbox.model.engines import ENGINE_NAMES
 from emberbox.model.errors import HostError
 from emberbox.vmm import engines
 from emberbox.vmm.base import Cage
-from emberbox.vmm.engines import DEFAULT_ENGINE, ENGINES, find_best, find_name
+from emberbox.vmm.engine import Engine
+from emberbox.vmm.engines import DEFAULT_ENGINE, ENGINES, choose, find_best, make_other
+from emberbox.vmm.qemu import choice
 from emberbox.vmm.qemu.probe import KvmProbe
 from emberbox.vmm.request import EngineRequest
 
@@ -64,32 +67,74 @@ async def test_a_home_that_is_kept_from_the_best_is_told_how_to_change(caplog: p
 
 @pytest.mark.parametrize("name", list(ENGINES))
 async def test_an_engine_that_is_named_is_taken_untried(tmp_path: Path, name: str) -> None:
-    assert await find_name(name, request(tmp_path)) == name
+    found = await choose(name, request(tmp_path))
+    assert (found.name, found.make) == (name, ENGINES[name].make)
 
 
 async def test_auto_is_one_engine_so_far(tmp_path: Path) -> None:
-    assert await find_name("auto", request(tmp_path)) == DEFAULT_ENGINE == "qemu"
+    assert (await choose("auto", request(tmp_path))).name == DEFAULT_ENGINE == "qemu"
 
 
 @pytest.mark.parametrize("accelerator", ["kvm", "tcg"])
 async def test_who_asks_for_an_accelerator_asks_for_qemu(tmp_path: Path, accelerator: str) -> None:
-    assert await find_name("best", request(tmp_path, accelerator)) == "qemu"
+    assert (await choose("best", request(tmp_path, accelerator))).name == "qemu"
 
 
 @pytest.mark.parametrize(("sandbox_works", "chosen"), [(True, "gvisor"), (False, "qemu")])
-async def test_best_tries_what_there_is(
+async def test_best_tries_what_there_is_and_makes_of_it_what_it_has_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sandbox_works: bool, chosen: str
+) -> None:
+    tried: list[str] = []
+    sandbox = object()
+
+    async def no_kvm(_cage: Cage, _shim: Path) -> KvmProbe:
+        tried.append("kvm")
+        return KvmProbe(None, "there is no /dev/kvm")
+
+    async def make(_request: EngineRequest) -> object:
+        tried.append("gvisor")
+        if not sandbox_works:
+            raise HostError("gVisor does not work here")
+        return sandbox
+
+    monkeypatch.setattr(engines, "probe_kvm", no_kvm)
+    monkeypatch.setattr(choice, "probe_kvm", no_kvm)
+    monkeypatch.setattr(engines, "make_gvisor", make)
+    found = await choose("best", request(tmp_path))
+    assert found.name == chosen
+    driver = await found.make(request(tmp_path))
+    assert (driver is sandbox) == sandbox_works
+    assert sandbox_works or driver.engine.accelerator == "tcg"
+    assert tried == ["kvm", "gvisor"]
+
+
+SYSTRAP, TCG = Engine("gVisor", "20240729.0", "systrap"), Engine("QEMU", "7.2.22", "tcg")
+
+
+@pytest.mark.parametrize(
+    ("own", "accelerator", "refused"), [(SYSTRAP, "auto", True), (SYSTRAP, "tcg", False), (TCG, "auto", False)]
+)
+async def test_no_image_gets_itself_out_of_the_servers_boundary_unless_the_operator_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: Engine, accelerator: str, refused: bool
 ) -> None:
     async def no_kvm(_cage: Cage, _shim: Path) -> KvmProbe:
         return KvmProbe(None, "there is no /dev/kvm")
 
-    async def make(_request: EngineRequest) -> None:
-        if not sandbox_works:
-            raise HostError("gVisor does not work here")
+    monkeypatch.setattr(choice, "probe_kvm", no_kvm)
+    if refused:
+        with pytest.raises(HostError, match=r"there is no /dev/kvm.*EMBERBOX_ACCELERATOR=tcg"):
+            await make_other("qemu", request(tmp_path, accelerator), own)
+    else:
+        assert (await make_other("qemu", request(tmp_path, accelerator), own)).engine.accelerator == "tcg"
 
-    monkeypatch.setattr(engines, "probe_kvm", no_kvm)
-    monkeypatch.setattr(engines, "make_gvisor", make)
-    assert await find_name("best", request(tmp_path)) == chosen
+
+async def test_an_engine_that_nobody_knows_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match=r"no engine xen; there are qemu, gvisor"):
+        await make_other("xen", request(tmp_path), TCG)
+
+
+def test_tags_and_settings_know_the_same_engines() -> None:
+    assert tuple(ENGINES) == ENGINE_NAMES
 
 
 def request(home: Path, accelerator: str = "auto") -> EngineRequest:

@@ -155,6 +155,7 @@ class Builder:
                 self._roles.credentials, image.account_id, request.build_role, f"build-{image.name}"
             ).credentials,
             notes=_notes(request),
+            engine=request.engine,
         )
 
 

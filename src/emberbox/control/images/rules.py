@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from emberbox.control.images.commands import ImageConfiguration
-from emberbox.control.requests.tags import check_tags
+from emberbox.control.requests.tags import check_tags, engine_of
 from emberbox.model.errors import ValidationError
 from emberbox.model.hooks import BUILD_HOOKS, RUNTIME_HOOKS, HookName, HookSettings
 from emberbox.model.image_references import is_image_uri, parse_image_uri
@@ -40,7 +40,7 @@ def check_configuration(
 
     Args:
         asked: what is asked for.
-        tags: what the image is to be tagged with.
+        tags: those that the image has, or is to have.
         region: the region played.
         egress: the checked egress connectors.
         architectures: those that an image may ask for.
@@ -70,6 +70,7 @@ def check_configuration(
         capabilities=asked.capabilities,
         hooks=asked.hooks,
         environment=asked.environment,
+        engine=engine_of(tags),
     )
 
 

@@ -13,10 +13,11 @@ from emberbox.control.access.quotas import Quotas
 from emberbox.control.connectors.egress import EgressRules
 from emberbox.control.images.builder import Builder
 from emberbox.control.images.commands import CreateImage, GetBuild, ListBuilds, ListImages, ListVersions
+from emberbox.control.images.engines import find_refusal
 from emberbox.control.images.rules import check_configuration
 from emberbox.control.requests.idempotency import find_made, note_made
 from emberbox.control.requests.paging import Page, PageRequest, PageTokens, cut_page
-from emberbox.machine.base import Snapshots
+from emberbox.machine.base import Engines, Snapshots
 from emberbox.model.arns import image_arn
 from emberbox.model.caller import Caller
 from emberbox.model.errors import NotFoundError, ValidationError
@@ -100,12 +101,13 @@ class ImageService:
         snapshots: what is deleted with an image.
         managed_since: when the managed images came to be here.
         architectures: those that an image may ask for.
+        engines: those that it may ask for.
     """
 
     def __init__(
         self, finder: ImageFinder, store: ImageStore, microvms: MicrovmStore, client_tokens: ClientTokenStore,
         builder: Builder, egress: EgressRules, quotas: Quotas, page_tokens: PageTokens, region: str,
-        snapshots: Snapshots, managed_since: datetime, architectures: Sequence[str],
+        snapshots: Snapshots, managed_since: datetime, architectures: Sequence[str], engines: Engines,
     ) -> None:  # fmt: skip
         self._finder = finder
         self._store = store
@@ -119,6 +121,7 @@ class ImageService:
         self._snapshots = snapshots
         self._managed_since = managed_since
         self._architectures = architectures
+        self._engines = engines
         self._background = Background()
 
     async def create(self, caller: Caller, asked: CreateImage) -> VersionedImage:
@@ -127,11 +130,14 @@ class ImageService:
         Raises:
             ServiceError: it may not be made, or not so.
         """
+        refusal = await find_refusal(self._engines, asked.tags)
         earlier = find_made(self._client_tokens, caller, asked.client_request, self._find_created)
         if earlier is not None:
             return earlier
         egress = self._egress.check(caller, asked.configuration.egress)
         request = check_configuration(asked.configuration, asked.tags, self._region, egress, self._architectures)
+        if refusal is not None:
+            raise refusal
         account_id = caller.account_id
         self._quotas.check(account_id, IMAGES, self._store.count(account_id))
         self._quotas.check(account_id, BUILDS, self._store.count_unfinished_builds(account_id))

@@ -12,10 +12,11 @@ from emberbox.control.access.quotas import Quotas
 from emberbox.control.connectors.egress import EgressRules
 from emberbox.control.images.builder import Builder
 from emberbox.control.images.commands import SetVersionStatus, UpdateImage
+from emberbox.control.images.engines import find_refusal
 from emberbox.control.images.rules import check_configuration
 from emberbox.control.images.service import DELETIONS_WITHIN_S, ImageFinder
 from emberbox.control.requests.idempotency import find_made, note_made
-from emberbox.machine.base import Snapshots
+from emberbox.machine.base import Engines, Snapshots
 from emberbox.model.caller import Caller
 from emberbox.model.errors import ServiceError, ValidationError
 from emberbox.model.iam.actions import IMAGE_VERDICTS, VERSION_VERDICTS, ImageAction, VersionAction, refuse_image
@@ -41,6 +42,7 @@ class ImageVersionService:
         quotas: the limits of accounts.
         region: the region played.
         architectures: those that an image may ask for.
+        engines: those that it may ask for.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class ImageVersionService:
         quotas: Quotas,
         region: str,
         architectures: Sequence[str],
+        engines: Engines,
     ) -> None:
         self._finder = finder
         self._store = store
@@ -66,6 +69,7 @@ class ImageVersionService:
         self._quotas = quotas
         self._region = region
         self._architectures = architectures
+        self._engines = engines
         self._background = Background()
 
     async def update(self, caller: Caller, asked: UpdateImage) -> VersionedImage:
@@ -74,12 +78,15 @@ class ImageVersionService:
         Raises:
             ServiceError: it may not be made, or not so.
         """
+        refusal = await find_refusal(self._engines, self._finder.find(caller, asked.image).tags)
         image = self._finder.find(caller, asked.image)
         earlier = find_made(self._client_tokens, caller, asked.client_request, partial(self._find_made, image))
         if earlier is not None:
             return earlier
         egress = self._egress.check(caller, asked.configuration.egress)
-        request = check_configuration(asked.configuration, {}, self._region, egress, self._architectures)
+        request = check_configuration(asked.configuration, image.tags, self._region, egress, self._architectures)
+        if refusal is not None:
+            raise refusal
         _check_settled(image, ImageAction.UPDATE)
         now = datetime.now(UTC)
         versions, account_id = self._store.list_versions(image.id), caller.account_id

@@ -1,16 +1,24 @@
-"""Tags of resources: what AWS refuses of them, and the one that has a meaning here."""
+"""Tags of resources: what AWS refuses of them, and those that have a meaning here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
+from emberbox.model.engines import ENGINE_NAMES
 from emberbox.model.errors import ValidationError
 
 TAGS_MAX: Final = 50
 RESERVED_PREFIX: Final = "aws:"
 SUSPEND_FAILURE_TAG: Final = "emberbox:suspend-hook-failure"
 TERMINATE, KEEP_RUNNING = "terminate", "keep-running"
+ENGINE_TAG: Final = "emberbox:engine"
+
+_VALUES: Final[Mapping[str, tuple[str, ...]]] = {
+    SUSPEND_FAILURE_TAG: (TERMINATE, KEEP_RUNNING),
+    ENGINE_TAG: ENGINE_NAMES,
+}
+"""What the tags that have a meaning here may say."""
 
 
 def check_tags(tags: Mapping[str, str]) -> None:
@@ -24,11 +32,9 @@ def check_tags(tags: Mapping[str, str]) -> None:
     for key in tags:
         if key.lower().startswith(RESERVED_PREFIX):
             raise ValidationError(f"Tag key '{key}' is reserved: keys must not begin with {RESERVED_PREFIX}")
-    effect = tags.get(SUSPEND_FAILURE_TAG, TERMINATE)
-    if effect not in (TERMINATE, KEEP_RUNNING):
-        raise ValidationError(
-            f"The value '{effect}' of the tag '{SUSPEND_FAILURE_TAG}' must be {TERMINATE} or {KEEP_RUNNING}"
-        )
+    for key, values in _VALUES.items():
+        if (value := tags.get(key, values[0])) not in values:
+            raise ValidationError(f"The value '{value}' of the tag '{key}' must be {' or '.join(values)}")
 
 
 def survives_failed_suspend(tags: Mapping[str, str]) -> bool:
@@ -37,3 +43,11 @@ def survives_failed_suspend(tags: Mapping[str, str]) -> bool:
     It is a tag of the image, since every AWS client can set tags and the model has no member for it.
     """
     return tags.get(SUSPEND_FAILURE_TAG) == KEEP_RUNNING
+
+
+def engine_of(tags: Mapping[str, str]) -> str:
+    """Return the engine that the versions of an image are built for from now on; empty where it is the server's.
+
+    It is a tag for the same reason.
+    """
+    return tags.get(ENGINE_TAG, "")

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from emberbox.control.connectors.egress import ConnectorFinder
+from emberbox.control.images.engines import find_refusal
 from emberbox.control.images.service import ImageFinder
 from emberbox.control.requests.tags import check_tags
+from emberbox.machine.base import Engines
 from emberbox.model.caller import Caller
 from emberbox.model.connectors import ConnectorName
 from emberbox.model.images import ImageName
@@ -43,6 +45,7 @@ class TagService:
         image_store: keeps their tags.
         connectors: finds network connectors.
         connector_store: keeps their tags.
+        engines: those that an image's tag may ask for.
     """
 
     def __init__(
@@ -51,22 +54,28 @@ class TagService:
         image_store: ImageStore,
         connectors: ConnectorFinder,
         connector_store: ConnectorStore,
+        engines: Engines,
     ) -> None:
         self._images = images
         self._image_store = image_store
         self._connectors = connectors
         self._connector_store = connector_store
+        self._engines = engines
 
-    def add(self, caller: Caller, asked: AddTags) -> None:
+    async def add(self, caller: Caller, asked: AddTags) -> None:
         """Add tags.
 
         Raises:
             NotFoundError: there is no such resource.
             ValidationError: they are not allowed, with those that there are.
         """
+        self._find(caller, asked.resource)
+        refusal = await find_refusal(self._engines, asked.tags) if isinstance(asked.resource, ImageName) else None
         tags, store = self._find(caller, asked.resource)
         merged = {**tags, **asked.tags}
         check_tags(merged)
+        if refusal is not None:
+            raise refusal
         store(merged)
 
     def remove(self, caller: Caller, asked: RemoveTags) -> None:

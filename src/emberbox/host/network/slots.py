@@ -45,6 +45,7 @@ class Slot:
         interface: the host's end of the veth pair.
         host_address: the host's address on it.
         address: the address at which the gateway reaches the guest, every port alike.
+        kind: what the guest's end is.
     """
 
     number: int
@@ -52,6 +53,7 @@ class Slot:
     interface: str
     host_address: str
     address: str
+    kind: DeviceKind = DeviceKind.TAP
 
     @property
     def namespace_path(self) -> Path:
@@ -59,7 +61,7 @@ class Slot:
         return NETNS_DIRECTORY / self.namespace
 
 
-def plan_slot(network: ipaddress.IPv4Network, instance: int, number: int) -> Slot:
+def plan_slot(network: ipaddress.IPv4Network, instance: int, number: int, kind: DeviceKind = DeviceKind.TAP) -> Slot:
     """Return the names and addresses of a slot: /31 pairs, 512 to an instance."""
     offset = (instance * SLOTS_PER_INSTANCE + number) * 2
     return Slot(
@@ -68,11 +70,12 @@ def plan_slot(network: ipaddress.IPv4Network, instance: int, number: int) -> Slo
         interface=f"eb{instance}-{number}",
         host_address=str(network[offset]),
         address=str(network[offset + 1]),
+        kind=kind,
     )
 
 
 def existing_slots(network: ipaddress.IPv4Network, instance: int) -> list[Slot]:
-    """Return the slots of a place whose namespaces exist."""
+    """Return the slots of a place whose namespaces exist; of which kind they are is not to be seen."""
     prefix = f"emberbox-{instance}-"
     names = sorted(path.name.removeprefix(prefix) for path in NETNS_DIRECTORY.glob(f"{prefix}*"))
     return [plan_slot(network, instance, int(name)) for name in names if name.isdecimal()]

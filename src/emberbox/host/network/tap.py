@@ -64,8 +64,8 @@ class TapNetwork:
         users: the host's users that may open connections to guests (the gateway's).
         note: remembers the place for the next server.
         resolv_conf: the file that names the host's name servers.
-        kind: what the guests' ends of new slots are.
-        spare: how many slots are kept ready.
+        kind: what the guests' ends of slots are, where nobody says.
+        spare: how many slots are kept ready: of this kind, and of another from when it is first asked for.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class TapNetwork:
         self._note = note
         self._kind = kind
         self._spare = spare
+        self._free: dict[DeviceKind, list[Slot]] = {kind: []}
         self._resolv_conf = resolv_conf
         self._direct = find_direct_server(resolv_conf)
         self._thread = NamespaceThread()
         self._listeners = SlotListeners(self._thread, resolv_conf)
         self._instance = -1
-        self._free: list[Slot] = []
         self._stale: list[Slot] = []
         self._kept: set[int] = set()
         # First out is what was given back longest ago: a connection that is still being tried, for a microVM that has
@@ -124,7 +124,7 @@ class TapNetwork:
                 Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
             if not self.void.exists():
                 await process.run(["ip", "netns", "add", self.void.name])
-            self._free.append(await self._make())
+            self._free[self._kind].append(await self._make(self._kind))
         except BaseException:
             await self.close()
             raise
@@ -141,20 +141,18 @@ class TapNetwork:
             else:
                 self._stale.append(slot)
 
-    async def adopt(self, number: int) -> Slot:
-        """Return a slot that was kept at `open`.
+    async def adopt(self, number: int, kind: DeviceKind | None = None) -> Slot:
+        """Return a slot that was kept at `open`, whose guest's end is of this kind.
 
         Raises:
             HostError: its namespace is gone.
         """
         self._kept.discard(number)
-        slot = plan_slot(self._network, self._instance, number)
+        slot = plan_slot(self._network, self._instance, number, kind or self._kind)
         if not slot.namespace_path.exists():
             raise HostError(f"the network {slot.namespace} of the microVM is gone")
         await ip_batch(slot.namespace, f"address replace {DNS_ADDRESS}/32 dev tap0")  # an older server made none
-        await self._listeners.answer_names(slot)
-        if self._kind is DeviceKind.PACKETS:
-            await self._listeners.answer_metadata(slot)
+        await self._answer(slot)
         try:
             await _tell_name_server(slot, self._direct)
             await apply_rules("flush set ip emberbox relayed", slot.namespace)  # nobody listens there any more
@@ -166,17 +164,31 @@ class TapNetwork:
         """Let a slot outlive this server, for a microVM that does so: the next one adopts it."""
         self._kept.add(slot.number)
 
-    async def take(self) -> Slot:
+    async def take(self, kind: DeviceKind | None = None) -> Slot:
         """Return a slot that nobody uses.
+
+        Args:
+            kind: what the guest's end is to be.
 
         Raises:
             HostError: all are taken, or one cannot be made.
         """
-        if not self._free and not self._unused and self.make_room is not None:
-            await self.make_room()
-        slot = self._free.pop() if self._free else await self._make()
+        kind = kind or self._kind
+        free = self._free.setdefault(kind, [])
+        if not free and not self._unused:
+            await self._free_a_number()
+        slot = free.pop() if free else await self._make(kind)
         self._start_refill()
         return slot
+
+    async def _free_a_number(self) -> None:
+        """Give back a slot of another kind that is kept ready, or have one given back that is taken."""
+        for ready in self._free.values():
+            if ready:
+                await self.give_back(ready.pop())
+                return
+        if self.make_room is not None:
+            await self.make_room()
 
     async def restrict(self, slot: Slot, policy: EgressPolicy) -> None:
         """Let the guest of a slot reach what a policy says and nothing else, at once.
@@ -187,7 +199,7 @@ class TapNetwork:
         renew = "table ip emberbox\ndelete table ip emberbox"
         relayed = self._listeners.relayed(slot)
         await apply_rules(
-            f"{renew}\n{render_namespace_rules(self._direct, policy, relayed, self._kind)}", slot.namespace
+            f"{renew}\n{render_namespace_rules(self._direct, policy, relayed, slot.kind)}", slot.namespace
         )
 
     async def relay(self, slot: Slot, port: int, serve: Serve) -> None:
@@ -233,7 +245,7 @@ class TapNetwork:
 
     async def open_tap(self, slot: Slot) -> int:
         """Return a new descriptor of the guest's end of a slot; the caller closes it."""
-        return await self._thread.open(slot, open_tap if self._kind is DeviceKind.TAP else open_packets)
+        return await self._thread.open(slot, open_tap if slot.kind is DeviceKind.TAP else open_packets)
 
     async def close(self) -> None:
         """Remove everything that was made; but nothing while microVMs that nobody has adopted use it."""
@@ -261,27 +273,31 @@ class TapNetwork:
             await asyncio.sleep(REFILL_DELAY_S)  # not while the launch that took one is under way
             while self._stale:
                 await self.give_back(self._stale.pop())
-            while len(self._free) < self._spare and self._unused:
-                self._free.append(await self._make())
+            for kind, ready in list(self._free.items()):
+                while len(ready) < self._spare and self._unused:
+                    ready.append(await self._make(kind))
         except HostError as error:
             log.warning("no further network could be made ahead: %s", error)
 
-    async def _make(self) -> Slot:
+    async def _make(self, kind: DeviceKind) -> Slot:
         async with self._making:
             if not self._unused:
                 raise HostError(f"all {SLOTS_PER_INSTANCE} networks for microVMs are taken")
-            slot = plan_slot(self._network, self._instance, self._unused.popleft())
+            slot = plan_slot(self._network, self._instance, self._unused.popleft(), kind)
             try:
-                await _build(slot, self._thread, self._direct, self._kind)
-                await self._listeners.answer_names(slot)
-                if self._kind is DeviceKind.PACKETS:
-                    await self._listeners.answer_metadata(slot)
+                await _build(slot, self._thread, self._direct)
+                await self._answer(slot)
             except BaseException:
                 self._listeners.end(slot.number)
                 await remove_namespace(slot)
                 self._unused.append(slot.number)
                 raise
             return slot
+
+    async def _answer(self, slot: Slot) -> None:
+        await self._listeners.answer_names(slot)
+        if slot.kind is DeviceKind.PACKETS:
+            await self._listeners.answer_metadata(slot)
 
     async def _follow_resolv_conf(self) -> None:
         """Take over another name server, such as one that DHCP brings, while microVMs run."""
@@ -297,7 +313,7 @@ class TapNetwork:
                     await _tell_name_server(slot, self._direct)
 
 
-async def _build(slot: Slot, thread: NamespaceThread, direct: str | None, kind: DeviceKind) -> None:
+async def _build(slot: Slot, thread: NamespaceThread, direct: str | None) -> None:
     """Make a slot's namespace with its devices, addresses, routes and rules."""
     await process.run(["ip", "netns", "add", slot.namespace])
     await ip_batch(
@@ -306,7 +322,7 @@ async def _build(slot: Slot, thread: NamespaceThread, direct: str | None, kind: 
         f"address add {slot.host_address}/31 dev {slot.interface}",
         f"link set {slot.interface} up",
     )
-    await _make_device(slot, thread, kind)
+    await _make_device(slot, thread)
     await ip_batch(
         slot.namespace,
         f"link set tap0 address {GATEWAY_MAC}",
@@ -319,15 +335,15 @@ async def _build(slot: Slot, thread: NamespaceThread, direct: str | None, kind: 
         f"route add default via {slot.host_address}",
         f"route add 127.0.0.1/32 via {GUEST_ADDRESS} dev tap0",
     )
-    await apply_rules(render_namespace_rules(direct, kind=kind), slot.namespace)
+    await apply_rules(render_namespace_rules(direct, kind=slot.kind), slot.namespace)
 
 
-async def _make_device(slot: Slot, thread: NamespaceThread, kind: DeviceKind) -> None:
+async def _make_device(slot: Slot, thread: NamespaceThread) -> None:
     """Make tap0, which leads to the guest: a tap device, or one of a pair whose other one packet sockets are bound to.
 
     That other one has a hardware address that is not the guest's, so the host's own network takes nothing from it.
     """
-    if kind is DeviceKind.PACKETS:
+    if slot.kind is DeviceKind.PACKETS:
         await ip_batch(
             slot.namespace,
             f"link add tap0 type veth peer name {GUEST_END}",
@@ -335,7 +351,7 @@ async def _make_device(slot: Slot, thread: NamespaceThread, kind: DeviceKind) ->
             f"link set {GUEST_END} up",
         )
         await ip_batch(slot.namespace, f"address add {METADATA_ADDRESS}/32 dev tap0")
-    os.close(await thread.open(slot, make_tap if kind is DeviceKind.TAP else prepare_packets))
+    os.close(await thread.open(slot, make_tap if slot.kind is DeviceKind.TAP else prepare_packets))
 
 
 async def _tell_name_server(slot: Slot, direct: str | None) -> None:

@@ -32,7 +32,8 @@ class LocalCheckpoints:
         """See `base.Checkpoints`."""
         held, directory = self._places.check("take", plan.microvm_id), self._places.scratch(name)
         if held.guest is None:
-            states, suspended = self._guests.states, load_suspended(held.directory)
+            suspended = load_suspended(held.directory)
+            states = self._guests.states_of(suspended.engine)
             copied = await in_thread(checkpoint.copy_suspended, states, self._places.base(plan), suspended, directory)
             self._taken[name] = copied
             return 0.0
@@ -45,7 +46,8 @@ class LocalCheckpoints:
 
     async def publish(self, name: str) -> None:
         """See `base.Checkpoints`."""
-        self._taken[name] = await in_thread(checkpoint.publish, self._guests.states, self._taken[name])
+        taken = self._taken[name]
+        self._taken[name] = await in_thread(checkpoint.publish, self._guests.states_of(taken.engine), taken)
 
     async def keep(self, name: str, image_id: str, version: str) -> None:
         """See `base.Checkpoints`."""
@@ -76,7 +78,8 @@ class LocalCheckpoints:
         held = self._places.check("prepare_rollback", microvm_id)
         snapshot = self._places.load_snapshot(image_id, version)
         self._guests.check_engine(snapshot.engine)
-        await in_thread(checkpoint.prepare_rollback, self._guests.states, snapshot, held.directory)
+        states = self._guests.states_of(snapshot.engine)
+        await in_thread(checkpoint.prepare_rollback, states, snapshot, held.directory)
 
     async def roll_back(self, microvm_id: str) -> None:
         """See `base.Checkpoints`."""

@@ -40,8 +40,8 @@ async def make_driver(request: EngineRequest) -> GvisorDriver:
     driver = GvisorDriver(await find_engine(runsc), runsc, groups)
     if problem := await probe_sandbox(driver):
         raise HostError(
-            f"gVisor does not work here: {problem}. Mend that (`emberbox doctor` tries it again), or set "
-            "EMBERBOX_ENGINE=qemu"
+            f"gVisor does not work here: {problem}. Mend that (`emberbox doctor` tries it again); "
+            "a server with EMBERBOX_ENGINE=qemu works without it"
         )
     return driver
 

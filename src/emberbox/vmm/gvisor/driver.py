@@ -8,6 +8,7 @@ from pathlib import Path
 
 from emberbox.background import in_thread
 from emberbox.host.cgroups import Group, Groups
+from emberbox.host.network.slots import DeviceKind
 from emberbox.host.runsc.command import SANDBOX_ID
 from emberbox.host.runsc.control import SandboxError
 from emberbox.model.errors import VmmError
@@ -41,6 +42,7 @@ CAPABILITIES = Capabilities(
     stalls=False,
     holds_writes=False,
     leads_to_loopback=False,
+    device=DeviceKind.PACKETS,
 )
 ANSWER_TIMEOUT_S = limit_s(3.0)
 GREETING = (16).to_bytes(4, "little") + bytes((1, *bytes(7))) + bytes(16)

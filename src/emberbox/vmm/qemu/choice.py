@@ -15,16 +15,21 @@ from emberbox.vmm.request import EngineRequest
 log = logging.getLogger(__name__)
 
 
-async def make_driver(request: EngineRequest) -> QemuDriver:
+async def make_driver(request: EngineRequest, kvm: KvmProbe | None = None) -> QemuDriver:
     """Return QEMU as this server uses it.
+
+    Args:
+        request: what is wanted.
+        kvm: what the probe of KVM has found, where it has been tried already.
 
     Raises:
         HostError: it is missing, or cannot run guests as was asked for; the message says what to do.
     """
-    shim, kvm = native.memory_shim_path(), None
-    version = await find_version()
-    if request.accelerator != "tcg":
-        kvm = await probe_kvm(request.cage, shim)
+    shim, version = native.memory_shim_path(), await find_version()
+    if request.accelerator == "tcg":
+        kvm = None
+    else:
+        kvm = kvm or await probe_kvm(request.cage, shim)
         if kvm.problem:
             log.warning("KVM does not work here: %s", kvm.problem)
     engine = choose_engine(request.accelerator, version, kvm, Counter(request.saved))
@@ -62,7 +67,7 @@ def choose_engine(wanted: str, version: str, kvm: KvmProbe | None, saved: Counte
         return kvm.engine
     if wanted == "kvm":
         raise HostError(
-            f"EMBERBOX_ACCELERATOR is kvm, and KVM does not work here: {kvm.problem}. Mend that (`emberbox doctor` "
+            f"KVM is asked for, and KVM does not work here: {kvm.problem}. Mend that (`emberbox doctor` "
             "tries it again), or set EMBERBOX_ACCELERATOR=tcg for emulated guests, which is no security boundary"
         )
     if saved["kvm"]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from emberbox.host.network.slots import DeviceKind
 from emberbox.host.sockets import listen
 from emberbox.model.errors import HostError, VmmError
 from emberbox.process.adoption import AdoptedProcess
@@ -46,6 +47,7 @@ CAPABILITIES = Capabilities(
     stalls=True,
     holds_writes=True,
     leads_to_loopback=True,
+    device=DeviceKind.TAP,
 )
 
 

@@ -7,6 +7,7 @@ from emberbox.control.server.info import ServerInfo
 from emberbox.edges.aws.operations.handler import Handler, Members, Parameters
 from emberbox.model.boundary import boundary_of
 from emberbox.model.caller import Caller
+from emberbox.model.engines import EngineReport
 from emberbox.model.usage import HostReport, Usage
 
 
@@ -29,8 +30,19 @@ def show_server(server: ServerInfo) -> Members:
         "region": server.region,
         "accelerator": server.accelerator,
         "boundary": boundary_of(server.accelerator).value,
+        "engines": [_show_engine(engine) for engine in server.list_engines()],
         "network": server.network,
         "startedAt": server.started_at,
+    }
+
+
+def _show_engine(engine: EngineReport) -> Members:
+    return {
+        "name": engine.name,
+        "description": engine.description,
+        "accelerator": engine.accelerator,
+        "boundary": boundary_of(engine.accelerator).value,
+        "isDefault": engine.is_default,
     }
 
 

@@ -20,7 +20,7 @@ def handlers(tags: TagService, region: str) -> dict[str, Handler]:
     """
 
     async def tag(caller: Caller, parameters: Parameters) -> Members:
-        tags.add(caller, AddTags(read_resource(caller, parameters, region), parameters["Tags"]))
+        await tags.add(caller, AddTags(read_resource(caller, parameters, region), parameters["Tags"]))
         return {}
 
     async def untag(caller: Caller, parameters: Parameters) -> Members:

@@ -46,6 +46,12 @@ async def test_the_server_is_described(world: World) -> None:
     described = await world.ok(EMBERBOX, "DescribeServer")
     assert isinstance(described.pop("startedAt"), (float, str))
     assert described.pop("version")
+    assert described.pop("engines") == [
+        {
+            "name": "qemu", "description": "QEMU 7.2.22 with software emulation (TCG)", "accelerator": "tcg",
+            "boundary": "none", "isDefault": True,
+        }
+    ]  # fmt: skip
     assert described == {"region": REGION, "accelerator": "tcg", "boundary": "none", "network": "user"}
 
 
