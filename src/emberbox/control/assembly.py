@@ -244,10 +244,7 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
             versions=versions, runners=ground.runners, timers=timers, page_tokens=pages, region=region,
             standard_template=settings.standard_template,
         ),
-        tags=TagService(
-            images=images, image_store=stores.images, connectors=connectors, connector_store=stores.connectors,
-            engines=ground.engines,
-        ),
+        tags=_make_tags(ground, images, connectors),
         logs=LogService(stores.logs, pages),
         events=EventService(store=stores.events, retention_s=settings.event_retention_s),
         stacks=stacks,
@@ -271,6 +268,13 @@ def _make_microvms(ground: Ground, launcher: Launcher, egress: EgressRules, regi
         store=stores.microvms, images=stores.images, runners=ground.runners, launcher=launcher, machine=ground.machine,
         client_tokens=stores.client_tokens, page_tokens=ground.page_tokens, token_keys=ground.token_keys, egress=egress,
         quotas=ground.access.quotas, room=ground.room, region=region,
+    )  # fmt: skip
+
+
+def _make_tags(ground: Ground, images: ImageFinder, connectors: ConnectorFinder) -> TagService:
+    return TagService(
+        images=images, image_store=ground.stores.images, connectors=connectors,
+        connector_store=ground.stores.connectors, engines=ground.engines,
     )  # fmt: skip
 
 

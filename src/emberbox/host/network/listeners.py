@@ -12,7 +12,7 @@ from emberbox.byte_streams import SocketStream, listen_with
 from emberbox.host.names import NameListener, NameRelay, read_servers
 from emberbox.host.network.commands import apply_rules
 from emberbox.host.network.netns import NamespaceThread
-from emberbox.host.network.slots import DNS_ADDRESS, DNS_PORT, METADATA_ADDRESS, METADATA_PORT, Slot
+from emberbox.host.network.slots import DNS_ADDRESS, DNS_PORT, METADATA_ADDRESS, METADATA_PORT, DeviceKind, Slot
 
 Serve = Callable[[SocketStream], Awaitable[None]]
 """Answers a connection, and closes it."""
@@ -36,6 +36,16 @@ class SlotListeners:
         self._relays: dict[int, dict[int, asyncio.Server]] = {}
         self._metadata: dict[int, asyncio.Server] = {}
         self._metadata_handlers: dict[int, Serve] = {}
+
+    async def answer(self, slot: Slot) -> None:
+        """Answer what its guest asks there: names, and the metadata address where its agent does not.
+
+        Raises:
+            HostError: it cannot be listened there.
+        """
+        await self.answer_names(slot)
+        if slot.kind is DeviceKind.PACKETS:
+            await self.answer_metadata(slot)
 
     async def answer_names(self, slot: Slot) -> None:
         """Answer at the slot's name server; packets come there only while there is no direct one.

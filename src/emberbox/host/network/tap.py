@@ -152,7 +152,7 @@ class TapNetwork:
         if not slot.namespace_path.exists():
             raise HostError(f"the network {slot.namespace} of the microVM is gone")
         await ip_batch(slot.namespace, f"address replace {DNS_ADDRESS}/32 dev tap0")  # an older server made none
-        await self._answer(slot)
+        await self._listeners.answer(slot)
         try:
             await _tell_name_server(slot, self._direct)
             await apply_rules("flush set ip emberbox relayed", slot.namespace)  # nobody listens there any more
@@ -286,18 +286,13 @@ class TapNetwork:
             slot = plan_slot(self._network, self._instance, self._unused.popleft(), kind)
             try:
                 await _build(slot, self._thread, self._direct)
-                await self._answer(slot)
+                await self._listeners.answer(slot)
             except BaseException:
                 self._listeners.end(slot.number)
                 await remove_namespace(slot)
                 self._unused.append(slot.number)
                 raise
             return slot
-
-    async def _answer(self, slot: Slot) -> None:
-        await self._listeners.answer_names(slot)
-        if slot.kind is DeviceKind.PACKETS:
-            await self._listeners.answer_metadata(slot)
 
     async def _follow_resolv_conf(self) -> None:
         """Take over another name server, such as one that DHCP brings, while microVMs run."""
