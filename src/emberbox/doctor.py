@@ -26,7 +26,7 @@ from emberbox.host.space import measure
 from emberbox.host.supervisor import find_program
 from emberbox.host.users import UserPool
 from emberbox.images.sandbox.choice import ON_HOST, find_sandbox_obstacle, make_sandbox
-from emberbox.machine.engines import count_saved
+from emberbox.machine.engines import count_saved, find_saved_names
 from emberbox.model.arns import endpoint_host
 from emberbox.model.boundary import Boundary, boundary_of, describe_boundary
 from emberbox.model.errors import HostError
@@ -120,7 +120,8 @@ async def examine(settings: Settings) -> list[Check]:
         check_name(settings),
     ]
     kvm, gvisor, *others = await asyncio.gather(check_accelerator(settings), check_gvisor(settings), *checks)
-    limits = [check_limits(settings)] if settings.engine in WITH_GVISOR else []
+    has_sandboxes = settings.engine in WITH_GVISOR or "gvisor" in find_saved_names(settings.home)
+    limits = [check_limits(settings)] if has_sandboxes else []
     return [*others, kvm, gvisor, *limits, check_boundary(settings, kvm, gvisor), *await check_trust(settings)]
 
 
@@ -270,7 +271,7 @@ async def check_gvisor(settings: Settings) -> Check:
     runsc = find_runsc(settings.home, settings.runsc)
     if runsc is None:
         fetched = not settings.runsc
-        detail = "not tried: a server with EMBERBOX_ENGINE=gvisor fetches runsc at its start, and tries it then"
+        detail = "not tried: runsc is fetched and tried when EMBERBOX_ENGINE or the tag of an image asks for it"
         detail = detail if fetched else f"EMBERBOX_RUNSC is {settings.runsc}, and there is no such program"
         remedy = "name a runsc of 2023 or later in EMBERBOX_RUNSC"
         return Check(name, ok=fetched, detail=detail, remedy=remedy, required=required)
@@ -300,9 +301,19 @@ def check_boundary(settings: Settings, kvm: Check, gvisor: Check) -> Check:
     in_sandboxes = settings.engine == "gvisor" or (settings.engine == "best" and not kvm.ok and gvisor.ok)
     accelerator = "systrap" if in_sandboxes else "kvm" if kvm.ok else "tcg"
     boundary = boundary_of(accelerator)
-    detail = f"{boundary}: {describe_boundary(accelerator)}"
+    detail = f"{boundary}: {describe_boundary(accelerator)}{_tell_other(settings, kvm, gvisor, in_sandboxes)}"
     remedy = "EMBERBOX_ENGINE=gvisor gives one without KVM (docs/engines.md says what it lacks)"
     return Check("boundary", ok=boundary is not Boundary.NONE, detail=detail, remedy=remedy, required=False)
+
+
+def _tell_other(settings: Settings, kvm: Check, gvisor: Check, in_sandboxes: bool) -> str:
+    """Say which boundary images have that ask for the other engine, as far as it works here (`vmm/engines.py`)."""
+    if not in_sandboxes:
+        accelerator, works = "systrap", gvisor.ok
+    else:
+        accelerator, works = ("kvm", True) if kvm.ok else ("tcg", settings.accelerator == "tcg")
+    name = "qemu" if in_sandboxes else "gvisor"
+    return f"; of images with the tag emberbox:engine={name}: {boundary_of(accelerator)}" if works else ""
 
 
 async def check_tool(tool: Tool) -> Check:

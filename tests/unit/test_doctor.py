@@ -202,6 +202,25 @@ def test_the_boundary_in_force_is_told(tmp_path: Path, engine: str, kvm: bool, g
     assert not check.required
 
 
+@pytest.mark.parametrize(
+    ("engine", "accelerator", "kvm", "gvisor", "told"),
+    [
+        ("auto", "auto", False, True, "emberbox:engine=gvisor: user-space kernel"),
+        ("auto", "auto", False, False, ""),
+        ("gvisor", "auto", True, True, "emberbox:engine=qemu: processor"),
+        ("gvisor", "auto", False, True, ""),
+        ("gvisor", "tcg", False, True, "emberbox:engine=qemu: none"),
+    ],
+)
+def test_the_boundary_of_images_that_ask_for_the_other_engine_is_told(
+    tmp_path: Path, engine: str, accelerator: str, kvm: bool, gvisor: bool, told: str
+) -> None:
+    settings = load({}, home=tmp_path, engine=engine, accelerator=accelerator)
+    detail = doctor.check_boundary(settings, found("KVM", ok=kvm), found("gVisor", ok=gvisor)).detail
+    assert detail.endswith(told)
+    assert bool(told) == ("emberbox:engine" in detail)
+
+
 async def test_gvisor_is_not_fetched_by_the_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     check = await doctor.check_gvisor(load({}, home=tmp_path))

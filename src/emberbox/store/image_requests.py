@@ -53,7 +53,7 @@ def write_request(request: ImageRequest) -> Json:
         "baseImageVersion": request.base_version,
         "buildRoleArn": request.build_role,
         "codeArtifact": {"uri": request.artifact_uri},
-        "engine": request.engine,
+        **({"engine": request.engine} if request.engine else {}),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,6 +106,25 @@ class TestHandingDown:
         aside = group / "emberbox-server"
         assert moved == ([aside] if is_alone else [aside, group])
         assert aside.exists() == is_alone
+
+    def test_what_it_has_started_moves_aside_with_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        proc, group = unified(tmp_path)
+        moved, write = [], Path.write_text
+
+        def busy(path: Path, text: str) -> int:
+            if path.name == "cgroup.subtree_control" and len(moved) < 2:
+                raise OSError(16, "busy")
+            if path.name == "cgroup.procs":
+                moved.append((path.parent.name, text))
+                return len(text)
+            return write(path, text)
+
+        with subprocess.Popen(["sleep", "60"]) as child:
+            write(group / "cgroup.procs", f"1\n{os.getpid()}\n{child.pid}\n")
+            monkeypatch.setattr(Path, "write_text", busy)
+            assert [place.path for place in open_places(proc)] == [group]
+            child.kill()
+        assert moved == [("emberbox-server", "0"), ("emberbox-server", str(child.pid))]
 
 
 class TestGroups:

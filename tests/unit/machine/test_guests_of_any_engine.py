@@ -20,9 +20,10 @@ from emberbox.machine.connections import Connector
 from emberbox.machine.guests import GuestHost
 from emberbox.machine.snapshot import ImageSnapshot, load_image_snapshot, load_suspended
 from emberbox.machine.survivors import Survivor
-from emberbox.model.errors import HostError
+from emberbox.model.errors import HostError, VmmError
 from emberbox.process.adoption import AdoptedProcess
 from emberbox.vmm.base import MachineShape, Network, Vm, VmmDriver, Wire
+from emberbox.vmm.engine import Engine
 from support.engine_contract import count
 from support.fake_engine import FakeEngine
 
@@ -177,6 +178,54 @@ async def test_the_next_server_takes_it_over(world: World) -> None:
     assert guest is not None
     assert await count(guest.agent) == 3
     await guest.end()
+
+
+async def test_what_another_engine_has_saved_runs_on_that_one(world: World) -> None:
+    """Of the two engines of one server each gets what it has saved; a guest that runs is found on it by the next."""
+    other = FakeEngine(Engine("Other", "2.0", "systrap"))
+
+    async def make_other(name: str) -> VmmDriver:
+        assert name == "other"
+        driver: VmmDriver = other
+        return driver
+
+    def server() -> GuestHost:
+        own: VmmDriver = world.engine
+        space = DiskSpace(world.home, 0)
+        return GuestHost(own, cast("Connector", Wires()), None, None, space, make_other)
+
+    host, directory = server(), world.directory("image of the other")
+    root = directory / "root.erofs"
+    root.write_bytes(b"root")
+    guest = await host.boot(directory, root, SHAPE, KERNEL, APPLICATION, DropOutput(), engine="other")
+    ImageSnapshot(SHAPE, await guest.take_snapshot()).publish()
+    image = load_image_snapshot(directory)
+    microvm = world.directory("microvm")
+    guest = await host.launch(image, microvm, fresh_identity(), DropOutput())
+    mine = await host.launch(world.image, world.directory("mine"), fresh_identity(), DropOutput())
+    assert [vm.files.directory for vm in other.vms if vm.is_alive] == [microvm]
+    await guest.suspend()
+    assert load_suspended(microvm).engine == other.engine
+    with pytest.raises(VmmError, match="EMBERBOX_ENGINE=other"):
+        server().check_engine(image.engine)  # it has not made it
+    guest = await host.resume(image, load_suspended(microvm), DropOutput())
+    await guest.leave()
+    following = server()
+    await following.engines.ensure("other")
+
+    async def no_room() -> bool:
+        raise AssertionError("this engine never stalls")
+
+    class Process:
+        async def kill_group(self) -> None:
+            """It has ended with the guest."""
+
+    survivor = Survivor(cast("AdoptedProcess", Process()), None, None)
+    adopted = await following.adopt(image, microvm, survivor, DropOutput(), no_room, resumes=False)
+    assert adopted is not None
+    assert adopted.engine == other.engine
+    for each in (adopted, mine):
+        await each.end()
 
 
 async def test_an_engine_without_a_network_of_its_own_is_not_started_without_one(world: World) -> None:
