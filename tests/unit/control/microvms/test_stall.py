@@ -49,7 +49,7 @@ class Adopting:
     def __init__(self, machine: FakeMachine) -> None:
         self._machine = machine
 
-    async def adopt(self, _microvm_id: str, _slot: int | None) -> FakeConnection:
+    async def adopt(self, _microvm_id: str, _slot: int | None, _device: object) -> FakeConnection:
         self._machine.connections[:] = [FakeConnection(self._machine)]
         return self._machine.connections[0]
 
