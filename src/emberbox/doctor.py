@@ -25,7 +25,7 @@ from emberbox.host.runsc.program import find_runsc
 from emberbox.host.space import measure
 from emberbox.host.supervisor import find_program
 from emberbox.host.users import UserPool
-from emberbox.images.sandbox.choice import ON_HOST, find_sandbox_obstacle, make_sandbox
+from emberbox.images.sandbox.choice import NEEDS_NETWORKS, ON_HOST, find_sandbox_obstacle, make_sandbox
 from emberbox.machine.engines import count_saved, find_saved_names
 from emberbox.model.arns import endpoint_host
 from emberbox.model.boundary import Boundary, boundary_of, describe_boundary
@@ -131,16 +131,30 @@ def _example_name(settings: Settings) -> str:
 
 async def check_builds(settings: Settings) -> Check:
     """Where Dockerfiles are built; a sandbox is tried where its program is there already."""
-    name = "builds"
-    if settings.builds == "host" or (settings.builds == "auto" and os.geteuid() != 0):
+    name, required = "builds", settings.builds == "sandbox"
+    if settings.builds == "host":
         return Check(name, ok=True, detail=ON_HOST, required=False)
+    if problem := await _find_lack_of_networks(settings):
+        what = NEEDS_NETWORKS if required else f"{ON_HOST}; {NEEDS_NETWORKS}"
+        remedy = "run the server as root, or set EMBERBOX_BUILDS=host if that is meant"
+        return Check(name, ok=False, detail=f"{what}; here: {problem}", remedy=remedy, required=required)
     if not settings.runsc and not (settings.home / "packages" / "runsc").exists():
         return Check(name, ok=True, detail="gVisor is fetched and tried by the server", required=False)
     obstacle = await find_sandbox_obstacle(make_sandbox(settings.home, settings.runsc))
     if not obstacle:
         return Check(name, ok=True, detail="Dockerfiles are built in gVisor sandboxes", required=False)
     remedy = "set EMBERBOX_BUILDS=host if every account's Dockerfiles may do what this server may"
-    return Check(name, ok=False, detail=f"no sandbox runs here: {obstacle}", remedy=remedy, required=False)
+    detail = f"no sandbox runs here: {obstacle}" if required else f"{ON_HOST}; no sandbox runs here: {obstacle}"
+    return Check(name, ok=False, detail=detail, remedy=remedy, required=required)
+
+
+async def _find_lack_of_networks(settings: Settings) -> str:
+    """Return why a server of these settings has no networks of its own; empty where it has."""
+    if os.geteuid() != 0:
+        return "you are not root"
+    if settings.network == "user":
+        return "EMBERBOX_NETWORK=user"
+    return await find_obstacle() or ""
 
 
 async def check_name(settings: Settings) -> Check:

@@ -150,7 +150,7 @@ class Settings:
     disk_reserve_bytes: int = _row(0, _not_negative, "free bytes of the disk below which nothing new begins; 0: 5 %")
     concurrent_builds: int = _row(2, _positive, "builds that run at the same time; more wait")
     build_timeout_s: int = _row(3600, _positive, "seconds after which a container build is stopped")
-    builds: str = _row("host", _one_of("host", "sandbox", "auto"), "where Dockerfiles are built (docs/builds.md)")
+    builds: str = _row("auto", _one_of("auto", "sandbox", "host"), "where Dockerfiles are built (docs/builds.md)")
     build_memory_bytes: int = _row(4 * _GIB, _positive, "memory of one build, in a sandbox")
     build_processors: int = _row(4, _positive, "processors whose time one build may use, in a sandbox")
     build_disk_bytes: int = _row(16 * _GIB, _positive, "disk of one build, in a sandbox")

@@ -256,3 +256,20 @@ def test_what_limits_sandboxes_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     assert check.ok is there
     assert ("a guest's memory, processors" in check.detail) is not there
     assert "Delegate=yes" in check.remedy
+
+
+@pytest.mark.parametrize(("builds", "required"), [("auto", False), ("sandbox", True)])
+async def test_why_dockerfiles_are_built_on_the_host_is_told(tmp_path: Path, builds: str, required: bool) -> None:
+    """Sandboxes need networks of their own; who asks for nothing else is warned only."""
+    check = await doctor.check_builds(load({}, home=tmp_path, builds=builds, network="user"))
+    assert not check.ok
+    assert check.required is required
+    assert "sandboxes need root" in check.detail
+    assert ("as trusted as this server" in check.detail) is not required
+    assert "EMBERBOX_BUILDS=host" in check.remedy
+
+
+async def test_builds_that_were_put_on_the_host_are_no_problem(tmp_path: Path) -> None:
+    check = await doctor.check_builds(load({}, home=tmp_path, builds="host"))
+    assert check.ok
+    assert "as trusted as this server" in check.detail

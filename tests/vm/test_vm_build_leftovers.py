@@ -1,4 +1,7 @@
-"""Whatever a server has started ends with it, also when it is killed in the midst of a build."""
+"""Whatever a server has started ends with it, also when it is killed in the midst of a build on the host.
+
+Sandboxes have test_vm_sandbox_leftovers.py.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,7 @@ def bare() -> Iterator[Server]:
     """A server that has no base image yet."""
     home = make_home()
     (home / "base").mkdir(parents=True)
-    server = Server(home)
+    server = Server(home, builds="host")
     try:
         yield server
     finally:
@@ -101,7 +104,7 @@ def test_a_server_that_ends_while_it_makes_the_base_image_leaves_nothing(
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[Server]:
-    server = Server(make_home())
+    server = Server(make_home(), builds="host")
     try:
         server.start()
         yield server

@@ -52,7 +52,7 @@ def small() -> Iterator[Server]:
         file.truncate(DISK_MIB * MIB)
     host.run("mke2fs", "-q", "-t", "ext4", "-m", "0", str(image))
     host.run("mount", "-o", "loop", str(image), str(home))
-    server = Server(home, disk_reserve_bytes="1")
+    server = Server(home, disk_reserve_bytes="1", builds="host")  # what sandboxes are made of would need a larger disk
     try:
         server.start()
         yield server

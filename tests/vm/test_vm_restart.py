@@ -503,7 +503,7 @@ def copy_home(server: Server, destination: Path) -> None:
         os.kill(pid, signal.SIGSTOP)
     try:
         destination.mkdir(parents=True)
-        parts = [str(path) for path in server.home.iterdir() if path.name != "containers"]
+        parts = [str(path) for path in server.home.iterdir() if path.name not in ("containers", "builder")]
         host.run("cp", "--archive", "--sparse=always", "--reflink=auto", *parts, str(destination))
     finally:
         for pid in pids:

@@ -23,7 +23,7 @@ from emberbox.images.pipeline import Limits, Pipeline
 from emberbox.images.sandbox.base import PROCESSES_MAX
 from emberbox.images.sandbox.base import Limits as SandboxLimits
 from emberbox.images.sandbox.builder import SandboxBuilder
-from emberbox.images.sandbox.choice import ON_HOST, ChoosingBuilder, find_sandbox_obstacle, make_sandbox
+from emberbox.images.sandbox.choice import NEEDS_NETWORKS, ON_HOST, ChoosingBuilder, find_sandbox_obstacle, make_sandbox
 from emberbox.images.sandbox.gvisor import GvisorSandbox
 from emberbox.images.sandbox.root import BuilderRoots
 from emberbox.machine.guests import GuestHost
@@ -90,12 +90,9 @@ def _find_builder(
         return on_host
     if tap is None:
         if settings.builds == "auto":
-            log.warning("%s; sandboxes need root, and networks of their own", ON_HOST)
+            log.warning("%s; %s", ON_HOST, NEEDS_NETWORKS)
             return on_host
-        raise HostError(
-            "builds in sandboxes need root, and networks of their own (docs/network.md: tap); "
-            "start the server as root, or set EMBERBOX_BUILDS=host"
-        )
+        raise HostError(f"{NEEDS_NETWORKS}; start the server as root, or set EMBERBOX_BUILDS=host")
     sandbox = make_sandbox(settings.home, settings.runsc)
     sandboxed = _sandbox_builder(settings, tap, managed, sandbox)
     if settings.builds == "sandbox":

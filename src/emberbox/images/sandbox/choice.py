@@ -22,6 +22,7 @@ from emberbox.model.errors import BuildError, HostError
 log = logging.getLogger(__name__)
 
 ON_HOST: Final = "Dockerfiles are built on the host, and are as trusted as this server (docs/builds.md)"
+NEEDS_NETWORKS: Final = "sandboxes need root, and networks of their own (docs/network.md: tap)"
 _LIMITS: Final = Limits(memory_bytes=1 << 30, disk_bytes=1 << 30, processes=100, timeout_s=30)
 
 
@@ -76,23 +77,33 @@ class ChoosingBuilder:
 
     async def prepare(self, say: LogLine) -> None:
         """See `builders.ContainerBuilder`."""
-        await (await self._choose()).prepare(say)
+        await (await self._choose(say)).prepare(say)
 
     async def build(self, work: ContainerBuild) -> tuple[ImageConfig, RootFileSystem]:
         """See `builders.ContainerBuilder`."""
-        return await (await self._choose()).build(work)
+        return await (await self._choose(work.say)).build(work)
 
     async def load(self, work: ContainerBuild) -> tuple[ImageConfig, RootFileSystem]:
         """See `builders.ContainerBuilder`."""
-        return await (await self._choose()).load(work)
+        return await (await self._choose(work.say)).load(work)
 
-    async def _choose(self) -> ContainerBuilder:
+    async def _choose(self, say: LogLine) -> ContainerBuilder:
         async with self._lock:
             if self._chosen is None:
-                obstacle = await self._obstacle()
+                obstacle = await self._find_obstacle(say)
                 if obstacle:
                     log.warning("%s; no sandbox runs here: %s", ON_HOST, obstacle)
                 else:
                     log.info("Dockerfiles are built in gVisor sandboxes")
                 self._chosen = self._on_host if obstacle else self._sandboxed
             return self._chosen
+
+    async def _find_obstacle(self, say: LogLine) -> str:
+        """Return why sandboxes do not run here, or why what they are made of cannot be had."""
+        if obstacle := await self._obstacle():
+            return obstacle
+        try:
+            await self._sandboxed.prepare(say)
+        except HostError as error:
+            return str(error)
+        return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,34 +17,42 @@ from emberbox.process import OnLine
 class Builder:
     """Counts what it is asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, lack: str = "") -> None:
         self.asked: list[str] = []
+        self._lack = lack
 
     async def prepare(self, _say: object) -> None:
         self.asked.append("prepare")
+        if self._lack:
+            raise HostError(self._lack)
 
     async def build(self, _work: object) -> Any:
         self.asked.append("build")
 
 
-@pytest.mark.parametrize(("obstacle", "chosen"), [("", "sandbox"), ("no runsc", "host")])
-async def test_it_is_found_out_once(obstacle: str, chosen: str, caplog: pytest.LogCaptureFixture) -> None:
-    """What it comes to is said where the host builds."""
-    builders, asked = {"sandbox": Builder(), "host": Builder()}, list[str]()
+@pytest.mark.parametrize(
+    ("obstacle", "lack", "chosen"),
+    [("", "", "sandbox"), ("no runsc", "", "host"), ("", "the builder cannot be made", "host")],
+)
+async def test_it_is_found_out_once(obstacle: str, lack: str, chosen: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What it comes to, and why, is said where the host builds."""
+    builders, asked = {"sandbox": Builder(lack), "host": Builder()}, list[str]()
 
     async def find() -> str:
         asked.append("probe")
         return obstacle
 
     builder = ChoosingBuilder(builders["sandbox"], builders["host"], find)
-    work: Any = None
+    work: Any = SimpleNamespace(say=print)
     with caplog.at_level(logging.INFO):
         await builder.prepare(print)
         await builder.build(work)
     assert asked == ["probe"]
-    assert builders[chosen].asked == ["prepare", "build"]
+    assert builders[chosen].asked[-2:] == ["prepare", "build"]
+    assert "build" not in builders["host" if chosen == "sandbox" else "sandbox"].asked
     (said,) = [record for record in caplog.records if record.name.endswith("choice")]
     assert ("as trusted as this server" in said.getMessage()) == (chosen == "host")
+    assert (obstacle or lack) in said.getMessage()
 
 
 class Trial:
