@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -64,9 +65,10 @@ class BuildBench:
         tap: its networks.
         limits: of each build.
         cache_bytes: of an account's layers.
+        authorities: what builds trust.
     """
 
-    def __init__(self, home: Path, tap: TapNetwork, limits: Limits, cache_bytes: int) -> None:
+    def __init__(self, home: Path, tap: TapNetwork, limits: Limits, cache_bytes: int, authorities: str) -> None:
         self.home = home
         self.network = _build_network(tap)
         self._limits = limits
@@ -75,10 +77,19 @@ class BuildBench:
         sandbox = GvisorSandbox(RunscFinder(home), BuildGroups(home))
         roots = BuilderRoots(home / "builder", managed, sandbox)
         caches = home / "build-cache"
-        self._builders: dict[bool, ContainerBuilder] = {
-            False: SandboxBuilder(sandbox, roots, self.network, limits, caches, cache_bytes),
-            True: HostBuilder(self.containers, managed, self.network),
-        }
+
+        def make_builders(authorities: str) -> dict[bool, ContainerBuilder]:
+            return {
+                False: SandboxBuilder(sandbox, roots, self.network, limits, caches, cache_bytes, authorities),
+                True: HostBuilder(self.containers, managed, self.network, authorities),
+            }
+
+        self._make_builders = make_builders
+        self._builders = make_builders(authorities)
+
+    def trust(self, authorities: str) -> None:
+        """Let the builds from now on trust these authorities."""
+        self._builders = self._make_builders(authorities)
 
     @property
     def builder(self) -> ContainerBuilder:
@@ -122,8 +133,23 @@ PLAN = BuildPlan(
 )  # fmt: skip
 
 
+@contextlib.contextmanager
+def opened(packed: Path) -> Iterator[Path]:
+    """Mount a root file system."""
+    place = packed.with_name("opened")
+    place.mkdir()
+    subprocess.run(["mount", "-o", "ro,loop", packed, place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+        place.rmdir()
+
+
 @contextlib.asynccontextmanager
-async def build_bench(limits: Limits = LIMITS, cache_bytes: int = 0) -> AsyncIterator[BuildBench]:
+async def build_bench(
+    limits: Limits = LIMITS, cache_bytes: int = 0, authorities: str = ""
+) -> AsyncIterator[BuildBench]:
     """Give a bench on a home of its own, with what earlier runs have kept."""
     home = Path(tempfile.mkdtemp(prefix="ebb-", dir="/tmp"))
     seed(home)
@@ -132,7 +158,7 @@ async def build_bench(limits: Limits = LIMITS, cache_bytes: int = 0) -> AsyncIte
     try:
         await tap.open()
         try:
-            bench = BuildBench(home, tap, limits, cache_bytes)
+            bench = BuildBench(home, tap, limits, cache_bytes, authorities)
             yield bench
             await bench.containers.close()
         finally:

@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import io
 import os
-import subprocess
 import tarfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +15,7 @@ import pytest
 
 from emberbox.host.cgroups import name_prefix
 from support import host
-from support.build_bench import BASE, LIMITS, OTHER, BuildBench, build_bench
+from support.build_bench import BASE, LIMITS, OTHER, BuildBench, build_bench, opened
 
 pytestmark = [
     pytest.mark.vm,
@@ -39,19 +37,6 @@ async def bench() -> AsyncIterator[BuildBench]:
 async def caching() -> AsyncIterator[BuildBench]:
     async with build_bench(cache_bytes=1 << 30) as bench:
         yield bench
-
-
-@contextmanager
-def opened(packed: Path) -> Iterator[Path]:
-    """Mount a root file system."""
-    place = packed.with_name("opened")
-    place.mkdir()
-    subprocess.run(["mount", "-o", "ro,loop", packed, place], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
-        place.rmdir()
 
 
 DOCKERFILE_OF_TODAY = f"""\

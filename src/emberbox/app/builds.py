@@ -15,6 +15,7 @@ from emberbox.host.network.rules import has_names
 from emberbox.host.network.slots import DNS_ADDRESS
 from emberbox.host.network.tap import TapNetwork
 from emberbox.host.space import DiskSpace
+from emberbox.host.trust_stores import find_build_authorities
 from emberbox.images.builders import BuildNetworkScope, ContainerBuilder, HostBuilder
 from emberbox.images.containers import BuildNetwork, Containers
 from emberbox.images.importer import ImageImporter, Registries
@@ -43,7 +44,10 @@ def start_pipeline(
     containers = Containers(settings.home / "containers")
     running.push_async_callback(containers.close)
     managed, kernel = ManagedImages(containers, settings.home / "base"), _KernelFinder(settings.home / "kernel")
-    builder = _find_builder(settings, tap, containers, managed)
+    authorities = find_build_authorities(settings.build_ca)
+    if authorities:
+        log.info("builds and guests trust authorities of the operator's (docs/builds.md)")
+    builder = _find_builder(settings, tap, containers, managed, authorities)
     background = Background()
     running.push_async_callback(background.close)
     background.start(_prepare(kernel, builder), "the making of the base image")
@@ -56,7 +60,7 @@ def start_pipeline(
         space,
         places,
         s3_has_accounts=objects.is_embedded,
-        importer=ImageImporter(_registries(settings), _build_network(tap)),
+        importer=ImageImporter(_registries(settings), _build_network(tap), authorities),
     )
 
 
@@ -78,14 +82,14 @@ class _KernelFinder:
 
 
 def _find_builder(
-    settings: Settings, tap: TapNetwork | None, containers: Containers, managed: ManagedImages
+    settings: Settings, tap: TapNetwork | None, containers: Containers, managed: ManagedImages, authorities: str
 ) -> ContainerBuilder:
     """Return what builds Dockerfiles.
 
     Raises:
         HostError: it is to be done in sandboxes, and this server cannot make them.
     """
-    on_host = HostBuilder(containers, managed, _build_network(tap))
+    on_host = HostBuilder(containers, managed, _build_network(tap), authorities)
     if settings.builds == "host":
         return on_host
     if tap is None:
@@ -94,14 +98,14 @@ def _find_builder(
             return on_host
         raise HostError(f"{NEEDS_NETWORKS}; start the server as root, or set EMBERBOX_BUILDS=host")
     sandbox = make_sandbox(settings.home, settings.runsc)
-    sandboxed = _sandbox_builder(settings, tap, managed, sandbox)
+    sandboxed = _sandbox_builder(settings, tap, managed, sandbox, authorities)
     if settings.builds == "sandbox":
         return sandboxed
     return ChoosingBuilder(sandboxed, on_host, lambda: find_sandbox_obstacle(sandbox))
 
 
 def _sandbox_builder(
-    settings: Settings, tap: TapNetwork, managed: ManagedImages, sandbox: GvisorSandbox
+    settings: Settings, tap: TapNetwork, managed: ManagedImages, sandbox: GvisorSandbox, authorities: str
 ) -> SandboxBuilder:
     roots = BuilderRoots(settings.home / "builder", managed, sandbox)
     limits = SandboxLimits(
@@ -112,7 +116,7 @@ def _sandbox_builder(
         settings.build_processors,
     )
     caches = settings.home / "build-cache"
-    return SandboxBuilder(sandbox, roots, _build_network(tap), limits, caches, settings.build_cache_bytes)
+    return SandboxBuilder(sandbox, roots, _build_network(tap), limits, caches, settings.build_cache_bytes, authorities)
 
 
 async def _prepare(kernel: _KernelFinder, builder: ContainerBuilder) -> None:

@@ -7,13 +7,11 @@ TLS (package registries, other services).
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import botocore
-
+from emberbox.host.trust_stores import SYSTEM_STORES, find_system_store, join, read_certificates
 from emberbox.model.errors import HostError
 
 FILE_NAME: Final = "ca-bundle.pem"
@@ -26,15 +24,6 @@ VARIABLES: Final = (
     "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
 )
 """What clients read the file's path from."""
-
-SYSTEM_STORES: Final = (
-    Path("/etc/ssl/certs/ca-certificates.crt"),  # Debian, Alpine, Arch
-    Path("/etc/pki/tls/certs/ca-bundle.crt"),  # Fedora, Amazon Linux
-    Path("/etc/ssl/ca-bundle.pem"),  # SUSE
-    Path("/etc/ssl/cert.pem"),  # macOS
-)
-_WITHOUT_A_STORE: Final = Path(botocore.__file__).with_name("cacert.pem")
-_CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 def bundle_path(home: Path) -> Path:
@@ -58,11 +47,8 @@ def write_bundle(
     """
     path = bundle_path(home)
     named = [Path(environment[name]) for name in VARIABLES if environment.get(name)]
-    system = next((store for store in stores if store.is_file()), _WITHOUT_A_STORE)
-    certificates: dict[str, None] = {}  # each once, in order
-    for source in (authority, *(one for one in named if one != path), system):
-        certificates |= dict.fromkeys(_read(source))
-    text = "".join(f"{certificate}\n" for certificate in certificates)
+    sources = (authority, *(one for one in named if one != path), find_system_store(stores))
+    text = join(certificate for source in sources for certificate in read_certificates(source))
     try:
         if not path.is_file() or path.read_text() != text:
             fresh = path.with_suffix(f".{os.getpid()}")
@@ -71,11 +57,3 @@ def write_bundle(
     except OSError as error:
         raise HostError(f"{path} cannot be written ({error.strerror}), so that clients trust the gateway") from error
     return path
-
-
-def _read(path: Path) -> list[str]:
-    """Return the certificates in a file; none where it cannot be read."""
-    try:
-        return _CERTIFICATE.findall(path.read_text(errors="replace"))
-    except OSError:
-        return []

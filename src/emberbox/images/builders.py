@@ -83,9 +83,13 @@ class HostBuilder:
         containers: the container store.
         managed: the base images.
         network: gives RUN steps their network.
+        authorities: what builds and guests trust (PEM); empty: nothing in particular.
     """
 
-    def __init__(self, containers: Containers, managed: ManagedImages, network: BuildNetworkScope) -> None:
+    def __init__(
+        self, containers: Containers, managed: ManagedImages, network: BuildNetworkScope, authorities: str = ""
+    ) -> None:
+        self._authorities = authorities
         self._containers = containers
         self._managed = managed
         self._network = network
@@ -102,26 +106,31 @@ class HostBuilder:
             await self._managed.prepare(dockerfile, work.say)
             work.say("Building the Dockerfile")
             async with self._network(plan.egress) as network:
-                await containers.build(work.context, name, network, work.timeout_s, work.take_line)
-            return await _pack(work, containers)
+                await containers.build(work.context, name, network, work.timeout_s, work.take_line, self._authorities)
+            config, notes = await containers.read_config(name)
+            for note in notes:
+                work.say(note)
+            return await self._pack(work, containers, config)
 
     async def load(self, work: ContainerBuild) -> tuple[ImageConfig, RootFileSystem]:
         """See `ContainerBuilder`."""
         async with self._containers.for_build(work.directory / "containers", is_alone=True) as containers:
             work.say("Unpacking the image")
             await containers.load(work.context, _name(work), work.timeout_s)
-            return await _pack(work, containers)
+            config, _ = await containers.read_config(_name(work))  # what is noted has been said already
+            return await self._pack(work, containers, config)
+
+    async def _pack(
+        self, work: ContainerBuild, containers: Containers, config: ImageConfig
+    ) -> tuple[ImageConfig, RootFileSystem]:
+        work.say("Packing the root file system")
+        environment = {**dict(config.environment), **work.plan.environment}
+        root = await make_root(
+            containers, _name(work), work.root, config.user, environment, own_kernel=work.own_kernel,
+            authorities=self._authorities,
+        )  # fmt: skip
+        return config, root
 
 
 def _name(work: ContainerBuild) -> str:
     return f"localhost/emberbox-build/{work.plan.build_id}"
-
-
-async def _pack(work: ContainerBuild, containers: Containers) -> tuple[ImageConfig, RootFileSystem]:
-    config = await containers.read_config(_name(work))
-    work.say("Packing the root file system")
-    environment = {**dict(config.environment), **work.plan.environment}
-    root = await make_root(
-        containers, _name(work), work.root, config.user, environment, own_kernel=work.own_kernel
-    )  # fmt: skip
-    return config, root

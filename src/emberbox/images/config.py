@@ -72,6 +72,14 @@ def parse_config(config: dict[str, Any]) -> ImageConfig:
     )
 
 
+_NOT_HEEDED = {"Healthcheck": "HEALTHCHECK", "StopSignal": "STOPSIGNAL", "Volumes": "VOLUME", "OnBuild": "ONBUILD"}
+
+
+def find_unheeded(config: dict[str, Any]) -> tuple[str, ...]:
+    """Return what the `config` of an image says that a microVM does not heed, as lines for the build's log."""
+    return tuple(f"NOTE: {name} has no effect on a microVM" for key, name in _NOT_HEEDED.items() if config.get(key))
+
+
 def find_user(root: Path, text: str) -> User:
     """Find the user that `USER text` means (`user`, `uid`, `user:group`, `uid:gid`).
 

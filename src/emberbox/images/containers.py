@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import sys
 import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,9 @@ from pathlib import Path
 
 from emberbox import process
 from emberbox.host import disk, native, scratch
-from emberbox.images.config import DEFAULT_PATH, ImageConfig, RootFileSystem, find_user, parse_config
+from emberbox.images.authorities import SERVERS_VARIABLE, with_authorities, write_file, write_runtime
+from emberbox.images.config import DEFAULT_PATH, ImageConfig, RootFileSystem, find_unheeded, find_user, parse_config
+from emberbox.images.explanations import explain_failure
 from emberbox.images.randomness import AddedFile, find_additions
 from emberbox.model.errors import BuildError
 
@@ -186,20 +189,34 @@ class Containers:
         return done.stdout.strip() if done.returncode == 0 else None
 
     async def build(
-        self, context: Path, name: str, network: BuildNetwork, timeout_s: float, take_line: TakeLine
-    ) -> None:
+        self, context: Path, name: str, network: BuildNetwork, timeout_s: float, take_line: TakeLine,
+        authorities: str = "",
+    ) -> None:  # fmt: skip
         """Build the Dockerfile at the root of `context`; its output goes to `take_line`, as quickly as that takes it.
+
+        Args:
+            context: the directory.
+            name: of the image.
+            network: of RUN steps.
+            timeout_s: seconds until it is stopped.
+            take_line: see above.
+            authorities: what registries, servers and RUN steps trust (PEM); empty: nothing in particular.
 
         Raises:
             BuildError: the build failed, or took longer than `timeout_s`.
         """
-        environment = self._environment()
+        environment, runtime = dict(self._environment()), "runc"
+        if authorities:
+            trusted = write_file(self._directory, authorities)
+            environment[SERVERS_VARIABLE] = str(trusted)
+            (self._directory / "bin").mkdir(exist_ok=True)
+            runtime = str(write_runtime(self._directory / "bin", trusted, sys.executable))
         with entering(network, self._directory) as enter:
             command = [
                 *enter,
                 *["buildah", *self._options, "build", "--layers=false", "--force-rm", "--pull=missing"],
-                *["--network", "host", "--isolation", "oci", "--format", "oci", "--tag", name],
-                *["--runtime", "runc", "--runtime-flag", f"root={self._directory / 'runc'}"],
+                *["--network", "host", "--isolation", "oci", "--format", "docker", "--tag", name],
+                *["--runtime", runtime, "--runtime-flag", f"root={self._directory / 'runc'}"],
                 *["--file", str(context / "Dockerfile"), str(context)],
             ]
             tail: list[str] = []
@@ -228,14 +245,15 @@ class Containers:
                 raise BuildError("DISK_STORAGE_FULL", "the disk is full; free some space and build again") from error
             raise BuildError("CONTAINER_BUILD_FAILED", f"the image cannot be unpacked: {error}") from error
 
-    async def read_config(self, name: str) -> ImageConfig:
-        """Return what an image says about how to run it.
+    async def read_config(self, name: str) -> tuple[ImageConfig, tuple[str, ...]]:
+        """Return what an image says about how to run it, and lines on what of it has no effect.
 
         Raises:
             BuildError: it names no program to run.
         """
         shown = json.loads((await self._buildah("inspect", "--type", "image", name)).stdout)
-        return parse_config(shown["OCIv1"].get("config", {}))
+        config = parse_config(shown["OCIv1"].get("config", {}))
+        return config, find_unheeded(shown.get("Docker", {}).get("config") or {})
 
     @contextlib.asynccontextmanager
     async def mounted(self, name: str) -> AsyncIterator[Mounted]:
@@ -294,14 +312,14 @@ def _build_error(tail: list[str], error: process.CommandError) -> BuildError:
         return BuildError("DISK_STORAGE_FULL", "the disk is full; free some space and build again")
     if error.returncode is None:
         return BuildError("CONTAINER_BUILD_FAILED", str(error))
-    return BuildError("CONTAINER_BUILD_FAILED", "the Dockerfile's build failed; the lines above say where")
+    return BuildError("CONTAINER_BUILD_FAILED", explain_failure(text, in_sandbox=False))
 
 
 async def make_root(
     containers: Containers, name: str, destination: Path, user: str, environment: Mapping[str, str],
-    *, own_kernel: bool = True,
+    *, own_kernel: bool = True, authorities: str = "",
 ) -> RootFileSystem:  # fmt: skip
-    """Pack an image's files, and what randomness.py adds to them, into a root file system.
+    """Pack an image's files, and what randomness.py and authorities.py add to them, into a root file system.
 
     Args:
         containers: the container store.
@@ -311,6 +329,7 @@ async def make_root(
         environment: the variables that its processes get.
         own_kernel: its guests have a kernel of their own; for others the agent is among the files, which are packed
             plainly.
+        authorities: what its processes trust (PEM); empty: nothing in particular.
 
     Raises:
         BuildError: the user does not exist, or the disk is full.
@@ -318,7 +337,8 @@ async def make_root(
     async with containers.mounted(name) as mounted:
         found = find_user(mounted.root, user)
         library = native.openssl_random_path().read_bytes()
-        added = await asyncio.to_thread(find_additions, mounted.root, environment.get("OPENSSL_CONF"), library)
+        found_out = await asyncio.to_thread(find_additions, mounted.root, environment.get("OPENSSL_CONF"), library)
+        added = with_authorities(found_out, authorities)
         try:
             files = list(added.files)
             if not own_kernel:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from emberbox import process
 from emberbox.host import scratch
+from emberbox.images.authorities import SERVERS_VARIABLE, write_file
 from emberbox.images.base import BuildPlan
 from emberbox.images.builders import BuildNetworkScope
 from emberbox.images.containers import BuildNetwork, TakeLine, entering
@@ -48,9 +49,13 @@ class ImageImporter:
     Args:
         registries: what the operator says of them.
         network: where registries are asked from that the operator has not named.
+        authorities: what their certificates are checked with (PEM); empty: what this process trusts.
     """
 
-    def __init__(self, registries: Registries | None = None, network: BuildNetworkScope = of_host) -> None:
+    def __init__(
+        self, registries: Registries | None = None, network: BuildNetworkScope = of_host, authorities: str = ""
+    ) -> None:
+        self._authorities = authorities
         self._registries = registries or Registries({})
         self._network = network
 
@@ -86,33 +91,40 @@ class ImageImporter:
             network, more = of_host, {"archive": str(archive)}
         described.write_text(json.dumps(job | more))
         async with network(plan.egress) as connected:
-            await _run(described, connected, limits[2], take_line)
+            await self._run(described, connected, limits[2], take_line)
         described.unlink()
 
+    async def _run(self, described: Path, network: BuildNetwork, timeout_s: float, take_line: TakeLine) -> None:
+        told = ""
 
-async def _run(described: Path, network: BuildNetwork, timeout_s: float, take_line: TakeLine) -> None:
-    told = ""
+        async def take(line: str) -> None:
+            nonlocal told
+            if line.startswith("="):
+                told = line[1:]
+            else:
+                await take_line(line.removeprefix(" ")[:_LINE_MAX])
 
-    async def take(line: str) -> None:
-        nonlocal told
-        if line.startswith("="):
-            told = line[1:]
-        else:
-            await take_line(line.removeprefix(" ")[:_LINE_MAX])
+        with entering(network, described.parent) as enter:
+            command = [*enter, sys.executable, "-P", "-m", "emberbox.images.oci", str(described)]
+            try:
+                await process.run(
+                    command, environment=self._environment(described.parent), timeout=timeout_s, on_line=take,
+                    enclosed=True,
+                )  # fmt: skip
+            except process.CommandError as error:
+                if error.returncode is None:
+                    raise BuildError(
+                        "CONTAINER_BUILD_FAILED", f"the image was not read within {timeout_s:g} s"
+                    ) from error
+                raise
+        outcome = json.loads(told)
+        if "failed" in outcome:
+            raise HostError(outcome["failed"])
+        if "reason" in outcome:
+            raise BuildError(outcome["reason"], outcome["detail"])
 
-    with entering(network, described.parent) as enter:
-        command = [*enter, sys.executable, "-P", "-m", "emberbox.images.oci", str(described)]
-        try:
-            await process.run(
-                command, environment=scratch.tool_environment(described.parent), timeout=timeout_s, on_line=take,
-                enclosed=True,
-            )  # fmt: skip
-        except process.CommandError as error:
-            if error.returncode is None:
-                raise BuildError("CONTAINER_BUILD_FAILED", f"the image was not read within {timeout_s:g} s") from error
-            raise
-    outcome = json.loads(told)
-    if "failed" in outcome:
-        raise HostError(outcome["failed"])
-    if "reason" in outcome:
-        raise BuildError(outcome["reason"], outcome["detail"])
+    def _environment(self, directory: Path) -> Mapping[str, str]:
+        environment = scratch.tool_environment(directory)
+        if not self._authorities:
+            return environment
+        return {**environment, SERVERS_VARIABLE: str(write_file(directory, self._authorities))}

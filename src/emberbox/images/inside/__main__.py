@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -19,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from emberbox.images import stand_in
-from emberbox.images.config import parse_config
+from emberbox.images.authorities import SERVERS_VARIABLE, write_file, write_runtime
+from emberbox.images.config import find_unheeded, parse_config
+from emberbox.images.explanations import explain_failure
 from emberbox.images.inside import daemon
 from emberbox.images.inside.dockerfile import AWS_REGISTRY, Prepared, prepare
 from emberbox.images.inside.packing import Base, make_root, pack_base
@@ -36,7 +39,6 @@ _REACH_TIMEOUT_S = 3.0
 _NOT_ON_DEBIAN = re.compile(r"\b(?:micro)?dnf: |\byum: ")
 _UNREACHED = re.compile(r"failed to resolve source metadata|dial tcp|failed to do request")
 _FULL = "no space left on device"
-_NOT_HEEDED = {"Healthcheck": "HEALTHCHECK", "StopSignal": "STOPSIGNAL", "Volumes": "VOLUME", "OnBuild": "ONBUILD"}
 
 
 def say(line: str) -> None:
@@ -80,6 +82,8 @@ def make_seed(_job: dict[str, Any]) -> dict[str, Any]:
 def run_build(job: dict[str, Any]) -> dict[str, Any]:
     """Build the Dockerfile of the context and pack the image; the layers of a build that failed are kept too."""
     _take_up_store()
+    if job.get("authorities"):
+        _trust(job["authorities"])
     with daemon.running_daemon():
         try:
             outcome = _build(job)
@@ -103,6 +107,16 @@ def run_load(job: dict[str, Any]) -> dict[str, Any]:
                 raise explain(_FULL, ()) from error
             raise BuildError("CONTAINER_BUILD_FAILED", f"the image cannot be unpacked: {error}") from error
         return _pack(job, daemon.read_image(_IMAGE))
+
+
+def _trust(authorities: str) -> None:
+    """Let the daemon, and the steps that it runs, trust authorities."""
+    directory = Path("/run/trust")
+    directory.mkdir()
+    file = write_file(directory, authorities)
+    write_runtime(directory, file, sys.executable)
+    os.environ["PATH"] = f"{directory}:{os.environ['PATH']}"  # BuildKit runs the first runc that it finds
+    os.environ[SERVERS_VARIABLE] = str(file)
 
 
 _JOBS = {"seed": make_seed, "build": run_build, "load": run_load}
@@ -132,9 +146,8 @@ def _build(job: dict[str, Any]) -> dict[str, Any]:
     if tail is not None:
         raise explain("\n".join(tail), contexts)
     settings, layers = daemon.read_image(_IMAGE)
-    for key, instruction in _NOT_HEEDED.items():
-        if settings.get(key):
-            say(f"NOTE: {instruction} has no effect on a microVM")
+    for note in find_unheeded(settings):
+        say(note)
     return _pack(job, (settings, layers))
 
 
@@ -146,7 +159,9 @@ def _pack(job: dict[str, Any], image: tuple[dict[str, Any], list[Path]]) -> dict
     environment = {**dict(config.environment), **job["environment"]}
     try:
         library, agent = Path(job["library"]).read_bytes(), _read_agent(job.get("agent"))
-        root = make_root(layers, _base(layer), OUT, config.user, environment, library, agent)
+        root = make_root(
+            layers, _base(layer), OUT, config.user, environment, library, agent, job.get("authorities", "")
+        )
     except subprocess.CalledProcessError as error:
         raise BuildError("DISK_STORAGE_FULL", "the root file system cannot be packed; is the disk full?") from error
     return {"config": dataclasses.asdict(config), "root": dataclasses.asdict(root)}
@@ -219,7 +234,7 @@ def explain(tail: str, stand_ins: Sequence[str]) -> BuildError:
     """
     if _FULL in tail.lower():
         return BuildError("DISK_STORAGE_FULL", "the build needs more disk than it may have (EMBERBOX_BUILD_DISK_BYTES)")
-    detail = "the Dockerfile's build failed; the lines above say where"
+    detail = explain_failure(tail, in_sandbox=True)
     if stand_ins and _NOT_ON_DEBIAN.search(tail):
         detail += (
             f"; {stand_ins[0]} is Debian here, and dnf leads to apt: let builds reach {AWS_REGISTRY}, or use apt-get"

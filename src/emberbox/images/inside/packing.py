@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from emberbox.images.authorities import with_authorities
 from emberbox.images.config import RootFileSystem, find_user
 from emberbox.images.inside.changes import OPAQUE_MARK, find_changes
 from emberbox.images.inside.daemon import STORE
@@ -77,9 +78,9 @@ def pack_base(base: Base) -> None:
 
 def make_root(
     layers: Sequence[Path], base: Base, destination: Path, user: str, environment: Mapping[str, str], library: bytes,
-    agent: AddedFile | None = None,
+    agent: AddedFile | None = None, authorities: str = "",
 ) -> RootFileSystem:  # fmt: skip
-    """Pack layers, and what randomness.py adds to them, into a root file system.
+    """Pack layers, and what randomness.py and authorities.py add to them, into a root file system.
 
     Args:
         layers: the uppermost first.
@@ -89,6 +90,7 @@ def make_root(
         environment: the variables that its processes get.
         library: the provider of random numbers.
         agent: what guests without a kernel of their own begin with; None: guests have one.
+        authorities: what its processes trust (PEM); empty: nothing in particular.
 
     Raises:
         BuildError: the user does not exist.
@@ -98,7 +100,8 @@ def make_root(
     with _merged(layers) as root:
         found = find_user(root, user)
         own = layers[:-1] if layers and layers[-1].resolve() == base.layer.resolve() else None
-        added = find_additions(root, environment.get("OPENSSL_CONF"), library, _find_openssl(own, base))
+        found_out = find_additions(root, environment.get("OPENSSL_CONF"), library, _find_openssl(own, base))
+        added = with_authorities(found_out, authorities)
         for file in (*added.files, *([] if agent is None else [agent])):
             _add(root, file)
         if own is None or not _pack_changes([_WORK / "upper", *own], base, root, packed, form):

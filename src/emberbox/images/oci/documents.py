@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from emberbox.images.config import find_unheeded
 from emberbox.model.errors import BuildError
 from emberbox.model.image_references import DIGEST
 
@@ -270,8 +271,7 @@ def _check_settings(settings: dict[str, Any]) -> tuple[str, ...]:
             raise invalid(f"ExposedPorts of the config has {port!r}, which is no port")
     if not settings.get("Entrypoint") and not settings.get("Cmd"):
         raise BuildError("CONTAINER_BUILD_FAILED", "the image has neither ENTRYPOINT nor CMD: nothing to run")
-    unheeded = {"Healthcheck": "HEALTHCHECK", "StopSignal": "STOPSIGNAL", "Volumes": "VOLUME"}
-    return tuple(f"NOTE: {name} has no effect on a microVM" for key, name in unheeded.items() if settings.get(key))
+    return find_unheeded(settings)
 
 
 def parse(content: bytes, what: str) -> dict[str, Any]:

@@ -34,11 +34,12 @@ class SandboxBuilder:
         limits: what each may use.
         caches: the directory of the accounts' layer caches.
         cache_bytes: how large one is; 0 keeps none.
+        authorities: what builds and guests trust (PEM); empty: nothing in particular.
     """
 
     def __init__(
         self, sandbox: Sandbox, roots: BuilderRoots, network: BuildNetworkScope, limits: Limits, caches: Path,
-        cache_bytes: int,
+        cache_bytes: int, authorities: str = "",
     ) -> None:  # fmt: skip
         self._sandbox = sandbox
         self._roots = roots
@@ -46,6 +47,7 @@ class SandboxBuilder:
         self._limits = limits
         self._caches = caches
         self._cache_bytes = cache_bytes
+        self._authorities = authorities
 
     async def prepare(self, say: LogLine) -> None:
         """See `builders.ContainerBuilder`."""
@@ -115,6 +117,7 @@ class SandboxBuilder:
             kind=kind,
             cache_bytes=self._cache_bytes,
             environment=dict(work.plan.environment),
+            authorities=self._authorities,
             library=_inside(native.openssl_random_path()),
             agent=None if work.own_kernel else agent,
         )
