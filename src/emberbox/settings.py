@@ -156,6 +156,7 @@ class Settings:
     build_disk_bytes: int = _row(16 * _GIB, _positive, "disk of one build, in a sandbox")
     build_cache_bytes: int = _row(2 * _GIB, _not_negative, "layers kept of an account's builds in sandboxes; 0: none")
     build_ca: str = _row("", str, "authorities (PEM) that builds and guests trust; none; else the machine's added ones")
+    stand_ins: str = _row("", str, "a file with what is used in place of images that Dockerfiles name (docs/builds.md)")
     registries: str = _row("", _registries, "registries that are asked from the host's network (docs/builds.md)")
     registry_auth: str = _row("", str, "a file with logins for registries, in the form of Docker's config.json")
     terminated_retention_s: int = _row(86400, _positive, "seconds that a terminated microVM stays in lists")

@@ -15,6 +15,7 @@ from emberbox.app.builds import _build_network
 from emberbox.host.network.place import PlaceNote
 from emberbox.host.network.tap import TapNetwork
 from emberbox.images.base import BuildPlan
+from emberbox.images.bases import Bases
 from emberbox.images.builders import ContainerBuild, ContainerBuilder, HostBuilder
 from emberbox.images.config import ImageConfig, RootFileSystem
 from emberbox.images.containers import Containers
@@ -98,9 +99,9 @@ class BuildBench:
 
     async def build(
         self, dockerfile: str, files: Mapping[str, bytes] | None = None, account: str = OPERATOR, *,
-        on_host: bool = False,
+        on_host: bool = False, substitutes: Bases | None = None,
     ) -> Built:  # fmt: skip
-        """Build a Dockerfile, in a sandbox or on the host."""
+        """Build a Dockerfile, in a sandbox or on the host; images that it names may have substitutes."""
         directory = Path(tempfile.mkdtemp(dir=self.home))
         (directory / "context").mkdir()
         for name, content in {"Dockerfile": dockerfile.encode(), **(files or {})}.items():
@@ -115,7 +116,11 @@ class BuildBench:
             self._limits.timeout_s, lines.append, take,
         )  # fmt: skip
         config = root = error = None
+        limits = (1 << 30, 1 << 30, self._limits.timeout_s)
         try:
+            if substitutes is not None:
+                bases = await substitutes.gather(PLAN, work.context, directory / "bases", limits, take)
+                work = replace(work, bases=bases)
             config, root = await self._builders[on_host].build(work)
         except BuildError as failure:
             error = failure

@@ -101,13 +101,18 @@ async def test_a_dockerfile_of_today_builds(bench: BuildBench) -> None:
     ],
 )
 async def test_names_and_encodings(bench: BuildBench, dockerfile: str) -> None:
-    """Bases of another platform, pinned ones, files of Windows editors; what cannot be had fails with a word on it."""
+    """Bases of another platform, pinned ones, files of Windows editors; what cannot be had fails with a word on it.
+
+    The host's builder takes the same names.
+    """
     built = await bench.build(dockerfile)
     if "ADD" in dockerfile:
         assert built.error is not None
         assert "192.0.2.1" in built.text
-    else:
-        assert built.error is None, built.text
+        return
+    assert built.error is None, built.text
+    on_host = await bench.build(dockerfile, on_host=True)
+    assert on_host.error is None, on_host.text
 
 
 async def test_no_way_out_of_a_build_leads_to_the_host(bench: BuildBench) -> None:

@@ -27,6 +27,7 @@ from emberbox.images.sandbox.builder import SandboxBuilder
 from emberbox.images.sandbox.choice import NEEDS_NETWORKS, ON_HOST, ChoosingBuilder, find_sandbox_obstacle, make_sandbox
 from emberbox.images.sandbox.gvisor import GvisorSandbox
 from emberbox.images.sandbox.root import BuilderRoots
+from emberbox.images.substitutes import read_substitutes
 from emberbox.machine.guests import GuestHost
 from emberbox.machine.local import Places
 from emberbox.model.egress import EgressPolicy
@@ -61,6 +62,7 @@ def start_pipeline(
         places,
         s3_has_accounts=objects.is_embedded,
         importer=ImageImporter(_registries(settings), _build_network(tap), authorities),
+        substitutes=read_substitutes(settings.stand_ins),
     )
 
 

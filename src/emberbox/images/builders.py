@@ -10,8 +10,10 @@ from typing import Protocol
 
 from emberbox.images.base import BuildPlan
 from emberbox.images.config import ImageConfig, RootFileSystem
-from emberbox.images.containers import BuildNetwork, Containers, LogLine, TakeLine, make_root
+from emberbox.images.containers import BuildNetwork, BuildSources, Containers, LogLine, TakeLine, make_root
+from emberbox.images.dockerfile import prepare
 from emberbox.images.managed import ManagedImages
+from emberbox.images.substitutes import Base
 from emberbox.model.egress import EgressPolicy
 
 BuildNetworkScope = Callable[[EgressPolicy | None], contextlib.AbstractAsyncContextManager[BuildNetwork]]
@@ -31,6 +33,7 @@ class ContainerBuild:
         take_line: the same for what a tool says, which waits while too many lines are not stored yet.
         own_kernel: whether guests boot a kernel of their own; else the root file system has the agent, and is packed as
             gVisor reads it.
+        bases: images that the Dockerfile names and the operator has put others in place of.
     """
 
     plan: BuildPlan
@@ -41,6 +44,7 @@ class ContainerBuild:
     say: LogLine
     take_line: TakeLine
     own_kernel: bool = True
+    bases: tuple[Base, ...] = ()
 
 
 class ContainerBuilder(Protocol):
@@ -102,15 +106,33 @@ class HostBuilder:
         """See `ContainerBuilder`."""
         plan, name = work.plan, _name(work)
         async with self._containers.for_build(work.directory / "containers") as containers:
-            dockerfile = (work.context / "Dockerfile").read_text(errors="replace")
-            await self._managed.prepare(dockerfile, work.say)
+            sources = await self._prepare(work, containers)
             work.say("Building the Dockerfile")
             async with self._network(plan.egress) as network:
-                await containers.build(work.context, name, network, work.timeout_s, work.take_line, self._authorities)
+                await containers.build(sources, name, network, work.timeout_s, work.take_line, self._authorities)
             config, notes = await containers.read_config(name)
             for note in notes:
                 work.say(note)
             return await self._pack(work, containers, config)
+
+    async def _prepare(self, work: ContainerBuild, containers: Containers) -> BuildSources:
+        """Write the Dockerfile as it is built, and find what is used in place of images that it names."""
+        text = (work.context / "Dockerfile").read_bytes().decode(errors="surrogateescape")
+        prepared = prepare(text)
+        for note in prepared.notes:
+            work.say(note)
+        given = {base.name for base in work.bases}
+        names = tuple(name for name in prepared.stand_ins if name not in given)
+        used = await self._managed.prepare(names, work.say)
+        for number, base in enumerate(work.bases):
+            used[base.name] = f"localhost/emberbox-base:{number}"
+            if base.layout is not None:
+                await containers.load(base.layout, used[base.name], work.timeout_s)
+            else:
+                used[base.name] = await self._managed.find_local(base.used)
+        written = work.directory / "Dockerfile"
+        written.write_bytes(prepared.text.encode(errors="surrogateescape"))
+        return BuildSources(work.context, written, used)
 
     async def load(self, work: ContainerBuild) -> tuple[ImageConfig, RootFileSystem]:
         """See `ContainerBuilder`."""

@@ -46,6 +46,21 @@ class BuildNetwork:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildSources:
+    """What an image is built from.
+
+    Args:
+        context: the directory.
+        dockerfile: the Dockerfile, anywhere.
+        used: names of images in it, and those of the store that are used in their place.
+    """
+
+    context: Path
+    dockerfile: Path
+    used: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Mounted:
     """The files of an image, in a container of their own: what is added to them, the image does not get."""
 
@@ -189,13 +204,13 @@ class Containers:
         return done.stdout.strip() if done.returncode == 0 else None
 
     async def build(
-        self, context: Path, name: str, network: BuildNetwork, timeout_s: float, take_line: TakeLine,
+        self, sources: BuildSources, name: str, network: BuildNetwork, timeout_s: float, take_line: TakeLine,
         authorities: str = "",
     ) -> None:  # fmt: skip
-        """Build the Dockerfile at the root of `context`; its output goes to `take_line`, as quickly as that takes it.
+        """Build a Dockerfile; its output goes to `take_line`, as quickly as that takes it.
 
         Args:
-            context: the directory.
+            sources: the Dockerfile and what belongs to it.
             name: of the image.
             network: of RUN steps.
             timeout_s: seconds until it is stopped.
@@ -217,7 +232,8 @@ class Containers:
                 *["buildah", *self._options, "build", "--layers=false", "--force-rm", "--pull=missing"],
                 *["--network", "host", "--isolation", "oci", "--format", "docker", "--tag", name],
                 *["--runtime", runtime, "--runtime-flag", f"root={self._directory / 'runc'}"],
-                *["--file", str(context / "Dockerfile"), str(context)],
+                *(f"--build-context={given}=docker-image://{used}" for given, used in sources.used.items()),
+                *["--file", str(sources.dockerfile), str(sources.context)],
             ]
             tail: list[str] = []
 

@@ -60,8 +60,9 @@ class ImageImporter:
         self._network = network
 
     async def gather(
-        self, plan: BuildPlan, archive: Path, layout: Path, limits: tuple[int, int, float], take_line: TakeLine
-    ) -> None:
+        self, plan: BuildPlan, archive: Path, layout: Path, limits: tuple[int, int, float], take_line: TakeLine,
+        *, is_base: bool = False,
+    ) -> None:  # fmt: skip
         """Make a layout of a plan's artifact.
 
         Args:
@@ -70,6 +71,7 @@ class ImageImporter:
             layout: the directory to make.
             limits: bytes of its layers as they come, bytes of them unpacked, seconds until it is stopped.
             take_line: takes lines for the build's log.
+            is_base: a Dockerfile builds on it, so it need not say what to run.
 
         Raises:
             BuildError: the image is not as it should be, or cannot be had.
@@ -85,6 +87,7 @@ class ImageImporter:
                 "uri": plan.artifact_uri,
                 "is_plain": self._registries.named.get(registry, False),
                 "is_direct": is_named,
+                "is_base": is_base,
                 "logins": "" if self._registries.logins is None else str(self._registries.logins),
             }
         else:

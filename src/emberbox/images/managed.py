@@ -20,6 +20,7 @@ from emberbox import process
 from emberbox.host.bootstrap import bootstrap
 from emberbox.images import stand_in
 from emberbox.images.containers import Containers, LogLine
+from emberbox.images.substitutes import LOCAL
 from emberbox.model.errors import HostError
 from emberbox.time_limits import limit_s
 
@@ -56,26 +57,35 @@ class ManagedImages:
         self._made = False
         self._reachable: tuple[float, bool] | None = None
 
-    async def prepare(self, dockerfile: str, log_line: LogLine) -> None:
+    async def prepare(self, names: Sequence[str], log_line: LogLine) -> dict[str, str]:
         """Make sure that every name of ours in a Dockerfile resolves.
 
         Args:
-            dockerfile: its text.
+            names: those of AWS's base images in it.
             log_line: told what was done, for the build's log.
+
+        Returns:
+            by name, the image that stands for it.
 
         Raises:
             HostError: the base cannot be made.
         """
         await self.ensure_debian(log_line)
-        if AWS_REGISTRY not in dockerfile:
-            return
+        if not names:
+            return {}
         if await self._registry_is_reachable():
             await self._drop_stand_ins()
-            return
-        for name in AWS_NAMES:
-            if name in dockerfile and not await self._is_real(name):
-                await self._containers.tag(await self._ensure_stand_in(), name)
+            return {}
+        used: dict[str, str] = {}
+        for name in names:
+            if not await self._is_real(name):
+                used[name] = await self._ensure_stand_in()
                 log_line(f"NOTE: {AWS_REGISTRY} is out of reach; {name} stands for the local Debian 12 base here")
+        return used
+
+    async def find_local(self, name: str) -> str:
+        """Return what one of `substitutes.LOCAL` is called in the store; `prepare` has been called."""
+        return DEBIAN_NAME if name == LOCAL[0] else await self._ensure_stand_in()
 
     async def ensure_debian(self, log_line: LogLine) -> None:
         """Make the Debian base when it is not stored.
@@ -128,6 +138,7 @@ class ManagedImages:
         return not await self._containers.has_label(name, STAND_IN_LABEL)
 
     async def _drop_stand_ins(self) -> None:
+        """Take away names that earlier releases gave to a stand-in."""
         for name in AWS_NAMES:
             if await self._containers.has_image(name) and not await self._is_real(name):
                 await self._containers.untag(name)

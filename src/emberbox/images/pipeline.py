@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import shutil
 import time
@@ -25,10 +26,12 @@ from emberbox.host.kernel import Kernel
 from emberbox.host.space import DiskSpace, is_full_disk
 from emberbox.images.artifact import S3Client, UnpackLimits, check_readable, fetch, unpack
 from emberbox.images.base import BuildLog, BuildPlan, LogStream
+from emberbox.images.bases import NO_SUBSTITUTES, Bases
 from emberbox.images.builders import ContainerBuild, ContainerBuilder
 from emberbox.images.config import ImageConfig, RootFileSystem
 from emberbox.images.importer import ImageImporter
 from emberbox.images.oci.archives import is_image_archive
+from emberbox.images.substitutes import Substitutes
 from emberbox.machine.connections import GUEST_RESOLV_CONF
 from emberbox.machine.guest import Guest
 from emberbox.machine.guests import GuestHost
@@ -124,12 +127,13 @@ class Pipeline:
         places: says where a build works, and where its snapshot is kept.
         s3_has_accounts: the buckets of that S3 belong to accounts of this server.
         importer: gathers images that are there already; None takes one that knows no registry of the operator's.
+        substitutes: what is used in place of images in registries.
     """
 
     def __init__(
         self, builder: ContainerBuilder, guests: GuestHost, kernel: Callable[[], Awaitable[Kernel]], s3: S3Client,
         limits: Limits, space: DiskSpace, places: Places, *, s3_has_accounts: bool,
-        importer: ImageImporter | None = None,
+        importer: ImageImporter | None = None, substitutes: Substitutes = NO_SUBSTITUTES,
     ) -> None:  # fmt: skip
         self._builder = builder
         self._guests = guests
@@ -139,7 +143,7 @@ class Pipeline:
         self._s3_has_accounts = s3_has_accounts
         self._space = space
         self._places = places
-        self._importer = importer or ImageImporter()
+        self._bases = Bases(importer or ImageImporter(), substitutes)
 
     async def run(self, plan: BuildPlan, build_log: BuildLog) -> SnapshotSizes:
         """See `base.Builds`."""
@@ -176,15 +180,17 @@ class Pipeline:
         check_readable(plan.artifact_uri, plan.readable_prefixes)
         if not is_image_uri(plan.artifact_uri):
             await self._fetch(plan, archive)
+        limits = (self._limits.artifact_bytes, self._limits.unpacked_bytes, self._limits.build_timeout_s)
         work = self._work(run, context, driver)
         if is_image_uri(plan.artifact_uri) or is_image_archive(archive):
-            limits = (self._limits.artifact_bytes, self._limits.unpacked_bytes, self._limits.build_timeout_s)
-            await self._importer.gather(plan, archive, context, limits, run.take_line)
+            await self._bases.gather_image(plan, archive, context, limits, run.take_line)
             archive.unlink(missing_ok=True)
             config, root = await self._builder.load(work)
         else:
             await asyncio.to_thread(unpack, archive, context, UnpackLimits(total_bytes=self._limits.unpacked_bytes))
-            config, root = await self._builder.build(work)
+            bases = await self._bases.gather(plan, context, directory / "bases", limits, run.take_line)
+            config, root = await self._builder.build(dataclasses.replace(work, bases=bases))
+            await asyncio.to_thread(shutil.rmtree, directory / "bases", ignore_errors=True)
         for note in root.notes:
             run.say(note)
         await asyncio.to_thread(shutil.rmtree, context)

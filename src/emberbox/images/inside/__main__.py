@@ -15,16 +15,16 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
 from emberbox.images import stand_in
 from emberbox.images.authorities import SERVERS_VARIABLE, write_file, write_runtime
 from emberbox.images.config import find_unheeded, parse_config
+from emberbox.images.dockerfile import AWS_REGISTRY, prepare
 from emberbox.images.explanations import explain_failure
 from emberbox.images.inside import daemon
-from emberbox.images.inside.dockerfile import AWS_REGISTRY, Prepared, prepare
 from emberbox.images.inside.packing import Base, make_root, pack_base
 from emberbox.images.randomness import AddedFile
 from emberbox.model.errors import BuildError
@@ -35,6 +35,7 @@ CACHE, CACHE_OUT, OUT, BASE = Path("/cache.tar"), Path("/cache-out"), Path("/roo
 BASE_NAMES = ("emberbox/debian:12", "localhost/emberbox/debian:12")
 _IMAGE = "emberbox-build"
 _STAND_IN = "emberbox/stand-in"
+_BASES = "emberbox/base"
 _REACH_TIMEOUT_S = 3.0
 _NOT_ON_DEBIAN = re.compile(r"\b(?:micro)?dnf: |\byum: ")
 _UNREACHED = re.compile(r"failed to resolve source metadata|dial tcp|failed to do request")
@@ -139,9 +140,11 @@ def _take_up_store() -> None:
 
 
 def _build(job: dict[str, Any]) -> dict[str, Any]:
-    dockerfile, contexts = _prepare_dockerfile()
-    image = _make_stand_in() if contexts else ""
-    named = [f"--build-context={name}=docker-image://docker.io/{image}" for name in contexts]
+    used = {base["name"]: _take_base(base) for base in job.get("bases", ())}
+    daemon.drop_images(_BASES, keep=list(used.values()))
+    dockerfile, contexts = _prepare_dockerfile(used)
+    used |= dict.fromkeys(contexts, _make_stand_in() if contexts else "")
+    named = [f"--build-context={name}=docker-image://docker.io/{image}" for name, image in used.items()]
     tail = daemon.build(["--tag", _IMAGE, "--file", str(dockerfile), *named, str(CONTEXT)], say)
     if tail is not None:
         raise explain("\n".join(tail), contexts)
@@ -167,8 +170,25 @@ def _pack(job: dict[str, Any], image: tuple[dict[str, Any], list[Path]]) -> dict
     return {"config": dataclasses.asdict(config), "root": dataclasses.asdict(root)}
 
 
-def _prepare_dockerfile() -> tuple[Path, tuple[str, ...]]:
-    """Write the Dockerfile as it is built beside the context; return it, and the names that the base stands for."""
+def _take_base(base: dict[str, str]) -> str:
+    """Return the name of what is used in place of an image, which is taken in unless the layer cache has it."""
+    if not base["layout"]:
+        return BASE_NAMES[0] if base["used"] == BASE_NAMES[0] else _make_stand_in()
+    layout = Path(base["layout"])
+    (manifest,) = json.loads((layout / "index.json").read_text())["manifests"]
+    name = f"{_BASES}:{manifest['digest'].removeprefix('sha256:')}"
+    if not daemon.has_image(name):
+        daemon.load_image(layout)
+        daemon.docker("tag", _IMAGE, name)
+    return name
+
+
+def _prepare_dockerfile(given: Container[str]) -> tuple[Path, tuple[str, ...]]:
+    """Write the Dockerfile as it is built beside the context; return it, and the names that the base stands for.
+
+    Args:
+        given: names of images that something is used for already.
+    """
     try:
         text = (CONTEXT / "Dockerfile").read_bytes().decode(errors="surrogateescape")
     except OSError as error:
@@ -181,7 +201,7 @@ def _prepare_dockerfile() -> tuple[Path, tuple[str, ...]]:
     ignored = CONTEXT / "Dockerfile.dockerignore"
     if ignored.exists():
         shutil.copyfile(ignored, written.with_name(ignored.name))
-    return written, _stand_ins(prepared)
+    return written, _stand_ins([name for name in prepared.stand_ins if name not in given])
 
 
 def _read_agent(agent: dict[str, str] | None) -> AddedFile | None:
@@ -207,12 +227,12 @@ def _make_stand_in() -> str:
     return name
 
 
-def _stand_ins(prepared: Prepared) -> tuple[str, ...]:
-    if not prepared.stand_ins or _answers(f"https://{AWS_REGISTRY}/v2/"):
+def _stand_ins(names: Sequence[str]) -> tuple[str, ...]:
+    if not names or _answers(f"https://{AWS_REGISTRY}/v2/"):
         return ()
-    for name in prepared.stand_ins:
+    for name in names:
         say(f"NOTE: {AWS_REGISTRY} is out of reach; {name} stands for the local Debian 12 base here")
-    return prepared.stand_ins
+    return tuple(names)
 
 
 def _answers(url: str) -> bool:

@@ -117,6 +117,13 @@ def has_image(name: str) -> bool:
     return subprocess.run(["docker", "image", "inspect", name], check=False, capture_output=True).returncode == 0
 
 
+def drop_images(repository: str, keep: Sequence[str]) -> None:
+    """Remove the images of a repository but some."""
+    for name in docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository).split():
+        if name not in keep:
+            docker("image", "rm", "--force", name)
+
+
 def load_image(layout: Path) -> None:
     """Take in an image of a directory that has the form of `docker save`."""
     with subprocess.Popen(["tar", "-C", layout, "-c", "."], stdout=subprocess.PIPE) as writer:

@@ -54,7 +54,8 @@ def gather(job: dict[str, Any]) -> None:
     reference = parse_image_uri(job["uri"])
     login = find_login(Path(job["logins"]), reference.registry) if job["logins"] else None
     access = Access(job["is_plain"], job["is_direct"], login)
-    write_layout(Registry(reference, access), layout, job["platform"], job["packed_bytes"], budget, _say)
+    source, is_base = Registry(reference, access), job["is_base"]
+    write_layout(source, layout, job["platform"], job["packed_bytes"], budget, _say, is_base=is_base)
 
 
 def _say(line: str) -> None:

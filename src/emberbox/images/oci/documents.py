@@ -119,12 +119,13 @@ def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def read_image(source: Source, platform: str) -> Image:
+def read_image(source: Source, platform: str, *, is_base: bool = False) -> Image:
     """Find the image for a platform, and read what it says.
 
     Args:
         source: where it is.
         platform: `os/architecture`, in Go's words.
+        is_base: it is built upon, so it need not say what to run.
 
     Raises:
         BuildError: there is none, or it is not as it should be.
@@ -132,7 +133,7 @@ def read_image(source: Source, platform: str) -> Image:
     found = source.top()
     for _ in range(_INDEXES_DEEP):
         if found.media_type in MANIFESTS:
-            return _read_manifest(source, found.content, platform)
+            return _read_manifest(source, found.content, platform, is_base=is_base)
         if found.media_type not in INDEXES:
             raise invalid(
                 f"{found.media_type!r} is neither an index nor a manifest of images; is it a container image?"
@@ -189,7 +190,7 @@ def read_index(content: bytes) -> list[Descriptor]:
     return [_descriptor(one, "the index") for one in as_list(index.get("manifests"), "manifests of the index")]
 
 
-def _read_manifest(source: Source, content: bytes, platform: str) -> Image:
+def _read_manifest(source: Source, content: bytes, platform: str, *, is_base: bool) -> Image:
     manifest = parse(content, "the manifest")
     _check_schema(manifest, "the manifest")
     config = _descriptor(manifest.get("config"), "config of the manifest")
@@ -200,7 +201,7 @@ def _read_manifest(source: Source, content: bytes, platform: str) -> Image:
         for one in as_list(manifest.get("layers"), "layers of the manifest")
     )
     text = read_checked(source, config)
-    diff_ids, notes = read_config(text, platform)
+    diff_ids, notes = read_config(text, platform, is_base=is_base)
     if len(diff_ids) != len(layers):
         raise invalid(f"it has {len(layers)} layers, but its config knows {len(diff_ids)}")
     if len(layers) > LAYERS_MAX:
@@ -238,8 +239,13 @@ def _descriptor(given: Any, where: str) -> Descriptor:
     return Descriptor(media_type, digest, size, platform, variant)
 
 
-def read_config(content: bytes, platform: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def read_config(content: bytes, platform: str, *, is_base: bool = False) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Judge an image's config; return the digests of its layers uncompressed, and notes for the build's log.
+
+    Args:
+        content: its text.
+        platform: what it has to be for.
+        is_base: see `read_image`; there are no notes then.
 
     Raises:
         BuildError: it is not as it should be, or for another platform, or names nothing to run.
@@ -254,10 +260,16 @@ def read_config(content: bytes, platform: str) -> tuple[tuple[str, ...], tuple[s
     diff_ids = tuple(as_text(one, "rootfs of the config") for one in as_list(root.get("diff_ids"), "diff_ids"))
     if any(not DIGEST.fullmatch(one) for one in diff_ids):
         raise invalid("rootfs of the config has a digest that is not sha256: and 64 hexadecimal digits")
-    return diff_ids, _check_settings(as_object(config.get("config") or {}, "config"))
+    settings = as_object(config.get("config") or {}, "config")
+    _check_settings(settings)
+    if is_base:
+        return diff_ids, ()
+    if not settings.get("Entrypoint") and not settings.get("Cmd"):
+        raise BuildError("CONTAINER_BUILD_FAILED", "the image has neither ENTRYPOINT nor CMD: nothing to run")
+    return diff_ids, find_unheeded(settings)
 
 
-def _check_settings(settings: dict[str, Any]) -> tuple[str, ...]:
+def _check_settings(settings: dict[str, Any]) -> None:
     """Judge what an image says about how to run it, as `config.parse_config` reads it."""
     for key in _CONFIG_TEXTS:
         if settings.get(key) is not None:
@@ -269,9 +281,6 @@ def _check_settings(settings: dict[str, Any]) -> tuple[str, ...]:
         number = port.partition("/")[0]
         if not (number.isascii() and number.isdecimal() and 0 < int(number[:6]) <= _PORT_MAX):
             raise invalid(f"ExposedPorts of the config has {port!r}, which is no port")
-    if not settings.get("Entrypoint") and not settings.get("Cmd"):
-        raise BuildError("CONTAINER_BUILD_FAILED", "the image has neither ENTRYPOINT nor CMD: nothing to run")
-    return find_unheeded(settings)
 
 
 def parse(content: bytes, what: str) -> dict[str, Any]:

@@ -30,8 +30,9 @@ NAME: Final = "emberbox-build"
 
 
 def write_layout(
-    source: Source, layout: Path, platform: str, packed_bytes: int, budget: Budget, say: Callable[[str], None]
-) -> None:
+    source: Source, layout: Path, platform: str, packed_bytes: int, budget: Budget, say: Callable[[str], None],
+    *, is_base: bool = False,
+) -> None:  # fmt: skip
     """Write the image of a source as a layout, once all of it is judged.
 
     Args:
@@ -41,11 +42,12 @@ def write_layout(
         packed_bytes: how large its layers may be as they come.
         budget: what they may become.
         say: takes lines for the build's log.
+        is_base: see `read_image`.
 
     Raises:
         BuildError: the image is not as it should be.
     """
-    image = read_image(source, platform)
+    image = read_image(source, platform, is_base=is_base)
     size = sum(layer.size for layer in set(image.layers))
     if size > packed_bytes:
         raise invalid(f"its layers have {size} bytes, more than {packed_bytes} (EMBERBOX_ARTIFACT_MAX_BYTES)")

@@ -21,6 +21,7 @@ from emberbox.images.sandbox.root import (
     Outcome,
     write_job,
 )
+from emberbox.images.substitutes import Base
 from emberbox.model.errors import BuildError, HostError
 
 
@@ -70,6 +71,7 @@ class SandboxBuilder:
         cache, new_cache = self._cache_of(work.plan.account_id, made), directory / "cache"
         shares = [CODE, Share(made.seed, "/seed"), Share(work.context, "/context")]
         shares += [self._write_job(work, directory, kind), *_writable(work.root, "/root.erofs")]
+        shares += [Share(base.layout, place) for base, place in _places(work) if base.layout is not None]
         if self._cache_bytes and kind == "build":
             shares += _writable(new_cache, "/cache-out")
             shares += [Share(cache, "/cache.tar")] if cache.exists() else []
@@ -118,9 +120,18 @@ class SandboxBuilder:
             cache_bytes=self._cache_bytes,
             environment=dict(work.plan.environment),
             authorities=self._authorities,
+            bases=[
+                {"name": base.name, "used": base.used, "layout": None if base.layout is None else place}
+                for base, place in _places(work)
+            ],
             library=_inside(native.openssl_random_path()),
             agent=None if work.own_kernel else agent,
         )
+
+
+def _places(work: ContainerBuild) -> list[tuple[Base, str]]:
+    """Return the bases that were fetched for a build, and where the sandbox has their layouts."""
+    return [(base, f"/run/bases/{number}") for number, base in enumerate(work.bases)]
 
 
 def _inside(path: Path) -> str:

@@ -18,6 +18,7 @@ from emberbox.images.containers import BuildNetwork, LogLine
 from emberbox.images.sandbox.base import Limits, SandboxPlan
 from emberbox.images.sandbox.builder import SandboxBuilder, read_outcome
 from emberbox.images.sandbox.root import BuilderRoot
+from emberbox.images.substitutes import Base
 from emberbox.model.errors import BuildError, HostError
 from emberbox.process import OnLine
 
@@ -66,10 +67,13 @@ class Told:
     def __init__(self, line: str, cache: bytes = b"") -> None:
         self._line, self._cache = line, cache
         self.plan: SandboxPlan | None = None
+        self.job: dict[str, Any] = {}
 
     async def run(self, plan: SandboxPlan, on_line: OnLine) -> None:
         self.plan = plan
         for share in plan.shares:
+            if share.destination == "/job.json":
+                self.job = json.loads(share.path.read_text())
             if share.destination == "/cache-out":
                 share.path.write_bytes(self._cache)
         for line in (" a line", self._line):
@@ -90,7 +94,10 @@ async def no_network(_egress: object) -> AsyncIterator[BuildNetwork]:
     yield BuildNetwork()
 
 
-async def build(tmp_path: Path, told: Told, account_id: str = "000000000000", *, is_image: bool = False) -> list[str]:
+async def build(
+    tmp_path: Path, told: Told, account_id: str = "000000000000", *, is_image: bool = False,
+    bases: tuple[Base, ...] = (),
+) -> list[str]:  # fmt: skip
     directory, lines = tmp_path / "b", list[str]()
     directory.mkdir()
 
@@ -99,8 +106,8 @@ async def build(tmp_path: Path, told: Told, account_id: str = "000000000000", *,
 
     plan: Any = SimpleNamespace(egress=None, account_id=account_id, environment={"A": "1"})
     roots: Any = Roots()
-    builder = SandboxBuilder(told, roots, no_network, Limits(1, 1, 1, 1), tmp_path / "caches", 1)
-    work = ContainerBuild(plan, directory, tmp_path, directory / "root.erofs", 1, lines.append, take)
+    builder = SandboxBuilder(told, roots, no_network, Limits(1, 1, 1, 1), tmp_path / "caches", 1, "PEM")
+    work = ContainerBuild(plan, directory, tmp_path, directory / "root.erofs", 1, lines.append, take, bases=bases)
     try:
         await (builder.load if is_image else builder.build)(work)
     finally:
@@ -143,3 +150,17 @@ async def test_a_cache_that_may_be_why_a_sandbox_failed_is_dropped(tmp_path: Pat
     with pytest.raises(HostError, match="dockerd"):
         await build(tmp_path, Told('={"failed": "dockerd does not start"}'))
     assert list((tmp_path / "caches").iterdir()) == []
+
+
+async def test_a_sandbox_gets_authorities_and_bases_and_no_login(tmp_path: Path) -> None:
+    """Layouts of bases are there to be read; a base that is made locally is only named."""
+    bases = (Base("python:3", "mirror.test/python:3", tmp_path / "layout"), Base("x", "emberbox/debian:12"))
+    await build(tmp_path, told := Told(GOOD), bases=bases)
+    assert told.plan is not None
+    (share,) = [share for share in told.plan.shares if share.path == tmp_path / "layout"]
+    assert not share.is_writable
+    assert told.job["bases"] == [
+        {"name": "python:3", "used": "mirror.test/python:3", "layout": share.destination},
+        {"name": "x", "used": "emberbox/debian:12", "layout": None},
+    ]
+    assert told.job["authorities"] == "PEM"

@@ -1,10 +1,15 @@
-"""What is changed in a Dockerfile before BuildKit reads it, and what that is said of in the build's log."""
+"""What a Dockerfile names, and what is changed in it before a builder reads it, which the build's log says.
+
+Made of the standard library alone, as it is used in sandboxes too.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from emberbox.model.errors import BuildError
 
 AWS_REGISTRY = "public.ecr.aws"
 PLATFORM = "linux/amd64"
@@ -15,6 +20,14 @@ _INSTRUCTION = re.compile(r"[ \t]*([A-Za-z]+)")
 _HEREDOC = re.compile(r"(?<!<)<<(-?)(['\"]?)([A-Za-z_][A-Za-z0-9_]*)\2")
 _TAKES_HEREDOCS = ("RUN", "COPY", "ADD")
 _PLATFORM = re.compile(r"[ \t]--platform=(\S+)")
+_MODE = re.compile(r"[ \t]--chmod=(\S+)")
+_NAME_MAX = 512
+"""Characters of a name or value that is looked at, and of a directive: what is done with them may take their square."""
+
+_ARG = re.compile(r"[ \t]*ARG[ \t]+([A-Za-z_][A-Za-z0-9_]*)=[\"']?([^\s\"']+)", re.IGNORECASE)
+_FROM = re.compile(r"[ \t]*FROM((?:[ \t]+--\S+)*)[ \t]+(\S+)(?:[ \t]+AS[ \t]+(\S+))?", re.IGNORECASE)
+_TAKEN_FROM = re.compile(r"(?:--from=|[,=]from=)([^\s,]+)")
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
 _STAND_IN = re.compile(
     rf"{re.escape(AWS_REGISTRY)}/(?:lambda/microvms|amazonlinux/amazonlinux)(?::al2023|:2023)?(?:-minimal)?"
     r"(?:@sha256:[0-9a-f]{64})?(?![\w.:@/-])"
@@ -41,20 +54,33 @@ def prepare(text: str) -> Prepared:
 
     `# syntax=` names another frontend, an image to be fetched and run: the builder's own reads all files. And there is
     one processor architecture, whatever `FROM --platform` asks for.
+
+    Raises:
+        BuildError: it has a mode in letters, which this BuildKit would pass over in silence.
     """
     lines = text.removeprefix("\ufeff").split("\n")
     notes: list[str] = []
     _drop_syntax(lines, notes)
+    for index in (*_lines_of(lines, "COPY"), *_lines_of(lines, "ADD")):
+        _check_mode(lines[index])
     for index in _lines_of(lines, "FROM"):
         lines[index] = _PLATFORM.sub(lambda found: _drop_platform(found[1], notes), lines[index])
     return Prepared("\n".join(lines), tuple(dict.fromkeys(_STAND_IN.findall(text))), tuple(notes))
+
+
+def _check_mode(line: str) -> None:
+    for found in _MODE.finditer(line):
+        if "$" not in found[1] and not re.fullmatch("[0-7]{1,4}", found[1]):
+            raise BuildError(
+                "CONTAINER_BUILD_FAILED", f"--chmod={found[1]}: write the mode as an octal number, such as --chmod=755"
+            )
 
 
 def _drop_syntax(lines: list[str], notes: list[str]) -> None:
     """Directives stand at the top, before any other comment; what is left of them must stay there."""
     directives: list[str] = []
     for line in lines:
-        found = _DIRECTIVE.match(line)
+        found = _DIRECTIVE.match(line[:_NAME_MAX])
         if found is None or found[1].lower() not in _DIRECTIVES:
             break
         if found[1].lower() == "syntax":
@@ -71,8 +97,52 @@ def _drop_platform(platform: str, notes: list[str]) -> str:
     return ""
 
 
+def find_images(text: str) -> tuple[str, ...]:
+    """Return the images that a Dockerfile builds on or copies from, in their order, each once.
+
+    Names of its own stages are none. Variables are the defaults of ARGs; a name with others in it is left out.
+    """
+    defaults: dict[str, str] = {}
+    stages: set[str] = set()
+    found: dict[str, None] = {}
+    for line in _join(prepare(text).text.split("\n")):
+        if (argument := _ARG.match(line)) and len(argument[2]) <= _NAME_MAX:
+            defaults.setdefault(argument[1], argument[2])
+        base = _FROM.match(line)
+        names = [base[2]] if base else _TAKEN_FROM.findall(line)
+        short = [name for name in names if len(name) <= _NAME_MAX]
+        for name in (_VARIABLE.sub(lambda one: _expand(one, defaults), name) for name in short):
+            if "$" not in name and name.lower() not in stages and not name.isdecimal() and name != "scratch":
+                found[name] = None
+        if base and base[3]:
+            stages.add(base[3].lower())
+    return tuple(found)
+
+
+def _join(lines: list[str]) -> list[str]:
+    """Return each instruction on one line, without heredocs."""
+    escape, joined = _escape(lines), list[list[str]]()
+    for index, _, begins in _walk(lines):
+        if begins:
+            joined.append([])
+        joined[-1].append(lines[index].rstrip().removesuffix(escape))
+    return [" ".join(parts) for parts in joined]
+
+
+def _expand(found: re.Match[str], defaults: Mapping[str, str]) -> str:
+    return defaults.get(found[1] or found[2]) or found[3] or found[0]
+
+
 def _lines_of(lines: list[str], instruction: str) -> Iterator[int]:
-    """Return where the lines of an instruction are, continued ones too; a heredoc's lines are none."""
+    """Return where the lines of an instruction are, continued ones too."""
+    return (index for index, current, _ in _walk(lines) if current == instruction)
+
+
+def _walk(lines: list[str]) -> Iterator[tuple[int, str, bool]]:
+    """Visit the lines of instructions: where each is, the instruction, and whether it begins there.
+
+    Comments, empty lines and a heredoc's lines are none.
+    """
     escape = _escape(lines)
     ends: list[tuple[str, bool]] = []
     current, is_continued = "", False
@@ -90,14 +160,13 @@ def _lines_of(lines: list[str], instruction: str) -> Iterator[int]:
             current = found[1].upper() if found else ""
         if current in _TAKES_HEREDOCS:
             ends += [(found[3], found[1] == "-") for found in _HEREDOC.finditer(stripped)]
-        if current == instruction:
-            yield index
+        yield index, current, not is_continued
         is_continued = stripped.rstrip().endswith(escape)
 
 
 def _escape(lines: list[str]) -> str:
     for line in lines:
-        found = _DIRECTIVE.match(line)
+        found = _DIRECTIVE.match(line[:_NAME_MAX])
         if found is None:
             break
         if found[1].lower() == "escape":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from emberbox.images.inside.dockerfile import prepare
+from emberbox.images.dockerfile import find_images, prepare
+from emberbox.model.errors import BuildError
 
 DIGEST = "@sha256:" + "05cb9b38" * 8
 
@@ -72,3 +75,55 @@ def test_the_names_that_have_a_stand_in_are_found() -> None:
         f"{base}:al2023-minimal{DIGEST}",
         "public.ecr.aws/amazonlinux/amazonlinux:2023-minimal",
     )
+
+
+@pytest.mark.parametrize("instruction", ["COPY", "ADD", "COPY --link \\\n "])
+def test_a_mode_in_letters_is_refused(instruction: str) -> None:
+    """BuildKit of this age passes over it without a word."""
+    with pytest.raises(BuildError, match="octal"):
+        prepare(f"FROM a\n{instruction} --chmod=u=rwx,go=r x /y\n")
+    for fine in ("--chmod=0755", "--chmod=$MODE"):
+        prepare(f"FROM a\n{instruction} {fine} x /y\n")
+    prepare("FROM a\nRUN <<EOT\nCOPY --chmod=u+x\nEOT\n")
+
+
+def test_the_images_that_it_names_are_found() -> None:
+    """Stages of its own, numbers of stages and names with unknown variables are none; heredocs are not looked into."""
+    text = """\
+ARG VERSION=3.12
+ARG BASE="debian:12"
+FROM --platform=linux/arm64 python:${VERSION}-slim AS Builder
+FROM \\
+  # a word
+  $BASE as other
+COPY --link --from=ghcr.io/astral-sh/uv:1 /uv /uv
+COPY --from=builder /x /x
+COPY --from=0 /x /x
+RUN --mount=type=bind,from=busybox:1,target=/b --mount=from=other,target=/o true
+RUN <<EOT
+FROM nothing
+EOT
+FROM ${UNKNOWN}/x
+FROM ${TAG:-alpine}
+FROM scratch
+from builder
+"""
+    images = ("python:3.12-slim", "debian:12", "ghcr.io/astral-sh/uv:1", "busybox:1", "alpine")
+    assert find_images(text.replace("\n", "\r\n")) == images
+    assert find_images(text) == images
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# syntax=a" + " " * 900_000 + "x\nFROM a\n",
+        "FROM " + "${a:-" * 200_000 + "\n",
+        "RUN \\\n" * 100_000 + "true\n",
+        "ARG A=" + "x" * 900_000 + "\n" + "FROM $A$A$A\n" * 10,
+    ],
+)
+def test_a_file_that_means_harm_takes_no_longer_than_others(text: str) -> None:
+    """The text is a stranger's, and the host looks into it where the operator has a table."""
+    started = time.process_time()
+    find_images(text)
+    assert time.process_time() - started < 10
