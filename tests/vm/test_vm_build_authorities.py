@@ -20,6 +20,7 @@ from support.build_bench import BASE, build_bench, opened
 from support.guests import Gateway, Microvm
 from support.images import ImageMaker, probe_files
 from support.server import Server, make_home
+from support.waiting import wait_for
 
 pytestmark = [
     pytest.mark.vm,
@@ -51,6 +52,11 @@ def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Server
         server.remove()
 
 
+def told(said: str) -> list[str]:
+    """Return the lines of a run that has ended."""
+    return said.splitlines() if said.endswith("ended\n") else []
+
+
 def test_steps_and_guests_trust_the_operators_authorities(own: tuple[Server, Certificates]) -> None:
     """curl, pip, requests, Node and Python's ssl fetch from a server whose authority only the operator knows."""
     server, made = own
@@ -62,8 +68,9 @@ def test_steps_and_guests_trust_the_operators_authorities(own: tuple[Server, Cer
     with contextlib.closing(Gateway(server, clients)) as gateway:
         microvm = Microvm.launch(gateway, image)
         microvm.wait_state("RUNNING")
-        said = microvm.shell("python3 /trust_probe.py /server.pem 2>&1").splitlines()
-        assert said == [f"{name} trusts" for name in ("ssl", *trust_probe.CLIENTS)]
+        microvm.shell("(python3 /trust_probe.py /server.pem; echo ended) > /said 2>&1 &")
+        said = wait_for("all clients have asked", lambda: told(microvm.shell("cat /said")))
+        assert said == [*(f"{name} trusts" for name in ("ssl", *trust_probe.CLIENTS)), "ended"]
         microvm.terminate()
         microvm.wait_ended()
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import os
+import re
 import tarfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -237,6 +238,9 @@ async def test_layers_are_kept_for_the_account_and_for_nobody_else(caching: Buil
     assert "CACHED" in again.text
     shared = await caching.build(f"{BASE}RUN --mount=type=cache,target=/shared cat /shared/left; true\n{END}")
     assert "of-the-first" in shared.lines
+    number = next(found[1] for line in first.lines if (found := re.search(r"writing image sha256:(\w{12})", line)))
+    stolen = await caching.build(f"FROM {number}\n{END}", account=OTHER)
+    assert stolen.error is not None, "an image of another account was built upon"
     other = await caching.build(f"{BASE}{step}{END}", account=OTHER)
     assert other.error is None, other.text
     assert "CACHED" not in other.text

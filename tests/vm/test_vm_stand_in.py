@@ -57,6 +57,7 @@ async def test_the_operators_table_leads_to_a_mirror_with_a_login(
     on_host: bool, bench: BuildBench, tmp_path: Path
 ) -> None:
     """The host fetches what has a row, from a registry that builds do not reach; they get files, and no login."""
+    await bench.builder.prepare(lambda _line: None)
     debian = (bench.home / "base/debian12.tar").read_bytes()
     with small_registry() as registry:
         registry.push("3.12-slim", MadeImage([debian, make_tar(entry("marker", b"of the mirror"))], {}))

@@ -9,9 +9,7 @@ import re
 from typing import Final
 
 _NO_SECRETS: Final = re.compile(r"secret \S+: not found|unset ssh forward key|(?:secret|ssh) required but no")
-_NEWER: Final = re.compile(
-    r"unknown flag: |[Uu]nknown flag|only supports the --|UNHANDLED LOGLEVEL|Unknown instruction"
-)
+_NEWER: Final = re.compile(r'only supports the --|Unknown instruction|in substitution: |stat: "/<<')
 
 
 def explain_failure(tail: str, *, in_sandbox: bool) -> str:
