@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from emberbox.model.iam.access import Credential
+from emberbox.model.iam.global_keys import RESOURCE_ACCOUNT
 from emberbox.model.iam.policies import Decision, decide
 from emberbox.s3.errors import S3Error
 
@@ -87,6 +88,7 @@ _FACTS: Final = {
     "s3:x-amz-server-side-encryption": "ServerSideEncryption",
 }
 _EXISTING_TAG: Final = "s3:existingobjecttag/"
+_OWNER: Final = (RESOURCE_ACCOUNT, "s3:resourceaccount")
 
 
 def bucket_arn(bucket: str) -> str:
@@ -117,6 +119,7 @@ class Facts:
         caller: what is known of who signed.
         parameters: of the request.
         existing_tags: returns the tags that the object has.
+        owner: returns the account whose bucket it is, or would be.
     """
 
     def __init__(
@@ -124,12 +127,14 @@ class Facts:
         caller: Mapping[str, tuple[str, ...]],
         parameters: Mapping[str, Any],
         existing_tags: Callable[[], Sequence[tuple[str, str]]],
+        owner: Callable[[], str],
     ) -> None:
         self._known = dict(caller)
         for fact, name in _FACTS.items():
             if name in parameters:
                 self._known[fact] = (str(parameters[name]),)
         self._existing_tags = existing_tags
+        self._owner = owner
 
     def get(self, key: str, /) -> Sequence[str] | None:
         """Return the values of a condition key."""
@@ -137,6 +142,8 @@ class Facts:
             wanted = key.removeprefix(_EXISTING_TAG)
             found = tuple(value for name, value in self._existing_tags() if name.lower() == wanted)
             return found or None
+        if key in _OWNER:
+            return (self._owner(),)
         return self._known.get(key)
 
 

@@ -16,9 +16,9 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from emberbox.control.access.artifact_reader import KEY_ID
-from emberbox.control.access.authorisation import principal_facts
 from emberbox.model.errors import HostError
 from emberbox.model.iam.access import Credential
+from emberbox.model.iam.global_keys import header_keys, principal_keys
 from emberbox.s3.addressing import Addressing, read_key
 from emberbox.s3.buckets import Buckets
 from emberbox.s3.call import Call, Handler, Reply
@@ -197,7 +197,13 @@ class Service:
                 found = rows.latest(*place)
             return [] if found is None else found.tags
 
-        return Facts(principal_facts(credential, request.source_ip, self._region), parameters, existing_tags)
+        def owner() -> str:
+            with self._index.reading() as rows:
+                bucket = rows.bucket(place[0])
+            return credential.account_id if bucket is None else bucket.account_id
+
+        known = principal_keys(credential, request.source_ip, self._region) | header_keys(request.headers)
+        return Facts(known, parameters, existing_tags, owner)
 
     # --- forms
 

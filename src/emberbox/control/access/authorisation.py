@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Final
 
@@ -17,7 +16,8 @@ from emberbox.control.access.identities import Identities
 from emberbox.control.access.resources import ResourceIndex
 from emberbox.control.access.roles import Roles
 from emberbox.model.errors import AccessDeniedError
-from emberbox.model.iam.access import Credential, PrincipalKind
+from emberbox.model.iam.access import Credential
+from emberbox.model.iam.global_keys import RESOURCE_ACCOUNT, owner_of, principal_keys
 from emberbox.model.iam.policies import Decision, decide
 
 PASS_ROLE: Final = "iam:PassRole"  # noqa: S105 - an action
@@ -33,7 +33,6 @@ OPERATORS_ONLY: Final = frozenset(
 LAMBDA: Final = "lambda.amazonaws.com"
 _ACCOUNT: Final = re.compile(r"arn:[^:]*:[^:]*:[^:]*:([0-9]{12}):")
 _TAG_KEY: Final = "aws:resourcetag/"
-_PRINCIPAL_TYPES: Final = {PrincipalKind.USER: "User", PrincipalKind.ROLE: "AssumedRole"}
 
 Facts = Mapping[str, tuple[str, ...]]
 """Condition keys, in lower case, with their values."""
@@ -115,7 +114,7 @@ class Authoriser:
             _check_account(credential, request)
         facts = cache(partial(_facts, credential, source_ip, self._region, request))  # most policies ask for none
         for permission in request.permissions:
-            context = _Context(facts, self._resources, permission, request.passed_to)
+            context = _Context(facts, self._resources, permission, request.passed_to, credential.account_id)
             decision = decide(credential.policies, permission.action, permission.resource, context)
             if decision is not Decision.ALLOW:
                 raise _denied(credential, permission, _reason(permission, decision))
@@ -152,34 +151,21 @@ def _denied(credential: Credential, permission: Permission, reason: str) -> Acce
 
 def _facts(credential: Credential, source_ip: str, region: str, request: AccessRequest) -> Facts:
     """What is known of the sender counts, whatever an edge says of the request."""
-    return {**request.facts, **principal_facts(credential, source_ip, region)}
-
-
-def principal_facts(credential: Credential, source_ip: str, region: str) -> dict[str, tuple[str, ...]]:
-    """Return the condition keys that follow from who signed and from where, in lower case."""
-    now = datetime.now(UTC)
-    facts: dict[str, tuple[str, ...]] = {
-        "aws:currenttime": (f"{now:%Y-%m-%dT%H:%M:%SZ}",),
-        "aws:epochtime": (str(int(now.timestamp())),),
-        "aws:principalaccount": (credential.account_id,),
-        "aws:principalarn": (credential.principal_arn,),
-        "aws:principaltype": (_PRINCIPAL_TYPES[credential.kind],),
-        "aws:requestedregion": (region,),
-        "aws:securetransport": ("false",),
-    }
-    if source_ip:
-        facts["aws:sourceip"] = (source_ip,)
-    if credential.kind is PrincipalKind.USER:
-        facts["aws:username"] = (credential.name,)
-    return facts
+    return {**request.facts, **principal_keys(credential, source_ip, region)}
 
 
 class _Context:
     """The condition keys of one permission; the tags of its resource are looked up when a policy asks for them."""
 
     def __init__(
-        self, facts: Callable[[], Facts], resources: ResourceIndex, permission: Permission, passed_to: str
+        self,
+        facts: Callable[[], Facts],
+        resources: ResourceIndex,
+        permission: Permission,
+        passed_to: str,
+        account_id: str,
     ) -> None:
+        self._account_id = account_id
         self._facts = facts
         self._resources = resources
         self._permission = permission
@@ -189,6 +175,9 @@ class _Context:
     def get(self, key: str, /) -> Sequence[str] | None:
         if key == "iam:passedtoservice":
             return (self._passed_to,) if self._permission.action == PASS_ROLE else None
+        if key == RESOURCE_ACCOUNT:
+            owner = owner_of(self._permission.resource, self._account_id)
+            return None if owner is None else (owner,)
         if not key.startswith(_TAG_KEY):
             return self._facts().get(key)
         if self._tags is None:

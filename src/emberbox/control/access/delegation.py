@@ -54,7 +54,7 @@ class Delegates:
             raise ValidationError(
                 f"Role {role_arn} is invalid or cannot be assumed: its trust policy does not name {CLOUDFORMATION}"
             )
-        return Acting(PrincipalKind.ROLE, role.name, SESSION, issued_by, caller.source_ip)
+        return Acting(PrincipalKind.ROLE, role.name, SESSION, issued_by, caller.source_ip, is_service_role=True)
 
     def caller(self, account_id: str, acting: Acting) -> Caller:
         """Return a caller with the rights that somebody has now.
@@ -64,8 +64,9 @@ class Delegates:
         """
         kind = PrincipalKind(acting.kind)
         made = self._identities.start_session(
-            account_id, kind, acting.name, acting.session_name, STEP_S, by=acting.issued_by
-        )
+            account_id, kind, acting.name, acting.session_name, STEP_S, by=acting.issued_by,
+            via="" if acting.is_service_role else CLOUDFORMATION,
+        )  # fmt: skip
         credential = self._identities.find_credential(made.access_key_id, made.session_token)
         if credential is None:
             raise AccessDeniedError(

@@ -7,8 +7,10 @@ credentials have no row: their session token is their record, sealed.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 from emberbox.control.access.vault import Vault
@@ -23,6 +25,7 @@ from emberbox.model.iam.access import (
     ManagedPolicy,
     PrincipalKind,
     Role,
+    SessionTag,
     TemporaryCredentials,
     new_key_id,
     new_secret,
@@ -36,7 +39,10 @@ _Owner = tuple[str, PrincipalKind, str]
 
 
 class _Session(NamedTuple):
-    """What a session token holds, sealed; `expires` in seconds since 1970, `by` the key that asked, or empty."""
+    """What a session token holds, sealed: moments in seconds since 1970, `by` the key that asked, or empty.
+
+    What has a default was not in the tokens of earlier releases.
+    """
 
     access_key_id: str
     secret: str
@@ -46,6 +52,9 @@ class _Session(NamedTuple):
     session_name: str
     expires: float
     by: str
+    issued: float | None = None
+    tags: Mapping[str, SessionTag] = MappingProxyType({})
+    via: str = ""
 
 
 class Identities:
@@ -132,8 +141,9 @@ class Identities:
     # --- sessions
 
     def start_session(
-        self, account_id: str, kind: PrincipalKind, name: str, session_name: str, duration_s: int, by: str = ""
-    ) -> TemporaryCredentials:
+        self, account_id: str, kind: PrincipalKind, name: str, session_name: str, duration_s: int, by: str = "",
+        *, tags: Mapping[str, SessionTag] = MappingProxyType({}), via: str = "",
+    ) -> TemporaryCredentials:  # fmt: skip
         """Return temporary credentials.
 
         Args:
@@ -143,11 +153,16 @@ class Identities:
             session_name: who uses a role.
             duration_s: seconds that they live.
             by: the access key that asked; they end with it.
+            tags: of a role's session.
+            via: the service of AWS that uses them on behalf of who asked it; empty where nobody does.
         """
         issued = datetime.now(UTC)
         expires = issued + timedelta(seconds=duration_s)
         key_id, secret = new_key_id("ASIA"), new_secret()
-        content = _Session(key_id, secret, account_id, kind, name, session_name, expires.timestamp(), by)
+        content = _Session(
+            key_id, secret, account_id, kind, name, session_name, expires.timestamp(), by,
+            issued.timestamp(), dict(tags), via,
+        )  # fmt: skip
         return TemporaryCredentials(key_id, secret, self._vault.seal(content), issued, expires)
 
     def _open_session(self, access_key_id: str, token: str) -> Credential | None:
@@ -159,7 +174,8 @@ class Identities:
         if session.by and (asked is None or asked.status is not KeyStatus.ACTIVE):
             return None
         kind = PrincipalKind(session.kind)
-        if kind is PrincipalKind.ROLE and (session.account_id, session.name) not in self._roles:
+        role = self._roles.get((session.account_id, session.name)) if kind is PrincipalKind.ROLE else None
+        if kind is PrincipalKind.ROLE and role is None:
             return None
         return Credential(
             access_key_id,
@@ -172,6 +188,10 @@ class Identities:
             session_name=session.session_name,
             policies=self.policies_of(session.account_id, kind, session.name),
             issued_by=session.by,
+            role=role,
+            session_tags={name: SessionTag(*tag) for name, tag in session.tags.items()},
+            issued_at=None if session.issued is None else datetime.fromtimestamp(session.issued, UTC),
+            via=session.via,
         )
 
     # --- what administration asks

@@ -6,15 +6,17 @@ time, with the key that asked for them, and with the role.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
-from emberbox.control.access.authorisation import principal_facts
 from emberbox.control.access.identities import Identities
 from emberbox.model.caller import Caller
 from emberbox.model.errors import AccessDeniedError, ValidationError
-from emberbox.model.iam.access import Credential, PrincipalKind, Role, TemporaryCredentials, iam_arn, unique_id
-from emberbox.model.iam.trust import ASSUME_ROLE, parse_trust
+from emberbox.model.iam.access import Credential, PrincipalKind, Role, SessionTag, TemporaryCredentials
+from emberbox.model.iam.global_keys import RESOURCE_ACCOUNT, principal_keys
+from emberbox.model.iam.trust import ASSUME_ROLE, TAG_SESSION, parse_trust
 
 CHAINED_MAX_S: Final = 3600
 """A role's session that was asked for by another role's lives so many seconds at most (STS, AssumeRole)."""
@@ -38,12 +40,14 @@ class AssumeRoleByArn:
         session_name: who uses it, for the audit trail.
         duration_s: seconds that the credentials live.
         external_id: what the trust policy may want to see.
+        tags: of the session.
     """
 
     role_arn: str
     session_name: str
     duration_s: int
     external_id: str | None = None
+    tags: Mapping[str, SessionTag] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class SessionService:
 
     def identify(self, caller: Caller) -> Sender:
         """Return who the caller is."""
-        return self._sender(_credential(caller))
+        return _sender(_credential(caller))
 
     def get_session_token(self, caller: Caller, duration_s: int) -> TemporaryCredentials:
         """Lend the caller's own rights for some seconds.
@@ -86,48 +90,72 @@ class SessionService:
 
         Raises:
             AccessDeniedError: there is no such role, or it does not trust the caller: STS does not say which.
-            ValidationError: it is for too long.
+            ValidationError: it is for too long, or a tag is not the caller's to choose.
         """
         credential = _credential(caller)
         role = self._identities.find_role(caller.account_id, asked.role_arn.rpartition("/")[2])
         if (
             role is None
             or role.arn != asked.role_arn
-            or not trusts(role, caller, asked.session_name, asked.external_id)
+            or not trusts(role, caller, asked.session_name, asked.external_id, asked.tags)
         ):
             raise AccessDeniedError(
                 f"User: {credential.principal_arn} is not authorized to perform: {ASSUME_ROLE} "
                 f"on resource: {asked.role_arn}"
             )
         _check_duration(credential, role, asked.duration_s)
+        tags = _all_tags(credential, asked)
         made = self._identities.start_session(
             role.account_id, PrincipalKind.ROLE, role.name, asked.session_name, asked.duration_s,
             by=credential.issued_by if credential.session_token is not None else credential.access_key_id,
+            tags=tags,
         )  # fmt: skip
         found = self._identities.find_credential(made.access_key_id, made.session_token)
         assert found is not None
-        return RoleSessionMade(made, self._sender(found))
-
-    def _sender(self, credential: Credential) -> Sender:
-        account_id = credential.account_id
-        if credential.kind is PrincipalKind.USER:
-            name = unique_id("AIDA", iam_arn(account_id, PrincipalKind.USER, credential.name))
-        else:
-            role = self._identities.find_role(account_id, credential.name)
-            name = f"{role.id if role else 'AROA'}:{credential.session_name}"
-        return Sender(account_id, credential.principal_arn, name)
+        return RoleSessionMade(made, _sender(found))
 
 
-def trusts(role: Role, caller: Caller, session_name: str, external_id: str | None = None) -> bool:
-    """Say whether a role's trust policy lets the caller assume it; without one it is for policies alone to say."""
+def trusts(
+    role: Role,
+    caller: Caller,
+    session_name: str,
+    external_id: str | None = None,
+    tags: Mapping[str, SessionTag] = MappingProxyType({}),
+) -> bool:
+    """Say whether a role's trust policy lets the caller assume it; without one it is for policies alone to say.
+
+    Tags of a session need a permission of their own ("Pass session tags in AWS STS").
+    """
     if not role.trust_document:
         return True
     credential = _credential(caller)
-    facts = principal_facts(credential, caller.source_ip, caller.region)
+    facts = principal_keys(credential, caller.source_ip, caller.region)
+    facts[RESOURCE_ACCOUNT] = (role.account_id,)
     facts["sts:rolesessionname"] = (session_name,)
     if external_id is not None:
         facts["sts:externalid"] = (external_id,)
-    return parse_trust(role.trust_document).trusts(credential, facts)
+    if tags:
+        facts |= {f"aws:requesttag/{key.lower()}": (tag.value,) for key, tag in tags.items()}
+        facts["aws:tagkeys"] = tuple(tags)
+    trust = parse_trust(role.trust_document)
+    actions = (ASSUME_ROLE, TAG_SESSION) if tags else (ASSUME_ROLE,)
+    return all(trust.trusts(credential, facts, action) for action in actions)
+
+
+def _sender(credential: Credential) -> Sender:
+    return Sender(credential.account_id, credential.principal_arn, credential.user_id)
+
+
+def _all_tags(credential: Credential, asked: AssumeRoleByArn) -> dict[str, SessionTag]:
+    """Return the tags of a session: those that go on from the session that asks cannot be set anew."""
+    inherited = {key: tag for key, tag in credential.session_tags.items() if tag.transitive}
+    taken = {key.lower() for key in inherited}
+    if any(key.lower() in taken for key in asked.tags):
+        raise ValidationError(
+            "One of the specified transitive tag keys can't be set because it conflicts with a transitive tag key from "
+            "the calling session."
+        )
+    return {**inherited, **asked.tags}
 
 
 def _credential(caller: Caller) -> Credential:

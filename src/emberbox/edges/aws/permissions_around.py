@@ -27,7 +27,7 @@ PREFIXES: Final[Mapping[str, str]] = {
 FREE: Final = frozenset({(STS, "GetCallerIdentity"), (STS, "GetSessionToken")})
 """What needs no permission ("Permissions for AWS STS")."""
 
-_TAGGING: Final = {"CreateRole": "iam:TagRole", "CreatePolicy": "iam:TagPolicy"}
+_TAGGING: Final = {"CreateRole": "iam:TagRole", "CreatePolicy": "iam:TagPolicy", "AssumeRole": "sts:TagSession"}
 _KEYS: Final = {"PolicyArn": "iam:policyarn", "ExternalId": "sts:externalid", "RoleSessionName": "sts:rolesessionname"}
 
 
@@ -100,6 +100,8 @@ def facts_around(parameters: Parameters) -> dict[str, tuple[str, ...]]:
     facts: dict[str, tuple[str, ...]] = {f"aws:requesttag/{key.lower()}": (value,) for key, value in tags.items()}
     if keys := tuple(tags) or tuple(parameters.get("TagKeys") or ()):
         facts["aws:tagkeys"] = keys
+    if transitive := tuple(parameters.get("TransitiveTagKeys") or ()):
+        facts["sts:transitivetagkeys"] = transitive
     for name, key in _KEYS.items():
         if value := parameters.get(name):
             facts[key] = (value,)

@@ -66,6 +66,7 @@ from emberbox.model.causes import Actor, caused_by
 from emberbox.model.errors import InternalError, ServiceError
 from emberbox.model.iam.access import Credential
 from emberbox.model.iam.audit import AuditRecord
+from emberbox.model.iam.global_keys import header_keys
 from emberbox.spec.models import AROUND, SERVICES, operation_names
 from emberbox.spec.openapi import render_openapi
 
@@ -223,6 +224,8 @@ class _Api:
         if self._guard is None or self._permissions is None:
             return
         asked = self._permissions.request(credential.account_id, match.service, match.name, parameters)
+        if exchange.request is not None:
+            asked = replace(asked, facts={**asked.facts, **header_keys(dict(exchange.request.headers))})
         self._guard.authorise(credential, exchange.source_ip, asked)
         exchange.resources = asked.resources
 

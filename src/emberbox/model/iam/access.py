@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from emberbox.model.iam.policies import Policy
 
@@ -47,6 +47,13 @@ ADMIN_USER: Final = "admin"
 """The first user of an account."""
 
 
+class SessionTag(NamedTuple):
+    """A tag of an assumed role's session; `transitive` when the sessions that it asks for have it too."""
+
+    value: str
+    transitive: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Credential:
     """A key that can sign requests, and whose it is.
@@ -62,6 +69,10 @@ class Credential:
         session_name: of an assumed role.
         policies: what it may do.
         issued_by: the access key that temporary credentials end with; empty where there is none.
+        role: the role that is assumed; None for a user.
+        session_tags: that an assumed role was asked for with.
+        issued_at: when temporary credentials began; None where that is not known.
+        via: the service of AWS that acts with the rights of whoever asked it; empty where it is somebody itself.
     """
 
     access_key_id: str
@@ -74,6 +85,28 @@ class Credential:
     session_name: str = ""
     policies: tuple[Policy, ...] = field(default=(), repr=False)
     issued_by: str = ""
+    role: Role | None = field(default=None, repr=False, compare=False)
+    session_tags: Mapping[str, SessionTag] = field(default_factory=dict, repr=False, compare=False)
+    issued_at: datetime | None = None
+    via: str = ""
+
+    @property
+    def identity_arn(self) -> str:
+        """The ARN of the user or of the role itself, as policies name it."""
+        return iam_arn(self.account_id, self.kind, self.name) if self.role is None else self.role.arn
+
+    @property
+    def user_id(self) -> str:
+        """What IAM calls the unique id: of a session that of its role, with the session's name."""
+        if self.kind is PrincipalKind.USER:
+            return unique_id("AIDA", self.identity_arn)
+        return f"{self.role.id if self.role else 'AROA'}:{self.session_name}"
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Of whoever signs, by key: the role's, and those of the session over them; users have none."""
+        own = {} if self.role is None else self.role.tags
+        return {**own, **{key: tag.value for key, tag in self.session_tags.items()}}
 
     @property
     def principal_arn(self) -> str:

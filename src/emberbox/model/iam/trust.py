@@ -12,11 +12,12 @@ from functools import lru_cache
 from typing import Any, Final
 
 from emberbox.model.errors import ValidationError
-from emberbox.model.iam.access import Credential, PrincipalKind, iam_arn
+from emberbox.model.iam.access import Credential
 from emberbox.model.iam.patterns import Context
 from emberbox.model.iam.policies import Decision, Policy, decide, parse_policy
 
 ASSUME_ROLE: Final = "sts:AssumeRole"
+TAG_SESSION: Final = "sts:TagSession"
 _KINDS: Final = frozenset({"AWS", "Service", "Federated", "CanonicalUser"})
 
 
@@ -34,16 +35,17 @@ class Trust:
 
     statements: tuple[_TrustStatement, ...]
 
-    def trusts(self, credential: Credential, context: Context) -> bool:
-        """Say whether somebody may assume the role.
+    def trusts(self, credential: Credential, context: Context, action: str = ASSUME_ROLE) -> bool:
+        """Say whether somebody may assume the role, or do something else with it.
 
         Args:
             credential: of who asks.
             context: the condition keys of the request.
+            action: what is asked for.
         """
         names = _names_of(credential)
         about = [one.policy for one in self.statements if names.intersection(one.principals.get("AWS", ()))]
-        return decide(about, ASSUME_ROLE, "*", context) is Decision.ALLOW
+        return decide(about, action, "*", context) is Decision.ALLOW
 
     def names_lambda(self) -> bool:
         """Say whether AWS Lambda is among those who may; conditions are not looked at, for it asks on behalf of others.
@@ -110,10 +112,8 @@ def _parse_principal(principal: Any, place: str) -> Mapping[str, tuple[str, ...]
 def _names_of(credential: Credential) -> frozenset[str]:
     """Return every text of a Principal that means somebody."""
     account_id = credential.account_id
-    names = {"*", account_id, f"arn:aws:iam::{account_id}:root", credential.principal_arn}
-    if credential.kind is PrincipalKind.ROLE:
-        names.add(iam_arn(account_id, PrincipalKind.ROLE, credential.name))
-    return frozenset(names)
+    root = f"arn:aws:iam::{account_id}:root"
+    return frozenset({"*", account_id, root, credential.principal_arn, credential.identity_arn})
 
 
 def _malformed(why: str) -> ValidationError:

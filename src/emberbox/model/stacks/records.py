@@ -21,6 +21,7 @@ class Acting:
         session_name: of an assumed role.
         issued_by: the access key that it ends with; empty where there is none.
         source_ip: where the request came from.
+        is_service_role: it is a role that was passed, and not whoever asked.
     """
 
     kind: str
@@ -28,6 +29,7 @@ class Acting:
     session_name: str
     issued_by: str
     source_ip: str
+    is_service_role: bool = False
 
 
 @dataclass(frozen=True, slots=True)
