@@ -92,6 +92,23 @@ def test_temporary_credentials(world: World, bucket: str) -> None:
     assert code_of(good.list_buckets) == "InvalidToken"
 
 
+def test_whose_a_bucket_is_decides(world: World, bucket: str, new_name: Callable[[], str]) -> None:
+    """The policy of `cdk bootstrap` for those who publish assets has this condition."""
+
+    def user(name: str, account: str, key: str) -> Any:
+        condition = {"StringEquals": {key: account}}
+        statement = {"Effect": "Allow", "Action": "s3:*", "Resource": "*", "Condition": condition}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        return world.client(world.home.add_user(OPERATOR, name, policy))
+
+    for number, key in enumerate(("aws:ResourceAccount", "s3:ResourceAccount")):
+        s3, other = user(f"publisher{number}", OPERATOR, key), user(f"stranger{number}", RED, key)
+        s3.get_bucket_location(Bucket=bucket)
+        s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+        s3.create_bucket(Bucket=new_name())
+        assert code_of(other.put_object, Bucket=bucket, Key="k", Body=b"x") == "AccessDenied"
+
+
 def test_policies_decide(world: World, bucket: str) -> None:
     statement = {
         "Effect": "Allow",

@@ -50,7 +50,8 @@ class ChangeSetService:
         """
         known = self._store.find(caller.account_id, asked.stack_name)
         self._check_stack(asked, known)
-        shape, template = await self._stacks.shaper.make(caller, asked.shape, None if known is None else known.shape)
+        earlier = None if known is None else known.shape
+        shape, template = await self._stacks.shaper.make(caller, asked.shape, earlier, is_reviewed=True)
         stack = known or self._stacks.new_stack(caller, asked.stack_name, shape, StackStatus.REVIEW_IN_PROGRESS)
         changes, outputs = await self._stacks.plan(template, replace(stack, shape=shape))
         if known is None:
@@ -88,7 +89,11 @@ class ChangeSetService:
             check_updatable(known)
 
     def _add(self, made: ChangeSet) -> None:
-        if len(self._store.list_change_sets(made.stack_id)) >= CHANGE_SETS_MAX:
+        """The name of a change set that was executed is free again."""
+        before = self._store.list_change_sets(made.stack_id)
+        executed = [one.id for one in before if one.name == made.name and _is_executed(one)]
+        self._store.remove_change_sets(executed)
+        if len(before) - len(executed) >= CHANGE_SETS_MAX:
             raise QuotaExceededError(f"A stack has {CHANGE_SETS_MAX} change sets at most")
         if not self._store.add_change_set(made):
             raise AlreadyExistsError(f"ChangeSet {made.name} already exists")
@@ -169,3 +174,7 @@ class ChangeSetService:
         except ChangeSetNotFoundError:
             return
         self._store.remove_change_sets([found.id])
+
+
+def _is_executed(found: ChangeSet) -> bool:
+    return found.execution is ExecutionStatus.EXECUTE_COMPLETE

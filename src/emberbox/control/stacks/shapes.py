@@ -16,7 +16,7 @@ from emberbox.model.stacks.records import StackShape
 from emberbox.model.stacks.template import BODY_MAX, Template, parse_template
 
 _IAM = "AWS::IAM::"
-_NAMED, _ANY = "CAPABILITY_NAMED_IAM", "CAPABILITY_IAM"
+_NAMED, _ANY, _EXPAND = "CAPABILITY_NAMED_IAM", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"
 
 FindStored = Callable[[str, str], str | None]
 """Returns the value that an account has stored under a name."""
@@ -37,7 +37,7 @@ class Shaper:
     find_stored: FindStored
 
     async def make(
-        self, caller: Caller, asked: ShapeRequest, earlier: StackShape | None
+        self, caller: Caller, asked: ShapeRequest, earlier: StackShape | None, *, is_reviewed: bool = False
     ) -> tuple[StackShape, Template]:
         """Return what a stack is to be.
 
@@ -45,14 +45,16 @@ class Shaper:
             caller: who asks.
             asked: see there.
             earlier: what the stack is; None of a new one.
+            is_reviewed: a change set shows what comes of it, before anything is made.
 
         Raises:
             ValidationError: something of it makes no sense, or is not offered.
-            CapabilitiesError: it makes roles or policies, and that was not acknowledged.
+            CapabilitiesError: it makes roles or policies, or has a transform that nobody has seen the outcome of, and
+                that was not acknowledged.
         """
         text = await self.find_text(caller, asked, earlier)
         template = await in_thread(parse_template, text)
-        self._check_capabilities(template, asked.capabilities)
+        self._check_capabilities(template, asked.capabilities, is_reviewed=is_reviewed)
         before = earlier or StackShape("")
         values = choose_values(template, asked.parameters, asked.kept, before.parameters)
         stored = resolve_stored(template, values, lambda name: self.find_stored(caller.account_id, name))
@@ -97,7 +99,9 @@ class Shaper:
             return (_NAMED,)
         return (_ANY,) if makes else ()
 
-    def _check_capabilities(self, template: Template, given: tuple[str, ...]) -> None:
+    def _check_capabilities(self, template: Template, given: tuple[str, ...], *, is_reviewed: bool) -> None:
         needed = self.needed_capabilities(template)
         if needed and not {*needed, _NAMED} & set(given):
             raise CapabilitiesError(f"Requires capabilities : [{', '.join(needed)}]")
+        if template.transforms and not is_reviewed and _EXPAND not in given:
+            raise CapabilitiesError(f"Requires capabilities : [{_EXPAND}]")

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from emberbox.model.errors import ValidationError
+from emberbox.model.stacks.cdk import own_type
 from emberbox.model.stacks.reading import read_values
+from emberbox.model.stacks.serverless import declared_transforms, transform
 
 BODY_MAX: Final = 51_200
 OBJECT_MAX: Final = 1_000_000
@@ -22,7 +24,7 @@ MAPPINGS_MAX: Final = 200
 _SECTIONS: Final = frozenset(
     {
         "AWSTemplateFormatVersion", "Description", "Metadata", "Parameters", "Rules", "Mappings", "Conditions",
-        "Transform", "Resources", "Outputs",
+        "Resources", "Outputs",
     }
 )  # fmt: skip
 _LOGICAL_ID: Final = re.compile(r"[A-Za-z0-9]{1,255}", re.ASCII)
@@ -97,6 +99,7 @@ class Template:
     rules: Values = field(default_factory=dict)
     description: str | None = None
     metadata: Values | None = None
+    transforms: tuple[str, ...] = ()
 
     @property
     def types(self) -> list[str]:
@@ -108,20 +111,18 @@ def parse_template(text: str) -> Template:
     """Read a template.
 
     Raises:
-        ValidationError: it is malformed, too large, or asks for a transform; the message names the place.
+        ValidationError: it is malformed, too large, or asks for what no transform here makes; the message names the
+            place.
     """
     if len(text.encode(errors="surrogatepass")) > OBJECT_MAX:
         raise ValidationError(f"Template may not exceed {OBJECT_MAX} bytes in size.")
     document = read_values(text)
     if not isinstance(document, dict):
         raise _malformed("unsupported structure.")
+    transforms = declared_transforms(document)
+    document = transform(document)
     if unknown := sorted(document.keys() - _SECTIONS):
         raise ValidationError(f"Invalid template property or properties [{', '.join(unknown)}]")
-    if document.get("Transform"):
-        raise ValidationError(
-            f"Transform {document['Transform']} is not offered by Emberbox: give a template that needs none, such as "
-            "the one that `sam package` or `cdk synth` writes for plain resources."
-        )
     resources = _section(document, "Resources", RESOURCES_MAX)
     if not resources:
         raise _malformed("At least one Resources member must be defined.")
@@ -137,6 +138,7 @@ def parse_template(text: str) -> Template:
         rules=_section(document, "Rules", PARAMETERS_MAX),
         description=_text(document.get("Description"), "Description"),
         metadata=document.get("Metadata"),
+        transforms=transforms,
     )
     _check_names(template)
     return template
@@ -169,7 +171,7 @@ def _read_resource(name: str, value: Any) -> DeclaredResource:
         raise _malformed(f"[{place}/DependsOn] must be a text or a list of texts.")
     return DeclaredResource(
         logical_id=name,
-        type=kind,
+        type=own_type(name, kind),
         properties=properties or {},
         depends_on=tuple(listed),
         condition=_text(value.get("Condition"), f"{place}/Condition"),

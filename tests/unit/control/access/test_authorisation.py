@@ -97,6 +97,19 @@ async def test_tags_of_the_image_decide(world: World, first: Any, image: Image) 
     assert await world.call(user, "GetMicrovm", microvmIdentifier=microvm.id)
 
 
+async def test_whose_a_resource_is_decides(world: World, first: Any, image: Image) -> None:
+    own = {"StringEquals": {"aws:ResourceAccount": FIRST}}
+    ann = await world.new_user(first, "ann", allow("lambda:*", "logs:*", **own))
+    microvm = world.add_microvm(image)
+    assert await world.call(ann, "GetMicrovm", microvmIdentifier=microvm.id)
+    await world.call(ann, "ListMicrovms")
+    await world.call(ann, "DescribeLogGroups", LOGS)
+    other = {"StringEquals": {"aws:ResourceAccount": SECOND}}
+    bob = await world.new_user(first, "bob", allow("lambda:*", **other))
+    with pytest.raises(RefusedError):
+        await world.call(bob, "GetMicrovm", microvmIdentifier=microvm.id)
+
+
 async def test_tags_of_the_request_decide(world: World, first: Any, image: Image) -> None:
     only = {
         "StringEquals": {"aws:RequestTag/team": ["red", "blue"]},

@@ -174,7 +174,7 @@ def show_template(found: TemplateSummary) -> Members:
         "Description": found.template.description,
         "Capabilities": list(found.capabilities) or None,
         "CapabilitiesReason": why if found.capabilities else None,
-        "DeclaredTransforms": [],
+        "DeclaredTransforms": list(found.template.transforms),
     }
 
 

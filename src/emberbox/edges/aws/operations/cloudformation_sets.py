@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 from emberbox.control.stacks.change_sets import ChangeSetService
@@ -17,7 +18,9 @@ from emberbox.edges.aws.operations.handler import Handler, Members, Parameters
 from emberbox.edges.aws.operations.offered import offer
 from emberbox.model.caller import Caller
 from emberbox.model.errors import ValidationError
+from emberbox.model.stacks.reading import read_values
 from emberbox.model.stacks.records import ChangeSet, PlannedChange
+from emberbox.model.stacks.serverless import transform
 
 _NAMES: Final = ("ChangeSetName", "StackName")
 
@@ -52,10 +55,10 @@ def handlers(change_sets: ChangeSetService) -> dict[str, Handler]:
 
     async def template(caller: Caller, parameters: Parameters) -> Members:
         name, stack = parameters.get("ChangeSetName"), parameters.get("StackName")
-        return {
-            "TemplateBody": change_sets.find_template(caller, name, stack),
-            "StagesAvailable": ["Original", "Processed"],
-        }
+        text = change_sets.find_template(caller, name, stack)
+        if parameters.get("TemplateStage") != "Original":
+            text = processed_text(text)
+        return {"TemplateBody": text, "StagesAvailable": ["Original", "Processed"]}
 
     made = ("ChangeSetType", "Description", "OnStackFailure", "ClientToken", "IncludeNestedStacks", "DeploymentConfig")
     return {
@@ -66,6 +69,13 @@ def handlers(change_sets: ChangeSetService) -> dict[str, Handler]:
         "ListChangeSets": offer(list_sets, "StackName", "NextToken"),
         "GetTemplate": offer(template, *_NAMES, "TemplateStage"),
     }
+
+
+def processed_text(text: str) -> str:
+    """Return a template's text as it is after its transforms: as JSON where it has any, as on AWS."""
+    document = read_values(text)
+    after = transform(document)
+    return text if after is document else json.dumps(after)
 
 
 def read_create(parameters: Parameters) -> CreateChangeSet:

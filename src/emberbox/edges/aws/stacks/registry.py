@@ -14,10 +14,12 @@ from emberbox.edges.aws.stacks.connectors import ConnectorKind
 from emberbox.edges.aws.stacks.images import ImageKind
 from emberbox.edges.aws.stacks.kind import Kind, Terms
 from emberbox.edges.aws.stacks.policies import ManagedPolicyKind, PolicyKind
+from emberbox.edges.aws.stacks.retention import LogRetentionKind
 from emberbox.edges.aws.stacks.roles import RoleKind
 from emberbox.edges.aws.stacks.small import LogGroupKind, NothingKind, ParameterKind
 from emberbox.model.caller import Caller
 from emberbox.model.errors import ServiceError, ValidationError
+from emberbox.model.stacks.cdk import LOG_RETENTION, LOG_RETENTION_PROVIDER
 from emberbox.model.stacks.template import OBJECT_MAX, Values
 
 _REPOSITORY: Final = Terms(
@@ -34,6 +36,7 @@ _REPOSITORY: Final = Terms(
     name="RepositoryName",
 )
 _NOTHING: Final = Terms(taken=frozenset())
+_FUNCTION: Final = Terms(taken=frozenset({"Handler", "Runtime", "Timeout", "Code", "Role", "Tags"}))
 
 
 def make_kinds(calls: Calls, buckets: Buckets, region: str) -> Mapping[str, Kind]:
@@ -61,6 +64,8 @@ def make_kinds(calls: Calls, buckets: Buckets, region: str) -> Mapping[str, Kind
         "AWS::ECR::Repository": NothingKind(_REPOSITORY, repository),
         "AWS::CDK::Metadata": NothingKind(Terms(taken=frozenset({"Analytics"}))),
         "AWS::CloudFormation::WaitConditionHandle": NothingKind(_NOTHING),
+        LOG_RETENTION: LogRetentionKind(calls, region),
+        LOG_RETENTION_PROVIDER: NothingKind(_FUNCTION, {"Arn": "arn:aws:lambda:{region}:{account}:function:{name}"}),
     }
 
 

@@ -264,6 +264,61 @@ async def test_change_sets_are_looked_at_and_carried_out(admin: Around) -> None:
     await admin.ok(CLOUDFORMATION, "DeleteChangeSet", StackName="app", ChangeSetName="second")
 
 
+async def test_the_name_of_an_executed_change_set_is_free_again(admin: Around) -> None:
+    for kind, template in (("CREATE", TEMPLATE), ("UPDATE", TEMPLATE.replace("/log", "/other"))):
+        asked = {"StackName": "app", "ChangeSetName": "deploy", "Capabilities": NAMED}
+        made = await admin.ok(CLOUDFORMATION, "CreateChangeSet", **asked, ChangeSetType=kind, TemplateBody=template)
+        again = {**asked, "ChangeSetType": kind, "TemplateBody": template}
+        assert (await admin.refused(CLOUDFORMATION, "CreateChangeSet", **again))[1] == "AlreadyExistsException"
+        await admin.ok(CLOUDFORMATION, "ExecuteChangeSet", ChangeSetName=made["Id"])
+        assert (await ended(admin, "app"))["StackStatus"] == f"{kind}_COMPLETE"
+        found = await admin.ok(CLOUDFORMATION, "DescribeChangeSet", StackName="app", ChangeSetName="deploy")
+        assert (found["ChangeSetId"], found["ExecutionStatus"]) == (made["Id"], "EXECUTE_COMPLETE")
+    refused = await admin.refused(
+        CLOUDFORMATION, "UpdateStack", StackName="app", UsePreviousTemplate=True, Capabilities=NAMED
+    )
+    assert refused == (400, "ValidationError", "No updates are to be performed.")
+
+
+async def test_a_sam_template_of_plain_resources_is_deployed(admin: Around) -> None:
+    sam = f"Transform: AWS::Serverless-2016-10-31\nGlobals: {{Function: {{Timeout: 3}}}}\n{TEMPLATE}"
+    refused = await admin.refused(CLOUDFORMATION, "CreateStack", StackName="app", TemplateBody=sam, Capabilities=NAMED)
+    assert refused[1:] == (
+        "InsufficientCapabilitiesException", "Requires capabilities : [CAPABILITY_AUTO_EXPAND]",
+    )  # fmt: skip
+    made = await admin.ok(
+        CLOUDFORMATION, "CreateChangeSet", StackName="app", ChangeSetName="one", ChangeSetType="CREATE",
+        TemplateBody=sam, Capabilities=NAMED,
+    )  # fmt: skip
+    await admin.ok(CLOUDFORMATION, "ExecuteChangeSet", ChangeSetName=made["Id"])
+    assert (await ended(admin, "app"))["StackStatus"] == "CREATE_COMPLETE"
+    stages = {
+        stage: (await admin.ok(CLOUDFORMATION, "GetTemplate", StackName="app", TemplateStage=stage))["TemplateBody"]
+        for stage in ("Original", "Processed")
+    }
+    assert stages["Original"] == sam
+    assert json.loads(stages["Processed"]).keys() & {"Transform", "Globals", "Resources"} == {"Resources"}
+    found = await admin.ok(CLOUDFORMATION, "ValidateTemplate", TemplateBody=sam)
+    assert found["DeclaredTransforms"] == ["AWS::Serverless-2016-10-31"]
+
+
+async def test_what_a_stack_does_for_its_caller_is_known_as_such(plane: ControlPlane, admin: Around) -> None:
+    statement = [
+        {"Effect": "Allow", "Action": "cloudformation:*", "Resource": "*"},
+        {
+            "Effect": "Allow",
+            "Action": "logs:*",
+            "Resource": "*",
+            "Condition": {"ForAnyValue:StringEquals": {"aws:CalledVia": "cloudformation.amazonaws.com"}},
+        },
+    ]
+    document = json.dumps({"Version": "2012-10-17", "Statement": statement})
+    await own(plane, "PutPolicy", userName="ann", policyName="p", policyDocument=document)
+    ann = await new_user(plane, "ann")
+    assert (await ann.refused(LOGS, "CreateLogGroup", logGroupName="/own"))[1] == "AccessDeniedException"
+    assert (await make(ann, "Resources: {G: {Type: AWS::Logs::LogGroup}}"))["StackStatus"] == "CREATE_COMPLETE"
+
+
 async def test_stacks_import_what_others_export(admin: Around) -> None:
     await make(admin)
     user = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -132,3 +133,36 @@ async def test_a_session_is_no_longer_than_its_role_allows(plane: ControlPlane, 
     status, code, text = await admin.refused(STS, "AssumeRole", **asked, DurationSeconds=7201)
     assert (status, code) == (400, "ValidationError")
     assert "MaxSessionDuration" in text
+
+
+async def test_tags_of_a_session_need_leave_and_count(plane: ControlPlane, admin: Around) -> None:
+    tagged = json.loads(LISTS)["Statement"] | {"Condition": {"StringEquals": {"aws:PrincipalTag/team": "red"}}}
+    chain = json.loads(allow("sts:AssumeRole", "sts:TagSession"))["Statement"]
+    document = json.dumps({"Version": "2012-10-17", "Statement": [tagged, chain]})
+    await own(plane, "PutRole", roleName="app", policyDocument=document)
+    ann, bob = (await new_user(plane, "ann", "sts:*"), await new_user(plane, "bob", "sts:AssumeRole"))
+    asked = {"RoleArn": ROLE, "RoleSessionName": "job"}
+    tags = {"Tags": [{"Key": "Team", "Value": "red"}], "TransitiveTagKeys": ["team"]}
+    assert (await bob.refused(STS, "AssumeRole", **asked, **tags))[2].endswith("allows the sts:TagSession action")
+    plain = ann.by((await ann.ok(STS, "AssumeRole", **asked))["Credentials"])
+    assert await list_microvms(plane, plain) == 403
+    first = ann.by((await ann.ok(STS, "AssumeRole", **asked, **tags))["Credentials"])
+    assert await list_microvms(plane, first) == 200
+    second = ann.by((await first.ok(STS, "AssumeRole", **asked))["Credentials"])
+    assert await list_microvms(plane, second) == 200  # the tag goes on
+    conflict = await first.refused(STS, "AssumeRole", **asked, Tags=[{"Key": "team", "Value": "blue"}])
+    assert (conflict[1], "conflicts with a transitive tag key" in conflict[2]) == ("ValidationError", True)
+
+
+async def test_a_trust_policy_must_let_a_session_be_tagged(plane: ControlPlane, admin: Around) -> None:
+    await admin.ok(IAM, "CreateRole", RoleName="app", AssumeRolePolicyDocument=trust("*"))
+    asked = {"RoleArn": ROLE, "RoleSessionName": "job", "Tags": [{"Key": "team", "Value": "red"}]}
+    assert (await admin.refused(STS, "AssumeRole", **asked))[1] == "AccessDenied"
+    only = {"StringEquals": {"aws:RequestTag/team": "red"}}
+    both = trust("*", Action=["sts:AssumeRole", "sts:TagSession"], Condition=only)
+    await admin.ok(IAM, "UpdateAssumeRolePolicy", RoleName="app", PolicyDocument=both)
+    assert await admin.ok(STS, "AssumeRole", **asked)
+    wrong = {**asked, "Tags": [{"Key": "team", "Value": "blue"}]}
+    assert (await admin.refused(STS, "AssumeRole", **wrong))[1] == "AccessDenied"
+    for more in ({"TransitiveTagKeys": ["x"]}, {"Tags": [{"Key": "a", "Value": "1"}, {"Key": "A", "Value": "2"}]}):
+        assert (await admin.refused(STS, "AssumeRole", **{**asked, **more}))[1] == "ValidationError"
