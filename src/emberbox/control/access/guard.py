@@ -10,6 +10,7 @@ from pathlib import Path
 from emberbox.control.access.accounts import AccountService
 from emberbox.control.access.audit import AuditService, AuditTrail
 from emberbox.control.access.authorisation import AccessRequest, Authoriser
+from emberbox.control.access.call_counts import CallCounts
 from emberbox.control.access.delegation import Delegates
 from emberbox.control.access.iam_roles import IamRoles
 from emberbox.control.access.identities import Identities
@@ -69,6 +70,7 @@ class Access:
         audit: looks records up.
         roles: what the roles that requests name stand for.
         quotas: the limits of every account.
+        call_counts: how often operations were called.
         trail: takes records; whoever made this starts and closes it.
         resources: what an edge looks up to say what a request needs.
 
@@ -98,6 +100,8 @@ class Access:
         self.roles = Roles(identities, vault, settings.strict_roles)
         self.quotas = Quotas(store, settings.region)
         self.trail = AuditTrail(files)
+        operations = tuple(operations)
+        self.call_counts = CallCounts(operations)
         self.resources = ResourceIndex(
             images=ImageStore(database),
             microvms=MicrovmStore(database),
@@ -140,5 +144,6 @@ class Access:
         self._authoriser.authorise(credential, source_ip, request)
 
     def record(self, record: AuditRecord) -> None:
-        """Add a record to the audit trail."""
+        """Add a record to the audit trail, and count the request."""
+        self.call_counts.add(record)
         self.trail.add(record)

@@ -1,7 +1,7 @@
 """What CDK puts into templates to help itself: functions of its own, whose work is done here without them.
 
-`LogRetention` sets how long a log group that others make keeps its events. On AWS a function of CDK's does it, one in each
-stack, with an id that is always the same; here the resource that would call it is a kind of its own.
+`LogRetention` sets how long a log group that others make keeps its events. On AWS a function of CDK's does it, one in
+each stack, with an id that is always the same; here the resource that would call it is a kind of its own.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def collect_around(control: Control, region: str) -> dict[str, dict[str, Handler
         STS: sts.handlers(access.sessions),
         IAM: iam.handlers(access.iam_roles, access.managed_policies, pages),
         QUOTAS: service_quotas.handlers(access.quota_values, pages, region),
-        CLOUDWATCH: cloudwatch.handlers(),
+        CLOUDWATCH: cloudwatch.handlers(access.call_counts),
         EC2: ec2.handlers(control.networks, pages, region),
         CLOUDFORMATION: cloudformation.handlers(control.stacks, control.change_sets, pages),
         SSM: ssm.handlers(control.stored_parameters, region),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Final
 
 from emberbox.control.stacks.kinds import Job, Made, Tell
@@ -47,10 +48,8 @@ class LogRetentionKind:
         if given.get("LogGroupRegion", self._region) != self._region:
             raise ValidationError(f"LogGroupRegion {given['LogGroupRegion']} is not the region of this server")
         group: dict[str, Any] = {"logGroupName": physical_id}
-        try:
+        with contextlib.suppress(AlreadyExistsError):
             await self._calls.call(job.caller, LOGS, "CreateLogGroup", group)
-        except AlreadyExistsError:
-            pass
         if given.get("RetentionInDays") is None:
             await self._calls.call(job.caller, LOGS, "DeleteRetentionPolicy", group)
         else:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from emberbox.edges.aws.operations.ec2 import show_subnets, show_vpcs, vpc_id
 from emberbox.model.iam.quotas import default_quotas
-from emberbox.spec.models import CLOUDWATCH, EC2, QUOTAS
+from emberbox.spec.models import CLOUDWATCH, EC2, MICROVMS, QUOTAS
 from support.around import Around, new_user, own
 from support.control_plane import ControlPlane
-from support.wire import KEY, REGION
+from support.wire import KEY, REGION, call, signed_operation
 
 ACCOUNT = KEY.account_id
 NOW = datetime.now(UTC)
@@ -102,6 +102,31 @@ async def test_there_are_no_metrics(admin: Around) -> None:
     ]
     assert found["Messages"][0]["Code"] == "NoData"
     assert (await admin.ok(CLOUDWATCH, "ListMetrics", Namespace="AWS/X"))["Metrics"] == []
+
+
+async def test_calls_of_operations_are_counted(plane: ControlPlane, admin: Around) -> None:
+    for _ in range(3):
+        await call(plane.app(), signed_operation(MICROVMS, "ListMicrovms", {}, KEY))
+    metric = {"Namespace": "AWS/Usage", "MetricName": "CallCount"}
+    (listed,) = (await admin.ok(CLOUDWATCH, "ListMetrics", Dimensions=[{"Name": "Service"}], **metric))["Metrics"]
+    dimensions = listed["Dimensions"]
+    assert {one["Name"]: one["Value"] for one in dimensions} == {
+        "Type": "API", "Service": "Lambda", "Class": "None", "Resource": "ListMicrovms",
+    }  # fmt: skip
+    period = {"StartTime": NOW - timedelta(hours=1), "EndTime": NOW + timedelta(hours=1)}
+    asked = {"Period": 86_400, "Statistics": ["Sum", "Average"], "Dimensions": dimensions, **metric, **period}
+    points = (await admin.ok(CLOUDWATCH, "GetMetricStatistics", **asked))["Datapoints"]
+    assert [(point["Sum"], point["Average"], point["Unit"]) for point in points] in (
+        [(3.0, 1.0, "None")], [(1.0, 1.0, "None"), (2.0, 1.0, "None")], [(2.0, 1.0, "None"), (1.0, 1.0, "None")],
+    )  # fmt: skip
+    stat = {"Metric": {**metric, "Dimensions": dimensions}, "Period": 300, "Stat": "Sum"}
+    found = await admin.ok(CLOUDWATCH, "GetMetricData", MetricDataQueries=[{"Id": "a", "MetricStat": stat}], **period)
+    assert (sum(found["MetricDataResults"][0]["Values"]), found["Messages"]) == (3.0, [])
+    other = await admin.ok(CLOUDWATCH, "GetMetricStatistics", **{**asked, "Dimensions": dimensions[:3]})
+    assert other["Datapoints"] == []
+    assert (await admin.refused(CLOUDWATCH, "GetMetricStatistics", **{**asked, "Period": 61}))[0] == 400
+    ann = await new_user(plane, "ann", "cloudwatch:*")
+    assert (await ann.ok(CLOUDWATCH, "ListMetrics", **metric))["Metrics"] == [listed]
 
 
 async def test_networks_of_the_operator_are_ec2s(admin: Around) -> None:

@@ -438,3 +438,38 @@ async def test_stored_parameters_are_put_told_and_deleted(admin: Around) -> None
     assert "SecureString" in (await admin.refused(SSM, "PutParameter", Name="s", Value="1", Type="SecureString"))[2]
     await admin.ok(SSM, "DeleteParameter", Name="/a/b")
     assert (await admin.refused(SSM, "GetParameter", Name="/a/b"))[:2] == (400, "ParameterNotFound")
+
+
+async def test_cdks_log_retention_needs_no_function(admin: Around) -> None:
+    template = """
+Resources:
+  LogRetentionaae0aa3c5b4d4f87b02d85b201efdd8aFD4BFC8A:
+    Type: AWS::Lambda::Function
+    Properties: {Handler: index.handler, Runtime: nodejs22.x, Timeout: 900, Code: {S3Bucket: b, S3Key: k}, Role: r}
+  Kept:
+    Type: Custom::LogRetention
+    Properties:
+      ServiceToken: !GetAtt LogRetentionaae0aa3c5b4d4f87b02d85b201efdd8aFD4BFC8A.Arn
+      LogGroupName: /aws/lambda/microvms/web
+      RetentionInDays: 14
+"""
+    stack = await make(admin, template)
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
+
+    async def days() -> list[int | None]:
+        found = await admin.ok(LOGS, "DescribeLogGroups", logGroupNamePrefix="/aws/lambda/microvms/web")
+        return [group.get("retentionInDays") for group in found["logGroups"]]
+
+    assert await days() == [14]
+    without = template.replace("      RetentionInDays: 14\n", "")
+    await admin.ok(CLOUDFORMATION, "UpdateStack", StackName="app", TemplateBody=without)
+    assert (await ended(admin, "app"))["StackStatus"] == "UPDATE_COMPLETE"
+    assert await days() == [None]
+    await admin.ok(CLOUDFORMATION, "DeleteStack", StackName="app")
+    assert (await ended(admin, stack["StackId"]))["StackStatus"] == "DELETE_COMPLETE"
+    assert await days() == [None]  # the group is not the stack's
+    other = template.replace("LogRetentionaae0", "Mine")
+    assert (
+        "AWS::Lambda::Function"
+        in (await admin.refused(CLOUDFORMATION, "CreateStack", StackName="no", TemplateBody=other))[2]
+    )
