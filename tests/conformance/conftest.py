@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import boto3
@@ -65,9 +65,18 @@ def session(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> bot
 
 @pytest.fixture(scope="session")
 def packages() -> Path:
-    """A directory with the pinned packages, installed once per machine into a cache."""
+    """A directory with the pinned packages of AWS's SDK."""
+    return _install(_SCRIPTS / "package.json")
+
+
+@pytest.fixture(scope="session")
+def install() -> Callable[[Path], Path]:
+    """Installs the packages that a manifest pins, once per machine into a cache; returns where they are."""
+    return _install
+
+
+def _install(manifest: Path) -> Path:
     assert shutil.which("npm"), "npm is a test dependency (Debian npm)"
-    manifest = _SCRIPTS / "package.json"
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     directory = base / "emberbox-tests" / f"npm-{hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]}"
     directory.mkdir(parents=True, exist_ok=True)

@@ -116,6 +116,33 @@ def test_the_cli_deploys_a_template(environment: dict[str, str], stack: str, tmp
     assert "No changes to deploy" in deploy("--no-fail-on-empty-changeset", "--parameter-overrides", "Days=14")
 
 
+def test_the_cli_packages_and_deploys_a_template_of_sams(
+    environment: dict[str, str], session: boto3.Session, stack: str, tmp_path: Path
+) -> None:
+    """Through S3, as `sam deploy` does it too: the transform has nothing to make here and is no obstacle."""
+    session.client("s3", config=ONCE).create_bucket(Bucket=BUCKET)
+    sam = "Transform: AWS::Serverless-2016-10-31\nGlobals: {Function: {Timeout: 3}}\n"
+    (tmp_path / "t.yaml").write_text(sam + TEMPLATE)
+
+    def run(*arguments: str) -> str:
+        command = [str(BIN / "aws"), "cloudformation", *arguments]
+        done = subprocess.run(
+            command, cwd=tmp_path, env={**environment, "HOME": str(tmp_path)}, capture_output=True, text=True,
+            timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run("package", "--template-file", "t.yaml", "--s3-bucket", BUCKET, "--output-template-file", "out.yaml")
+    deploy = ("deploy", "--stack-name", stack, "--template-file", "out.yaml", "--s3-bucket", BUCKET,
+              "--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND")  # fmt: skip
+    assert "Successfully created/updated stack" in run(*deploy)
+    time.sleep(1)  # the CLI names change sets by the second
+    assert "No changes to deploy" in run(*deploy, "--no-fail-on-empty-changeset")
+    client = session.client("cloudformation", config=ONCE)
+    assert client.get_template(StackName=stack)["TemplateBody"].keys().isdisjoint({"Transform", "Globals"})
+
+
 def test_emberbox_applies_a_template(server: Server, stack: str, tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text(TEMPLATE)
 
