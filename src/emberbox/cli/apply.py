@@ -16,7 +16,7 @@ from emberbox.settings import load
 
 BODY_MAX: Final = 51_200
 POLL_S: Final = 0.5
-CAPABILITIES: Final = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"]
+CAPABILITIES: Final = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
 """Who types the command has the template and the credentials: nothing is left to acknowledge."""
 
 _GOOD: Final = ("CREATE_COMPLETE", "UPDATE_COMPLETE")

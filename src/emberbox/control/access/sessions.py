@@ -21,6 +21,9 @@ from emberbox.model.iam.trust import ASSUME_ROLE, TAG_SESSION, parse_trust
 CHAINED_MAX_S: Final = 3600
 """A role's session that was asked for by another role's lives so many seconds at most (STS, AssumeRole)."""
 
+TAG_CHARACTERS_MAX: Final = 4096
+"""The token, which travels in a header of each request, holds them; AWS bounds their packed size."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sender:
@@ -155,7 +158,11 @@ def _all_tags(credential: Credential, asked: AssumeRoleByArn) -> dict[str, Sessi
             "One of the specified transitive tag keys can't be set because it conflicts with a transitive tag key from "
             "the calling session."
         )
-    return {**inherited, **asked.tags}
+    tags = {**inherited, **asked.tags}
+    size = sum(len(key) + len(tag.value) for key, tag in tags.items())
+    if size > TAG_CHARACTERS_MAX:
+        raise ValidationError(f"The tags of a session may have {TAG_CHARACTERS_MAX} characters in all, not {size}.")
+    return tags
 
 
 def _credential(caller: Caller) -> Credential:

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -156,7 +157,7 @@ async def test_tags_of_a_session_need_leave_and_count(plane: ControlPlane, admin
 
 async def test_a_trust_policy_must_let_a_session_be_tagged(plane: ControlPlane, admin: Around) -> None:
     await admin.ok(IAM, "CreateRole", RoleName="app", AssumeRolePolicyDocument=trust("*"))
-    asked = {"RoleArn": ROLE, "RoleSessionName": "job", "Tags": [{"Key": "team", "Value": "red"}]}
+    asked: dict[str, Any] = {"RoleArn": ROLE, "RoleSessionName": "job", "Tags": [{"Key": "team", "Value": "red"}]}
     assert (await admin.refused(STS, "AssumeRole", **asked))[1] == "AccessDenied"
     only = {"StringEquals": {"aws:RequestTag/team": "red"}}
     both = trust("*", Action=["sts:AssumeRole", "sts:TagSession"], Condition=only)
@@ -164,5 +165,7 @@ async def test_a_trust_policy_must_let_a_session_be_tagged(plane: ControlPlane, 
     assert await admin.ok(STS, "AssumeRole", **asked)
     wrong = {**asked, "Tags": [{"Key": "team", "Value": "blue"}]}
     assert (await admin.refused(STS, "AssumeRole", **wrong))[1] == "AccessDenied"
-    for more in ({"TransitiveTagKeys": ["x"]}, {"Tags": [{"Key": "a", "Value": "1"}, {"Key": "A", "Value": "2"}]}):
+    long = asked["Tags"] + [{"Key": str(number), "Value": "v" * 256} for number in range(20)]
+    twice = [{"Key": "a", "Value": "1"}, {"Key": "A", "Value": "2"}]
+    for more in ({"TransitiveTagKeys": ["x"]}, {"Tags": long}, {"Tags": twice}):
         assert (await admin.refused(STS, "AssumeRole", **{**asked, **more}))[1] == "ValidationError"
