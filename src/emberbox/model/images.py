@@ -11,6 +11,8 @@ from emberbox.model.states import ImageState, VersionState
 
 MANAGED_IMAGES: Final = ("al2023-1", "debian12-1")
 MANAGED_VERSION: Final = "1"
+EARLIER_VERSION: Final = "0"
+"""What templates name that were written in the service's first weeks; the base is the same."""
 
 
 @dataclass(frozen=True, slots=True)

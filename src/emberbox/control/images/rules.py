@@ -12,7 +12,7 @@ from emberbox.model.errors import ValidationError
 from emberbox.model.hooks import BUILD_HOOKS, RUNTIME_HOOKS, HookName, HookSettings
 from emberbox.model.image_references import is_image_uri, parse_image_uri
 from emberbox.model.image_requests import ImageRequest
-from emberbox.model.images import MANAGED_IMAGES, MANAGED_VERSION
+from emberbox.model.images import EARLIER_VERSION, MANAGED_IMAGES, MANAGED_VERSION
 from emberbox.model.sizes import DEFAULT_MEMORY_MIB, SIZES
 
 _RESERVED: Final = re.compile(r"AWS_REGION|AWS_LAMBDA_MICROVM_.*")
@@ -77,11 +77,11 @@ def check_configuration(
 def _check_base(asked: ImageConfiguration) -> str:
     """Return the base's version as it is told; in that form AWS does not take it (ACK and Terraform know this)."""
     version = MANAGED_VERSION if asked.base_version is None else asked.base_version
-    if asked.base.name not in MANAGED_IMAGES or version != MANAGED_VERSION:
+    if asked.base.name not in MANAGED_IMAGES or version not in (MANAGED_VERSION, EARLIER_VERSION):
         raise ValidationError(
             f"No managed MicroVM Image with arn {asked.base.named} and version {version} is available"
         )
-    return f"{MANAGED_VERSION}.0"
+    return f"{version}.0"
 
 
 def _check_memory(asked: ImageConfiguration) -> int:

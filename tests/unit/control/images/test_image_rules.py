@@ -45,6 +45,7 @@ def test_defaults_are_filled_in_and_the_rest_is_not_stated() -> None:
 
 def test_the_bases_version_is_asked_for_in_one_form_and_told_in_another() -> None:
     assert check(base_version="1").base_version == "1.0"
+    assert check(base_version="0").base_version == "0.0"  # as CDK's packages of the first days have it
 
 
 @pytest.mark.parametrize(
