@@ -12,14 +12,14 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from emberbox import process
 from emberbox.host import kernel, native
 from emberbox.host.cgroups import Groups, find_places
-from emberbox.host.clients import find_name_problem, find_node_problem, find_python_problem
+from emberbox.host.clients import NAMES_PACKAGE, find_name_problem, find_node_problem, find_python_problem
 from emberbox.host.network.commands import find_obstacle
 from emberbox.host.runsc.program import find_runsc
 from emberbox.host.space import measure
@@ -164,23 +164,33 @@ async def check_name(settings: Settings) -> Check:
     problem = await find_name_problem(example)
     if not problem:
         return Check(name, ok=True, detail=f"{example} resolves", required=False)
-    if settings.domain == "localhost" or settings.domain.endswith(".localhost"):
-        remedy = "apt-get install libnss-myhostname (curl and browsers know names below localhost without it)"
+    if is_below_localhost(settings.domain):
+        remedy = f"apt-get install {NAMES_PACKAGE}, or emberbox doctor --mend (curl and browsers do without it)"
     else:
         remedy = f"let *.lambda-microvm.{settings.region}.{settings.domain} lead to the gateway's address in your DNS"
     return Check(name, ok=False, detail=problem, remedy=remedy, required=False)
 
 
-async def check_trust(settings: Settings) -> list[Check]:
-    """Clients in this environment trust the endpoints of the server that runs here; nothing where none runs."""
+def is_below_localhost(domain: str) -> bool:
+    """Say whether names in a domain lead to this machine by themselves (RFC 6761, section 6.3)."""
+    return domain == "localhost" or domain.endswith(".localhost")
+
+
+async def check_trust(settings: Settings, environment: Mapping[str, str] | None = None) -> list[Check]:
+    """Clients trust the endpoints of the server that runs here; nothing where none runs.
+
+    Args:
+        settings: of the server.
+        environment: of the clients; by default that of this process.
+    """
     gateway = _running_gateway(settings.home)
     if gateway is None:
         return []
     host, port = gateway
     example = _example_name(settings)
     problems = {
-        "trust of Python": await find_python_problem(host, port, example),
-        "trust of Node": await find_node_problem(host, port, example),
+        "trust of Python": await find_python_problem(host, port, example, environment),
+        "trust of Node": await find_node_problem(host, port, example, environment=environment),
     }
     remedy = 'eval "$(emberbox env)" in the shell that starts the client, or emberbox trust --install'
     return [

@@ -9,14 +9,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from emberbox.cli.clients import Mend, mend_clients
 from emberbox.doctor import Check, examine
 from emberbox.settings import load
 
 
-def doctor() -> None:
+def doctor(mend: Mend = False) -> None:
     """Check this machine; exit code 1 when something that is required is missing."""
-    checks = asyncio.run(examine(load()))
-    console = Console()
+    settings, console = load(), Console()
+    if mend:
+        asyncio.run(mend_clients(settings, console.print))
+    checks = asyncio.run(examine(settings))
     console.print(render(checks), highlight=False)
     missing = [check.name for check in checks if check.required and not check.ok]
     if missing:

@@ -53,6 +53,7 @@ def variables(server: Server) -> dict[str, str]:
         "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": server.api_url,
         "AWS_ENDPOINT_URL_S3": server.s3_url,
         "AWS_ENDPOINT_URL_EMBERBOX": server.api_url,
+        "AWS_EC2_METADATA_DISABLED": "true",  # no credentials of the machine's own, should ours be dropped
         "AWS_DATA_PATH": str(DATA_PATH),
         "EMBERBOX_GATEWAY": server.gateway,
         "EMBERBOX_CA_BUNDLE": str(server.ca_bundle),

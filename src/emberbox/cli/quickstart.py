@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import secrets
@@ -18,6 +19,7 @@ import typer
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
+from emberbox.cli.clients import Mend, find_name_problems, find_trust_problems, mend_clients
 from emberbox.cli.context import Server, describe_refusal, find_server
 from emberbox.cli.endpoint import Endpoint
 from emberbox.cli.logs import GROUP_PREFIX, LogReader
@@ -64,13 +66,17 @@ def quickstart(
         bool,
         typer.Option("--keep", help="Leave the server, the image and its microVMs for you to play with."),
     ] = False,
+    mend: Mend = False,
 ) -> None:
     """Build an image, launch microVMs, suspend and resume one: live, on this machine."""
     timeline = Timeline(Console())
+    if mend:
+        asyncio.run(mend_clients(load(), timeline.say))
     source = EXAMPLES / example
     if not (source / "Dockerfile").is_file():
         raise HostError(f"there is no example in {source}; the examples come with a checkout of the sources")
     with _running_server(timeline, keep) as server:
+        _look_at_clients(server, timeline)
         tour = Tour(server, timeline, source)
         try:
             tour.build()
@@ -83,6 +89,20 @@ def quickstart(
         _show_what_is_left(tour)
     if tour.left_behind:
         raise HostError(f"something is left behind: {'; '.join(tour.left_behind)}")
+
+
+def _look_at_clients(server: Server, timeline: Timeline) -> None:
+    """Say whether other clients than this tour, which goes by the bare address, get to endpoints."""
+
+    async def look() -> list[str]:
+        settings = load()
+        return [*await find_name_problems(settings), *await find_trust_problems(settings, server)]
+
+    problems = asyncio.run(look())
+    for problem in problems:
+        timeline.warn(problem)
+    if not problems:
+        timeline.say("names of endpoints resolve here, and clients trust them with what `emberbox env` prints")
 
 
 @contextlib.contextmanager

@@ -20,12 +20,15 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from emberbox.cli.clients import Mend, find_name_problems, find_trust_problems, mend_clients
 from emberbox.cli.context import Server, find_server, get_server, log_path, read_server
 from emberbox.cli.microvms import format_bytes
 from emberbox.model.boundary import describe_boundary
 from emberbox.model.errors import HostError
 from emberbox.settings import Settings, load
 from emberbox.time_limits import limit_s
+
+log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = limit_s(1800.0)
 """The first start fetches the guest kernel and makes the base image."""
@@ -38,9 +41,12 @@ _POLL_S = 0.1
 
 def up(
     detach: Annotated[bool, typer.Option("--detach", help="Start it in the background.")] = False,
+    mend: Mend = False,
 ) -> None:
     """Start the server; in the foreground, Ctrl-C stops it."""
     settings = load()
+    if mend:
+        asyncio.run(mend_clients(settings, print))
     running = find_server(settings.home)
     if running is not None:
         message = f"a server runs already (pid {running.pid})"
@@ -51,6 +57,8 @@ def up(
         _, server = start_detached(settings, lambda line: print(line, file=sys.stderr))
         _show(server, Console())
         print(f"its log: {log_path(settings.home)}")
+        for problem in asyncio.run(find_trust_problems(settings, server)):
+            print(problem, file=sys.stderr)
     else:
         run_foreground(settings)
 
@@ -89,12 +97,13 @@ def run_foreground(settings: Settings) -> None:
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("emberbox").setLevel(settings.log_level.upper())
-    console = Console()
+    console, telling = Console(), []
 
     def on_ready() -> None:
         server = read_server(settings.home)
         if server is None:
             return
+        telling.append(asyncio.create_task(_tell_of_trust(settings, server)))
         if console.is_terminal:
             _show(server, console)
             console.print('ready; in another shell: eval "$(emberbox env)"', highlight=False)
@@ -111,21 +120,30 @@ def run_foreground(settings: Settings) -> None:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop)
-        telling = asyncio.create_task(_tell_of_names(settings))
+        telling.append(asyncio.create_task(_tell_of_names(settings)))
         with contextlib.suppress(asyncio.CancelledError):
             await serve(settings, on_ready)
-        telling.cancel()
+        for task in telling:
+            task.cancel()
+        await asyncio.gather(*telling, return_exceptions=True)
 
     uvloop.run(run())
 
 
 async def _tell_of_names(settings: Settings) -> None:
     """Say so where the names of endpoints do not resolve: nearly every client would fail and not say why."""
-    from emberbox.doctor import check_name
+    for problem in await find_name_problems(settings):
+        log.warning("%s", problem)
 
-    check = await check_name(settings)
-    if not check.ok:
-        logging.getLogger(__name__).warning("%s; %s", check.detail, check.remedy)
+
+async def _tell_of_trust(settings: Settings, server: Server) -> None:
+    """Say so where clients do not trust endpoints although they do all that `emberbox env` says."""
+    try:
+        problems = await find_trust_problems(settings, server)
+    except HostError as error:
+        problems = [str(error)]
+    for problem in problems:
+        log.warning("%s", problem)
 
 
 def start_detached(settings: Settings, on_line: Callable[[str], None]) -> tuple[subprocess.Popen[bytes], Server]:
@@ -141,13 +159,13 @@ def start_detached(settings: Settings, on_line: Callable[[str], None]) -> tuple[
     path = log_path(settings.home)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     begin = path.stat().st_size if path.exists() else 0
-    with path.open("ab") as log:
+    with path.open("ab") as output:
         child = subprocess.Popen(
             [sys.executable, "-m", "emberbox.cli.main", "up"],
             env={**os.environ, "EMBERBOX_HOME": str(settings.home), "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
         )
     try:
