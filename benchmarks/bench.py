@@ -59,6 +59,7 @@ def running_server(home: Path, settings: Mapping[str, str] | None = None) -> Ite
         "EMBERBOX_HOME": str(home),
         "EMBERBOX_API_PORT": "0",
         "EMBERBOX_GATEWAY_PORT": "0",
+        "EMBERBOX_HTTPS_PORT": "0",
         "EMBERBOX_S3_PORT": "0",
         "EMBERBOX_RATE_LIMITS": "off",  # what is measured is this server, not what AWS allows
         **(settings or {}),

@@ -122,6 +122,7 @@ class Settings:
     e2b_template: str = _row("", str, "the image that stands for E2B's templates `base` and `code-interpreter-v1`")
     gateway_host: str = _row("127.0.0.1", str, "the address that the gateway listens on")
     gateway_port: int = _row(9443, _port, "the gateway's HTTPS port; 0 takes a free one")
+    https_port: int = _row(443, _port, "a second port of it, where it is free and allowed; 0: none (docs/gateway.md)")
     connections_per_vcpu: int = _row(8, _not_negative, "client connections to a microVM for each vCPU; 0: no limit")
     requests_per_vcpu: int = _row(0, _not_negative, "requests a second for each vCPU (AWS: 10); 0: no limit")
     tls_certificate: str = _row("", str, "a certificate (PEM) for endpoints, instead of the local authority's")

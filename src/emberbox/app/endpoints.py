@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from emberbox.app.objects import ObjectStorage
 from emberbox.control.endpoints.tokens import TokenKeys
+from emberbox.edges.gateway.https import HttpsSettings
 from emberbox.edges.gateway.proxy.admissions import THREADS, Admissions
 from emberbox.edges.gateway.server import Gateway, GatewaySettings, start_gateway
 from emberbox.edges.gateway.tls.certificates import Certificates
@@ -14,6 +17,7 @@ from emberbox.edges.gateway.tls.own_certificate import load_own_certificate
 from emberbox.edges.gateway.watch import Watch
 from emberbox.model.arns import endpoint_host
 from emberbox.settings import Settings
+from emberbox.spec.aws_names import FLAG
 
 
 def open_admissions(settings: Settings, running: contextlib.AsyncExitStack) -> Admissions:
@@ -26,7 +30,7 @@ def open_admissions(settings: Settings, running: contextlib.AsyncExitStack) -> A
 
 
 async def serve_endpoints(
-    settings: Settings, watch: Watch, keys: TokenKeys, running: contextlib.AsyncExitStack
+    settings: Settings, watch: Watch, keys: TokenKeys, objects: ObjectStorage, running: contextlib.AsyncExitStack
 ) -> Gateway:
     """Start the gateway.
 
@@ -41,8 +45,26 @@ async def serve_endpoints(
         port=settings.gateway_port,
         concurrency=min(os.cpu_count() or 1, THREADS),
         own_certificate=_own_certificate(settings),
+        https=_second_port(settings, objects),
     )
     return await running.enter_async_context(start_gateway(chosen, watch, keys))
+
+
+def describe_gateway(settings: Settings, gateway: Gateway) -> dict[str, str | int]:
+    """Return what `runtime/endpoints.json` holds of it."""
+    return {
+        "gateway": f"{settings.gateway_host}:{gateway.port}",
+        "https_port": gateway.https_port,
+        "ca_bundle": str(gateway.authority_path),
+    }
+
+
+def _second_port(settings: Settings, objects: ObjectStorage) -> HttpsSettings:
+    if settings.https_port == settings.gateway_port:
+        return HttpsSettings()
+    parts = urlsplit(objects.url)
+    s3 = (str(parts.hostname), parts.port or 80) if objects.is_embedded else None
+    return HttpsSettings(settings.https_port, s3, settings.home / FLAG)
 
 
 def _directory(settings: Settings) -> Path:

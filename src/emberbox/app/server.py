@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from emberbox.app.api import serve_api
 from emberbox.app.builds import start_pipeline
 from emberbox.app.e2b import serve_e2b
-from emberbox.app.endpoints import open_admissions, serve_endpoints
+from emberbox.app.endpoints import describe_gateway, open_admissions, serve_endpoints
 from emberbox.app.home import database_url, endpoints_file, locked_home
 from emberbox.app.housekeeping import start_housekeeping
 from emberbox.app.machine import choose_engine, start_engines, start_network
@@ -116,22 +116,21 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
     )  # fmt: skip
     control = make_control(_control_settings(settings), ground)
     await running.enter_async_context(control.run_microvms(recovery))
-    gateway = await serve_endpoints(settings, watch, keys, running)  # when every microVM has its owner
+    gateway = await serve_endpoints(settings, watch, keys, objects, running)  # when every microVM has its owner
     await running.enter_async_context(control.work())
     start_housekeeping(settings, control, keys, stores.logs, background)
     server = ServerInfo(settings.region, accelerator, network.kind, engines.report)
-    handlers = collect_handlers(control, server, EndpointNames(settings.region, settings.domain, gateway.port))
+    handlers = collect_handlers(control, server, EndpointNames(settings.region, settings.domain, gateway.endpoint_port))
     await work_on_stacks(settings, control, handlers, objects, running)
     return {
         "pid": os.getpid(),
         "home": str(home),
         "region": settings.region,
         "account_id": settings.account_id,
-        "api_url": await serve_api(settings, handlers, access, running),
+        "api_url": await serve_api(settings, handlers, access, gateway.api_path, running),
         **await serve_e2b(settings, control, running),
         "s3_url": objects.url,
-        "gateway": f"{settings.gateway_host}:{gateway.port}",
-        "ca_bundle": str(gateway.authority_path),
+        **describe_gateway(settings, gateway),
         "accelerator": accelerator,
         "network": network.kind,
     }

@@ -49,6 +49,7 @@ class Server:
     network: str
     access_key_id: str
     secret_access_key: str = field(repr=False)
+    https_port: int = 0
 
     def client(self, service: str) -> Any:
         """Return a boto3 client of this server: `lambda-microvms`, `lambda-core`, `logs`, `s3` or `emberbox`."""
@@ -123,6 +124,7 @@ def read_server(home: Path) -> Server | None:
             network=content["network"],
             access_key_id=access_key_id,
             secret_access_key=secret_access_key,
+            https_port=int(content.get("https_port", 0)),
         )
     except FileNotFoundError:
         return None

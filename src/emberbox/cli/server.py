@@ -244,7 +244,7 @@ def _show(server: Server, console: Console, **more: str) -> None:
         "server": f"pid {server.pid}",
         "API": server.api_url,
         "S3": server.s3_url,
-        "gateway": f"https://{server.gateway}",
+        "gateway": f"https://{server.gateway}" + (f" and port {server.https_port}" if server.https_port else ""),
         "region": f"{server.region}, account {server.account_id}",
         "guests": describe_boundary(server.accelerator),
         "network": server.network,

@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 from emberbox import process
-from emberbox.cli.context import get_server
+from emberbox.cli.aws_names import HOSTS, answer_aws_names, ignore_aws_names, render_hosts, write_hosts
+from emberbox.cli.context import Server, get_server
 from emberbox.model.errors import HostError
 from emberbox.settings import load
 
@@ -35,22 +36,53 @@ class Store:
 def trust(
     install: Annotated[bool, typer.Option("--install", help="Put it into this machine's store.")] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Take it out of this machine's store.")] = False,
+    for_aws: Annotated[
+        bool, typer.Option("--aws-names", help="Answer AWS's own host names, and print hosts lines.")
+    ] = False,
+    write: Annotated[bool, typer.Option("--write", help="With --aws-names: write them into /etc/hosts.")] = False,
+    bucket: Annotated[
+        list[str] | None, typer.Option(help="With --aws-names: a bucket that is asked for by its own host name.")
+    ] = None,
 ) -> None:
-    """Print the gateway's certificate authority (PEM), or install it on this machine."""
+    """Print the gateway's certificate authority (PEM), or install it on this machine.
+
+    With --aws-names: lead programs that know AWS's addresses only to this server; --aws-names --remove undoes it.
+    """
     home = load().home
+    if for_aws and remove:
+        ignore_aws_names(home)
+        write_hosts(HOSTS, home, "")
+        return
     authority = get_server(home).ca_bundle
     if not authority.is_relative_to(home):
         raise HostError(
             f"the gateway has a certificate of your own (EMBERBOX_TLS_CERTIFICATE), checked with {authority}; "
             "there is no local authority to trust"
         )
-    if install or remove:
+    if for_aws:
+        _lead_here(get_server(home), bucket or [], write=write)
+    elif install or remove:
         change_store(authority, Store(), install=install)
         typer.echo(f"{'installed' if install else 'removed'} {stored_path(authority, Store())}", err=True)
     else:
         typer.echo(authority.read_text(), nl=False)
     if not remove:
         typer.echo(advice(authority), err=True)
+
+
+def _lead_here(server: Server, buckets: list[str], *, write: bool) -> None:
+    answer_aws_names(server)
+    lines = render_hosts(server, buckets)
+    if write:
+        write_hosts(HOSTS, server.home, lines)
+        typer.echo(f"written to {HOSTS}; emberbox trust --aws-names --remove takes it out", err=True)
+    else:
+        typer.echo(lines, nl=False)
+    typer.echo(
+        "every program on this machine that asks for these names gets to Emberbox then, not to AWS; each needs the "
+        "authority and Emberbox's keys:",
+        err=True,
+    )
 
 
 def stored_path(authority: Path, store: Store) -> Path:

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import socket
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -80,6 +81,25 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
         listener.close()
         raise HostError(f"port {port} of {host} is taken ({error.strerror}); set {setting}") from error
     return listener
+
+
+@contextlib.contextmanager
+def listen_at(socket_path: Path) -> Iterator[socket.socket]:
+    """Bind a Unix socket of ours; its path goes with the block.
+
+    Raises:
+        HostError: it cannot be bound.
+    """
+    socket_path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        try:
+            listener.bind(str(socket_path))
+        except OSError as error:
+            raise HostError(f"no server can listen on {socket_path}: {error}") from error
+        try:
+            yield listener
+        finally:
+            socket_path.unlink(missing_ok=True)
 
 
 @contextlib.asynccontextmanager

@@ -1,10 +1,16 @@
-"""TCP ports for listeners whose port is 0, "any free one": the same again after a restart, as far as that can be."""
+"""TCP ports for listeners: "any free one", the same again after a restart as far as that can be, and 443."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from pathlib import Path
+from typing import Final
+
+_PRIVILEGED: Final = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+_STATUS: Final = Path("/proc/self/status")
+_CAP_NET_BIND_SERVICE: Final = 10  # capabilities(7)
 
 
 def free_port(address: str = "127.0.0.1") -> int:
@@ -31,6 +37,23 @@ def keep_port(note: Path, address: str, *, held: bool) -> int:
     note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(f"{port}\n")
     return port
+
+
+def may_take(address: str, port: int) -> bool:
+    """Say whether nobody listens on a port, and a program that this process starts may do so."""
+    if os.geteuid() != 0 and port < int(_PRIVILEGED.read_text()) and not _hands_on(_CAP_NET_BIND_SERVICE):
+        return False
+    try:
+        _bound(address, port).close()
+    except OSError:
+        return False
+    return True
+
+
+def _hands_on(capability: int) -> bool:
+    """Say whether children have a capability of ours: those of a file's are not inherited, ambient ones are."""
+    ambient = next(line for line in _STATUS.read_text().splitlines() if line.startswith("CapAmb:"))
+    return bool(int(ambient.split()[1], 16) >> capability & 1)
 
 
 def _bound(address: str, port: int) -> socket.socket:

@@ -45,9 +45,7 @@ async def test_names_are_mended_by_a_package_when_asked(home: Path, apt_get: Pat
     assert len(said) == 1
 
 
-async def test_names_that_resolve_are_left_alone(
-    home: Path, apt_get: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_names_that_resolve_are_left_alone(home: Path, apt_get: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def check(_: object) -> Check:
         return Check("names", ok=True, detail="")
 
@@ -72,7 +70,7 @@ async def test_who_may_not_install_is_told_the_command(
 
 async def test_an_installation_that_fails_says_so(home: Path, apt_get: Path, unresolved: None) -> None:
     (apt_get.parent / "tools" / "apt-get").write_text("#!/bin/sh\necho no such package >&2; exit 100\n")
-    with pytest.raises(HostError, match="was not installed: .*no such package"):
+    with pytest.raises(HostError, match=r"was not installed: .*no such package"):
         await mend_clients(load(), lambda _: None)
 
 

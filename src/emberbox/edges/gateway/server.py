@@ -9,18 +9,19 @@ import asyncio
 import contextlib
 import logging
 import resource
-import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from emberbox.background import Background
 from emberbox.control.endpoints.tokens import TokenKeys
-from emberbox.edges.asgi import serve
+from emberbox.edges.asgi import listen_at, serve
 from emberbox.edges.gateway.data_plane.app import MESSAGE_BYTES_MAX, create_data_plane
+from emberbox.edges.gateway.https import HttpsListener, HttpsSettings, plan_https
 from emberbox.edges.gateway.judge.authoriser import Authoriser
 from emberbox.edges.gateway.proxy.admissions import Admissions
 from emberbox.edges.gateway.proxy.envoy.bootstrap import envoy_args, validate, write_bootstrap
@@ -30,7 +31,6 @@ from emberbox.edges.gateway.tls.certificates import Certificates, endpoint_names
 from emberbox.edges.gateway.watch import Watch
 from emberbox.host.ports import keep_port
 from emberbox.host.supervisor import Helper, find_running, supervise
-from emberbox.model.errors import HostError
 from emberbox.time_limits import limit_s
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ class GatewaySettings:
         concurrency: Envoy's worker threads.
         authorise_timeout_s: how long a request may be held while its microVM resumes.
         own_certificate: what to present; by default one of the local authority's.
+        https: a second port.
     """
 
     directory: Path
@@ -61,6 +62,7 @@ class GatewaySettings:
     concurrency: int = 1
     authorise_timeout_s: float = limit_s(120.0)
     own_certificate: Certificates | None = None
+    https: HttpsSettings = HttpsSettings()  # noqa: RUF009 - it is frozen
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +73,20 @@ class Gateway:
         port: where it listens.
         authority_path: the certificate (PEM) that clients must trust.
         envoy_log_path: Envoy's warnings.
+        https_port: the second port where it listens; 0 where there is none.
+        api_path: where it expects the API, for AWS's names at the second port.
     """
 
     port: int
     authority_path: Path
     envoy_log_path: Path
+    https_port: int = 0
+    api_path: Path | None = None
+
+    @property
+    def endpoint_port(self) -> int:
+        """The port that endpoints' names have."""
+        return self.https_port or self.port
 
 
 @contextlib.asynccontextmanager
@@ -96,11 +107,12 @@ async def start_gateway(settings: GatewaySettings, watch: Watch, keys: TokenKeys
     settings.directory.chmod(0o700)  # who reaches the authoriser's socket could ask about tokens
     names = endpoint_names(settings.region, settings.domain)
     certificates = settings.own_certificate or ensure_certificates(settings.directory / "tls", names)
-    port = settings.port or keep_port(
-        settings.directory / "port", settings.address, held=find_running("envoy", settings.directory) is not None
-    )
+    held = find_running("envoy", settings.directory) is not None
+    port = settings.port or keep_port(settings.directory / "port", settings.address, held=held)
+    https = plan_https(settings.https, settings.address, settings.directory, is_running=held)
     paths = _Paths.below(settings.directory)
-    write_bootstrap(_envoy_settings(settings, certificates, port, paths, watch.admissions), paths.config)
+    envoy = replace(_envoy_settings(settings, certificates, port, paths, watch.admissions), https=https)
+    write_bootstrap(envoy, paths.config)
     app = Authoriser(
         watch.directory, keys, watch.traffic, watch.tls_ports, watch.admissions,
         region=settings.region, domain=settings.domain, hold_s=settings.authorise_timeout_s,
@@ -115,9 +127,10 @@ async def start_gateway(settings: GatewaySettings, watch: Watch, keys: TokenKeys
     )
     async with contextlib.AsyncExitStack() as running:
         running.enter_context(read_reports(paths.reports, watch.traffic.read_line))
+        second = _second_listener(settings, envoy)
         await validate(paths.config)
-        listener = running.enter_context(_listen(paths.authoriser))
-        data_plane_listener = running.enter_context(_listen(paths.data_plane))
+        listener = running.enter_context(listen_at(paths.authoriser))
+        data_plane_listener = running.enter_context(listen_at(paths.data_plane))
         # The authoriser outlives Envoy's idle connections, so that only Envoy closes them.
         await running.enter_async_context(serve(app, listener, _KEEP_ALIVE_S))
         data_plane = create_data_plane(watch.directory)
@@ -125,8 +138,36 @@ async def start_gateway(settings: GatewaySettings, watch: Watch, keys: TokenKeys
             serve(data_plane, data_plane_listener, _KEEP_ALIVE_S, websocket_message_bytes=MESSAGE_BYTES_MAX)
         )
         await running.enter_async_context(supervise(helper))
-        log.info("endpoints are served at %s, port %d", settings.address, port)
-        yield Gateway(port, certificates.authority_path, helper.log_path)
+        https_port = await _serve_second(second, settings, certificates, running)
+        ports = f"port {port}" + (f" and port {https_port}" if https_port else "")
+        log.info("endpoints are served at %s, %s", settings.address, ports)
+        api_path = https.api_path if https and https_port else None
+        yield Gateway(port, certificates.authority_path, helper.log_path, https_port, api_path)
+
+
+def _second_listener(settings: GatewaySettings, envoy: EnvoySettings) -> HttpsListener | None:
+    """Make the second listener's file, which must be there when Envoy looks at its configuration."""
+    if envoy.https is None:
+        return None
+    # With an operator's certificate there is no local authority that clients trust.
+    flag = None if settings.own_certificate else settings.https.flag
+    second = HttpsListener(envoy, settings.region, settings.directory / "tls", flag)
+    second.write()
+    return second
+
+
+async def _serve_second(
+    second: HttpsListener | None, settings: GatewaySettings, certificates: Certificates,
+    running: contextlib.AsyncExitStack,
+) -> int:  # fmt: skip
+    """Return the second port when it is served; it is followed until the end then."""
+    port = settings.https.port
+    if second is None or not await second.is_served(_presents(settings.address, port, certificates.certificate_path)):
+        return 0
+    background = Background()
+    running.push_async_callback(background.close)
+    background.start(second.follow(), "the watch over AWS's names")
+    return port
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,21 +210,6 @@ def _allow_many_files() -> None:
     """Use all of the descriptors that we may have: Envoy inherits the limit, and each connection takes one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-@contextlib.contextmanager
-def _listen(socket_path: Path) -> Iterator[socket.socket]:
-    """Bind a socket of ours; its path goes with the block."""
-    socket_path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        try:
-            listener.bind(str(socket_path))
-        except OSError as error:
-            raise HostError(f"the gateway cannot listen on {socket_path}: {error}") from error
-        try:
-            yield listener
-        finally:
-            socket_path.unlink(missing_ok=True)
 
 
 def _presents(address: str, port: int, certificate_path: Path) -> Callable[[], Awaitable[bool]]:

@@ -51,19 +51,22 @@ def endpoint_names(region: str, domain: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def ensure_certificates(directory: Path, names: Sequence[str], now: dt.datetime | None = None) -> Certificates:
+def ensure_certificates(
+    directory: Path, names: Sequence[str], now: dt.datetime | None = None, *, name: str = "server"
+) -> Certificates:
     """Make what is missing, renew what ends within 30 days or has other names, keep the rest.
 
     Args:
         directory: where the files live; made when it is missing. Only one process may work in it at a time.
         names: the DNS names and IP addresses of the server.
         now: the time to judge by, with a time zone; by default the clock's.
+        name: what the files of the server certificate are called; the authority is one for all.
 
     Raises:
         HostError: the directory cannot be used, or a key in it is readable by others.
     """
     now = now or dt.datetime.now(dt.UTC)
-    paths = Certificates(directory / "ca.pem", directory / "server.pem", directory / "server.key")
+    paths = Certificates(directory / "ca.pem", directory / f"{name}.pem", directory / f"{name}.key")
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         authority = _ensure_authority(paths.authority_path, directory / "ca.key", now)

@@ -8,8 +8,8 @@ from typing import Final
 
 from emberbox import process
 from emberbox.edges.gateway.proxy.envoy.clusters import render_clusters
-from emberbox.edges.gateway.proxy.envoy.listener import render_listener
-from emberbox.edges.gateway.proxy.envoy.settings import EnvoySettings
+from emberbox.edges.gateway.proxy.envoy.listener import render_https_listener, render_listener
+from emberbox.edges.gateway.proxy.envoy.settings import AwsFront, EnvoySettings
 from emberbox.edges.gateway.proxy.envoy.words import TYPE, Config, typed
 from emberbox.host.supervisor import find_program
 from emberbox.model.errors import HostError
@@ -26,9 +26,34 @@ def render_bootstrap(settings: EnvoySettings) -> Config:
             "listeners": [render_listener(settings)],
             "clusters": render_clusters(settings),
         },
+        **_second_port(settings),
         "overload_manager": _overload_manager(settings),
         "stats_config": {"stats_matcher": {"reject_all": True}},  # there is no way to read them
     }
+
+
+def _second_port(settings: EnvoySettings) -> Config:
+    """Read the second listener from a file: it may come and go, and a port that is taken only leaves it out."""
+    if settings.https is None:
+        return {}
+    source = {"path_config_source": {"path": str(settings.https.listeners_path)}, "resource_api_version": "V3"}
+    return {"dynamic_resources": {"lds_config": source}}
+
+
+def write_listeners(settings: EnvoySettings, path: Path, port: int | None, front: AwsFront | None = None) -> None:
+    """Write the file with the second listener, whole: Envoy looks at it as soon as it is in its place.
+
+    Args:
+        settings: see there.
+        path: the file.
+        port: where it listens; None for no second listener.
+        front: AWS's host names, where they are answered.
+    """
+    kind = {"@type": f"{TYPE}.config.listener.v3.Listener"}
+    listeners = [] if port is None else [{**kind, **render_https_listener(settings, port, front)}]
+    scratch = path.with_suffix(".new")
+    scratch.write_text(json.dumps({"resources": listeners}, indent=2) + "\n")
+    scratch.replace(path)
 
 
 def write_bootstrap(settings: EnvoySettings, path: Path) -> None:
@@ -37,7 +62,8 @@ def write_bootstrap(settings: EnvoySettings, path: Path) -> None:
     Raises:
         HostError: the socket's path is longer than the kernel allows.
     """
-    for socket_path in (settings.authoriser_path, settings.data_plane_path):
+    more = [] if settings.https is None else [settings.https.api_path]
+    for socket_path in (settings.authoriser_path, settings.data_plane_path, *more):
         if len(str(socket_path).encode()) > 107:  # sun_path in unix(7)
             raise HostError(f"{socket_path} is too long for a socket; choose a shorter state directory")
     path.write_text(json.dumps(render_bootstrap(settings), indent=2) + "\n")

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from emberbox.edges.gateway.judge.authoriser import UPSTREAM_HEADER, Cluster
-from emberbox.edges.gateway.proxy.envoy.settings import EnvoySettings
+from emberbox.edges.gateway.proxy.envoy.aws import API, S3
+from emberbox.edges.gateway.proxy.envoy.settings import EnvoySettings, HttpsPort
 from emberbox.edges.gateway.proxy.envoy.words import (
     AUTHORISER,
     AUTHZ_METADATA,
@@ -29,8 +30,9 @@ def render_clusters(settings: EnvoySettings) -> list[Config]:
     """Make all clusters."""
     http1 = only({"http_protocol_options": {}})
     return [
-        _socket_cluster(AUTHORISER, settings.authoriser_path),
-        _socket_cluster(Cluster.DATA_PLANE, settings.data_plane_path),
+        _socket_cluster(AUTHORISER, _pipe(settings.authoriser_path)),
+        _socket_cluster(Cluster.DATA_PLANE, _pipe(settings.data_plane_path)),
+        *_aws_clusters(settings.https),
         _guest_cluster(settings, Cluster.GUEST_HTTP1, http1),
         _guest_cluster(settings, Cluster.GUEST_HTTP2, only({"http2_protocol_options": http2()})),
         _guest_cluster(settings, Cluster.GUEST_TLS, _by_alpn(), _guest_tls("h2", "http/1.1")),
@@ -38,9 +40,24 @@ def render_clusters(settings: EnvoySettings) -> list[Config]:
     ]
 
 
-def _socket_cluster(name: str, path: Path) -> Config:
+def _aws_clusters(https: HttpsPort | None) -> list[Config]:
+    if https is None:
+        return []
+    clusters = [_socket_cluster(API, _pipe(https.api_path))]
+    if https.s3_address is not None:
+        address, port = https.s3_address
+        where = {"socket_address": {"address": address, "port_value": port}}
+        clusters.append(_socket_cluster(S3, where, idle_timeout="20s"))  # it closes idle connections itself, after 60 s
+    return clusters
+
+
+def _pipe(path: Path) -> Config:
+    return {"pipe": {"path": str(path)}}
+
+
+def _socket_cluster(name: str, address: Config, idle_timeout: str = "300s") -> Config:
     """One of our own servers."""
-    endpoint = {"address": {"pipe": {"path": str(path)}}}
+    endpoint = {"address": address}
     return {
         "name": name,
         "type": "STATIC",
@@ -51,7 +68,7 @@ def _socket_cluster(name: str, path: Path) -> Config:
             "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}],
         },
         # Shorter than the server's own limit: it never closes a connection that Envoy is about to use.
-        **_protocol(only({"http_protocol_options": {}}), "300s"),
+        **_protocol(only({"http_protocol_options": {}}), idle_timeout),
     }
 
 

@@ -6,8 +6,9 @@ from typing import Final
 
 from emberbox.edges.gateway.judge.authoriser import CLUSTER_HEADER, TARGET_HEADER, Cluster
 from emberbox.edges.gateway.judge.request import REQUEST_ID_HEADER
+from emberbox.edges.gateway.proxy.envoy.aws import render_aws_manager
 from emberbox.edges.gateway.proxy.envoy.filters import admissions, answer_subprotocol, ext_authz, pool_key, scrub_client
-from emberbox.edges.gateway.proxy.envoy.settings import EnvoySettings
+from emberbox.edges.gateway.proxy.envoy.settings import AwsFront, EnvoySettings
 from emberbox.edges.gateway.proxy.envoy.words import (
     ADMITTED,
     AUTHZ_METADATA,
@@ -32,10 +33,47 @@ _IPPROTO_TCP, _TCP_KEEPIDLE, _TCP_KEEPINTVL, _TCP_KEEPCNT = 6, 4, 5, 6
 
 
 def render_listener(settings: EnvoySettings) -> Config:
-    """Make the one listener."""
+    """Make the listener that is always there."""
+    return _listener(settings, "endpoint", settings.port, [_endpoints_chain(settings)])
+
+
+def render_https_listener(settings: EnvoySettings, port: int, front: AwsFront | None) -> Config:
+    """Make the listener of the second port.
+
+    Args:
+        settings: see there.
+        port: where it listens.
+        front: AWS's host names, where they are answered too; everything else is endpoints'.
+    """
+    chains = [_endpoints_chain(settings)]
+    if front is not None:
+        manager = render_aws_manager(front, _privacy(), _limits())
+        names = {"server_names": [*front.api_names, *front.s3_names]}
+        chains.insert(0, {"name": "aws", "filter_chain_match": names, **_chain(front, manager)})
+    inspector = typed(
+        "envoy.filters.listener.tls_inspector",
+        {"@type": f"{TYPE}.extensions.filters.listener.tls_inspector.v3.TlsInspector"},
+    )
+    listener = _listener(settings, "https", port, chains)
+    return {**listener, "listener_filters": [inspector], "listener_filters_timeout": "10s"}
+
+
+def _endpoints_chain(settings: EnvoySettings) -> Config:
+    return {"name": "endpoints", **_chain(settings, _connection_manager(settings))}
+
+
+def _chain(certificate: AwsFront | EnvoySettings, manager: Config) -> Config:
     return {
-        "name": "endpoint",
-        "address": {"socket_address": {"address": settings.address, "port_value": settings.port}},
+        "transport_socket_connect_timeout": "10s",
+        "transport_socket": _tls(certificate),
+        "filters": [typed("envoy.http_connection_manager", manager)],
+    }
+
+
+def _listener(settings: EnvoySettings, name: str, port: int, chains: list[Config]) -> Config:
+    return {
+        "name": name,
+        "address": {"socket_address": {"address": settings.address, "port_value": port}},
         # With SO_REUSEPORT an Envoy left over from before would silently take a share of the connections.
         "enable_reuse_port": False,
         "connection_balance_config": {"exact_balance": {}},  # else one thread may get them all
@@ -49,13 +87,7 @@ def render_listener(settings: EnvoySettings) -> Config:
             _socket_option(_IPPROTO_TCP, _TCP_KEEPCNT, 3),
         ],
         "access_log": [_report(settings, "closed %CONNECTION_ID%")],
-        "filter_chains": [
-            {
-                "transport_socket_connect_timeout": "10s",
-                "transport_socket": _tls(settings),
-                "filters": [typed("envoy.http_connection_manager", _connection_manager(settings))],
-            }
-        ],
+        "filter_chains": chains,
     }
 
 
@@ -63,7 +95,7 @@ def _socket_option(level: int, name: int, value: int) -> Config:
     return {"level": level, "name": name, "int_value": value, "state": "STATE_LISTENING"}
 
 
-def _tls(settings: EnvoySettings) -> Config:
+def _tls(settings: AwsFront | EnvoySettings) -> Config:
     certificate = {
         "certificate_chain": {"filename": str(settings.certificate_path)},
         "private_key": {"filename": str(settings.key_path)},

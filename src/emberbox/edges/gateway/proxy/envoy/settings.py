@@ -9,6 +9,40 @@ from emberbox.time_limits import limit_s
 
 
 @dataclass(frozen=True, slots=True)
+class AwsFront:
+    """AWS's host names, where they are answered.
+
+    Args:
+        certificate_path: the certificate for them and its chain, PEM.
+        key_path: its key, PEM.
+        api_names: the names of the services that the API plays.
+        s3_names: the names of S3 and its buckets, with wildcards; none where S3 is another's.
+    """
+
+    certificate_path: Path
+    key_path: Path
+    api_names: tuple[str, ...]
+    s3_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpsPort:
+    """A second port, whose listener Envoy reads from a file that may change while it runs.
+
+    Args:
+        port: the TCP port.
+        listeners_path: the file.
+        api_path: the Unix socket of the API, at most 107 bytes.
+        s3_address: where the embedded S3 listens; None where there is none.
+    """
+
+    port: int
+    listeners_path: Path
+    api_path: Path
+    s3_address: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EnvoySettings:
     """What the bootstrap depends on.
 
@@ -26,6 +60,7 @@ class EnvoySettings:
         connect_timeout_s: how long a guest's port may take to accept.
         max_connections: client connections at once; more are closed at once.
         max_heap_mib: Envoy's heap; near it, it closes idle connections and then takes no new requests.
+        https: a second port; None where there is none.
     """
 
     address: str
@@ -41,3 +76,4 @@ class EnvoySettings:
     connect_timeout_s: float = limit_s(2.0)
     max_connections: int = 20_000
     max_heap_mib: int = 1024
+    https: HttpsPort | None = None
