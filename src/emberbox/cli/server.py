@@ -97,7 +97,8 @@ def run_foreground(settings: Settings) -> None:
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("emberbox").setLevel(settings.log_level.upper())
-    console, telling = Console(), []
+    console = Console()
+    telling: list[asyncio.Task[None]] = []
 
     def on_ready() -> None:
         server = read_server(settings.home)
@@ -123,8 +124,8 @@ def run_foreground(settings: Settings) -> None:
         telling.append(asyncio.create_task(_tell_of_names(settings)))
         with contextlib.suppress(asyncio.CancelledError):
             await serve(settings, on_ready)
-        for task in telling:
-            task.cancel()
+        for told in telling:
+            told.cancel()
         await asyncio.gather(*telling, return_exceptions=True)
 
     uvloop.run(run())
