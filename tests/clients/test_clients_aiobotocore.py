@@ -13,8 +13,11 @@ CLIENT = "aiobotocore"
 
 
 def test_three_microvms_live_at_once(desk: Desk, probe_image: Image) -> None:
-    """Three microVMs at once: run, request by the endpoint's name, suspend, resume, request, terminate; pages of
-    microVMs; S3; STS; a modelled exception."""
+    """Three microVMs live at once.
+
+    Run, request by the endpoint's name, suspend, resume, request, terminate; pages of microVMs; S3; STS; a modelled
+    exception.
+    """
     python = install_python(read_clients()[CLIENT]) / "python"
     seen = desk.script(python, "life_aiobotocore.py", probe_image.arn)
     assert [state for _, state in seen["lives"]] == ["TERMINATED"] * 3

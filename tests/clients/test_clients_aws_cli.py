@@ -15,8 +15,11 @@ CLIENT = "AWS CLI"
 
 
 def test_from_a_zip_to_an_answer_by_the_endpoints_name(desk: Desk, probe_image: Image, images: ImageMaker) -> None:
-    """`s3 mb`, `s3 cp`, `s3 ls`, `create-microvm-image` for ARM_64, `run-microvm`, `create-microvm-auth-token` and curl by
-    the endpoint's name without a port, `terminate-microvm`, `logs filter-log-events`, `sts`, `iam`, `service-quotas`."""
+    """From a zip to an answer by the endpoint's name.
+
+    `s3 mb`, `s3 cp`, `s3 ls`, `create-microvm-image` for ARM_64, `run-microvm`, `create-microvm-auth-token` and curl by
+    the endpoint's name without a port, `terminate-microvm`, `logs filter-log-events`, `sts`, `iam`, `service-quotas`.
+    """
     aws = install_python(read_clients()[CLIENT]) / "aws"
 
     def call(*arguments: str) -> dict[str, object]:

@@ -13,8 +13,10 @@ CLIENT = "capo-lambda-microvms"
 
 
 def test_the_whole_service_is_understood(desk: Desk, probe_image: Image, images: ImageMaker) -> None:
-    """Twenty operations on images, builds, versions, microVMs, tokens and tags; a request by the endpoint's name;
-    pages by its own iterators; two modelled exceptions."""
+    """Twenty operations on images, builds, versions, microVMs, tokens and tags.
+
+    With a request by the endpoint's name, pages by its own iterators, and two modelled exceptions.
+    """
     python = install_python(read_clients()[CLIENT]) / "python"
     artifact = images.upload(make_zip(probe_files()))
     seen = desk.script(python, "life_capo.py", probe_image.arn, images.base_arn, BUILD_ROLE, artifact)

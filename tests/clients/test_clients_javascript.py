@@ -15,8 +15,11 @@ CLIENT = "AWS SDK for JavaScript"
 
 
 def test_a_microvm_and_the_services_beside_it(desk: Desk, probe_image: Image) -> None:
-    """Run, request by the endpoint's name with Node's fetch, suspend, resume, request, terminate, pages; an object put from a
-    stream and read back; STS; log events."""
+    """A microVM and the services beside it.
+
+    Run, request by the endpoint's name with Node's fetch, suspend, resume, request, terminate, pages; an object put
+    from a stream and read back; STS; log events.
+    """
     place = desk.directory / "javascript"
     place.mkdir()
     (place / "node_modules").symlink_to(install_javascript(CLIENTS / "package.json") / "node_modules")

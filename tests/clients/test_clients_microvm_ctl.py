@@ -75,8 +75,11 @@ def test_bootstrap_makes_bucket_and_roles(desk: Desk, mvm: Path, roles: dict[str
 
 
 def test_an_application_is_built_and_called(desk: Desk, mvm: Path, image: str, roles: dict[str, str]) -> None:
-    """`mvm image build` for ARM_64 on AWS's base with its hook runtime; `image ls`, `image versions`, `run --wait`,
-    `call`, `get`, `status`, `suspend`, a call that wakes it, `resume`, `logs`, `terminate`."""
+    """An application is built and called.
+
+    `mvm image build` for ARM_64 on AWS's base with its hook runtime; `image ls`, `image versions`, `run --wait`,
+    `call`, `get`, `status`, `suspend`, a call that wakes it, `logs`, `terminate`.
+    """
     assert image in desk.run(mvm, "image", "ls")
     assert "1" in desk.run(mvm, "image", "versions", image)
     (vm,) = ids(desk.run(mvm, "run", image, "--wait", more=roles))

@@ -16,8 +16,11 @@ CLIENT = "microvms"
 
 
 def test_a_microvm_lives_by_awss_own_names(aws_desk: Desk, launch: Callable[..., Microvm], probe_image: Image) -> None:
-    """With `emberbox trust --aws-names` and no AWS_ENDPOINT_URL: get, list, suspend, resume, terminate with waits, images,
-    versions and builds, adopting a microVM."""
+    """The life of a microVM by AWS's own names.
+
+    With `emberbox trust --aws-names` and no AWS_ENDPOINT_URL: get, list, suspend, resume, terminate with waits, images,
+    versions and builds, adopting a microVM.
+    """
     python = install_python(read_clients()[CLIENT]) / "python"
     microvm = launch(probe_image)
     seen = aws_desk.script(python, "life_microvms.py", microvm.id, microvm.endpoint, probe_image.arn)

@@ -1,7 +1,7 @@
 """docs/clients.md, written from tests/clients: `python tests/support/clients_document.py`.
 
-A module of tests names its client in `CLIENT`; the docstring of each test says what of it runs. What does not, and why, is in
-clients.toml. A unit test holds the document against both.
+A module of tests names its client in `CLIENT`; the docstring of each test says what of it runs. What does not, and why,
+is in clients.toml. A unit test holds the document against both.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ DOCUMENT = TESTS.parents[1] / "docs/clients.md"
 HEAD = """\
 # Other people's clients
 
-Written by `python tests/support/clients_document.py` from `tests/clients`, in which these clients run against a server as
-they are published: pinned, unmodified, with no more than what `emberbox env` prints, names that resolve
+Written by `python tests/support/clients_document.py` from `tests/clients`, in which these clients run against a server
+as they are published: pinned, unmodified, with no more than what `emberbox env` prints, names that resolve
 (`libnss-myhostname`) and port 443. `./run test --clients` runs them. Each sentence below "runs" is a test.
 """
 

@@ -1,7 +1,7 @@
 """Other people's clients: installed as they are published, and run where names of endpoints resolve.
 
-Each has a virtual environment of its own, made once for each pin and kept in the cache. They run in a mount namespace whose
-hosts file and nsswitch.conf are the tests': the machine's are not touched.
+Each has a virtual environment of its own, made once for each pin and kept in the cache. They run in a mount namespace
+whose hosts file and nsswitch.conf are the tests': the machine's are not touched.
 """
 
 from __future__ import annotations

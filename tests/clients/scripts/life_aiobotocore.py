@@ -10,7 +10,7 @@ from aiobotocore.session import get_session
 
 
 async def wait_for(client, microvm_id, state):
-    while (found := await client.get_microvm(microvmIdentifier=microvm_id))["state"] != state:
+    while (found := await client.get_microvm(microvmIdentifier=microvm_id))["state"] != state:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
     return found
 
