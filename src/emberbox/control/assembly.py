@@ -48,6 +48,7 @@ from emberbox.store.sandboxes import SandboxStore
 from emberbox.store.snapshots import SnapshotStore
 from emberbox.store.stacks import StackStore
 from emberbox.store.stored_parameters import StoredParameterStore
+from emberbox.store.templates import TemplateStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class Stores:
     microvms: MicrovmStore
     sandboxes: SandboxStore
     snapshots: SnapshotStore
+    templates: TemplateStore
     connectors: ConnectorStore
     client_tokens: ClientTokenStore
     events: EventStore
@@ -96,6 +98,7 @@ class Stores:
             microvms=MicrovmStore(database),
             sandboxes=SandboxStore(database),
             snapshots=SnapshotStore(database),
+            templates=TemplateStore(database),
             connectors=ConnectorStore(database),
             client_tokens=ClientTokenStore(database),
             events=EventStore(database),
@@ -240,8 +243,8 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
         microvms=microvms,
         forks=forks,
         sandboxes=make_sandboxes(
-            store=stores.sandboxes, snapshots=stores.snapshots, images=stores.images, microvms=microvms, forks=forks,
-            versions=versions, runners=ground.runners, timers=timers, page_tokens=pages, region=region,
+            store=stores.sandboxes, snapshots=stores.snapshots, names=stores.templates, images=stores.images,
+            microvms=microvms, forks=forks, versions=versions, runners=ground.runners, timers=timers, page_tokens=pages, region=region,
             standard_template=settings.standard_template,
         ),
         tags=_make_tags(ground, images, connectors),

@@ -12,18 +12,25 @@ from typing import Any
 
 from emberbox.model.errors import BuildError
 
+READY_LABEL = "dev.emberbox.ready"
+"""A label whose value is a line for `sh`: the snapshot is taken when it succeeds."""
+
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """What an image says about how to run it (OCI image specification, "Image Configuration")."""
+    """What an image says about how to run it (OCI image specification, "Image Configuration").
+
+    `ready` is what its label says of when its application is ready; empty where it says nothing.
+    """
 
     arguments: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
     directory: str
     user: str
     ports: tuple[int, ...]
+    ready: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,7 @@ def parse_config(config: dict[str, Any]) -> ImageConfig:
         config.get("WorkingDir") or "/",
         config.get("User") or "",
         tuple(int(match[1]) for match in ports if match),
+        (config.get("Labels") or {}).get(READY_LABEL) or "",
     )
 
 

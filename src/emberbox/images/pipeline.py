@@ -31,6 +31,7 @@ from emberbox.images.builders import ContainerBuild, ContainerBuilder
 from emberbox.images.config import ImageConfig, RootFileSystem
 from emberbox.images.importer import ImageImporter
 from emberbox.images.oci.archives import is_image_archive
+from emberbox.images.readiness import rests, wait_settled, wait_succeeds
 from emberbox.images.substitutes import Substitutes
 from emberbox.machine.connections import GUEST_RESOLV_CONF
 from emberbox.machine.guest import Guest
@@ -61,11 +62,7 @@ DEFAULT_CAPABILITIES = 0x00000000A80425FB
 ALL_CAPABILITIES = 0x000001FFFFFFFFFF
 DEFAULT_PORT = 8080
 FULL_DISK_BYTES = 32 << 20
-SETTLE_TIMEOUT_S = limit_s(20.0)
-_SETTLE_POLL_S = 0.1
 _FORGET_TIMEOUT_S = limit_s(3.0)
-_REST_S = 0.4
-_REST_SHARE = 0.2  # of one processor; an emulated guest that only keeps time uses a few hundredths
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +231,7 @@ class Pipeline:
             try:
                 run.say(f"The application was started after {time.monotonic() - started:.1f} s")
                 ports = config.ports or (DEFAULT_PORT,)
-                await self._wait_ready(guest, plan.ready, ports, run.say)
+                await self._wait_ready(guest, plan.ready, config, run.say)
                 found = await _find_ports(guest, ports)
                 saved = await guest.take_snapshot()
             finally:
@@ -243,14 +240,17 @@ class Pipeline:
         return ImageSnapshot(shape, saved, found)
 
     async def _wait_ready(
-        self, guest: Guest, hook: Hook | None, ports: tuple[int, ...], say: Callable[[str], None]
+        self, guest: Guest, hook: Hook | None, config: ImageConfig, say: Callable[[str], None]
     ) -> None:
-        if hook is None:
-            say("Waiting until the application listens and rests (no /ready hook is enabled)")
-            await while_it_runs(guest, _wait_settled(guest, ports, say))
-        else:
+        if hook is not None:
             say(f"Calling /ready on port {hook.port}")
             await while_it_runs(guest, call_build_hook(guest.agent, hook))
+        elif config.ready:
+            say(f"Waiting until this succeeds: {config.ready}")
+            await while_it_runs(guest, wait_succeeds(guest.agent, config.ready))
+        else:
+            say("Waiting until the application listens and rests (no /ready hook is enabled)")
+            await while_it_runs(guest, wait_settled(guest, config.ports or (DEFAULT_PORT,), say))
 
     async def _validate(self, run: Run, snapshot: ImageSnapshot, hook: Hook) -> None:
         trial = run.directory / "trial"
@@ -326,33 +326,6 @@ async def while_it_runs(guest: Guest, work: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(task, died, return_exceptions=True)
 
 
-async def _wait_settled(guest: Guest, ports: tuple[int, ...], say: Callable[[str], None]) -> None:
-    """Without a /ready hook a snapshot could catch the application half started: wait for a port, and then for rest.
-
-    An application goes on after it has begun to listen: it imports, fills caches, warms up. Whatever it has not done by
-    the time of the snapshot, every launch does anew.
-    """
-    deadline = time.monotonic() + SETTLE_TIMEOUT_S
-    while not await _listens(guest, ports):
-        if time.monotonic() > deadline:
-            names = ", ".join(map(str, ports))
-            say(f"NOTE: after {SETTLE_TIMEOUT_S:g} s nothing listens on port {names}; the snapshot is taken anyway")
-            return
-        await asyncio.sleep(_SETTLE_POLL_S)
-    if not await _rests(guest, deadline):
-        say(f"NOTE: the application is still at work after {SETTLE_TIMEOUT_S:g} s; the snapshot is taken anyway")
-
-
-async def _rests(guest: Guest, deadline: float) -> bool:
-    """Wait until the guest needs little of a processor; False when it still does at the deadline."""
-    while time.monotonic() < deadline:
-        before = guest.cpu_seconds()
-        await asyncio.sleep(_REST_S)
-        if guest.cpu_seconds() - before < _REST_SHARE * _REST_S:
-            return True
-    return False
-
-
 async def _find_ports(guest: Guest, ports: tuple[int, ...]) -> tuple[tuple[int, bool], ...]:
     """Find out now which ports speak TLS, so that no launch has to; then let the application forget the question.
 
@@ -364,16 +337,8 @@ async def _find_ports(guest: Guest, ports: tuple[int, ...]) -> tuple[tuple[int, 
         if await guest.ports.is_direct(port) and (is_tls := await find_tls(guest.agent, port)) is not None
     ]
     if found:
-        await _rests(guest, time.monotonic() + _FORGET_TIMEOUT_S)
+        await rests(guest, time.monotonic() + _FORGET_TIMEOUT_S)
     return tuple(found)
-
-
-async def _listens(guest: Guest, ports: tuple[int, ...]) -> bool:
-    for port in ports:
-        with contextlib.suppress(ConnectionRefusedError, GuestError):
-            (await guest.agent.open_stream(port, SETTLE_TIMEOUT_S)).close()
-            return True
-    return False
 
 
 def as_build_error(error: Exception, free_bytes: int) -> BuildError:

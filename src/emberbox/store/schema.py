@@ -145,6 +145,37 @@ sandboxes = Table(
     Column("is_paused", Boolean, nullable=False),
 )
 
+template_builds = Table(
+    "template_builds",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("account_id", String(12), nullable=False),
+    Column("image_id", String(36), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("tags", JSON, nullable=False),
+    Column("memory_mib", Integer, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("recipe", JSON(none_as_null=True)),
+    Column("version", String(16)),
+    Column("reason", Text),
+    Column("failed_step", String(16), nullable=False, server_default=""),
+    Index("template_builds_of_names", "account_id", "name", "created_at"),
+    Index("template_builds_of_versions", "image_id", "version"),
+)
+
+template_names = Table(
+    "template_names",
+    metadata,
+    Column("account_id", String(12), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("tag", String(128), primary_key=True),
+    Column("image_id", String(36), primary_key=True),
+    Column("version", String(16), primary_key=True),
+    Column("build_id", String(36), nullable=False),
+    Column("assigned_at", Moment, nullable=False),
+    Column("is_snapshot", Boolean, nullable=False),
+)
+
 connectors = Table(
     "network_connectors",
     metadata,

@@ -20,6 +20,7 @@ class Snapshot(NamedTuple):
     version: str
     microvm_id: str
     created_at: datetime
+    image_id: str
 
 
 class SnapshotStore:
@@ -36,7 +37,14 @@ class SnapshotStore:
         """Return the snapshots that an account can launch, of one microVM or of all, oldest first."""
         version_of = and_(versions.c.image_id == checkpoints.c.image_id, versions.c.version == checkpoints.c.version)
         query = (
-            select(images.c.name, images.c.arn, versions.c.version, checkpoints.c.microvm_id, versions.c.created_at)
+            select(
+                images.c.name,
+                images.c.arn,
+                versions.c.version,
+                checkpoints.c.microvm_id,
+                versions.c.created_at,
+                images.c.id,
+            )
             .select_from(checkpoints)
             .join(versions, version_of)
             .join(images, images.c.id == checkpoints.c.image_id)

@@ -26,6 +26,7 @@ class RunMicrovm:
         hook_payload: what its /run hook gets.
         max_duration_s: how many seconds it lives; None is as long as can be.
         client_request: tells a repeat.
+        inactive_too: a version that is INACTIVE is launched too, where one is named.
     """
 
     image: str
@@ -39,6 +40,7 @@ class RunMicrovm:
     hook_payload: str | None = None
     max_duration_s: int | None = None
     client_request: ClientRequest | None = None
+    inactive_too: bool = False
 
 
 @dataclass(frozen=True, slots=True)

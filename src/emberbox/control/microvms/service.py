@@ -133,8 +133,10 @@ class MicrovmService:
     def _find_launchable(self, caller: Caller, asked: RunMicrovm) -> tuple[Image, ImageVersion]:
         image = self._images.find_named(caller.account_id, asked.image, self._region)
         if image is not None and image.state in LAUNCHABLE_IMAGE_STATES:
+            inactive_too = asked.inactive_too and asked.version is not None
             for version in self._images.list_versions(image.id):
-                runnable = version.state is VersionState.SUCCESSFUL and version.status is VersionStatus.ACTIVE
+                may_be = version.status is VersionStatus.ACTIVE or inactive_too
+                runnable = version.state is VersionState.SUCCESSFUL and may_be
                 if runnable and asked.version in (None, version.version):
                     return image, version
         pinned = f" and version {asked.version}" if asked.version else ""

@@ -17,6 +17,7 @@ from emberbox.control.sandboxes.templates import TemplateFinder
 from emberbox.store.images import ImageStore
 from emberbox.store.sandboxes import SandboxStore
 from emberbox.store.snapshots import SnapshotStore
+from emberbox.store.templates import TemplateStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +40,18 @@ class Sandboxes:
 
 
 def make_sandboxes(
-    *, store: SandboxStore, snapshots: SnapshotStore, images: ImageStore, microvms: MicrovmService, forks: ForkService,
+    *, store: SandboxStore, snapshots: SnapshotStore, names: TemplateStore, images: ImageStore, microvms: MicrovmService, forks: ForkService,
     versions: ImageVersionService, runners: Runners, timers: Timers, page_tokens: PageTokens, region: str,
     standard_template: str,
 ) -> Sandboxes:  # fmt: skip
     """Make it; the arguments are what those take."""
-    templates = TemplateFinder(images, region, standard_template)
+    templates = TemplateFinder(images, names, region, standard_template)
     service = SandboxService(
         store=store, templates=templates, microvms=microvms, forks=forks, runners=runners, timers=timers,
         page_tokens=page_tokens,
     )  # fmt: skip
     taken = SandboxSnapshots(
-        store=snapshots, sandboxes=service, forks=forks, versions=versions, page_tokens=page_tokens
-    )
+        store=snapshots, names=names, images=images, sandboxes=service, templates=templates, forks=forks,
+        versions=versions, page_tokens=page_tokens,
+    )  # fmt: skip
     return Sandboxes(templates, service, taken, SandboxDoor(store, runners, service), images)

@@ -97,6 +97,7 @@ class SandboxService:
                 ingress=(Ingress.HTTP, Ingress.SHELL),
                 max_duration_s=LIFE_MAX_S,
                 client_request=asked.client_request,
+                inactive_too=template.is_snapshot,
             ),
         )
         self._adopt(microvm, asked.terms)

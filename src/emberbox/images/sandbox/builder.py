@@ -166,6 +166,7 @@ def _read_config(told: dict[str, Any]) -> ImageConfig:
         directory=_text(told["directory"]),
         user=_text(told["user"]),
         ports=tuple(map(_number, told["ports"])),
+        ready=_text(told.get("ready", "")),
     )
 
 

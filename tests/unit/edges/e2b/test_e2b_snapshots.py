@@ -70,5 +70,29 @@ async def test_what_is_no_snapshot_is_not_deleted(sandbox: Sandbox, e2b: E2bPlan
     assert not await wait(Sandbox.delete_snapshot, "standard:1.0")
     with pytest.raises(SandboxException, match="DeleteMicrovmImage"):
         await wait(Sandbox.delete_snapshot, "standard")
-    with pytest.raises(SandboxException, match="keep what is returned"):
-        await wait(lambda: sandbox.create_snapshot(name="mine"))
+    with pytest.raises(SandboxException, match="standard is a template"):
+        await wait(lambda: sandbox.create_snapshot(name="standard"))
+
+
+async def test_a_snapshot_has_the_name_that_it_was_given(sandbox: Sandbox, e2b: E2bPlane, wait: Wait) -> None:
+    first = await wait(lambda: sandbox.create_snapshot(name="mine"))
+    tagged = await wait(lambda: sandbox.create_snapshot(name="mine:v2"))
+    assert (first.snapshot_id, tagged.snapshot_id) == ("mine:default", "mine:v2")
+    for name, version in (("mine", "2.0"), ("mine:v2", "3.0")):
+        microvm = e2b.microvms.find((await wait(Sandbox.create, name)).sandbox_id)
+        assert microvm is not None
+        assert microvm.image_version == version
+    again = await wait(lambda: sandbox.create_snapshot(name="mine"))
+    microvm = e2b.microvms.find((await wait(Sandbox.create, "mine")).sandbox_id)
+    assert microvm is not None
+    assert (again.snapshot_id, microvm.image_version) == ("mine:default", "4.0")
+
+
+async def test_launches_of_aws_never_begin_with_a_snapshot(sandbox: Sandbox, e2b: E2bPlane, wait: Wait) -> None:
+    await wait(sandbox.create_snapshot)
+    image = e2b.images.find_named(e2b.credential.account_id, "standard", e2b.region)
+    assert image is not None
+    assert image.latest_active_version == "1.0"
+    snapshot = e2b.images.find_version(image.id, "2.0")
+    assert snapshot is not None
+    assert snapshot.status == "INACTIVE"
