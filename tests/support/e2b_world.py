@@ -13,7 +13,9 @@ from emberbox.control.endpoints.tokens import TokenKeys
 from emberbox.control.microvms.recovery import Recovery
 from emberbox.control.microvms.runners import Runners
 from emberbox.control.requests.paging import PageTokens
+from emberbox.control.sandboxes.assembly import make_templates
 from emberbox.control.sandboxes.tokens import SandboxTokens
+from emberbox.control.sandboxes.uploads import UploadLimits, Uploads
 from emberbox.edges.asgi import serve
 from emberbox.edges.e2b.api_keys import write_api_key
 from emberbox.edges.e2b.app import E2bEdge, Offer
@@ -22,6 +24,7 @@ from emberbox.machine.base import Command, GuestCommand, SuspendFigures
 from emberbox.model.iam.access import Credential
 from emberbox.model.records import Image
 from support.control_plane import ControlPlane
+from support.e2b_builds import FakeBuilds, FakeS3
 from support.local_guest import LocalCommand
 from support.plain_machine import Disk, FakeCheckpoints, FakeLeftovers, FakeMachine
 from support.wire import KEY, REGION
@@ -72,6 +75,8 @@ class E2bPlane(ControlPlane):
 
     url: str
     local: LocalMachine
+    builds: FakeBuilds
+    s3: FakeS3
     edge: E2bEdge
     standard_template = "standard"
 
@@ -79,13 +84,15 @@ class E2bPlane(ControlPlane):
         runners, disk = Runners(), Disk()
         self.disk = disk
         self.local = LocalMachine(disk, self.directory / "guests")
+        self.builds = FakeBuilds(disk)
+        self.s3 = FakeS3(self.directory / "s3")
         space = DiskSpace(self.directory, 0)
         nothing: Any = None
         ground = Ground(
             stores=self._stores, access=self.access, page_tokens=pages,
             token_keys=TokenKeys(self.directory / "secrets/tokens.json"), log_writer=self._log_writer,
             machine=self.local, checkpoints=FakeCheckpoints(self.local), snapshots=nothing, pool=nothing,
-            engines=nothing, builds=nothing, room=space, measure_host=nothing, runners=runners,
+            engines=nothing, builds=self.builds, room=space, measure_host=nothing, runners=runners,
             revoke=lambda _: None, drain=_no_requests,
         )  # fmt: skip
         settings = ControlSettings(
@@ -119,11 +126,14 @@ def api_key_of(credential: Credential) -> str:
 async def serve_e2b(directory: Path) -> AsyncIterator[E2bPlane]:
     """Serve E2B's API, with one template, for as long as the block lasts."""
     plane = E2bPlane(directory, KEY, REGION)
+    plane._log_writer.start()
     plane.control.launcher.recover(Recovery(FakeLeftovers(plane.disk), []))
     control = plane.control
+    uploads = Uploads(lambda _caller: plane.s3, directory / "scratch", UploadLimits(1 << 20, 1 << 20))
+    templates = make_templates(control.sandboxes, control.images, control.versions, plane.logs, uploads)
     plane.edge = E2bEdge(
         Offer(
-            sandboxes=control.sandboxes, tokens=SandboxTokens(directory / "secrets/sandboxes.key"),
+            sandboxes=control.sandboxes, templates=templates, tokens=SandboxTokens(directory / "secrets/sandboxes.key"),
             guard=plane.access, region=REGION, domain="localhost",
         )
     )  # fmt: skip
@@ -132,9 +142,10 @@ async def serve_e2b(directory: Path) -> AsyncIterator[E2bPlane]:
         listener.bind(("127.0.0.1", 0))
         plane.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         try:
-            async with serve(plane.edge, listener, 75):
+            async with serve(plane.edge, listener, 75), plane.s3.serve():
                 yield plane
         finally:
+            await templates.builds.close()
             await plane.edge.close()
             await control.sandboxes.service.close()
             await plane.close()

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from dataclasses import dataclass
 from typing import Final
 
+from emberbox.app.objects import ObjectStorage, connect_as
 from emberbox.background import Background, every
 from emberbox.control.assembly import Control
+from emberbox.control.sandboxes.assembly import Templates, make_templates
 from emberbox.control.sandboxes.tokens import SandboxTokens
+from emberbox.control.sandboxes.uploads import UploadLimits, Uploads
 from emberbox.edges.asgi import listen
 from emberbox.edges.asgi import serve as serve_asgi
 from emberbox.edges.connection_guard import GuardLimits
 from emberbox.edges.e2b.app import E2bEdge, Offer
 from emberbox.settings import Settings
+from emberbox.store.logs import LogStore
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +27,22 @@ _HOUSEKEEPING_S: Final = 60.0
 _UPLOAD_MAX_S: Final = 3600.0
 
 
-async def serve_e2b(settings: Settings, control: Control, running: contextlib.AsyncExitStack) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class E2bGround:
+    """What it stands on beside the services.
+
+    Args:
+        objects: where the files of template builds are.
+        logs: the lines of builds and sandboxes.
+    """
+
+    objects: ObjectStorage
+    logs: LogStore
+
+
+async def serve_e2b(
+    settings: Settings, control: Control, ground: E2bGround, running: contextlib.AsyncExitStack
+) -> dict[str, str]:
     """Serve it; return what `runtime/endpoints.json` holds of it: nothing where it is not wanted.
 
     Raises:
@@ -31,9 +51,12 @@ async def serve_e2b(settings: Settings, control: Control, running: contextlib.As
     if settings.e2b == "off":
         return {}
     listener = listen(settings.api_host, settings.e2b_port, "EMBERBOX_E2B_PORT")
+    templates = _make_templates(settings, control, ground)
+    running.push_async_callback(templates.builds.close)
     edge = E2bEdge(
         Offer(
             sandboxes=control.sandboxes,
+            templates=templates,
             tokens=SandboxTokens(settings.home / "secrets" / "sandboxes.key"),
             guard=control.access,
             region=settings.region,
@@ -49,3 +72,9 @@ async def serve_e2b(settings: Settings, control: Control, running: contextlib.As
     url = f"http://{settings.api_host}:{listener.getsockname()[1]}"
     log.info("E2B's API is served at %s", url)
     return {"e2b_url": url}
+
+
+def _make_templates(settings: Settings, control: Control, ground: E2bGround) -> Templates:
+    limits = UploadLimits(settings.artifact_max_bytes, settings.artifact_max_unpacked_bytes)
+    uploads = Uploads(connect_as(ground.objects, settings.region), settings.home / "builds", limits)
+    return make_templates(control.sandboxes, control.images, control.versions, ground.logs, uploads)

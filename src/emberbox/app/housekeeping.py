@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from emberbox.background import Background, every, in_thread
@@ -28,6 +28,7 @@ def start_housekeeping(
     async def forget_microvms() -> None:
         await in_thread(control.microvms.forget_terminated, settings.terminated_retention_s)
         await in_thread(control.sandboxes.service.forget_gone)
+        await in_thread(control.sandboxes.names.forget_gone, datetime.now(UTC) - timedelta(days=1))
 
     async def forget_events() -> None:
         await in_thread(control.events.forget_old)

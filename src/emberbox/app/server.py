@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from emberbox.app.api import serve_api
 from emberbox.app.builds import start_pipeline
-from emberbox.app.e2b import serve_e2b
+from emberbox.app.e2b import E2bGround, serve_e2b
 from emberbox.app.endpoints import describe_gateway, open_admissions, serve_endpoints
 from emberbox.app.home import database_url, endpoints_file, locked_home
 from emberbox.app.housekeeping import start_housekeeping
@@ -128,7 +128,7 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
         "region": settings.region,
         "account_id": settings.account_id,
         "api_url": await serve_api(settings, handlers, access, gateway.api_path, running),
-        **await serve_e2b(settings, control, running),
+        **await serve_e2b(settings, control, E2bGround(objects, stores.logs), running),
         "s3_url": objects.url,
         **describe_gateway(settings, gateway),
         "accelerator": accelerator,

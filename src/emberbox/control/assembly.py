@@ -244,8 +244,8 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
         forks=forks,
         sandboxes=make_sandboxes(
             store=stores.sandboxes, snapshots=stores.snapshots, names=stores.templates, images=stores.images,
-            microvms=microvms, forks=forks, versions=versions, runners=ground.runners, timers=timers, page_tokens=pages, region=region,
-            standard_template=settings.standard_template,
+            microvms=microvms, forks=forks, versions=versions, runners=ground.runners, timers=timers, page_tokens=pages,
+            region=region, standard_template=settings.standard_template,
         ),
         tags=_make_tags(ground, images, connectors),
         logs=LogService(stores.logs, pages),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from emberbox.model.records import LogEvent
 
@@ -40,3 +41,9 @@ class EventPage:
 def log_stream_name(version: str, owner: str) -> str:
     """Return the name of a new log stream, in AWS's form: day of its start, version, id."""
     return f"{time.strftime('%Y/%m/%d', time.gmtime())}[{version}]{owner}"
+
+
+def log_stream_names(version: str, owner: str, since: datetime, until: datetime) -> list[str]:
+    """Return the names that a log stream may have which was begun between two moments."""
+    days = (until.date() - since.date()).days
+    return [f"{(since + timedelta(days=day)).strftime('%Y/%m/%d')}[{version}]{owner}" for day in range(days + 1)]

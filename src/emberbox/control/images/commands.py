@@ -57,12 +57,14 @@ class CreateImage:
         configuration: of the version.
         tags: of the image.
         client_request: tells a repeat.
+        image_id: what it is known by; None takes a new one.
     """
 
     name: str
     configuration: ImageConfiguration
     tags: Mapping[str, str]
     client_request: ClientRequest | None = None
+    image_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,7 @@ class ImageService:
     ) -> tuple[Image, ImageVersion, Build]:
         now = datetime.now(UTC)
         image = Image(
-            id=str(uuid.uuid4()),
+            id=asked.image_id or str(uuid.uuid4()),
             account_id=caller.account_id,
             name=asked.name,
             arn=image_arn(self._region, caller.account_id, asked.name),

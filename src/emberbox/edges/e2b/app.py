@@ -11,12 +11,13 @@ from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from emberbox.control.sandboxes.assembly import Sandboxes
+from emberbox.control.sandboxes.assembly import Sandboxes, Templates
 from emberbox.control.sandboxes.tokens import SandboxTokens
-from emberbox.edges.e2b.api.app import create_api, sandbox_rows, snapshot_rows
+from emberbox.edges.e2b.api.app import create_api, sandbox_rows, snapshot_rows, template_rows
 from emberbox.edges.e2b.api.call import Guard
 from emberbox.edges.e2b.api.sandboxes import Parts, SandboxHandlers
 from emberbox.edges.e2b.api.snapshots import SnapshotHandlers
+from emberbox.edges.e2b.api.templates import TemplateHandlers
 from emberbox.edges.e2b.envd.app import Envd, not_found
 from emberbox.edges.e2b.envd.visit import ENVD_PORT, Address, read_address
 from emberbox.edges.e2b.ports import Ports
@@ -33,6 +34,7 @@ class Offer:
 
     Args:
         sandboxes: who answers for them.
+        templates: who answers for those.
         tokens: what opens sandboxes.
         guard: who may do what.
         region: the region played.
@@ -40,6 +42,7 @@ class Offer:
     """
 
     sandboxes: Sandboxes
+    templates: Templates
     tokens: SandboxTokens
     guard: Guard
     region: str
@@ -56,7 +59,11 @@ class E2bEdge:
     def __init__(self, offer: Offer) -> None:
         self._door = offer.sandboxes.door
         parts = Parts(offer.sandboxes, offer.tokens, offer.domain)
-        rows = sandbox_rows(SandboxHandlers(parts)) + snapshot_rows(SnapshotHandlers(offer.sandboxes.snapshots))
+        rows = [
+            *sandbox_rows(SandboxHandlers(parts)),
+            *template_rows(TemplateHandlers(offer.templates)),
+            *snapshot_rows(SnapshotHandlers(offer.sandboxes.snapshots)),
+        ]
         self._api: ASGIApp = create_api(rows, offer.guard, offer.region)
         self._envd = Envd(self._door, offer.tokens)
         self._ports = Ports(self._door, offer.tokens)

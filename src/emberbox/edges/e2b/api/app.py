@@ -17,6 +17,7 @@ from starlette.routing import Route
 from emberbox.edges.e2b.api.call import Call, Guard, authenticate, read_body
 from emberbox.edges.e2b.api.sandboxes import SandboxHandlers
 from emberbox.edges.e2b.api.snapshots import SnapshotHandlers
+from emberbox.edges.e2b.api.templates import TemplateHandlers
 from emberbox.edges.e2b.errors import ApiError, as_api_error, error_response
 from emberbox.model.caller import Caller
 from emberbox.model.causes import Actor, caused_by
@@ -76,6 +77,23 @@ def snapshot_rows(handlers: SnapshotHandlers) -> list[Row]:
         Row("ListSnapshots", "ListMicrovmImageVersions", "GET", ("/snapshots",), handlers.list_all),
         Row("DeleteSnapshot", "DeleteMicrovmImageVersion", "DELETE", template, handlers.delete),
     ]
+
+
+def template_rows(handlers: TemplateHandlers) -> list[Row]:
+    """Return the routes of templates; those of snapshots come after them."""
+    tags, build = ("/templates/tags",), "/templates/{template_id}/builds/{build_id}"
+    upload = ("/templates/{template_id}/files/{files}",)
+    return [
+        Row("CreateTemplate", "CreateMicrovmImage", "POST", ("/v3/templates",), handlers.request),
+        Row("GetTemplateUpload", "GetMicrovmImage", "GET", upload, handlers.find_upload),
+        Row("BuildTemplate", "UpdateMicrovmImage", "POST", (f"/v2{build}",), handlers.begin),
+        Row("GetTemplateBuild", "GetMicrovmImageBuild", "GET", (f"{build}/status",), handlers.get_status),
+        Row("GetTemplateAlias", "GetMicrovmImage", "GET", ("/templates/aliases/{alias:path}",), handlers.find_alias),
+        Row("AssignTemplateTags", "UpdateMicrovmImage", "POST", tags, handlers.assign_tags),
+        Row("RemoveTemplateTags", "UpdateMicrovmImage", "DELETE", tags, handlers.remove_tags),
+        Row("ListTemplateTags", "ListMicrovmImageVersions", "GET", ("/templates/{template_id:path}/tags",),
+            handlers.list_tags),
+    ]  # fmt: skip
 
 
 def create_api(rows: Iterable[Row], guard: Guard, region: str) -> Starlette:
