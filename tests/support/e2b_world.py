@@ -19,6 +19,7 @@ from emberbox.control.sandboxes.uploads import UploadLimits, Uploads
 from emberbox.edges.asgi import serve
 from emberbox.edges.e2b.api_keys import write_api_key
 from emberbox.edges.e2b.app import E2bEdge, Offer
+from emberbox.edges.e2b.code.interpreter import Program
 from emberbox.host.space import DiskSpace
 from emberbox.machine.base import Command, GuestCommand, SuspendFigures
 from emberbox.model.iam.access import Credential
@@ -123,8 +124,13 @@ def api_key_of(credential: Credential) -> str:
 
 
 @contextlib.asynccontextmanager
-async def serve_e2b(directory: Path) -> AsyncIterator[E2bPlane]:
-    """Serve E2B's API, with one template, for as long as the block lasts."""
+async def serve_e2b(directory: Path, program: Program | None = None) -> AsyncIterator[E2bPlane]:
+    """Serve E2B's API, with one template, for as long as the block lasts.
+
+    Args:
+        directory: has the state.
+        program: the interpreter of code.
+    """
     plane = E2bPlane(directory, KEY, REGION)
     plane._log_writer.start()
     plane.control.launcher.recover(Recovery(FakeLeftovers(plane.disk), []))
@@ -134,7 +140,7 @@ async def serve_e2b(directory: Path) -> AsyncIterator[E2bPlane]:
     plane.edge = E2bEdge(
         Offer(
             sandboxes=control.sandboxes, templates=templates, tokens=SandboxTokens(directory / "secrets/sandboxes.key"),
-            guard=plane.access, region=REGION, domain="localhost",
+            guard=plane.access, region=REGION, domain="localhost", program=program,
         )
     )  # fmt: skip
     plane.add_template("standard")

@@ -4,7 +4,8 @@ The package never imports it: bridge.py gets its text, and executes it in a proc
 That process listens on a Unix socket; so it outlives its clients, is in every suspend and every fork, and a later
 bridge finds its variables as they were.
 
-Lines of JSON to the interpreter: {"type": "run", "code": ...}, {"type": "interrupt"}, {"type": "end"}.
+Lines of JSON to the interpreter: {"type": "run", "code": ...}, perhaps with variables of the environment for this code
+alone ("env": {...}); {"type": "interrupt"}; {"type": "end"}.
 From it: stdout, stderr, result, error, and at the end of each piece of code done.
 
 Python 3.8 and later.
@@ -21,13 +22,14 @@ import io
 import json
 import os
 import queue
+import select
 import signal
 import socket
 import sys
 import threading
 import traceback
 import warnings
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Iterator
 
 Message = Dict[str, Any]
 
@@ -41,6 +43,8 @@ MIMES = {
     "_repr_json_": "application/json",
 }
 TEXT_MAX = 1 << 20
+LINE_S = 0.01
+"""So long what is written may take to become a line: print() writes the end of one by itself."""
 CODE_NAME = "<code>"
 OWN_NAME = "<emberbox>"  # as bridge.py compiles it
 
@@ -75,7 +79,8 @@ class Interpreter:
             try:
                 client, message = self.asked.get()
                 self.client = client
-                self.run(str(message.get("code", "")))
+                with environment(message.get("env") or {}):
+                    self.run(str(message.get("code", "")))
             except KeyboardInterrupt:
                 pass  # it came when the code had just ended
 
@@ -155,6 +160,21 @@ class Interpreter:
             self.send({"type": "result", "data": forms(value), "main": False})
 
 
+@contextlib.contextmanager
+def environment(variables: Dict[str, str]) -> Iterator[None]:
+    """Give code variables of the environment that it alone has."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 class Captured:
     """A descriptor whose output is told line by line, whoever writes it: Python, a library, a child."""
 
@@ -176,6 +196,10 @@ class Captured:
         held = b""
         while True:
             held += os.read(reading, 1 << 16)
+            while not held.endswith((b"\n", b"\0")) and len(held) < 1 << 16:
+                if not select.select([reading], [], [], LINE_S)[0]:
+                    break
+                held += os.read(reading, 1 << 16)
             text, mark, rest = held.partition(self.mark)
             if not mark:
                 keep = self.beginning_at(text)

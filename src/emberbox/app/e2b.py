@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import dataclass
+from importlib import resources
 from typing import Final
 
 from emberbox.app.objects import ObjectStorage, connect_as
@@ -17,6 +18,7 @@ from emberbox.edges.asgi import listen
 from emberbox.edges.asgi import serve as serve_asgi
 from emberbox.edges.connection_guard import GuardLimits
 from emberbox.edges.e2b.app import E2bEdge, Offer
+from emberbox.edges.e2b.code.interpreter import Program
 from emberbox.settings import Settings
 from emberbox.store.logs import LogStore
 
@@ -60,6 +62,7 @@ async def serve_e2b(
             tokens=SandboxTokens(settings.home / "secrets" / "sandboxes.key"),
             guard=control.access,
             region=settings.region,
+            program=_find_program(),
             domain=settings.e2b_domain or f"{settings.domain}:{listener.getsockname()[1]}",
         )
     )
@@ -78,3 +81,13 @@ def _make_templates(settings: Settings, control: Control, ground: E2bGround) -> 
     limits = UploadLimits(settings.artifact_max_bytes, settings.artifact_max_unpacked_bytes)
     uploads = Uploads(connect_as(ground.objects, settings.region), settings.home / "builds", limits)
     return make_templates(control.sandboxes, control.images, control.versions, ground.logs, uploads)
+
+
+def _find_program() -> Program | None:
+    """Return the interpreter of the Python SDK as text; None where the SDK is not installed beside the server."""
+    try:
+        files = resources.files("emberbox_sdk")
+        return Program(files.joinpath("bridge.py").read_text(), files.joinpath("kernel.py").read_text())
+    except (ModuleNotFoundError, FileNotFoundError):
+        log.warning("emberbox-sdk is not installed: E2B's API is served without its code interpreter")
+        return None

@@ -18,8 +18,11 @@ from emberbox.edges.e2b.api.call import Guard
 from emberbox.edges.e2b.api.sandboxes import Parts, SandboxHandlers
 from emberbox.edges.e2b.api.snapshots import SnapshotHandlers
 from emberbox.edges.e2b.api.templates import TemplateHandlers
+from emberbox.edges.e2b.code.app import CODE_PORT, CodeInterpreter
+from emberbox.edges.e2b.code.interpreter import Program
 from emberbox.edges.e2b.envd.app import Envd, not_found
 from emberbox.edges.e2b.envd.visit import ENVD_PORT, Address, read_address
+from emberbox.edges.e2b.errors import ApiError, error_response
 from emberbox.edges.e2b.ports import Ports
 from emberbox.model.endpoints import Unreachable
 
@@ -39,6 +42,7 @@ class Offer:
         guard: who may do what.
         region: the region played.
         domain: what the host names of sandboxes end with; empty where they have none.
+        program: the text of the interpreter that runs code; None where there is none.
     """
 
     sandboxes: Sandboxes
@@ -47,6 +51,7 @@ class Offer:
     guard: Guard
     region: str
     domain: str
+    program: Program | None = None
 
 
 class E2bEdge:
@@ -67,6 +72,7 @@ class E2bEdge:
         self._api: ASGIApp = create_api(rows, offer.guard, offer.region)
         self._envd = Envd(self._door, offer.tokens)
         self._ports = Ports(self._door, offer.tokens)
+        self._code = CodeInterpreter(self._door, offer.program)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""
@@ -85,7 +91,12 @@ class E2bEdge:
         if address.port == ENVD_PORT:
             return await self._envd.answer(sandbox, request)
         try:
+            if address.port == CODE_PORT:
+                self._ports.check_right(sandbox, request)
+                return await self._code.answer(sandbox, request)
             return await self._ports.answer(sandbox, address.port, request)
+        except ApiError as error:
+            return error_response(error)
         except Unreachable:
             return not_found(sandbox.id)
 
@@ -96,3 +107,4 @@ class E2bEdge:
     async def close(self) -> None:
         """Listen to nothing in sandboxes any more."""
         await self._envd.close()
+        await self._code.close()
