@@ -14,6 +14,7 @@ from emberbox.control.microvms.recovery import Recovery
 from emberbox.control.microvms.runners import Runners
 from emberbox.control.requests.paging import PageTokens
 from emberbox.control.sandboxes.assembly import make_templates
+from emberbox.control.sandboxes.sandbox_logs import SandboxLogs
 from emberbox.control.sandboxes.tokens import SandboxTokens
 from emberbox.control.sandboxes.uploads import UploadLimits, Uploads
 from emberbox.edges.asgi import serve
@@ -139,7 +140,8 @@ async def serve_e2b(directory: Path, program: Program | None = None) -> AsyncIte
     templates = make_templates(control.sandboxes, control.images, control.versions, plane.logs, uploads)
     plane.edge = E2bEdge(
         Offer(
-            sandboxes=control.sandboxes, templates=templates, tokens=SandboxTokens(directory / "secrets/sandboxes.key"),
+            sandboxes=control.sandboxes, templates=templates,
+            logs=SandboxLogs(control.sandboxes.images, plane.logs), tokens=SandboxTokens(directory / "secrets/sandboxes.key"),
             guard=plane.access, region=REGION, domain="localhost", program=program,
         )
     )  # fmt: skip

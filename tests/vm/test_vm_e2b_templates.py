@@ -16,8 +16,9 @@ pytestmark = pytest.mark.vm
 
 BASE = "emberbox/debian:12"
 SERVE = """perl -MIO::Socket::INET -e '
+    $who = getpwuid($<);
     $s = IO::Socket::INET->new(LocalPort => 8123, Listen => 5, ReuseAddr => 1) or die;
-    while ($c = $s->accept) { print $c "HTTP/1.0 200 OK\\r\\n\\r\\nserved by ", scalar(getpwuid($<)), "\\n"; close $c }'"""
+    while ($c = $s->accept) { print $c "HTTP/1.0 200 OK\\r\\n\\r\\nserved by $who\\n"; close $c }'"""
 
 
 @pytest.fixture(scope="module", autouse=True)

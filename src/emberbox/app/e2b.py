@@ -12,6 +12,7 @@ from emberbox.app.objects import ObjectStorage, connect_as
 from emberbox.background import Background, every
 from emberbox.control.assembly import Control
 from emberbox.control.sandboxes.assembly import Templates, make_templates
+from emberbox.control.sandboxes.sandbox_logs import SandboxLogs
 from emberbox.control.sandboxes.tokens import SandboxTokens
 from emberbox.control.sandboxes.uploads import UploadLimits, Uploads
 from emberbox.edges.asgi import listen
@@ -59,6 +60,7 @@ async def serve_e2b(
         Offer(
             sandboxes=control.sandboxes,
             templates=templates,
+            logs=SandboxLogs(control.sandboxes.images, ground.logs),
             tokens=SandboxTokens(settings.home / "secrets" / "sandboxes.key"),
             guard=control.access,
             region=settings.region,

@@ -12,9 +12,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from emberbox.control.sandboxes.assembly import Sandboxes, Templates
+from emberbox.control.sandboxes.sandbox_logs import SandboxLogs
 from emberbox.control.sandboxes.tokens import SandboxTokens
-from emberbox.edges.e2b.api.app import create_api, sandbox_rows, snapshot_rows, template_rows
+from emberbox.edges.e2b.api.app import create_api, log_rows, sandbox_rows, snapshot_rows, template_rows
 from emberbox.edges.e2b.api.call import Guard
+from emberbox.edges.e2b.api.logs import LogHandlers
 from emberbox.edges.e2b.api.sandboxes import Parts, SandboxHandlers
 from emberbox.edges.e2b.api.snapshots import SnapshotHandlers
 from emberbox.edges.e2b.api.templates import TemplateHandlers
@@ -38,6 +40,7 @@ class Offer:
     Args:
         sandboxes: who answers for them.
         templates: who answers for those.
+        logs: what sandboxes have written.
         tokens: what opens sandboxes.
         guard: who may do what.
         region: the region played.
@@ -47,6 +50,7 @@ class Offer:
 
     sandboxes: Sandboxes
     templates: Templates
+    logs: SandboxLogs
     tokens: SandboxTokens
     guard: Guard
     region: str
@@ -66,6 +70,7 @@ class E2bEdge:
         parts = Parts(offer.sandboxes, offer.tokens, offer.domain)
         rows = [
             *sandbox_rows(SandboxHandlers(parts)),
+            *log_rows(LogHandlers(offer.sandboxes.service, offer.logs)),
             *template_rows(TemplateHandlers(offer.templates)),
             *snapshot_rows(SnapshotHandlers(offer.sandboxes.snapshots)),
         ]

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from emberbox.edges.e2b.api.call import Call, Guard, authenticate, read_body
+from emberbox.edges.e2b.api.logs import LogHandlers
 from emberbox.edges.e2b.api.sandboxes import SandboxHandlers
 from emberbox.edges.e2b.api.snapshots import SnapshotHandlers
 from emberbox.edges.e2b.api.templates import TemplateHandlers
@@ -66,6 +67,15 @@ def sandbox_rows(handlers: SandboxHandlers) -> list[Row]:
         Row("ResumeSandbox", "ResumeMicrovm", "POST", (f"{one}/resume",), handlers.resume),
         Row("PauseSandbox", "SuspendMicrovm", "POST", (f"{one}/pause",), handlers.pause),
         Row("ForkSandbox", "ForkMicrovm", "POST", (f"{one}/fork",), handlers.fork),
+    ]
+
+
+def log_rows(handlers: LogHandlers) -> list[Row]:
+    """Return the routes of logs."""
+    newer, old = ("/v2/sandboxes/{sandbox_id}/logs",), ("/sandboxes/{sandbox_id}/logs",)
+    return [
+        Row("GetSandboxLogs", "FilterLogEvents", "GET", newer, handlers.list_newer),
+        Row("GetSandboxLogs", "FilterLogEvents", "GET", old, handlers.list_all),
     ]
 
 

@@ -72,7 +72,7 @@ class TemplateHandlers:
         build = self._find(call)
         self._allow(call, "lambda:GetMicrovmImageBuild", build.name)
         status = await self._templates.statuses.tell(
-            build, _read_number(call, "logsOffset", 0), _read_number(call, "limit", PAGE, most=PAGE)
+            build, read_number(call, "logsOffset", 0), read_number(call, "limit", PAGE, most=PAGE)
         )
         shown: Json = {
             "templateID": build.image_id, "buildID": build.id, "status": status.phase, "logs": [],
@@ -184,11 +184,16 @@ def _read_step(step: object) -> Step:
     raise ApiError(400, f"a step has a type, one of {', '.join(StepKind)}, and args, a list of texts")
 
 
-def _read_number(call: Call, name: str, default: int, most: int = 1_000_000) -> int:
+def read_number(call: Call, name: str, default: int, most: int | None = None) -> int:
+    """Return a number of the query.
+
+    Raises:
+        ApiError: it is none.
+    """
     text = call.request.query_params.get(name, str(default))
-    if not text.isdigit() or len(text) > 7:
+    if not text.isdigit() or len(text) > 15:
         raise ApiError(400, f"{name} must be a whole number")
-    return min(int(text), most)
+    return int(text) if most is None else min(int(text), most)
 
 
 def show_line(line: LogEvent) -> Json:
