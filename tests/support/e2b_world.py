@@ -141,7 +141,8 @@ async def serve_e2b(directory: Path, program: Program | None = None) -> AsyncIte
     plane.edge = E2bEdge(
         Offer(
             sandboxes=control.sandboxes, templates=templates,
-            logs=SandboxLogs(control.sandboxes.images, plane.logs), tokens=SandboxTokens(directory / "secrets/sandboxes.key"),
+            logs=SandboxLogs(control.sandboxes.images, plane.logs),
+            tokens=SandboxTokens(directory / "secrets/sandboxes.key"),
             guard=plane.access, region=REGION, domain="localhost", program=program,
         )
     )  # fmt: skip

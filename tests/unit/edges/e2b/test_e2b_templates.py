@@ -215,3 +215,39 @@ async def test_the_builder_for_asyncio_does_the_same(e2b: E2bPlane) -> None:
     info = await AsyncTemplate.build(AsyncTemplate().from_image("debian:12"), "app")
     assert (await AsyncTemplate.get_build_status(info)).status is TemplateBuildStatus.READY
     assert len(e2b.builds.plans) == 1
+
+
+async def test_every_kind_of_step_has_a_line(e2b: E2bPlane, wait: Wait, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    template = (
+        Template(file_context_path=tmp_path)
+        .from_python_image("3.12")
+        .apt_install(["git", "curl"])
+        .pip_install("flask")
+        .npm_install("express", g=True)
+        .make_dir("/d", mode=0o755)
+        .make_symlink("/d", "/e")
+        .copy_items([{"src": "a", "dest": "/d/"}])
+        .rename("/d/a", "/d/b")
+        .remove("/d/b", force=True)
+        .git_clone("https://git.test/repo", "/repo", depth=1)
+        .skip_cache()
+        .set_user("root")
+        .set_ready_cmd("test -d /d")
+    )
+    await wait(build, template, "steps")
+    with e2b.s3.open_zip(e2b.builds.plans[-1].artifact_uri) as archive:
+        dockerfile = archive.read("Dockerfile").decode()
+        assert archive.read("scripts/ready").decode().endswith("test -d /d\n")
+    assert dockerfile.startswith("FROM python:3.12\n")
+    for part in ("apt-get install", "pip install flask", "npm install -g express", "mkdir -p -m 0755 /d", "git clone"):
+        assert part in dockerfile
+    assert dockerfile.rstrip().splitlines()[-5] == "USER root"
+
+
+async def test_a_dockerfile_is_taken(e2b: E2bPlane, wait: Wait) -> None:
+    text = 'FROM debian:12\nENV A=1\nRUN echo $A\nWORKDIR /w\nUSER root\nCMD ["sleep", "1"]\n'
+    await wait(build, Template().from_dockerfile(text), "dockerfile")
+    with e2b.s3.open_zip(e2b.builds.plans[-1].artifact_uri) as archive:
+        assert archive.read("scripts/start-command") == b"sleep 1\n"
+        assert "echo $A" in archive.read("Dockerfile").decode()
