@@ -42,6 +42,8 @@ MIMES = {
     "_repr_latex_": "text/latex",
     "_repr_json_": "application/json",
 }
+CHART = "application/vnd.emberbox.chart+json"
+POINTS_MAX = 10_000
 TEXT_MAX = 1 << 20
 LINE_S = 0.01
 """So long what is written may take to become a line: print() writes the end of one by itself."""
@@ -242,6 +244,9 @@ def forms(value: Any) -> Message:
         with contextlib.suppress(Exception):
             if mime not in found and not isinstance(value, type):
                 found[mime] = getattr(value, method)()
+    chart = figure_chart(value)
+    if chart:
+        found[CHART] = chart
     picture = figure_png(value)
     if picture:
         found["image/png"] = picture
@@ -284,6 +289,80 @@ def figure_png(value: object) -> bytes | None:
     if pyplot is not None:
         pyplot.close(value)  # it is shown once
     return picture.getvalue()
+
+
+def figure_chart(value: Any) -> Message | None:
+    """Return what a figure of matplotlib shows as data: lines, points, bars or pies; None where it has none of them."""
+    if "matplotlib.figure" not in sys.modules or not isinstance(value, sys.modules["matplotlib.figure"].Figure):
+        return None
+    charts = []
+    for axes in getattr(value, "axes", ()):
+        with contextlib.suppress(Exception):
+            charts.append(axes_chart(axes))
+    found = [chart for chart in charts if chart is not None]
+    if len(found) > 1:
+        title = getattr(value, "_suptitle", None)
+        return {"type": "superchart", "title": title.get_text() if title else "", "elements": found}
+    return found[0] if found else None
+
+
+def axes_chart(axes: Any) -> Message | None:
+    """Return what one coordinate system shows."""
+    kind, elements = axes_elements(axes)
+    if not elements:
+        return None
+    chart: Message = {"type": kind, "title": axes.get_title(), "elements": elements}
+    if kind == "pie":
+        return chart
+    for side, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+        chart[side + "_label"], chart[side + "_unit"] = axis.get_label_text(), None
+        if kind != "bar":
+            chart[side + "_ticks"] = [plain(place) for place in axis.get_ticklocs()]
+            chart[side + "_tick_labels"] = [label.get_text() for label in axis.get_ticklabels()]
+            chart[side + "_scale"] = axis.get_scale()
+    return chart
+
+
+def axes_elements(axes: Any) -> tuple[str, list[Message]]:
+    """Return which kind of chart it is, and its parts."""
+    wedges = [patch for patch in axes.patches if type(patch).__name__ == "Wedge"]
+    if wedges:
+        return "pie", [
+            {"label": one.get_label(), "angle": plain(one.theta2 - one.theta1), "radius": plain(one.r)}
+            for one in wedges
+        ]
+    bars = [container for container in axes.containers if hasattr(container, "patches")]
+    if bars:
+        names = [label.get_text() for label in axes.get_xticklabels()]
+        labels = dict(zip(map(plain, axes.get_xticks()), names))  # noqa: B905 - Python 3.8
+        return "bar", [
+            bar_of(bar, container.get_label(), labels) for container in bars for bar in container.patches[:POINTS_MAX]
+        ]
+    dots = [one for one in axes.collections if type(one).__name__ == "PathCollection"]
+    if dots:
+        return "scatter", [points_of(one.get_label(), one.get_offsets()) for one in dots]
+    rows = [(line.get_label(), zip(line.get_xdata(), line.get_ydata())) for line in axes.lines]  # noqa: B905 - the same
+    return "line", [points_of(label, points) for label, points in rows]
+
+
+def bar_of(bar: Any, group: str, labels: Message) -> Message:
+    """Return one bar; its label is the one below its middle, where there is one."""
+    middle = plain(bar.get_x() + bar.get_width() / 2)
+    return {"label": labels.get(middle) or str(middle), "group": group, "value": plain(bar.get_height())}
+
+
+def points_of(label: str, points: Any) -> Message:
+    """Return a row of points."""
+    return {"label": label, "points": [[plain(x), plain(y)] for x, y in list(points)[:POINTS_MAX]]}
+
+
+def plain(value: Any) -> float | str | None:
+    """Return a number that JSON has, or a text: of a moment as ISO 8601 has it."""
+    try:
+        number = round(float(value), 9)
+        return number if abs(number) < float("inf") else None
+    except (TypeError, ValueError):
+        return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def show_figures(send: Send) -> None:

@@ -181,6 +181,52 @@ def test_figures_are_shown_at_the_end_and_once(bridge: Bridge, tmp_path: Path) -
     assert len(bridge.run("plt.plot()\nplt.figure(1)")) == 2
 
 
+AXES = """
+from types import SimpleNamespace as Has
+def text(value): return Has(get_text=lambda: value)
+def axis(label, ticks, names): return Has(
+    get_label_text=lambda: label, get_ticklocs=lambda: ticks, get_ticklabels=lambda: list(map(text, names)),
+    get_scale=lambda: 'linear')
+def axes(**more): return Has(**{
+    'patches': [], 'containers': [], 'collections': [], 'lines': [], 'get_title': lambda: 'T',
+    'xaxis': axis('x', [0.0, 1.0], ['a', 'b']), 'yaxis': axis('y', [], []), **more})
+def shown(*axes):
+    figure = Figure()
+    figure.axes = axes
+    return figure
+line = Has(get_label=lambda: 'L', get_xdata=lambda: [1, 2], get_ydata=lambda: [3.5, float('nan')])
+bar = Has(get_x=lambda: -0.4, get_width=lambda: 0.8, get_height=lambda: 7)
+bars = axes(
+    containers=[Has(patches=[bar], get_label=lambda: 'G')], get_xticks=lambda: [0.0, 1.0],
+    get_xticklabels=lambda: [text('a'), text('b')])
+class Wedge: theta1, theta2, r, get_label = 0, 90, 1, lambda _: 'W'
+"""
+
+
+def test_figures_have_their_data(bridge: Bridge, tmp_path: Path) -> None:
+    for name, text in MATPLOTLIB.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    bridge.run("from matplotlib.figure import Figure\n" + AXES)
+
+    def chart(code: str) -> Any:
+        return json.loads(bridge.run(code)[0]["data"]["application/vnd.emberbox.chart+json"])
+
+    found = chart("shown(axes(lines=[line]))")
+    assert (found["type"], found["title"], found["x_label"], found["x_ticks"]) == ("line", "T", "x", [0, 1])
+    assert found["elements"] == [{"label": "L", "points": [[1, 3.5], [2, None]]}]
+    found = chart("shown(bars, axes(patches=[Wedge()]), axes())")
+    assert (found["type"], [one["type"] for one in found["elements"]]) == ("superchart", ["bar", "pie"])
+    assert found["elements"][0]["elements"] == [{"label": "a", "group": "G", "value": 7}]
+    assert found["elements"][1]["elements"] == [{"label": "W", "angle": 90, "radius": 1}]
+
+
+def test_variables_of_the_environment_are_for_one_piece_of_code(bridge: Bridge) -> None:
+    bridge.send(type="run", code="import os; os.environ['OWN_OF_IT']", env={"OWN_OF_IT": "1"})
+    assert bridge.finish()[0]["data"]["text/plain"] == "'1'"
+    assert bridge.run("os.environ['OWN_OF_IT']")[0]["name"] == "KeyError"
+
+
 def test_there_is_no_input(bridge: Bridge) -> None:
     assert bridge.run("input()")[0]["name"] == "EOFError"
 

@@ -179,7 +179,8 @@ def _read_step(step: object) -> Step:
     match step:
         case {"type": str(kind), **more} if kind.upper() in set(StepKind):
             arguments, files = more.get("args") or [], more.get("filesHash") or ""
-            if isinstance(arguments, list) and all(isinstance(one, str) for one in (*arguments, files)):
+            is_text = isinstance(arguments, list) and all(isinstance(one, str) for one in arguments)
+            if isinstance(arguments, list) and is_text and isinstance(files, str):
                 return Step(StepKind(kind.upper()), tuple(arguments), files)
     raise ApiError(400, f"a step has a type, one of {', '.join(StepKind)}, and args, a list of texts")
 
