@@ -77,7 +77,7 @@ class E2bEdge:
         self._api: ASGIApp = create_api(rows, offer.guard, offer.region)
         self._envd = Envd(self._door, offer.tokens)
         self._ports = Ports(self._door, offer.tokens)
-        self._code = CodeInterpreter(self._door, offer.program)
+        self._code = CodeInterpreter(self._door, offer.tokens, offer.program)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""

@@ -157,6 +157,12 @@ async def test_a_private_sandbox_needs_its_token(e2b: E2bPlane, wait: Wait) -> N
     assert answer.status_code == 403
 
 
+async def test_code_needs_the_access_token(code: Sandbox, e2b: E2bPlane, wait: Wait) -> None:
+    headers = {"E2b-Sandbox-Id": code.sandbox_id, "E2b-Sandbox-Port": "49999"}
+    answer = await wait(lambda: httpx.post(f"{e2b.url}/execute", headers=headers, json={"code": "1"}))
+    assert (answer.status_code, "access token" in answer.text) == (401, True)
+
+
 async def test_the_sdk_for_asyncio_does_the_same(e2b: E2bPlane) -> None:
     made = await AsyncSandbox.create("standard")
     assert (await made.run_code("6 * 7")).text == "42"

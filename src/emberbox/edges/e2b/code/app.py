@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import logging
 import time
@@ -13,6 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 
 from emberbox.background import Background
 from emberbox.control.sandboxes.door import SandboxDoor
+from emberbox.control.sandboxes.tokens import SandboxTokens
 from emberbox.edges.e2b.api.call import Json, read_body
 from emberbox.edges.e2b.code.contexts import DEFAULT, Context, Contexts
 from emberbox.edges.e2b.code.interpreter import (
@@ -27,7 +29,7 @@ from emberbox.edges.e2b.code.interpreter import (
     run_python,
 )
 from emberbox.edges.e2b.envd.rpc import as_rpc_error
-from emberbox.edges.e2b.envd.visit import Visit
+from emberbox.edges.e2b.envd.visit import TOKEN_HEADER, Visit
 from emberbox.edges.e2b.errors import ApiError
 from emberbox.machine.base import GuestCommand
 from emberbox.model.errors import EmberboxError
@@ -59,11 +61,13 @@ class CodeInterpreter:
 
     Args:
         door: opens commands in sandboxes.
+        tokens: what opens sandboxes.
         program: the interpreter's text; None where this server has none.
     """
 
-    def __init__(self, door: SandboxDoor, program: Program | None) -> None:
+    def __init__(self, door: SandboxDoor, tokens: SandboxTokens, program: Program | None) -> None:
         self._door = door
+        self._tokens = tokens
         self._program = program
         self._background = Background()
 
@@ -88,6 +92,7 @@ class CodeInterpreter:
                 await self._door.wake(visit.sandbox)
                 return PlainTextResponse("OK")
             case ("POST", "execute"):
+                self._check_right(visit.sandbox, request)
                 code = await read_code(contexts, visit, await read_body(request))
                 return StreamingResponse(self._lines(program, visit, code), media_type="application/x-ndjson")
             case ("GET", "contexts"):
@@ -106,6 +111,12 @@ class CodeInterpreter:
                     await end_interpreter(visit, program, name)
                 return Response(status_code=204)
         raise ApiError(404, f"{request.method} {request.url.path} is not offered here")
+
+    def _check_right(self, sandbox: Sandbox, request: Request) -> None:
+        """Code may do everything: it needs the token that commands need. SDKs send it with code, not with contexts."""
+        given = request.headers.get(TOKEN_HEADER, "")
+        if not hmac.compare_digest(given.encode(), self._tokens.access(sandbox.id).encode()):
+            raise ApiError(401, "the access token counts for nothing here: connect to the sandbox to get one")
 
     async def _lines(self, program: Program, visit: Visit, code: Code) -> AsyncIterator[bytes]:
         """What cannot go on is told as an error of the code's: the answer has begun already."""
