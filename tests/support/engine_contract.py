@@ -300,6 +300,21 @@ class EngineContract:
         async with application(await bench.restore(bench.base, own, directory)) as agent:
             assert await count(agent) == before + 2
 
+    async def test_one_that_is_taken_over_before_it_ran_goes_on_where_it_was_saved(self, bench: Bench) -> None:
+        """Its server was killed when it had noted the guest and not yet let it run."""
+        vm, directory = await bench.launch()
+        async with application(vm) as agent:
+            before = await count(agent)
+        own = await suspend(vm)
+        vm = await bench.restore(bench.base, own, directory)
+        vm.write_note(directory / "vmm.json", uid=None, slot=None)
+        await bench.leave(vm)
+        plan = AdoptPlan(bench.shape, VmFiles(directory, bench.root), bench.base, own)
+        adopted = await bench.driver.adopt(bench.find_process(directory), plan)
+        bench.made.append(adopted)
+        async with application(adopted) as agent:
+            assert await count(agent) == before + 1
+
     async def test_state_of_another_engine_is_refused_before_anything_starts(self, bench: Bench) -> None:
         other = replace(bench.driver.engine, vmm="Another", version="99.0")
         snapshot = ImageSnapshot(bench.shape, replace(bench.base, engine=other))

@@ -10,7 +10,7 @@ from emberbox.background import in_thread
 from emberbox.host.cgroups import Group, Groups
 from emberbox.host.network.slots import DeviceKind
 from emberbox.host.runsc.command import SANDBOX_ID
-from emberbox.host.runsc.control import SandboxError
+from emberbox.host.runsc.control import Control, SandboxError
 from emberbox.model.errors import VmmError
 from emberbox.process.adoption import AdoptedProcess
 from emberbox.process.watched import Child
@@ -32,7 +32,7 @@ from emberbox.vmm.gvisor.files import GvisorStates
 from emberbox.vmm.gvisor.limits import make_group
 from emberbox.vmm.gvisor.sandbox import control_of
 from emberbox.vmm.gvisor.start import Restoring, connect
-from emberbox.vmm.gvisor.vm import PAUSED, GvisorVm
+from emberbox.vmm.gvisor.vm import LOADING, PAUSED, GvisorVm
 
 CAPABILITIES = Capabilities(
     own_kernel=False,
@@ -45,6 +45,7 @@ CAPABILITIES = Capabilities(
     device=DeviceKind.PACKETS,
 )
 ANSWER_TIMEOUT_S = limit_s(3.0)
+LOAD_TIMEOUT_S, LOAD_POLL_S = limit_s(10.0), 0.1
 GREETING = (16).to_bytes(4, "little") + bytes((1, *bytes(7))) + bytes(16)
 """A HELLO of the agent's protocol (docs/guest-protocol.md): whoever connects next greets it anew."""
 
@@ -123,12 +124,29 @@ class GvisorDriver:
         directory = plan.files.directory
         control = control_of(process)
         try:
-            await control.call("containerManager.Processes", SANDBOX_ID)
+            has_begun = await _has_begun(control, directory)
         except SandboxError as error:
             raise VmmError(str(error)) from error
+        restoring = None if has_begun else Restoring(plan.own or plan.base)
         paused = (directory / PAUSED).exists() and not await _answers(directory)
         group = self._groups.find(process.pid)
-        return GvisorVm(process, control, self.engine, plan.files, None, group, booted=False, is_paused=paused)
+        return GvisorVm(process, control, self.engine, plan.files, restoring, group, booted=False, is_paused=paused)
+
+
+async def _has_begun(control: Control, directory: Path) -> bool:
+    """Say whether something runs in a sandbox: its server may have been killed before it had it load its state.
+
+    One that was asked to load it does so by itself, and has nothing in it until then.
+
+    Raises:
+        SandboxError: it is gone.
+    """
+    deadline = asyncio.get_running_loop().time() + LOAD_TIMEOUT_S
+    while not await control.call("containerManager.Processes", SANDBOX_ID):
+        if not (directory / LOADING).exists() or asyncio.get_running_loop().time() > deadline:
+            return False
+        await asyncio.sleep(LOAD_POLL_S)
+    return True
 
 
 async def _answers(directory: Path) -> bool:

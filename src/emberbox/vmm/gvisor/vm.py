@@ -27,6 +27,9 @@ from emberbox.vmm.gvisor.start import Restoring
 PAUSED = "paused"
 """A file in a guest's directory: it was being paused, or let go on. Pauses count, so the next server must know."""
 
+LOADING = "loading"
+"""A file in a guest's directory: its sandbox has been asked to load its state, and has not said yet that it did."""
+
 
 class GvisorVm(Lacks):
     """A sandbox of ours; see `emberbox.vmm.base.Vm` for the order rules.
@@ -91,9 +94,12 @@ class GvisorVm(Lacks):
 
     async def _restore(self) -> None:
         assert self._restoring is not None
+        loading = self._files.directory / LOADING
+        loading.touch()
         await _ask(self._restoring.restore(self._control))
         self._restoring.close()
         self._restoring = None
+        loading.unlink(missing_ok=True)
 
     async def save(self, publish: Publish) -> Written:
         """Let gVisor write everything; what is under way when the wait is cancelled is seen to its end.
@@ -166,7 +172,7 @@ class GvisorVm(Lacks):
         await in_thread(self._group.remove)
         if self._restoring is not None:
             self._restoring.close()
-        for name in (sandbox.CHANNEL, PAUSED):
+        for name in (sandbox.CHANNEL, PAUSED, LOADING):
             with contextlib.suppress(OSError):
                 (self._files.directory / name).unlink()
 
