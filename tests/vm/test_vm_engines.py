@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -80,6 +81,11 @@ def test_both_are_told_with_their_boundaries(both: Both) -> None:
     assert (qemu["name"], qemu["isDefault"], qemu["boundary"]) == ("qemu", True, described["boundary"])
     assert (gvisor["name"], gvisor["isDefault"], gvisor["boundary"]) == ("gvisor", False, "user-space kernel")
     assert "ask for the engine gvisor run with gVisor" in both.server.log_path.read_text()
+    status = subprocess.run(
+        both.server.command("status"), env=both.server.environment, capture_output=True, text=True, check=True
+    )
+    assert "guests on gvisor" in status.stdout
+    assert "the boundary is a user-space kernel" in status.stdout
 
 
 def test_each_is_suspended_and_resumed_on_its_own_engine(both: Both) -> None:
