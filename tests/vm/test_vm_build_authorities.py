@@ -27,6 +27,9 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="sandboxes of builds need networks of their own, which root makes"),
 ]
 
+BUILD_TIMEOUT_S = 1200.0
+"""It installs Node and pip, which takes minutes on a busy machine."""
+
 DOCKERFILE = f"""\
 FROM emberbox/debian:12
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends {trust_probe.PACKAGES}
@@ -64,7 +67,9 @@ def test_steps_and_guests_trust_the_operators_authorities(own: tuple[Server, Cer
     files = {**probe_files(DOCKERFILE), "trust_probe.py": Path(trust_probe.__file__).read_bytes(), "server.pem": pair}
     clients = Clients.of(server)
     maker = ImageMaker(clients, server.endpoints["region"])
-    image = maker.wait_created(maker.start("trusting", files))
+    image = maker.start("trusting", files)
+    maker.wait(image, BUILD_TIMEOUT_S)
+    maker.wait_created(image)
     with contextlib.closing(Gateway(server, clients)) as gateway:
         microvm = Microvm.launch(gateway, image)
         microvm.wait_state("RUNNING")
