@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from typing import Final
 
-from emberbox.control.access.identities import Identities
+from emberbox.control.access.identities import Forwarded, Identities
 from emberbox.model.caller import Caller
 from emberbox.model.errors import AccessDeniedError, ValidationError
 from emberbox.model.iam.access import PrincipalKind
@@ -46,7 +46,11 @@ class Delegates:
             raise TypeError("who asks for work has signed")
         issued_by = credential.access_key_id if credential.session_token is None else credential.issued_by
         if role_arn is None:
-            return Acting(credential.kind, credential.name, credential.session_name, issued_by, caller.source_ip)
+            issued_at = credential.issued_at
+            return Acting(
+                credential.kind, credential.name, credential.session_name, issued_by, caller.source_ip,
+                tags=dict(credential.session_tags), issued=None if issued_at is None else issued_at.timestamp(),
+            )  # fmt: skip
         role = self._identities.find_role(caller.account_id, role_arn.rpartition("/")[2])
         if role is None or role.arn != role_arn:
             raise ValidationError(f"Role {role_arn} is invalid or cannot be assumed: there is no such role")
@@ -65,7 +69,8 @@ class Delegates:
         kind = PrincipalKind(acting.kind)
         made = self._identities.start_session(
             account_id, kind, acting.name, acting.session_name, STEP_S, by=acting.issued_by,
-            via="" if acting.is_service_role else CLOUDFORMATION,
+            tags=acting.tags,
+            forwarded=None if acting.is_service_role else Forwarded(CLOUDFORMATION, acting.issued),
         )  # fmt: skip
         credential = self._identities.find_credential(made.access_key_id, made.session_token)
         if credential is None:

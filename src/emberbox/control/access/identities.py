@@ -57,6 +57,16 @@ class _Session(NamedTuple):
     via: str = ""
 
 
+class Forwarded(NamedTuple):
+    """A service acts with somebody's rights.
+
+    `issued` is when the session began that has asked, in seconds since 1970; None where it was an access key.
+    """
+
+    service: str
+    issued: float | None
+
+
 class Identities:
     """Finds credentials, accounts and roles.
 
@@ -142,7 +152,7 @@ class Identities:
 
     def start_session(
         self, account_id: str, kind: PrincipalKind, name: str, session_name: str, duration_s: int, by: str = "",
-        *, tags: Mapping[str, SessionTag] = MappingProxyType({}), via: str = "",
+        *, tags: Mapping[str, SessionTag] = MappingProxyType({}), forwarded: Forwarded | None = None,
     ) -> TemporaryCredentials:  # fmt: skip
         """Return temporary credentials.
 
@@ -154,14 +164,15 @@ class Identities:
             duration_s: seconds that they live.
             by: the access key that asked; they end with it.
             tags: of a role's session.
-            via: the service of AWS that uses them on behalf of who asked it; empty where nobody does.
+            forwarded: a service of AWS uses them on behalf of who asked it.
         """
         issued = datetime.now(UTC)
         expires = issued + timedelta(seconds=duration_s)
         key_id, secret = new_key_id("ASIA"), new_secret()
         content = _Session(
             key_id, secret, account_id, kind, name, session_name, expires.timestamp(), by,
-            issued.timestamp(), dict(tags), via,
+            issued.timestamp() if forwarded is None else forwarded.issued, dict(tags),
+            "" if forwarded is None else forwarded.service,
         )  # fmt: skip
         return TemporaryCredentials(key_id, secret, self._vault.seal(content), issued, expires)
 

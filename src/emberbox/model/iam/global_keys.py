@@ -57,8 +57,11 @@ def principal_keys(credential: Credential, source_ip: str, region: str) -> Keys:
 
 
 def _session_keys(credential: Credential) -> Keys:
-    """Only temporary credentials have these; that of MFA says that there was none."""
-    if credential.session_token is None:
+    """Only temporary credentials have these; that of MFA says that there was none.
+
+    What a service does for the holder of an access key is as little a session's as the request was.
+    """
+    if credential.session_token is None or (credential.via and credential.issued_at is None):
         return {}
     keys: Keys = {"aws:multifactorauthpresent": _NO}
     if credential.issued_at is not None:

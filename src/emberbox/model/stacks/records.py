@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from emberbox.model.iam.access import SessionTag
 from emberbox.model.stacks.states import ChangeSetStatus, ExecutionStatus, ResourceStatus, StackStatus
 from emberbox.model.stacks.template import Values
 
@@ -22,6 +23,8 @@ class Acting:
         issued_by: the access key that it ends with; empty where there is none.
         source_ip: where the request came from.
         is_service_role: it is a role that was passed, and not whoever asked.
+        tags: of the session that asked.
+        issued: when that session began, in seconds since 1970; None where an access key asked.
     """
 
     kind: str
@@ -30,6 +33,8 @@ class Acting:
     issued_by: str
     source_ip: str
     is_service_role: bool = False
+    tags: Mapping[str, SessionTag] = field(default_factory=dict)
+    issued: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,13 +256,18 @@ def work_from_json(stored: Values | None) -> Work | None:
         return None
     before = stored["before"]
     return Work(
-        acting=Acting(**stored["acting"]),
+        acting=_acting_from_json(stored["acting"]),
         token=stored["token"],
         on_failure=stored["on_failure"],
         before=None if before is None else _before_from_json(before),
         leftovers=tuple(resource_from_json(one) for one in stored["leftovers"]),
         retain=tuple(stored["retain"]),
     )
+
+
+def _acting_from_json(stored: Values) -> Acting:
+    tags = {name: SessionTag(*tag) for name, tag in stored.get("tags", {}).items()}
+    return Acting(**{**stored, "tags": tags})
 
 
 def _before_from_json(stored: Values) -> Before:

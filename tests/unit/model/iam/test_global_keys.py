@@ -41,6 +41,13 @@ def test_a_session_is_its_role_with_its_tags() -> None:
     assert "aws:username" not in keys
 
 
+def test_what_a_service_does_for_a_key_is_no_sessions() -> None:
+    credential = Credential("ASIA", "s", HOME, "token", via="cloudformation.amazonaws.com")
+    keys = principal_keys(credential, "", "us-east-1")
+    assert not {"aws:tokenissuetime", "aws:multifactorauthpresent"} & keys.keys()
+    assert principal_keys(Credential("ASIA", "s", HOME, "token"), "", "x")["aws:multifactorauthpresent"] == ("false",)
+
+
 def test_headers_give_what_the_client_says_of_itself() -> None:
     assert header_keys({"user-agent": "aws-cli/2", "referer": "", "host": "x"}) == {"aws:useragent": ("aws-cli/2",)}
 

@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from emberbox.model.iam.access import Credential
-from emberbox.spec.models import CLOUDFORMATION, IAM, LOGS, SSM
+from emberbox.spec.models import CLOUDFORMATION, IAM, LOGS, SSM, STS
 from support.api_world import World
 from support.around import Around, new_user, own, trust
 from support.control_plane import ControlPlane
@@ -438,6 +438,27 @@ async def test_stored_parameters_are_put_told_and_deleted(admin: Around) -> None
     assert "SecureString" in (await admin.refused(SSM, "PutParameter", Name="s", Value="1", Type="SecureString"))[2]
     await admin.ok(SSM, "DeleteParameter", Name="/a/b")
     assert (await admin.refused(SSM, "GetParameter", Name="/a/b"))[:2] == (400, "ParameterNotFound")
+
+
+async def test_a_stack_has_the_tags_of_the_session_that_asked(plane: ControlPlane, admin: Around) -> None:
+    """A denial by a session's tag would else end where a stack begins."""
+    statement = [
+        {"Effect": "Allow", "Action": "*", "Resource": "*"},
+        {
+            "Effect": "Deny",
+            "Action": "logs:CreateLogGroup",
+            "Resource": "*",
+            "Condition": {"StringEquals": {"aws:PrincipalTag/team": "blue"}},
+        },
+    ]
+    document = json.dumps({"Version": "2012-10-17", "Statement": statement})
+    await own(plane, "PutRole", roleName="app", policyDocument=document)
+    asked = {"RoleArn": f"arn:aws:iam::{KEY.account_id}:role/app", "RoleSessionName": "job"}
+    for team, status in (("red", "CREATE_COMPLETE"), ("blue", "ROLLBACK_COMPLETE")):
+        tags = [{"Key": "team", "Value": team}]
+        session = admin.by((await admin.ok(STS, "AssumeRole", **asked, Tags=tags))["Credentials"])
+        stack = await make(session, "Resources: {G: {Type: AWS::Logs::LogGroup}}", team)
+        assert stack["StackStatus"] == status
 
 
 async def test_cdks_log_retention_needs_no_function(admin: Around) -> None:
