@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from emberbox.host.ports import free_port
 from support.server import Server, make_home
 
 pytestmark = [
@@ -114,3 +117,20 @@ def test_clients_without_any_address_come_here_and_no_more_when_it_is_undone(ser
     gone = run(server, sys.executable, "-c", LIFE, **told)
     assert "EndpointConnectionError" in gone.stderr
     assert Path("/etc/hosts").read_text() == machines
+
+
+def test_the_second_port_is_taken_over_with_envoy_when_a_server_was_killed() -> None:
+    port = free_port()
+    server = Server(make_home(), https_port=str(port), network="user", engine="qemu", accelerator="tcg")
+    try:
+        server.start()
+        assert server.endpoints["https_port"] == port
+        (server.home / "runtime/aws-names").touch()
+        server.kill()
+        server.start()
+        assert server.endpoints["https_port"] == port, "it is our own Envoy that has it"
+        certificate = ssl.create_default_context(cafile=server.endpoints["ca_bundle"])
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+            certificate.wrap_socket(plain, server_hostname="lambda.us-east-1.amazonaws.com").close()
+    finally:
+        server.remove()

@@ -21,7 +21,7 @@ from gateway_world import DOMAIN, REGION, SUFFIX, FakeDirectory, start_own
 from emberbox.control.endpoints.tokens import TokenKeys
 from emberbox.edges.asgi import listen_at, serve
 from emberbox.edges.aws.forwarded import Forwarded
-from emberbox.edges.gateway.https import HttpsSettings
+from emberbox.edges.gateway.https import HttpsSettings, plan_https
 from emberbox.edges.gateway.server import Gateway, GatewaySettings
 from emberbox.host.ports import free_port, may_take
 
@@ -158,6 +158,19 @@ async def test_both_ports_come_back_with_a_killed_envoy(tmp_path: Path) -> None:
         os.kill(json.loads((https.directory / "envoy.pid").read_text())["pid"], signal.SIGKILL)
         await wait_until(lambda: https.answered(LAMBDA))
         assert (await https.ask(f"aaaa.{SUFFIX}")).status_code == 403
+
+
+def test_a_port_that_our_own_envoy_has_is_tried_again(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        chosen = HttpsSettings(taken.getsockname()[1])
+        where = {"socket_address": {"address": "127.0.0.1", "port_value": chosen.port}}
+        (tmp_path / "listeners.json").write_text(json.dumps({"resources": [{"address": where}]}))
+        assert plan_https(chosen, "127.0.0.1", tmp_path, is_running=False) is None
+        assert plan_https(chosen, "127.0.0.1", tmp_path, is_running=True) is not None
+        (tmp_path / "listeners.json").write_text("{")
+        assert plan_https(chosen, "127.0.0.1", tmp_path, is_running=True) is None
 
 
 def test_who_may_take_a_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
