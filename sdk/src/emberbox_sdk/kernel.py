@@ -345,7 +345,7 @@ def axes_elements(axes: Any) -> tuple[str, list[Message]]:
     return "line", [points_of(label, points) for label, points in rows]
 
 
-def bar_of(bar: Any, group: str, labels: Message) -> Message:
+def bar_of(bar: Any, group: str, labels: Dict[Any, str]) -> Message:
     """Return one bar; its label is the one below its middle, where there is one."""
     middle = plain(bar.get_x() + bar.get_width() / 2)
     return {"label": labels.get(middle) or str(middle), "group": group, "value": plain(bar.get_height())}
