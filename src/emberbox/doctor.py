@@ -282,7 +282,7 @@ EMULATION = (
 )
 
 
-WITH_GVISOR = ("gvisor", "best")
+WITH_GVISOR = ("gvisor", "auto")
 """The values of EMBERBOX_ENGINE with which guests may run in sandboxes of gVisor's."""
 
 
@@ -322,7 +322,7 @@ def check_limits(settings: Settings) -> Check:
 
 def check_boundary(settings: Settings, kvm: Check, gvisor: Check) -> Check:
     """Say which boundary a server that starts with these settings has around its guests."""
-    in_sandboxes = settings.engine == "gvisor" or (settings.engine == "best" and not kvm.ok and gvisor.ok)
+    in_sandboxes = settings.engine == "gvisor" or (settings.engine == "auto" and not kvm.ok and gvisor.ok)
     accelerator = "systrap" if in_sandboxes else "kvm" if kvm.ok else "tcg"
     boundary = boundary_of(accelerator)
     detail = f"{boundary}: {describe_boundary(accelerator)}{_tell_other(settings, kvm, gvisor, in_sandboxes)}"

@@ -140,7 +140,7 @@ class Settings:
         _RESOLV_CONF, Path, "the file that names the name servers of builds and microVMs (docs/network.md)"
     )
     engine: str = _row(
-        "auto", _one_of("auto", "best", *ENGINE_NAMES), "what runs microVMs; auto is qemu (docs/engines.md)"
+        "auto", _one_of("auto", *ENGINE_NAMES), "what runs microVMs; auto takes what isolates here (docs/engines.md)"
     )
     runsc: str = _row("", str, "gVisor's program runsc; by default it is fetched into the home when it is needed")
     accelerator: str = _row("auto", _one_of("auto", "kvm", "tcg"), "auto takes KVM where a tiny guest runs on it")

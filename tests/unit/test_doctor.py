@@ -186,10 +186,8 @@ def found(name: str, *, ok: bool) -> doctor.Check:
     ("engine", "kvm", "gvisor", "boundary"),
     [
         ("auto", True, True, "processor"),
-        ("auto", False, True, "none"),
-        ("best", True, True, "processor"),
-        ("best", False, True, "user-space kernel"),
-        ("best", False, False, "none"),
+        ("auto", False, True, "user-space kernel"),
+        ("auto", False, False, "none"),
         ("gvisor", True, True, "user-space kernel"),
         ("qemu", False, True, "none"),
     ],
@@ -205,8 +203,8 @@ def test_the_boundary_in_force_is_told(tmp_path: Path, engine: str, kvm: bool, g
 @pytest.mark.parametrize(
     ("engine", "accelerator", "kvm", "gvisor", "told"),
     [
-        ("auto", "auto", False, True, "emberbox:engine=gvisor: user-space kernel"),
-        ("auto", "auto", False, False, ""),
+        ("qemu", "auto", False, True, "emberbox:engine=gvisor: user-space kernel"),
+        ("qemu", "auto", False, False, ""),
         ("gvisor", "auto", True, True, "emberbox:engine=qemu: processor"),
         ("gvisor", "auto", False, True, ""),
         ("gvisor", "tcg", False, True, "emberbox:engine=qemu: none"),
@@ -234,7 +232,7 @@ async def test_gvisor_that_does_not_work_is_missing_where_it_is_asked_for(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     write_tool(tmp_path, "runsc", "echo runsc version 0.0~20221219.0")
-    for engine, required in (("gvisor", True), ("best", False), ("auto", False)):
+    for engine, required in (("gvisor", True), ("auto", False)):
         settings = load({}, home=tmp_path, engine=engine, runsc=str(tmp_path / "runsc"))
         check = await doctor.check_gvisor(settings)
         assert (check.ok, check.required) == (False, required)

@@ -53,10 +53,21 @@ class Network:
 
 
 async def choose_engine(settings: Settings) -> engines.Choice:
-    """Return the engine that this server uses."""
+    """Return the engine that this server uses.
+
+    Raises:
+        HostError: there is none.
+    """
     users = UserPool(settings.uid_base) if os.geteuid() == 0 else None
     cage = Cage(None if users is None else users.take(), None)
-    return await engines.choose(settings.engine, _request(settings, cage))
+    return await engines.choose(settings.engine, _request(settings, cage), await _find_network_problem(settings))
+
+
+async def _find_network_problem(settings: Settings) -> str:
+    """Say why guests have user-mode networks; empty where they have networks of the host's."""
+    if settings.network == "user":
+        return "EMBERBOX_NETWORK is user"
+    return (await find_obstacle() or "") if settings.network == "auto" else ""
 
 
 def _request(settings: Settings, cage: Cage) -> EngineRequest:
@@ -75,9 +86,8 @@ async def start_network(
         running: closes the networks.
     """
     users = UserPool(settings.uid_base) if os.geteuid() == 0 else None
-    problem = await find_obstacle() if settings.network == "auto" else None
-    if settings.network == "user" or problem:
-        log.info("microVMs are connected by user-mode networks%s", f": {problem}" if problem else "")
+    if problem := await _find_network_problem(settings):
+        log.info("microVMs are connected by user-mode networks: %s", problem)
         return Network(Connector(None, settings.resolv_conf), None, users, None)
     tap = TapNetwork(settings.network_cidr, (os.geteuid(),), PlaceNote(settings.home), settings.resolv_conf, device)
     await tap.open(slots)

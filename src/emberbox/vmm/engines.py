@@ -49,10 +49,6 @@ ENGINES: Final[Mapping[str, EngineEntry]] = {
 }
 
 AUTO: Final = "auto"
-BEST: Final = "best"
-DEFAULT_ENGINE: Final = "qemu"
-"""What `auto` stands for. It is to be `best` once tests/vm pass on gVisor as a whole."""
-
 _OF_QEMU: Final = ("kvm", "tcg")
 
 
@@ -74,14 +70,21 @@ class Choice:
         return ENGINES[self.name].capabilities.device
 
 
-async def choose(wanted: str, request: EngineRequest) -> Choice:
-    """Return the engine that the setting EMBERBOX_ENGINE stands for here; `best` tries what there is.
+async def choose(wanted: str, request: EngineRequest, networks: str = "") -> Choice:
+    """Return the engine that the setting EMBERBOX_ENGINE stands for here; `auto` tries what there is.
+
+    Args:
+        wanted: the setting.
+        request: what is known here.
+        networks: why guests have no networks of the host's; empty where they have.
 
     Raises:
-        HostError: QEMU is missing, where it is needed to try KVM.
+        HostError: QEMU is missing, where it is needed to try KVM; or the engine needs networks of the host's.
     """
-    if (name := DEFAULT_ENGINE if wanted == AUTO else wanted) != BEST:
-        return Choice(name, ENGINES[name].make)
+    if wanted != AUTO:
+        if networks and not ENGINES[wanted].capabilities.user_network:
+            raise HostError(f"the engine {wanted} needs networks of the host's (docs/network.md): {networks}")
+        return Choice(wanted, ENGINES[wanted].make)
     if request.accelerator != AUTO:
         return Choice("qemu", ENGINES["qemu"].make)  # the operator has asked for one of its accelerators
     tried: dict[str, MakeDriver] = {}
@@ -92,6 +95,8 @@ async def choose(wanted: str, request: EngineRequest) -> Choice:
         return probe.problem
 
     async def try_sandbox() -> str:
+        if networks:
+            return f"sandboxes need networks of the host's: {networks}"
         try:
             driver = await make_gvisor(request)
         except HostError as error:

@@ -13,7 +13,7 @@ from emberbox.model.errors import HostError
 from emberbox.vmm import engines
 from emberbox.vmm.base import Cage
 from emberbox.vmm.engine import Engine
-from emberbox.vmm.engines import DEFAULT_ENGINE, ENGINES, choose, find_best, make_other
+from emberbox.vmm.engines import ENGINES, choose, find_best, make_other
 from emberbox.vmm.qemu import choice
 from emberbox.vmm.qemu.probe import KvmProbe
 from emberbox.vmm.request import EngineRequest
@@ -71,18 +71,23 @@ async def test_an_engine_that_is_named_is_taken_untried(tmp_path: Path, name: st
     assert (found.name, found.make) == (name, ENGINES[name].make)
 
 
-async def test_auto_is_one_engine_so_far(tmp_path: Path) -> None:
-    assert (await choose("auto", request(tmp_path))).name == DEFAULT_ENGINE == "qemu"
+async def test_one_that_needs_networks_of_the_hosts_is_refused_without(tmp_path: Path) -> None:
+    assert (await choose("qemu", request(tmp_path), "no nftables")).name == "qemu"
+    with pytest.raises(HostError, match=r"gvisor needs networks of the host's .*: no nftables"):
+        await choose("gvisor", request(tmp_path), "no nftables")
 
 
 @pytest.mark.parametrize("accelerator", ["kvm", "tcg"])
 async def test_who_asks_for_an_accelerator_asks_for_qemu(tmp_path: Path, accelerator: str) -> None:
-    assert (await choose("best", request(tmp_path, accelerator))).name == "qemu"
+    assert (await choose("auto", request(tmp_path, accelerator))).name == "qemu"
 
 
-@pytest.mark.parametrize(("sandbox_works", "chosen"), [(True, "gvisor"), (False, "qemu")])
-async def test_best_tries_what_there_is_and_makes_of_it_what_it_has_tried(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sandbox_works: bool, chosen: str
+@pytest.mark.parametrize(
+    ("sandbox_works", "networks", "chosen"),
+    [(True, "", "gvisor"), (False, "", "qemu"), (True, "no nftables", "qemu")],
+)
+async def test_auto_tries_what_there_is_and_makes_of_it_what_it_has_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sandbox_works: bool, networks: str, chosen: str
 ) -> None:
     tried: list[str] = []
     sandbox = object()
@@ -100,12 +105,12 @@ async def test_best_tries_what_there_is_and_makes_of_it_what_it_has_tried(
     monkeypatch.setattr(engines, "probe_kvm", no_kvm)
     monkeypatch.setattr(choice, "probe_kvm", no_kvm)
     monkeypatch.setattr(engines, "make_gvisor", make)
-    found = await choose("best", request(tmp_path))
+    found = await choose("auto", request(tmp_path), networks)
     assert found.name == chosen
     driver = await found.make(request(tmp_path))
-    assert (driver is sandbox) == sandbox_works
-    assert sandbox_works or driver.engine.accelerator == "tcg"
-    assert tried == ["kvm", "gvisor"]
+    assert (driver is sandbox) == (chosen == "gvisor")
+    assert driver is sandbox or driver.engine.accelerator == "tcg"
+    assert tried == (["kvm"] if networks else ["kvm", "gvisor"])
 
 
 SYSTRAP, TCG = Engine("gVisor", "20240729.0", "systrap"), Engine("QEMU", "7.2.22", "tcg")
