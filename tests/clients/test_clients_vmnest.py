@@ -1,4 +1,4 @@
-"""vmnest (asbox is the same code under another name): sandboxes by a command, with an agent of its own in the guest."""
+"""vmnest: sandboxes by a command, with an agent of its own in the guest."""
 
 from __future__ import annotations
 
