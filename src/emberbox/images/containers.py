@@ -89,8 +89,11 @@ class Containers:
         # A user other than root sees the owners of an image's files only inside the user namespace that maps them.
         self._enter = [] if os.geteuid() == 0 else ["buildah", *self._options, "unshare", "--"]
 
-    async def _buildah(self, *arguments: str, timeout: float = 300, check: bool = True) -> process.Completed:
-        command = [*self._enter, "buildah", *self._options, *arguments]
+    async def _buildah(
+        self, *arguments: str, timeout: float = 300, check: bool = True, directory: Path | None = None
+    ) -> process.Completed:
+        start = [] if directory is None else ["env", f"--chdir={directory}"]
+        command = [*self._enter, *start, "buildah", *self._options, *arguments]
         return await process.run(command, environment=self._environment(), timeout=timeout, check=check, tied=True)
 
     def _environment(self) -> Mapping[str, str]:
@@ -254,7 +257,9 @@ class Containers:
             BuildError: it cannot be unpacked.
         """
         try:
-            done = await self._buildah("pull", "--quiet", f"oci:{layout}", timeout=timeout_s)
+            # It makes a name of the path, which for many paths is no name of an image: with letters in upper case, say.
+            pull = ("pull", "--quiet", f"oci:{layout.name}")
+            done = await self._buildah(*pull, timeout=timeout_s, directory=layout.parent)
             await self.tag(done.stdout.split()[-1], name)
         except process.CommandError as error:
             if "no space left" in str(error).lower():
