@@ -339,7 +339,7 @@ def test_build_logs_are_read_like_cloudwatchs(clients: Clients, images: ImageMak
         logGroupName=group, logStreamNames=[build], PaginationConfig={"PageSize": 5}
     )
     assert [event["message"] for page in pages for event in page["events"]] == messages
-    matching = clients.logs.filter_log_events(logGroupName=group, filterPattern='"STEP 1/"')["events"]
+    matching = clients.logs.filter_log_events(logGroupName=group, filterPattern='"Booting a microVM"')["events"]
     assert len(matching) == 1
 
 

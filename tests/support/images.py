@@ -177,7 +177,7 @@ class ImageMaker:
         return self.find_build(image).get("stateReason")
 
     def log(self, image: Image, until: str) -> list[str]:
-        """Return the build log, once a line of it begins with `until`: lines are stored with some delay."""
+        """Return the build log, once a line of it has `until`: lines are stored with some delay."""
 
         def read() -> list[str] | None:
             try:
@@ -187,7 +187,7 @@ class ImageMaker:
             except self._clients.logs.exceptions.ResourceNotFoundException:
                 return None
             lines = [event["message"] for event in events]
-            return lines if any(line.startswith(until) for line in lines) else None
+            return lines if any(until in line for line in lines) else None
 
         return wait_for(f"the log of {image.name} has {until!r}", read, 20)
 

@@ -24,6 +24,7 @@ START_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 120.0
 DOMAIN = "ember.test"
 ANY_FREE_PORT = {f"EMBERBOX_{name}_PORT": "0" for name in ("API", "E2B", "GATEWAY", "S3")}
+NO_AUTHORITIES = {"EMBERBOX_BUILD_CA": "none"}  # what this machine has is no matter of the tests'
 NO_SECOND_PORT = {"EMBERBOX_HTTPS_PORT": "0"}  # there is one 443 for all servers of a machine
 OF_THE_RUN = (
     "EMBERBOX_ACCELERATOR",
@@ -64,6 +65,7 @@ class Server:
         self.environment = {
             **kept,
             **ANY_FREE_PORT,
+            **NO_AUTHORITIES,
             **NO_SECOND_PORT,
             **NO_HURRY,
             **SMALL_RESERVE,

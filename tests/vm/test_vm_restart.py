@@ -417,7 +417,7 @@ def test_a_build_under_way_is_built_again_after_a_kill(own: Server, own_image: I
     clients = Clients.of(own)
     images = ImageMaker(clients, own.endpoints["region"])
     image = images.start("interrupted", probe_files(SLOW), hooks=READY_HOOK)
-    images.log(image, "STEP 2/")
+    images.log(image, "RUN sleep")
     own.kill()
     own.start()
     images = ImageMaker(Clients.of(own), own.endpoints["region"])
@@ -430,7 +430,7 @@ def test_a_build_under_way_does_not_hold_up_a_stop(own: Server, own_image: Image
     """SIGTERM ends a build with all its processes; the next server builds it again."""
     images = ImageMaker(Clients.of(own), own.endpoints["region"])
     image = images.start("stopped", probe_files(SLOW.replace("sleep 8", "sleep 9")), hooks=READY_HOOK)
-    images.log(image, "STEP 2/")
+    images.log(image, "RUN sleep")
     own.stop()
     assert list((own.home / "builds").iterdir()) == []
     own.start()
