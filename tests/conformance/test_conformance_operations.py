@@ -87,7 +87,8 @@ def test_the_whole_life_of_an_image_and_a_microvm(
     version = {**image, "imageVersion": "1.0"}
 
     shown = client.get_microvm_image(**image)
-    assert (shown["imageArn"], shown["name"], shown["state"]) == (probe_image.arn, probe_image.name, "CREATED")
+    assert (shown["imageArn"], shown["name"]) == (probe_image.arn, probe_image.name)
+    assert shown["state"] in ("CREATED", "UPDATED")  # snapshots of other tests' microVMs were versions of it
     assert shown["latestActiveImageVersion"] == "1.0"
     assert datetime.now(UTC) - shown["createdAt"] < timedelta(hours=1)
     assert probe_image.arn in [item["imageArn"] for item in client.list_microvm_images(maxResults=50)["items"]]
