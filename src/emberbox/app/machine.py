@@ -52,15 +52,31 @@ class Network:
         return "user" if self.tap is None else "tap"
 
 
-async def choose_engine(settings: Settings) -> engines.Choice:
-    """Return the engine that this server uses.
+async def start_guests(
+    settings: Settings, slots: set[int], space: DiskSpace, running: contextlib.AsyncExitStack
+) -> tuple[Network, GuestHost]:
+    """Open the networks of microVMs and make the engines that the home needs.
+
+    Args:
+        settings: see there.
+        slots: the numbers of the network slots that VMMs of an earlier server use, which still run.
+        space: the room on the disk.
+        running: closes the networks, and stops what is being made.
 
     Raises:
-        HostError: there is none.
+        HostError: the machine lacks something, or there is no engine.
     """
+    problem = await _find_network_problem(settings)
+    choice = await _choose_engine(settings, problem)
+    network = await _start_network(settings, problem, choice.device, slots, running)
+    return network, await start_engines(settings, choice, network, space, running)
+
+
+async def _choose_engine(settings: Settings, network_problem: str) -> engines.Choice:
+    """Return the engine that this server uses."""
     users = UserPool(settings.uid_base) if os.geteuid() == 0 else None
     cage = Cage(None if users is None else users.take(), None)
-    return await engines.choose(settings.engine, _request(settings, cage), await _find_network_problem(settings))
+    return await engines.choose(settings.engine, _request(settings, cage), network_problem)
 
 
 async def _find_network_problem(settings: Settings) -> str:
@@ -74,19 +90,20 @@ def _request(settings: Settings, cage: Cage) -> EngineRequest:
     return EngineRequest(settings.home, settings.runsc, settings.accelerator, cage, count_saved(settings.home))
 
 
-async def start_network(
-    settings: Settings, device: DeviceKind, slots: set[int], running: contextlib.AsyncExitStack
-) -> Network:  # fmt: skip
+async def _start_network(
+    settings: Settings, problem: str, device: DeviceKind, slots: set[int], running: contextlib.AsyncExitStack
+) -> Network:
     """Open the networks of microVMs, those of VMMs that still run among them.
 
     Args:
         settings: see there.
+        problem: why they are user-mode networks; empty where they are the host's.
         device: what the server's own engine is connected by; networks of other kinds are made when they are asked for.
         slots: the numbers of the network slots that those use.
         running: closes the networks.
     """
     users = UserPool(settings.uid_base) if os.geteuid() == 0 else None
-    if problem := await _find_network_problem(settings):
+    if problem:
         log.info("microVMs are connected by user-mode networks: %s", problem)
         return Network(Connector(None, settings.resolv_conf), None, users, None)
     tap = TapNetwork(settings.network_cidr, (os.geteuid(),), PlaceNote(settings.home), settings.resolv_conf, device)

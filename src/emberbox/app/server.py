@@ -15,7 +15,7 @@ from emberbox.app.e2b import E2bGround, serve_e2b
 from emberbox.app.endpoints import describe_gateway, open_admissions, serve_endpoints
 from emberbox.app.home import database_url, endpoints_file, locked_home
 from emberbox.app.housekeeping import start_housekeeping
-from emberbox.app.machine import choose_engine, start_engines, start_network
+from emberbox.app.machine import start_guests
 from emberbox.app.objects import start_object_storage
 from emberbox.app.stacks import work_on_stacks
 from emberbox.background import Background
@@ -92,9 +92,7 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
     recovery = Recovery(leftovers, _take_over(stores.microvms))
     await asyncio.to_thread(recovery.clear)
 
-    choice = await choose_engine(settings)
-    network = await start_network(settings, choice.device, leftovers.slots(), running)
-    guests = await start_engines(settings, choice, network, space, running)
+    network, guests = await start_guests(settings, leftovers.slots(), space, running)
     accelerator, engines = guests.engines.own.engine.accelerator, LocalEngines(guests.engines)
     pool = WarmPool(
         guests=guests, home=home, size=settings.warm_pool, load_snapshot=places.load_snapshot,
