@@ -11,10 +11,10 @@ from typing import Final
 from emberbox.control.access.guard import Access
 from emberbox.edges.asgi import listen, listen_at
 from emberbox.edges.asgi import serve as serve_asgi
-from emberbox.edges.aws.forwarded import Forwarded
 from emberbox.edges.aws.operations.handler import Handler
 from emberbox.edges.aws.server import create_api
 from emberbox.edges.connection_guard import GuardLimits
+from emberbox.edges.forwarded import Forwarded
 from emberbox.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emberbox.model.container_labels import READY_LABEL
 from emberbox.model.errors import BuildError
-
-READY_LABEL = "dev.emberbox.ready"
-"""A label whose value is a line for `sh`: the snapshot is taken when it succeeds."""
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -49,7 +49,7 @@ class Substitutes:
     """
 
     def __init__(self, rows: Mapping[str, str]) -> None:
-        self._rows = {_normalize(name): (name, used) for name, used in rows.items()}
+        self._rows = {_normalize(name): used for name, used in rows.items()}
         for name, used in rows.items():
             if name.endswith(_REST) != used.endswith(_REST):
                 raise ValueError(f"{name!r} and {used!r} must both end with /*, or none of them")
@@ -71,7 +71,7 @@ class Substitutes:
         if not fitting:
             return None
         key = max(fitting, key=len)
-        used = self._rows[key][1]
+        used = self._rows[key]
         return used[:-1] + wanted[len(key) - 1 :] if key.endswith(_REST) else used
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from emberbox.model.container_labels import READY_LABEL
 from emberbox.model.errors import ValidationError
 from emberbox.model.templates import HOME, USER, Recipe, Step, StepKind
 
@@ -20,7 +21,6 @@ BASE_STEP: Final = "base"
 FINAL_STEP: Final = "finalize"
 """What E2B's SDKs call what comes before the first step, and after the last."""
 
-READY_LABEL: Final = "dev.emberbox.ready"
 FILES: Final = "files"
 SCRIPTS: Final = "/opt/emberbox"
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -210,8 +208,6 @@ class TemplateBuilds:
             self._store.set_version(build.id, image.id, version)
             for tag in build.tags:
                 self._store.put_name(TemplateName(build.account_id, build.name, tag, image.id, version, build.id, now))
-        except asyncio.CancelledError:
-            raise
         except Exception as error:
             self._fail(build, error)
         finally:
@@ -263,14 +259,9 @@ def choose_memory(asked: RequestTemplate) -> int:
     Raises:
         ValidationError: none has.
     """
-    sizes: Mapping[int, bool] = {
-        memory: asked.memory_mib <= memory
-        and asked.cpu_count <= size.vcpu_count
-        and asked.free_disk_mib <= size.disk_bytes // _MIB
-        for memory, size in SIZES.items()
-    }
-    for memory, is_enough in sizes.items():
-        if is_enough:
+    for memory, size in SIZES.items():
+        has_disk = asked.free_disk_mib <= size.disk_bytes // _MIB
+        if asked.memory_mib <= memory and asked.cpu_count <= size.vcpu_count and has_disk:
             return memory
     largest = max(SIZES)
     raise ValidationError(

@@ -20,7 +20,7 @@ from gateway_world import DOMAIN, REGION, SUFFIX, FakeDirectory, start_own
 
 from emberbox.control.endpoints.tokens import TokenKeys
 from emberbox.edges.asgi import listen_at, serve
-from emberbox.edges.aws.forwarded import Forwarded
+from emberbox.edges.forwarded import Forwarded
 from emberbox.edges.gateway.https import HttpsSettings, plan_https
 from emberbox.edges.gateway.server import Gateway, GatewaySettings
 from emberbox.host.ports import free_port, may_take

@@ -24,6 +24,7 @@ from emberbox.edges.e2b.code.interpreter import (
     Message,
     Program,
     end_interpreter,
+    failure,
     interrupt,
     run_program,
     run_python,
@@ -131,10 +132,7 @@ class CodeInterpreter:
                 if shown is not None:
                     yield json.dumps(shown).encode() + b"\n"
         except EmberboxError as error:
-            told = as_rpc_error(error).message
-            yield (
-                json.dumps({"type": "error", "name": "SandboxError", "value": told, "traceback": told}).encode() + b"\n"
-            )
+            yield json.dumps(failure(as_rpc_error(error).message, "", "SandboxError")).encode() + b"\n"
         finally:
             await messages.aclose()
 

@@ -131,7 +131,7 @@ async def run_program(visit: Visit, language: str, code: Code) -> AsyncGenerator
             errors = (errors + text)[-_ERRORS_MAX:] if which == STDERR else errors
             yield {"type": "stderr" if which == STDERR else "stdout", "text": text}
         if command.exit_code:
-            yield _failure(f"exit status {command.exit_code}", errors, "ExitError")
+            yield failure(f"exit status {command.exit_code}", errors, "ExitError")
     finally:
         command.close()
     yield {"type": "done", "count": 1}
@@ -168,13 +168,13 @@ async def _read_messages(command: GuestCommand) -> AsyncIterator[Message]:
         for line in lines:
             yield _parse(bytes(line))
         if len(held) > LINE_MAX:
-            yield _failure(f"a result has more than {LINE_MAX} bytes", "", "TooLarge")
+            yield failure(f"a result has more than {LINE_MAX} bytes", "", "TooLarge")
             return
     told = errors.decode(errors="replace").strip()
     if command.exit_code == NO_SUCH_PROGRAM:
-        yield _failure(_NO_PYTHON, told, "NoInterpreter")
+        yield failure(_NO_PYTHON, told, "NoInterpreter")
     else:
-        yield _failure(told or "the interpreter has ended; the next code begins a new one", told, "InterpreterEnded")
+        yield failure(told or "the interpreter has ended; the next code begins a new one", told, "InterpreterEnded")
 
 
 def _parse(line: bytes) -> Message:
@@ -200,5 +200,6 @@ async def interrupt(command: GuestCommand) -> None:
         command.close()
 
 
-def _failure(value: str, trace: str, name: str) -> Message:
+def failure(value: str, trace: str, name: str) -> Message:
+    """Return what the interpreter would tell of an error; without a traceback the words are it."""
     return {"type": "error", "name": name, "value": value, "traceback": trace or value}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from emberbox.edges.forwarded import SOURCE_HEADER
 from emberbox.edges.gateway.proxy.envoy.settings import AwsFront
 from emberbox.edges.gateway.proxy.envoy.words import (
     ENVOYS,
@@ -27,7 +28,6 @@ from emberbox.edges.gateway.proxy.envoy.words import (
 
 API: Final = "api"
 S3: Final = "s3"
-_SOURCE_HEADER: Final = "x-emberbox-source"  # edges/aws/forwarded.py reads it
 
 
 def render_aws_manager(front: AwsFront, privacy: Config, limits: Config) -> Config:
@@ -39,7 +39,7 @@ def render_aws_manager(front: AwsFront, privacy: Config, limits: Config) -> Conf
         limits: what a client may hold.
     """
     manager = f"{TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-    source = set_header(_SOURCE_HEADER, "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%")
+    source = set_header(SOURCE_HEADER, "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%")
     hosts = [_host(API, front.api_names)]
     if front.s3_names:
         hosts.append(_host(S3, front.s3_names))
