@@ -88,12 +88,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """The server that all tests share, with a domain of its own; when it stops, nothing of it may be left."""
-    server = Server(make_home(), domain=DOMAIN, e2b="on")
-    try:
-        server.start()
+    with Server(make_home(), domain=DOMAIN, e2b="on").running() as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture(scope="session")

@@ -16,13 +16,9 @@ from support.third_party import Desk, fetch_name_module
 def server() -> Iterator[Server]:
     """Overrides the one of all other tests, whose names resolve nowhere."""
     assert os.geteuid() == 0, "these tests need root: for port 443, and for a hosts file of their own"
-    server = Server(make_home(), domain="localhost", https_port="443")
-    try:
-        server.start()
+    with Server(make_home(), domain="localhost", https_port="443").running() as server:
         assert server.endpoints["https_port"] == 443, "port 443 of this machine is taken; clients need it"
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from emberbox.cli.context import get_server
-from emberbox.edges.e2b.api_keys import write_api_key
+from support.e2b import e2b_variables
 from support.images import Image
 from support.server import Server
 
@@ -27,14 +26,7 @@ def test_the_javascript_sdk_of_e2b_goes_through_the_life_of_a_sandbox(
     (tmp_path / "node_modules").symlink_to(packages / "node_modules")
     for name in ("e2b.mjs", "package.json"):
         shutil.copy(SCRIPTS / name, tmp_path)
-    key, url = get_server(server.home), server.endpoints["e2b_url"]
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
-        "E2B_API_URL": url,
-        "E2B_SANDBOX_URL": url,
-        "E2B_API_KEY": write_api_key(key.access_key_id, key.secret_access_key),
-    }
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **e2b_variables(server)}
     command = ["node", "e2b.mjs", probe_image.name]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=RUN_TIMEOUT_S)
     assert done.returncode == 0, done.stderr

@@ -97,6 +97,14 @@ class Bench:
         self.made.append(await self.driver.restore(RestorePlan(self.shape, files, CAGE, UserNetwork(), base, own, 0.0)))
         return self.made[-1]
 
+    async def take_over(self, vm: Vm, directory: Path, own: Saved | None) -> Vm:
+        """Leave a guest as a server does that is killed, and take it over as the next one does."""
+        vm.write_note(directory / "vmm.json", uid=None, slot=None)
+        await self.leave(vm)
+        plan = AdoptPlan(self.shape, VmFiles(directory, self.root), self.base, own)
+        self.made.append(await self.driver.adopt(self.find_process(directory), plan))
+        return self.made[-1]
+
     async def close(self) -> None:
         """End all that is left."""
         for vm in self.made:
@@ -288,11 +296,7 @@ class EngineContract:
         vm, directory = await bench.launch()
         async with application(vm) as agent:
             before = await count(agent)
-        vm.write_note(directory / "vmm.json", uid=None, slot=None)
-        await bench.leave(vm)
-        plan = AdoptPlan(bench.shape, VmFiles(directory, bench.root), bench.base, None)
-        adopted = await bench.driver.adopt(bench.find_process(directory), plan)
-        bench.made.append(adopted)
+        adopted = await bench.take_over(vm, directory, None)
         async with application(adopted) as agent:
             assert await count(agent) == before + 1
         assert adopted.engine == vm.engine
@@ -307,11 +311,7 @@ class EngineContract:
             before = await count(agent)
         own = await suspend(vm)
         vm = await bench.restore(bench.base, own, directory)
-        vm.write_note(directory / "vmm.json", uid=None, slot=None)
-        await bench.leave(vm)
-        plan = AdoptPlan(bench.shape, VmFiles(directory, bench.root), bench.base, own)
-        adopted = await bench.driver.adopt(bench.find_process(directory), plan)
-        bench.made.append(adopted)
+        adopted = await bench.take_over(vm, directory, own)
         async with application(adopted) as agent:
             assert await count(agent) == before + 1
 

@@ -12,8 +12,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from emberbox.time_limits import limit_s
 from support import engines, host
@@ -120,6 +121,15 @@ class Server:
             process.kill()
             process.wait()
             raise
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Self]:
+        """Start it, and remove it with all that it has left at the end of the block."""
+        try:
+            self.start()
+            yield self
+        finally:
+            self.remove()
 
     def stop(self) -> None:
         """Stop it with SIGTERM and check that nothing of it is left."""

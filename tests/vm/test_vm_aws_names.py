@@ -70,11 +70,8 @@ def server() -> Iterator[OwnServer]:
     server = OwnServer(
         make_home(), gateway_port="9443", https_port="443", network="user", engine="qemu", accelerator="tcg"
     )
-    try:
-        server.start()
+    with server.running():
         yield server
-    finally:
-        server.remove()
 
 
 def run(server: OwnServer, *command: str, **more: str) -> subprocess.CompletedProcess[str]:

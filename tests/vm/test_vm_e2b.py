@@ -20,9 +20,8 @@ from e2b import (
     SandboxState,
 )
 
-from emberbox.cli.context import get_server
-from emberbox.edges.e2b.api_keys import write_api_key
 from support.aws import Clients
+from support.e2b import e2b_environment
 from support.images import Image
 from support.server import Server
 from support.waiting import wait_for
@@ -33,12 +32,7 @@ pytestmark = pytest.mark.vm
 @pytest.fixture(scope="module", autouse=True)
 def environment(server: Server) -> Iterator[None]:
     """Lead the SDK here by its own variables."""
-    found = get_server(server.home)
-    url = server.endpoints["e2b_url"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("E2B_API_URL", url)
-        patch.setenv("E2B_SANDBOX_URL", url)
-        patch.setenv("E2B_API_KEY", write_api_key(found.access_key_id, found.secret_access_key))
+    with e2b_environment(server):
         yield
 
 

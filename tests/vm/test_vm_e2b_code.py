@@ -9,8 +9,7 @@ import pytest
 from e2b import Template
 from e2b_code_interpreter import Sandbox
 
-from emberbox.cli.context import get_server
-from emberbox.edges.e2b.api_keys import write_api_key
+from support.e2b import e2b_environment
 from support.server import Server
 
 pytestmark = pytest.mark.vm
@@ -30,12 +29,7 @@ plt.show()
 @pytest.fixture(scope="module", autouse=True)
 def environment(server: Server) -> Iterator[None]:
     """Lead the SDK here by its own variables, and build the template that it asks for where none is named."""
-    found = get_server(server.home)
-    url = server.endpoints["e2b_url"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("E2B_API_URL", url)
-        patch.setenv("E2B_SANDBOX_URL", url)
-        patch.setenv("E2B_API_KEY", write_api_key(found.access_key_id, found.secret_access_key))
+    with e2b_environment(server):
         if not Template.exists("code-interpreter-v1"):
             Template.build(Template().from_template("code-interpreter-v1"), "code-interpreter-v1", memory_mb=512)
         yield

@@ -44,12 +44,8 @@ class Both:
 @pytest.fixture(scope="module")
 def own() -> Iterator[Server]:
     """A server of QEMU's. It prepares no microVMs: the processes are looked at."""
-    server = Server(make_home(), engine="qemu", warm_pool="0")
-    try:
-        server.start()
+    with Server(make_home(), engine="qemu", warm_pool="0").running() as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture(scope="module")

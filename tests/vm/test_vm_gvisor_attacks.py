@@ -49,14 +49,10 @@ MEMORY_HOG = "perl -e 'my @x; push @x, chr(65) x (64 << 20) while 1'"
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Gateway]:
     """The gateway of a server whose engine is gVisor; when that stops, nothing of it may be left."""
-    server = Server(make_home(), engine="gvisor", warm_pool="0")
-    try:
-        server.start()
+    with Server(make_home(), engine="gvisor", warm_pool="0").running() as server:
         gateway = Gateway(server, Clients.of(server))
         yield gateway
         gateway.close()
-    finally:
-        server.remove()
 
 
 @pytest.fixture(scope="module")

@@ -93,11 +93,8 @@ def own(on_loopback: NameServer) -> Iterator[Server]:
     home.parent.mkdir(parents=True, exist_ok=True)
     server = Server(home, network="tap", resolv_conf=str(home.parent / "resolv.conf"))
     name(server, LOOPBACK)
-    try:
-        server.start()
+    with server.running():
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture(scope="module")

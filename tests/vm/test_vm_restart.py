@@ -49,12 +49,8 @@ CMD ["perl", "/probe.pl"]
 @pytest.fixture(scope="module")
 def own() -> Iterator[Server]:
     """A server that these tests may stop and kill. It prepares no microVMs: what is left is counted."""
-    server = Server(make_home(), warm_pool="0")
-    try:
-        server.start()
+    with Server(make_home(), warm_pool="0").running() as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture(scope="module")

@@ -30,12 +30,8 @@ ENTRYPOINT ["perl", "/srv/probe.pl"]
 
 @pytest.fixture
 def own() -> Iterator[Server]:
-    server = Server(make_home(), builds="auto", engine="gvisor")
-    try:
-        server.start()
+    with Server(make_home(), builds="auto", engine="gvisor").running() as server:
         yield server
-    finally:
-        server.remove()
 
 
 def test_an_image_is_built_and_its_guests_run(own: Server) -> None:
