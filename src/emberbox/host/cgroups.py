@@ -205,13 +205,6 @@ class Groups:
                 found += [directory] if directory.is_dir() else []
         return Group(found)
 
-    def sweep(self) -> None:
-        """Remove what earlier servers of this home left, as far as nothing is in it any more."""
-        for place in self._places:
-            for directory in place.path.glob(f"{self._prefix}*"):
-                with contextlib.suppress(OSError):
-                    directory.rmdir()
-
 
 def _limit(directory: Path, place: Place, limits: Limits) -> None:
     table = _FILES if place.unified else _OLD_FILES
@@ -224,6 +217,21 @@ def _limit(directory: Path, place: Place, limits: Limits) -> None:
 
 
 # --- where
+
+
+def sweep(home: Path, proc: Path = _PROC / "self") -> None:
+    """Remove what earlier servers of a home left, as far as nothing is in it any more.
+
+    It comes before a server makes its own: one that was just made is empty, too.
+
+    Args:
+        home: the server's.
+        proc: this process in proc(5).
+    """
+    for place in find_places(proc):
+        for directory in place.path.glob(f"{name_prefix(home)}*"):
+            with contextlib.suppress(OSError):
+                directory.rmdir()
 
 
 def find_places(proc: Path = _PROC / "self") -> list[Place]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from emberbox.host import cgroups
-from emberbox.host.cgroups import Group, Groups, Limits, Place, find_places, open_places
+from emberbox.host.cgroups import Group, Groups, Limits, Place, find_places, open_places, sweep
 
 LIMITS = Limits(memory_bytes=1 << 30, processors=2, processes=100)
 WriteText = Callable[..., int]
@@ -153,11 +153,12 @@ class TestGroups:
         assert list(tmp_path.iterdir()) == []
 
     def test_those_of_the_same_home_alone_are_swept(self, tmp_path: Path) -> None:
-        place = Place(tmp_path, (), unified=False)
+        proc, directory = unified(tmp_path)
+        place = Place(directory, (), unified=True)
         ours, theirs = Groups([place], Path("/ours")), Groups([place], Path("/theirs"))
         left, other, used = ours.make("vm", LIMITS), theirs.make("vm", LIMITS), ours.make("vm", LIMITS)
         (used.directories[0] / "below").mkdir()  # stands for a process: it cannot be removed
-        Groups([place], Path("/ours")).sweep()
+        sweep(Path("/ours"), proc)
         assert [group.directories[0].exists() for group in (left, other, used)] == [False, True, True]
 
     def test_a_group_is_found_by_a_process_in_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,6 @@ class BuildGroups:
     def _make(self, limits: Limits) -> Group | None:
         if self._groups is None:
             self._groups = cgroups.Groups(self._open_places(), self._home)
-            self._groups.sweep()
             if self._groups.lacks:
                 log.warning("builds are watched: no cgroup here limits their %s", ", ".join(self._groups.lacks))
         if self._groups.lacks:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from emberbox.host.cgroups import sweep
 from emberbox.host.leftovers import end_leftovers
 from emberbox.machine.base import Facts
 from emberbox.machine.checkpoint import settle_rollback
@@ -46,6 +47,7 @@ class LocalLeftovers:
         goes_on, stays, starts = set(adopted), set(kept), set(relaunched)
         self.survivors = {name: survivor for name, survivor in self.survivors.items() if name in goes_on}
         end_leftovers(self._home, {survivor.process.pid for survivor in self.survivors.values()})
+        sweep(self._home)
         for directory in (self._home / "microvms").iterdir():
             if directory.name in starts:
                 _empty(directory)

@@ -34,7 +34,6 @@ async def make_driver(request: EngineRequest) -> GvisorDriver:
         raise HostError("the engine gvisor needs a server that runs as root; EMBERBOX_ENGINE=qemu does not")
     runsc = await ensure_runsc(request.home, request.runsc)
     groups = Groups(open_places(), request.home)
-    groups.sweep()
     if groups.lacks:
         log.warning("nothing limits a guest's %s: %s", ", ".join(groups.lacks), NO_LIMITS)
     driver = GvisorDriver(await find_engine(runsc), runsc, groups)

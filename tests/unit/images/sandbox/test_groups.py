@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -49,18 +51,12 @@ async def test_none_where_there_are_no_more(tmp_path: Path, caplog: pytest.LogCa
     assert "No such file" in caplog.text
 
 
-async def test_what_an_earlier_server_has_left_is_removed(tmp_path: Path) -> None:
-    """Of the same home, and of no other."""
-    place = Place(tmp_path, CONTROLLERS, unified=True)
-    async with BuildGroups(Path("/home"), lambda: [place]).around(LIMITS) as group:
-        assert group is not None
-        (ours,) = group.directories
-        left, other = ours.with_name(f"{ours.name}0"), tmp_path / "emberbox-0123456789-build-0"
-        left.mkdir()
-        other.mkdir()
-        async with BuildGroups(Path("/home"), lambda: [place]).around(LIMITS) as later:
-            assert later is not None
-            assert (left.exists(), other.exists()) == (False, True)
-            for directory in (*later.directories, ours):
-                for file in directory.iterdir():
-                    file.unlink()
+async def test_builds_that_begin_together_keep_their_groups(tmp_path: Path) -> None:
+    """Each is empty until its sandbox enters it, and none is taken for one of an earlier server."""
+    groups = BuildGroups(Path("/home"), lambda: [Place(tmp_path, CONTROLLERS, unified=True)])
+    async with contextlib.AsyncExitStack() as builds:
+        made = await asyncio.gather(*(builds.enter_async_context(groups.around(LIMITS)) for _ in range(20)))
+        directories = [directory for group in made if group is not None for directory in group.directories]
+        assert len({directory for directory in directories if directory.exists()}) == 20
+        for file in (file for directory in directories for file in directory.iterdir()):
+            file.unlink()
