@@ -51,7 +51,7 @@ def create_line(
     ]
 
 
-def run_line(binary: Path, state: Path, bundle: Path, *, has_network: bool) -> list[str]:
+def run_line(binary: Path, state: Path, bundle: Path, panic_log: Path, *, has_network: bool) -> list[str]:
     """Return the command that runs a sandbox to its end, and exits as its first process does.
 
     What it may write it writes to the host's files, past any layer; nobody else writes to what it has of the host.
@@ -60,6 +60,7 @@ def run_line(binary: Path, state: Path, bundle: Path, *, has_network: bool) -> l
         binary: runsc.
         state: a directory of this sandbox's own.
         bundle: from `bundle.write_bundle`.
+        panic_log: where the sandbox says why it dies, if it can.
         has_network: it takes over the devices of its network namespace; else it has none.
     """
     return [
@@ -70,6 +71,7 @@ def run_line(binary: Path, state: Path, bundle: Path, *, has_network: bool) -> l
         "--overlay2=none",
         "--file-access-mounts=exclusive",
         "--ignore-cgroups",
+        f"--panic-log={panic_log}",
         "run",
         f"--bundle={bundle}",
         SANDBOX_ID,

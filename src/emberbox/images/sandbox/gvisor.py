@@ -35,6 +35,7 @@ from emberbox.process.watched import Child
 
 WATCH_INTERVAL_S = 0.5
 _TAIL_BYTES = 500
+_PANIC_LOG = "panic.log"
 _GIB = 1 << 30
 _TMPFS_BYTES = 1 << 30
 _BYTES_OF_TASK = 8 << 20
@@ -84,7 +85,7 @@ class GvisorSandbox:
             watch.check()
         if done.returncode != 0:
             how = process.describe_exit(done.returncode)
-            tail = done.stdout.strip()[-_TAIL_BYTES:]
+            tail = (_read_panic(plan.directory / _PANIC_LOG) or done.stdout.strip())[-_TAIL_BYTES:]
             raise BuildError("CONTAINER_BUILD_FAILED", f"the sandbox of the build {how}; it said last: {tail}")
 
     async def _run(self, runsc: Path, plan: SandboxPlan, on_line: process.OnLine, watch: _Watch) -> process.Completed:
@@ -93,7 +94,7 @@ class GvisorSandbox:
         command = [
             *["prlimit", f"--fsize={_file_bytes(plan.limits)}", "--"],
             *["unshare", "--net", "--", "sh", "-c", _ENTER, "sh", namespace, str(directory)],
-            *run_line(runsc, directory / "state", directory, has_network=bool(namespace)),
+            *run_line(runsc, directory / "state", directory, directory / _PANIC_LOG, has_network=bool(namespace)),
         ]
         try:
             return await process.run(
@@ -158,6 +159,13 @@ class _Watch:
         """
         if self._passed is not None:
             raise BuildError("CONTAINER_BUILD_FAILED", f"the build took more than {self._passed}")
+
+
+def _read_panic(path: Path) -> str:
+    """Return how the words begin with which a sandbox died."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return file.read(_TAIL_BYTES).decode(errors="replace").strip()
+    return ""
 
 
 def _file_bytes(limits: Limits) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Mapping
@@ -11,7 +12,9 @@ from pathlib import Path
 from emberbox.host.network.slots import DeviceKind
 from emberbox.host.sockets import listen
 from emberbox.model.errors import HostError, VmmError
+from emberbox.process import describe_exit
 from emberbox.process.adoption import AdoptedProcess
+from emberbox.process.watched import Child
 from emberbox.vmm.base import (
     DISK,
     AdoptPlan,
@@ -49,6 +52,8 @@ CAPABILITIES = Capabilities(
     leads_to_loopback=True,
     device=DeviceKind.TAP,
 )
+
+_LAST_WORDS_S = 1.0
 
 
 class QemuDriver:
@@ -190,9 +195,10 @@ class QemuDriver:
         opened.close()  # QEMU alone has its sockets now: they end with it
         try:
             monitor = await Monitor.connect(files.directory / "qmp.sock")
-        except VmmError:
+        except VmmError as error:
+            how = await _tell_end(child) or str(error)
             await child.kill_group()
-            raise VmmError(f"QEMU did not start: {last_error(log_path, said_before)}") from None
+            raise VmmError(f"QEMU did not start: {how}: {last_error(log_path, said_before)}") from None
         except BaseException:
             await child.kill_group()
             raise
@@ -213,6 +219,14 @@ class QemuDriver:
         if isinstance(network, Wire):
             fds["tap"] = await _open_tap(opened, network)
         return fds
+
+
+async def _tell_end(child: Child) -> str:
+    """Say how a child ended; "" where it goes on, or does not end soon after its monitor was lost."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_WORDS_S):
+            return f"it {describe_exit(await child.wait())}"
+    return ""
 
 
 async def _open_tap(opened: contextlib.ExitStack, wire: Wire) -> int:

@@ -56,7 +56,7 @@ async def test_a_start_that_is_cancelled_is_cancelled_and_leaves_no_process(
 
 async def test_what_qemu_said_last_is_told(plan: RestorePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     driver = stand_in(monkeypatch, tmp_path, "echo first >&2; echo the reason >&2; exit 1")
-    with pytest.raises(VmmError, match="QEMU did not start: the reason"):
+    with pytest.raises(VmmError, match="QEMU did not start: it exited with code 1: the reason"):
         await driver.restore(plan)
 
 
@@ -65,7 +65,7 @@ async def test_what_an_earlier_qemu_said_is_not_told(
 ) -> None:
     (tmp_path / "vmm.log").write_text("Expected vmdescription section, but got 0\n")
     driver = stand_in(monkeypatch, tmp_path, "exit 1")
-    with pytest.raises(VmmError, match="QEMU did not start: it printed nothing"):
+    with pytest.raises(VmmError, match="QEMU did not start: it exited with code 1: it printed nothing"):
         await driver.restore(plan)
 
 
