@@ -159,7 +159,7 @@ class Wire:
 
     def send(self, frame: Frame) -> None:
         """Queue a frame; those with much in them only right after `drain`."""
-        if self._failure is not None:
+        if self._failure is not None or self._writer.is_closing():  # it was reset, which `receive` is about to hear
             return
         self._writer.write(encode(frame))
         if self._writer.transport.get_write_buffer_size() > _UNSENT_MAX:
