@@ -9,6 +9,10 @@ from emberbox.vmm.base import Cage, MachineShape
 BINARY = "qemu-system-x86_64"
 GUEST_MAC = "02:eb:00:00:00:01"
 AGENT_PORT_NAME = "emberbox.agent"
+FIRMWARE = "qboot.rom"
+"""Given by name: what a machine `microvm` has otherwise is SeaBIOS since Debian 13, which asks for a disk of the
+guest's while the kernel begins, and there the machine starts again (-no-reboot: it ends)."""
+
 EMULATED_CPU = "max,-erms,-fsrm"
 # The table of TCP connections is looked through at every launch (agent/sever.c); the kernel would size it by memory.
 BOOT_ARGS = "console=ttyS0 quiet loglevel=4 panic=-1 reboot=t random.trust_cpu=on thash_entries=4096"
@@ -58,7 +62,7 @@ def accelerator_args(accelerator: str, *, boots: bool) -> list[str]:
     return ["-accel", f"tcg,thread={'single' if boots else 'multi'}", "-cpu", EMULATED_CPU]
 
 
-def machine_args(shape: MachineShape, memory_fd: int, *, shared: bool) -> list[str]:
+def machine_args(shape: MachineShape, memory_fd: int, *, shared: bool, firmware: str = FIRMWARE) -> list[str]:
     """Return the machine: `shared` memory is written to its file, otherwise it is copy-on-write.
 
     Saved devices come without a description of themselves, so a restore must not look for one.
@@ -71,7 +75,7 @@ def machine_args(shape: MachineShape, memory_fd: int, *, shared: bool) -> list[s
         *["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
         *["-machine", "microvm,isa-serial=on,memory-backend=memory,suppress-vmdesc=on"],
         *["-smp", str(shape.vcpu_count), "-m", str(shape.mem_size_mib), "-object", memory],
-        *["-global", "migration.send-configuration=off"],
+        *["-bios", firmware, "-global", "migration.send-configuration=off"],
     ]
 
 

@@ -110,8 +110,8 @@ async def run_tiny_guest(cage: Cage, shim: Path, accelerator: str) -> Engine:
         qmp, rom = listen(opened, directory / "qmp.sock"), keep_content(opened, _rom())
         command = [
             *arguments.accelerator_args(accelerator, boots=True),
-            *arguments.machine_args(_SHAPE, memory, shared=True),
-            *["-bios", arguments.descriptor_path(rom), "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"],
+            *arguments.machine_args(_SHAPE, memory, shared=True, firmware=arguments.descriptor_path(rom)),
+            *["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"],
             *["-S", *arguments.monitor_args(qmp)],
         ]
         fds = [memory, qmp, rom, *([] if kvm is None else [kvm])]
