@@ -48,7 +48,7 @@ from support.waiting import wait_for_async
 
 IMAGE, VERSION = "image-1", "1.0"
 SETTLED = {MicrovmState.RUNNING, MicrovmState.SUSPENDED, MicrovmState.TERMINATED}
-HOOKS = HookSettings(9000, dict.fromkeys(RUNTIME_HOOKS, HookSetting(is_enabled=True)))
+HOOKS = HookSettings(9000, dict.fromkeys(RUNTIME_HOOKS, HookSetting(is_enabled=True, timeout_s=60)))
 KEEPS_RUNNING = {"emberbox:suspend-hook-failure": "keep-running"}
 INTERNET = "arn:aws:lambda:us-east-1:aws:network-connector:aws-network-connector:INTERNET_EGRESS"
 REQUEST = LaunchRequest(region="", ingress=(), egress=(INTERNET,))
