@@ -229,12 +229,12 @@ def seed(home: Path) -> None:
 
 
 def save(home: Path) -> None:
-    """Keep kernel and base image for later runs."""
-    if not list(home.glob("kernel/boot/vmlinuz-*")) or not (home / "base/debian12.tar").exists():
+    """Keep base image and kernel for later runs; a server with gVisor alone makes no kernel."""
+    if not (home / "base/debian12.tar").exists():
         return
     _cache().mkdir(parents=True, exist_ok=True)
-    for name in ("kernel", "base"):
-        if not (_cache() / name).exists():
+    for name, whole in (("kernel", "boot/vmlinuz-*"), ("base", "debian12.tar")):
+        if list((home / name).glob(whole)) and not (_cache() / name).exists():
             scratch = Path(tempfile.mkdtemp(dir=_cache())) / name
             _copy_tree(home / name, scratch)
             with contextlib.suppress(OSError):  # another run was first

@@ -119,7 +119,9 @@ def test_lists_find_by_metadata(sandbox: Sandbox) -> None:
 def test_memory_and_processes_outlive_a_pause(probe_image: Image, clients: Clients) -> None:
     sandbox = Sandbox.create(probe_image.name, timeout=3600)
     try:
-        handle = sandbox.commands.run("while :; do date > /tmp/next; mv /tmp/next /tmp/beat; sleep 0.2; done", background=True)
+        handle = sandbox.commands.run(
+            "while :; do date > /tmp/next; mv /tmp/next /tmp/beat; sleep 0.2; done", background=True
+        )
         sandbox.pause()
         assert sandbox.get_info().state == SandboxState.PAUSED
         assert not sandbox.is_running()

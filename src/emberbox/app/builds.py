@@ -51,7 +51,8 @@ def start_pipeline(
     builder = _find_builder(settings, tap, containers, managed, authorities)
     background = Background()
     running.push_async_callback(background.close)
-    background.start(_prepare(kernel, builder), "the making of the base image")
+    first = kernel if guests.engines.own.capabilities.own_kernel else None
+    background.start(_prepare(first, builder), "the making of the base image")
     return Pipeline(
         builder,
         guests,
@@ -121,16 +122,17 @@ def _sandbox_builder(
     return SandboxBuilder(sandbox, roots, _build_network(tap), limits, caches, settings.build_cache_bytes, authorities)
 
 
-async def _prepare(kernel: _KernelFinder, builder: ContainerBuilder) -> None:
-    """Make what the first build needs while nobody waits for it yet."""
+async def _prepare(kernel: _KernelFinder | None, builder: ContainerBuilder) -> None:
+    """Make what the first build needs while nobody waits for it yet: a kernel where the engine's guests boot one."""
 
     def say(line: str) -> None:
         log.info("%s", line)
 
     try:
-        await kernel()
+        if kernel is not None:
+            await kernel()
         await builder.prepare(say)
-        log.info("guest kernel and base image are ready")
+        log.info("what builds need is ready")
     except HostError as error:
         log.error("builds cannot work yet: %s", error)
 

@@ -117,7 +117,7 @@ class Pipeline:
     Args:
         builder: builds the Dockerfiles.
         guests: starts the guests.
-        kernel: returns the guest kernel.
+        kernel: returns the guest kernel, for engines whose guests boot one.
         s3: a client for the S3 that artifacts come from.
         limits: see there.
         space: the room on the disk; without it no build begins or goes on.
@@ -216,10 +216,11 @@ class Pipeline:
     ) -> ImageSnapshot:
         plan, directory = run.plan, run.directory
         shape = MachineShape(plan.size.vcpu_count, plan.size.mem_size_mib)
+        kernel, runs = None, str(driver.engine)
         if driver.capabilities.own_kernel:
             await disk.make_writable(directory / "disk", plan.size.disk_bytes)
-        kernel = await self._kernel()
-        runs = f"Linux {kernel.release}" if driver.capabilities.own_kernel else str(driver.engine)
+            kernel = await self._kernel()
+            runs = f"Linux {kernel.release}"
         run.say(f"Booting a microVM: {shape.vcpu_count} vCPU, {shape.mem_size_mib} MiB, {runs}")
         started = time.monotonic()
         application = make_application(plan, config, root)

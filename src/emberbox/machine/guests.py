@@ -114,7 +114,7 @@ class GuestHost:
             raise VmmError(obstacle)
 
     async def boot(
-        self, directory: Path, root: Path, shape: MachineShape, kernel: Kernel, application: Application,
+        self, directory: Path, root: Path, shape: MachineShape, kernel: Kernel | None, application: Application,
         on_output: OutputListener, egress: EgressPolicy | None = None, engine: str = "",
     ) -> Guest:  # fmt: skip
         """Boot a guest from its kernel and start the application.
@@ -123,7 +123,7 @@ class GuestHost:
             directory: holds the new files; the disk was made before.
             root: the root file system.
             shape: the guest's machine.
-            kernel: the guest's kernel.
+            kernel: the guest's kernel, where the engine's guests boot one.
             application: what to run.
             on_output: gets what the application writes.
             egress: what the guest may reach; None for public addresses.
@@ -136,6 +136,7 @@ class GuestHost:
         driver = await self.engines.ensure(engine)
         boot: KernelBoot | RootBoot
         if driver.capabilities.own_kernel:
+            assert kernel is not None
             boot = KernelBoot(kernel.image, kernel.initramfs, directory / "console")
         else:
             boot = RootBoot(native.agent_path())
