@@ -8,17 +8,20 @@ ended, however it did.
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from emberbox.model.errors import EmberboxError
+from kvm_lane.emulator import SUITE, find_emulator
 from kvm_lane.machine import (
     CACHE,
     CHECKOUT,
@@ -73,16 +76,18 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is cleaned up
     try:
         check_tools()
+        emulator = find_emulator(cache_directory() / f"qemu-{SUITE}", say)
         images = Images(say, lambda place: make_seed(place, say), seed_key())
         with tempfile.TemporaryDirectory(prefix="kvm-lane-", dir="/var/tmp") as scratch:
             checkout = Path(scratch) / "checkout.tar"
             keep = Keep(results, cache_directory() / "results.json", pack_checkout(checkout))  # once: all test the same
             if "--continue" in arguments:
                 keep.take_up()
-            _run_all(images, checkout, chosen, keep)
+            make_machine = functools.partial(Machine, emulator, images, checkout)
+            _run_all(make_machine, chosen, keep)
             if bad := results.repeat_bad():
                 say(f"what did not pass is run once more: {len(bad)} of {len(results.collected)} tests")
-                _run_all(images, checkout, bad, keep)
+                _run_all(make_machine, bad, keep)
     except (LaneError, EmberboxError) as error:
         say(str(error))
         print(results.summary())
@@ -127,12 +132,12 @@ class Keep:
         return told
 
 
-def _run_all(images: Images, checkout: Path, chosen: list[str], keep: Keep) -> None:
+def _run_all(make_machine: Callable[[Path], Machine], chosen: list[str], keep: Keep) -> None:
     idle, results = 0, keep.results
     while True:
         ended_before = len(results.outcomes)
         with tempfile.TemporaryDirectory(prefix="kvm-lane-", dir="/var/tmp") as name:
-            machine = Machine(images, checkout, Path(name))
+            machine = make_machine(Path(name))
             try:
                 say(f"the machine is up, after {machine.start():.0f} s")
                 if _run_once(machine, chosen, keep):

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from emberbox.host import usage
+from kvm_lane.emulator import Emulator
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCALE = 20
@@ -207,12 +208,14 @@ class Machine:
     """One start of the machine; nothing that it writes to its disks is kept.
 
     Args:
+        emulator: what emulates it.
         images: what it is made of.
         checkout: an archive from `pack_checkout`.
         directory: for its share and its console; a new one.
     """
 
-    def __init__(self, images: Images, checkout: Path, directory: Path) -> None:
+    def __init__(self, emulator: Emulator, images: Images, checkout: Path, directory: Path) -> None:
+        self._emulator = emulator
         self._images = images
         self._checkout = checkout
         self._directory = directory
@@ -231,7 +234,8 @@ class Machine:
         shutil.copy2(self._checkout, self.share / "checkout.tar")
         with (self._directory / "qemu.log").open("wb") as log:
             command = ["setpriv", "--pdeathsig", "KILL", "--", "nice", "-n", "15", *self._command()]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            environment = self._emulator.environment
+            self._process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         while not (self.share / "up").exists():
             if self._process.poll() is not None or time.monotonic() - began > UP_TIMEOUT_S:
                 self.stop()
@@ -300,7 +304,7 @@ class Machine:
         for image in (root / "root.img", *(image for image, _ in self._images.drives())):
             drives += ["-drive", f"file={image},format=raw,if=virtio,cache=unsafe,discard=unmap,snapshot=on"]
         return [
-            *["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
+            *[*self._emulator.command, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
             *["-machine", "q35", "-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,-la57"],
             *["-smp", str(CPUS), "-m", str(MEMORY_MIB)],
             *["-kernel", str(root / "vmlinuz"), "-initrd", str(root / "initrd"), "-append", _APPEND],

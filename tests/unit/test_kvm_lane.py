@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from emberbox.vmm.qemu.arguments import BINARY
+from kvm_lane import emulator
 from kvm_lane.lane import REDUCED
 from kvm_lane.results import Results
 
@@ -112,3 +114,30 @@ def test_a_run_of_no_test_is_no_success() -> None:
 def test_every_test_of_the_reduced_form_exists(test: str) -> None:
     file, _, name = test.partition("[")[0].partition("::")
     assert f"def {name}(" in (ROOT / file).read_text()
+
+
+def test_an_old_qemu_of_the_machines_is_not_what_emulates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    async def find_old() -> str:
+        return "7.2.22"
+
+    async def unpack(directory: Path, suite: str, packages: tuple[str, ...]) -> Path:
+        assert (suite, "qemu-system-x86" in packages) == (emulator.SUITE, True)
+        return directory
+
+    monkeypatch.setattr(emulator, "find_version", find_old)
+    monkeypatch.setattr(emulator, "ensure_packages", unpack)
+    found = emulator.find_emulator(tmp_path / "qemu", said.append)
+    assert found.command[:3] == (f"{tmp_path}/qemu/usr/bin/{BINARY}", "-L", f"{tmp_path}/qemu/usr/share/qemu")
+    assert found.environment["QEMU_MODULE_DIR"].startswith(f"{tmp_path}/qemu/")
+    assert "7.2.22" in said[0]
+
+
+@pytest.mark.parametrize("version", ["10.0.2", "11.1"])
+def test_a_new_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    async def find_new() -> str:
+        return version
+
+    monkeypatch.setattr(emulator, "find_version", find_new)
+    assert emulator.find_emulator(tmp_path / "qemu", print).command == (BINARY,)
