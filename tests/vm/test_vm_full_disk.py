@@ -26,7 +26,7 @@ pytestmark = [
 ]
 
 MIB = 1 << 20
-DISK_MIB = 3072
+DISK_MIB = 4096
 BIG_RESERVE_MIB = 1000
 NO_RESERVE_MIB = 1 / MIB
 """So little that the disk is full before anything is held up."""
