@@ -328,7 +328,7 @@ class EngineContract:
 
     async def test_a_port_is_reached_where_the_engine_has_a_network_of_its_own(self, bench: Bench) -> None:
         vm, _ = await bench.launch()
-        if not bench.driver.capabilities.user_network:
+        if not bench.driver.capabilities.opens_ports:
             with pytest.raises(VmmError):
                 await vm.reach(PORT)
             return

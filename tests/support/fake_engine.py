@@ -48,6 +48,7 @@ ENGINE = Engine("Fake", "1.0", "none")
 CAPABILITIES = Capabilities(
     own_kernel=False,
     user_network=False,
+    opens_ports=False,
     holds_networks=False,
     moves_clock=False,
     stalls=False,

@@ -56,6 +56,7 @@ SHAPE = MachineShape(1, 1)
 CAPABILITIES = Capabilities(
     own_kernel=True,
     user_network=True,
+    opens_ports=True,
     holds_networks=False,
     moves_clock=True,
     stalls=True,

@@ -209,7 +209,8 @@ def cache_key() -> str:
     return hashlib.sha256(recipe).hexdigest()[:16]
 
 
-def _cache() -> Path:
+def cache() -> Path:
+    """Return where what servers of tests need is kept, for this form of it."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "emberbox-tests" / cache_key()
 
@@ -218,35 +219,35 @@ def seed(home: Path) -> None:
     """Put kernel and base image of an earlier run into a new home."""
     home.mkdir(parents=True, exist_ok=True)
     for name in ("kernel", "base"):
-        if (_cache() / name).is_dir() and not (home / name).exists():
-            _copy_tree(_cache() / name, home / name)
+        if (cache() / name).is_dir() and not (home / name).exists():
+            _copy_tree(cache() / name, home / name)
     for name in ("builder", "packages"):  # of servers that build in sandboxes, or have gVisor; a small disk stays small
-        kept = _cache() / name
+        kept = cache() / name
         if kept.is_dir() and not (home / name).exists() and kept.stat().st_dev == home.stat().st_dev:
             subprocess.run(["cp", "-al", kept, home / name], check=True)
-    if (_cache() / "containers").is_dir() and not (home / "containers").exists():  # tests/kvm_lane has it
-        _copy_store(_cache() / "containers", home / "containers")
+    if (cache() / "containers").is_dir() and not (home / "containers").exists():  # tests/kvm_lane has it
+        _copy_store(cache() / "containers", home / "containers")
 
 
 def save(home: Path) -> None:
     """Keep base image and kernel for later runs; a server with gVisor alone makes no kernel."""
     if not (home / "base/debian12.tar").exists():
         return
-    _cache().mkdir(parents=True, exist_ok=True)
+    cache().mkdir(parents=True, exist_ok=True)
     for name, whole in (("kernel", "boot/vmlinuz-*"), ("base", "debian12.tar")):
-        if list((home / name).glob(whole)) and not (_cache() / name).exists():
-            scratch = Path(tempfile.mkdtemp(dir=_cache())) / name
+        if list((home / name).glob(whole)) and not (cache() / name).exists():
+            scratch = Path(tempfile.mkdtemp(dir=cache())) / name
             _copy_tree(home / name, scratch)
             with contextlib.suppress(OSError):  # another run was first
-                scratch.rename(_cache() / name)
+                scratch.rename(cache() / name)
             shutil.rmtree(scratch.parent, ignore_errors=True)
 
     for name in ("builder", "packages"):
-        if (home / name).is_dir() and not (_cache() / name).exists() and home.stat().st_dev == _cache().stat().st_dev:
-            scratch = Path(tempfile.mkdtemp(dir=_cache()))
+        if (home / name).is_dir() and not (cache() / name).exists() and home.stat().st_dev == cache().stat().st_dev:
+            scratch = Path(tempfile.mkdtemp(dir=cache()))
             subprocess.run(["cp", "-al", home / name, scratch / name], check=True)
             with contextlib.suppress(OSError):
-                (scratch / name).rename(_cache() / name)
+                (scratch / name).rename(cache() / name)
             shutil.rmtree(scratch, ignore_errors=True)
 
 

@@ -239,11 +239,19 @@ async def test_gvisor_that_does_not_work_is_missing_where_it_is_asked_for(
         assert "is the oldest that works" in check.detail
 
 
-async def test_gvisor_needs_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    check = await doctor.check_gvisor(load({}, home=tmp_path))
-    assert not check.ok
-    assert "root" in check.remedy
+@pytest.mark.parametrize(("uid", "lost"), [(0, False), (1000, True)])
+async def test_what_an_ordinary_user_has_less_of_gvisor_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int, lost: bool
+) -> None:
+    async def works(_driver: object) -> str:
+        return ""
+
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(doctor, "try_driver", works)
+    write_tool(tmp_path, "runsc", "echo runsc version 0.0~20240729.0")
+    check = await doctor.check_gvisor(load({}, home=tmp_path, runsc=str(tmp_path / "runsc")))
+    assert check.ok
+    assert ("guests reach NOTHING outside" in check.detail) is lost
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -14,13 +14,13 @@ from emberbox.background import in_thread
 from emberbox.byte_streams import ByteStream
 from emberbox.guest.agent import Agent, fresh_identity
 from emberbox.guest.output import OutputListener
-from emberbox.guest.protocol import Identity, Place
+from emberbox.guest.protocol import Identity
 from emberbox.host.space import DiskSpace
 from emberbox.machine.base import SuspendFigures
 from emberbox.machine.checkpoint import Checkpoint, link_root
 from emberbox.machine.connections import Connection
 from emberbox.machine.greeting import connect_agent
-from emberbox.machine.guest_ports import GuestPorts
+from emberbox.machine.guest_ports import GuestPorts, find_direct_place
 from emberbox.machine.running import RunningVm
 from emberbox.machine.saving import Saving
 from emberbox.machine.snapshot import ImageSnapshot
@@ -78,8 +78,8 @@ class Guest(RunningVm):
         self._space = parts.space
         self._resources = resources
         known = {} if parts.snapshot is None else dict(parts.snapshot.ports)
-        direct = Place.LOOPBACK if parts.capabilities.leads_to_loopback else Place.OWN_ADDRESS
-        self.ports = GuestPorts(known, parts.vm, parts.connection, lambda: self.agent, direct)
+        leads_to = find_direct_place(parts.capabilities, parts.connection)
+        self.ports = GuestPorts(known, parts.vm, parts.connection, lambda: self.agent, leads_to)
         self._ending: asyncio.Task[None] | None = None
         self._hold(parts.agent)
 

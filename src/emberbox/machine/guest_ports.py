@@ -11,10 +11,17 @@ from emberbox.guest.protocol import Place
 from emberbox.machine.connections import Connection
 from emberbox.model.errors import GuestError
 from emberbox.time_limits import limit_s
-from emberbox.vmm.base import Vm
+from emberbox.vmm.base import Capabilities, Vm
 
 LOOK_TIMEOUT_S = limit_s(2.0)
 CONNECT_TIMEOUT_S = limit_s(10.0)
+
+
+def find_direct_place(capabilities: Capabilities, connection: Connection) -> Place | None:
+    """Return at which address of a guest's a port is open that its network leads to; None where it leads to none."""
+    if connection.slot_number is None and not capabilities.opens_ports:
+        return None
+    return Place.LOOPBACK if capabilities.leads_to_loopback else Place.OWN_ADDRESS
 
 
 class GuestPorts:
@@ -25,12 +32,12 @@ class GuestPorts:
         vm: the guest's.
         connection: its network, whose relayed connections are carried by this object from now on.
         find_agent: returns the agent that is connected now.
-        direct: where a port is open that the network leads to.
+        direct: where a port is open that the network leads to; None where it leads to none.
     """
 
     def __init__(
         self, known: Mapping[int, bool], vm: Vm, connection: Connection, find_agent: Callable[[], Agent],
-        direct: Place = Place.LOOPBACK,
+        direct: Place | None = Place.LOOPBACK,
     ) -> None:  # fmt: skip
         self._known = dict(known)
         self._vm = vm
@@ -56,6 +63,8 @@ class GuestPorts:
 
         Asked of the agent at the first use, and again while nothing listens.
         """
+        if self._leads_to is None:
+            return False
         if port not in self._direct:
             async with self._looking:  # one question is enough for all who wait
                 return self._direct[port] if port in self._direct else await self._look(port)

@@ -36,6 +36,7 @@ class Capabilities:
     Attributes:
         own_kernel: it boots a kernel of the guest's own (`KernelBoot`); others start from a directory (`RootBoot`).
         user_network: it can connect a guest by itself (`UserNetwork`); others need a `Wire`.
+        opens_ports: in a `UserNetwork` it leads to the guest's ports (`Vm.reach`); to those of others leads the agent.
         holds_networks: what is sent to a guest that is suspended can be kept for it (`Vm.hold_network`).
         moves_clock: a guest's monotonic clock goes on by the time that it was suspended.
         stalls: a guest that meets a full disk of the host's is stopped, loses nothing and can go on; others show the
@@ -48,6 +49,7 @@ class Capabilities:
 
     own_kernel: bool
     user_network: bool
+    opens_ports: bool
     holds_networks: bool
     moves_clock: bool
     stalls: bool
@@ -92,7 +94,7 @@ class Wire:
 
 @dataclass(frozen=True, slots=True)
 class UserNetwork:
-    """The engine's own network, closed towards the host and the outside but for what `Vm.reach` opens."""
+    """The engine's own network, closed towards the host and the outside but for what `Vm.reach` opens, if it does."""
 
 
 Network = Wire | UserNetwork
@@ -317,7 +319,7 @@ class Vm(Protocol):
         ...
 
     async def reach(self, port: int) -> tuple[str, int]:
-        """Return address and port at which the host reaches a port of a guest in a `UserNetwork`.
+        """Return address and port at which the host reaches a port of a guest in a `UserNetwork`, if it `opens_ports`.
 
         Raises:
             VmmError: no way can be opened.

@@ -10,6 +10,7 @@ from emberbox.host.cgroups import Groups, open_places
 from emberbox.host.processor import find_processor
 from emberbox.host.runsc.command import PLATFORM, find_version
 from emberbox.host.runsc.program import ensure_runsc
+from emberbox.host.user_namespace import OBSTACLE
 from emberbox.model.errors import HostError
 from emberbox.vmm.engine import Engine, Processor
 from emberbox.vmm.gvisor.driver import GvisorDriver
@@ -22,6 +23,11 @@ NO_LIMITS = (
     "cgroups cannot be made below the server's own; give its service a part of the hierarchy (systemd: Delegate=yes), "
     "or limit the server as a whole"
 )
+LOST_AS_USER = (
+    "guests reach NOTHING outside (no internet, no names, no instance metadata); what clients send goes by way of this "
+    "server, so their connections end when it does; all sandboxes run under this one user id (docs/engines.md)"
+)
+"""What a server that does not run as root has less of gVisor."""
 
 
 async def make_driver(request: EngineRequest) -> GvisorDriver:
@@ -30,19 +36,25 @@ async def make_driver(request: EngineRequest) -> GvisorDriver:
     Raises:
         HostError: it cannot be used here; the message says what to do.
     """
-    if os.geteuid() != 0:
-        raise HostError("the engine gvisor needs a server that runs as root; EMBERBOX_ENGINE=qemu does not")
     runsc = await ensure_runsc(request.home, request.runsc)
     groups = Groups(open_places(), request.home)
     if groups.lacks:
         log.warning("nothing limits a guest's %s: %s", ", ".join(groups.lacks), NO_LIMITS)
     driver = GvisorDriver(await find_engine(runsc), runsc, groups)
-    if problem := await probe_sandbox(driver):
+    if problem := await try_driver(driver):
         raise HostError(
             f"gVisor does not work here: {problem}. Mend that (`emberbox doctor` tries it again); "
             "a server with EMBERBOX_ENGINE=qemu works without it"
         )
+    if os.geteuid() != 0:
+        log.warning("gVisor runs as an ordinary user: %s", LOST_AS_USER)
     return driver
+
+
+async def try_driver(driver: GvisorDriver) -> str:
+    """Return why gVisor does not work here, and for an ordinary user also what to look at; empty when it does."""
+    problem = await probe_sandbox(driver)
+    return f"{problem} ({OBSTACLE})" if problem and os.geteuid() != 0 else problem
 
 
 async def find_engine(runsc: Path) -> Engine:

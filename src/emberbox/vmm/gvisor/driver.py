@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from pathlib import Path
 
 from emberbox.background import in_thread
@@ -36,7 +37,8 @@ from emberbox.vmm.gvisor.vm import LOADING, PAUSED, GvisorVm
 
 CAPABILITIES = Capabilities(
     own_kernel=False,
-    user_network=False,
+    user_network=os.geteuid() != 0,  # root can make networks that lead outside, and is to mend what keeps it from that
+    opens_ports=False,
     holds_networks=False,
     moves_clock=False,
     stalls=False,

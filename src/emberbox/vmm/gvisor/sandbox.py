@@ -15,11 +15,12 @@ from emberbox.host.runsc.bundle import Bundle, ErofsRoot, write_bundle
 from emberbox.host.runsc.command import control_socket, create_line
 from emberbox.host.runsc.control import Control
 from emberbox.host.sockets import listen
+from emberbox.host.user_namespace import enter_line
 from emberbox.model.errors import VmmError
 from emberbox.process.watched import Child, WatchedProcess
 from emberbox.time_limits import limit_s
 from emberbox.vmm.base import MachineShape, VmFiles
-from emberbox.vmm.gvisor.limits import files_max
+from emberbox.vmm.gvisor.limits import PROCESSES_MAX, files_max
 
 CHANNEL: Final = "agent.sock"
 LOG: Final = "vmm.log"
@@ -59,7 +60,7 @@ async def create(runsc: Path, files: VmFiles, shape: MachineShape, group: Group,
         groups = group.open(opened)
         sees = (str(shape.mem_size_mib * _KIB_PER_MIB), str(shape.vcpu_count if boots else 0))
         keeper = await process.start(
-            [native.keeper_path(), str(listener), str(console.fileno()), *sees, *command],
+            [*enter_line(PROCESSES_MAX), native.keeper_path(), str(listener), str(console.fileno()), *sees, *command],
             environment={**_ENVIRONMENT, "EMBERBOX_GROUPS": ",".join(map(str, groups))},
             stdout=process.PIPE,
             stderr=log,

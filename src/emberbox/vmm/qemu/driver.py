@@ -45,6 +45,7 @@ MEMORY_BYTES_PER_MIB = 1 << 20
 CAPABILITIES = Capabilities(
     own_kernel=True,
     user_network=True,
+    opens_ports=True,
     holds_networks=True,
     moves_clock=True,
     stalls=True,

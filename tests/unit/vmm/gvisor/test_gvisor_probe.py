@@ -87,10 +87,33 @@ async def test_an_engine_that_does_not_work_says_what_to_do(tmp_path: Path, monk
         await choice.make_driver(request)
 
 
-async def test_without_root_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("uid", "told"), [(0, False), (1000, True)])
+async def test_an_ordinary_user_is_told_what_to_look_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uid: int, told: bool
+) -> None:
+    async def fails(_driver: object) -> str:
+        return "unshare failed"
+
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(choice, "probe_sandbox", fails)
+    problem = await choice.try_driver(GvisorDriver(ENGINE, tmp_path))
+    assert problem.startswith("unshare failed")
+    assert ("user.max_user_namespaces" in problem) is told
+
+
+async def test_an_ordinary_user_is_told_what_is_lost(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(HostError, match="runs as root"):
-        await choice.make_driver(EngineRequest(tmp_path, "", "auto", Cage(None, None), {}))
+    monkeypatch.setattr(choice, "open_places", list)
+    monkeypatch.setattr(choice, "probe_sandbox", probe_works)
+    says = "echo runsc version 0.0~20240729.0"
+    await choice.make_driver(EngineRequest(tmp_path, str(stand_in(tmp_path, says)), "auto", Cage(None, None), {}))
+    assert "guests reach NOTHING outside" in caplog.text
+
+
+async def probe_works(_driver: object) -> str:
+    return ""
 
 
 def stand_in(directory: Path, script: str) -> Path:
