@@ -11,6 +11,7 @@
  * guest begins. So it finds MEMORY kibibytes there; and where PROCESSORS is not 0, it runs on so many.
  *
  * EMBERBOX_GROUPS names descriptors of cgroups that the keeper enters before it makes anything, such as "5,6".
+ * EMBERBOX_NOWHERE names one of a socket, the other end of the device of a guest that has no network (nowhere.c).
  *
  * COMMAND is `runsc create`; CONSOLE is the sandbox's standard error. When it has made the sandbox, "ready" is written to
  * the standard output. The sandbox's state is in /run, which is a file system of this keeper's own: by
@@ -32,12 +33,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "nowhere.h"
 #include "protocol.h"
 
 #define FRAME_MAX (FRAME_HEADER_BYTES + FRAME_PAYLOAD_MAX)
 #define LAST_WORDS_MS 2000
 
-static int listener, channel, host = -1;
+static int listener, channel, host = -1, nowhere = -1;
 static bool host_lost; /* the agent is to be told, before anything else */
 static uint8_t up[FRAME_MAX], down[FRAME_MAX];
 static size_t up_used, up_sent, down_used, down_sent;
@@ -177,13 +179,14 @@ static _Noreturn void carry(int signals) {
         if (host_lost && !up_used)
             tell_lost();
         bool whole = up_is_whole();
-        struct pollfd polls[4] = {
+        struct pollfd polls[5] = {
             wanted(signals, POLLIN),
             wanted(listener, POLLIN),
             wanted(host, (whole || host_lost ? 0 : POLLIN) | (down_used ? POLLOUT : 0)),
             wanted(channel, (down_used ? 0 : POLLIN) | (whole ? POLLOUT : 0)),
+            {.fd = nowhere, .events = POLLIN},
         };
-        if (poll(polls, 4, -1) < 0)
+        if (poll(polls, 5, -1) < 0)
             fail("wait");
         if (polls[0].revents)
             take_signals(signals);
@@ -197,6 +200,8 @@ static _Noreturn void carry(int signals) {
             read_host();
         if (polls[1].revents)
             accept_host();
+        if (polls[4].revents)
+            nowhere_answer(nowhere);
     }
 }
 
@@ -211,6 +216,16 @@ static void enter_groups(void) {
             fail("enter its cgroup");
     }
     unsetenv("EMBERBOX_GROUPS");
+}
+
+/* What the keeper starts does not have it. */
+static void take_nowhere(void) {
+    const char *named = getenv("EMBERBOX_NOWHERE");
+    if (named && *named) {
+        nowhere = atoi(named);
+        fcntl(nowhere, F_SETFD, FD_CLOEXEC);
+    }
+    unsetenv("EMBERBOX_NOWHERE");
 }
 
 static void use_processors(int wanted) {
@@ -279,6 +294,7 @@ int main(int count, char **arguments) {
     if (count < 6)
         return 2;
     enter_groups();
+    take_nowhere();
     listener = atoi(arguments[1]);
     fcntl(listener, F_SETFL, O_NONBLOCK);
     if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||

@@ -32,7 +32,7 @@ from emberbox.vmm.gvisor import sandbox
 from emberbox.vmm.gvisor.files import GvisorStates
 from emberbox.vmm.gvisor.limits import make_group
 from emberbox.vmm.gvisor.sandbox import control_of
-from emberbox.vmm.gvisor.start import Restoring, connect
+from emberbox.vmm.gvisor.start import Device, Restoring, connect, open_device
 from emberbox.vmm.gvisor.vm import LOADING, PAUSED, GvisorVm
 
 CAPABILITIES = Capabilities(
@@ -76,23 +76,26 @@ class GvisorDriver:
         """
         if not isinstance(plan.boot, RootBoot):
             raise VmmError("gVisor boots no kernel")
-        keeper, group = await self._create(plan.files, plan.shape, boots=True)
-        vm = GvisorVm(keeper, control_of(keeper), self.engine, plan.files, None, group, booted=True)
-        try:
-            await connect(control_of(keeper), plan.network)
-            await control_of(keeper).start()
-        except SandboxError as error:
-            await vm.kill()
-            raise VmmError(str(error)) from error
-        except BaseException:
-            await vm.kill()
-            raise
+        async with open_device(plan.network) as device:
+            keeper, group = await self._create(plan.files, plan.shape, device, boots=True)
+            vm = GvisorVm(keeper, control_of(keeper), self.engine, plan.files, None, group, booted=True)
+            try:
+                await connect(control_of(keeper), device)
+                await control_of(keeper).start()
+            except SandboxError as error:
+                await vm.kill()
+                raise VmmError(str(error)) from error
+            except BaseException:
+                await vm.kill()
+                raise
         return vm
 
-    async def _create(self, files: VmFiles, shape: MachineShape, *, boots: bool) -> tuple[Child, Group]:
+    async def _create(
+        self, files: VmFiles, shape: MachineShape, device: Device, *, boots: bool
+    ) -> tuple[Child, Group]:  # fmt: skip
         group = await make_group(self._groups, files, shape)
         try:
-            return await sandbox.create(self._runsc, files, shape, group, boots=boots), group
+            return await sandbox.create(self._runsc, files, shape, group, device.nowhere, boots=boots), group
         except BaseException:
             await in_thread(group.remove)
             raise
@@ -103,18 +106,19 @@ class GvisorDriver:
         Raises:
             VmmError, HostError: it could not be made, or the state is none.
         """
-        restoring = Restoring(plan.own or plan.base)
-        try:
-            keeper, group = await self._create(plan.files, plan.shape, boots=False)
-        except BaseException:
-            restoring.close()
-            raise
-        vm = GvisorVm(keeper, control_of(keeper), self.engine, plan.files, restoring, group, booted=False)
-        try:
-            await connect(control_of(keeper), plan.network)
-        except BaseException:
-            await vm.kill()
-            raise
+        async with open_device(plan.network) as device:
+            restoring = Restoring(plan.own or plan.base)
+            try:
+                keeper, group = await self._create(plan.files, plan.shape, device, boots=False)
+            except BaseException:
+                restoring.close()
+                raise
+            vm = GvisorVm(keeper, control_of(keeper), self.engine, plan.files, restoring, group, booted=False)
+            try:
+                await connect(control_of(keeper), device)
+            except BaseException:
+                await vm.kill()
+                raise
         return vm
 
     async def adopt(self, process: AdoptedProcess, plan: AdoptPlan) -> GvisorVm:

@@ -32,7 +32,9 @@ CREATE_TIMEOUT_S = limit_s(60.0)
 _ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
-async def create(runsc: Path, files: VmFiles, shape: MachineShape, group: Group, *, boots: bool) -> Child:
+async def create(
+    runsc: Path, files: VmFiles, shape: MachineShape, group: Group, nowhere: int | None = None, *, boots: bool
+) -> Child:  # fmt: skip
     """Make a sandbox in which nothing runs yet; return its keeper, whose end is the sandbox's.
 
     Args:
@@ -40,6 +42,7 @@ async def create(runsc: Path, files: VmFiles, shape: MachineShape, group: Group,
         group: what it and all that it starts are held in; the caller's to remove.
         files: where the guest's files are.
         shape: the machine that it sees.
+        nowhere: the other end of its device, where that leads nowhere; the caller's to close.
         boots: it is no restored one, which has its number of processors already.
 
     Raises:
@@ -58,13 +61,15 @@ async def create(runsc: Path, files: VmFiles, shape: MachineShape, group: Group,
         listener = listen(opened, directory / CHANNEL)
         command = create_line(runsc, _STATE, directory / _BUNDLE, log.fileno())
         groups = group.open(opened)
+        ends = () if nowhere is None else (nowhere,)
+        entered = {"EMBERBOX_GROUPS": ",".join(map(str, groups)), "EMBERBOX_NOWHERE": "".join(map(str, ends))}
         sees = (str(shape.mem_size_mib * _KIB_PER_MIB), str(shape.vcpu_count if boots else 0))
         keeper = await process.start(
             [*enter_line(PROCESSES_MAX), native.keeper_path(), str(listener), str(console.fileno()), *sees, *command],
-            environment={**_ENVIRONMENT, "EMBERBOX_GROUPS": ",".join(map(str, groups))},
+            environment={**_ENVIRONMENT, **entered},
             stdout=process.PIPE,
             stderr=log,
-            pass_fds=(listener, console.fileno(), log.fileno(), *groups),
+            pass_fds=(listener, console.fileno(), log.fileno(), *groups, *ends),
         )
     try:
         await _wait_ready(keeper, log_path, said_before)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from emberbox.host.network.slots import GATEWAY_ADDRESS, GUEST_ADDRESS, GUEST_MAC, GUEST_PREFIX_LENGTH
 from emberbox.host.runsc.control import Control
@@ -14,26 +16,48 @@ from emberbox.vmm.base import Network, Saved, Wire
 from emberbox.vmm.gvisor.files import open_files
 
 
-async def connect(control: Control, network: Network) -> None:
-    """Give a created sandbox its network: its own loopback, and a device that is the guest's end of a wire.
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a guest's packets go through.
 
-    Without a wire the device leads nowhere: applications find the address that they have everywhere else.
+    Args:
+        guest: a descriptor of the guest's end.
+        nowhere: one of the other end, for the keeper, where that leads nowhere; None where it is a wire.
+    """
+
+    guest: int
+    nowhere: int | None
+
+
+@contextlib.asynccontextmanager
+async def open_device(network: Network) -> AsyncIterator[Device]:
+    """Open a guest's device, which is closed here after the block.
+
+    Without a wire it leads nowhere: applications find the address that they have everywhere else, and the keeper
+    refuses what they send.
 
     Raises:
-        HostError: the wire's device cannot be opened, or the sandbox refuses it.
+        HostError: the wire's device cannot be opened.
     """
-    device = await network.open_device() if isinstance(network, Wire) else _open_nowhere()
-    try:
-        await control.connect(Link(device, GUEST_ADDRESS, GUEST_PREFIX_LENGTH, GATEWAY_ADDRESS, GUEST_MAC))
-    finally:
-        os.close(device)
+    if isinstance(network, Wire):
+        wire = await network.open_device()
+        try:
+            yield Device(wire, None)
+        finally:
+            os.close(wire)
+        return
+    guest, nowhere = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with guest, nowhere:
+        yield Device(guest.fileno(), nowhere.fileno())
 
 
-def _open_nowhere() -> int:
-    """Return a socket for packets that nobody gets."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    theirs.close()
-    return ours.detach()
+async def connect(control: Control, device: Device) -> None:
+    """Give a created sandbox its network: its own loopback, and the device.
+
+    Raises:
+        HostError: the sandbox refuses it.
+    """
+    await control.connect(Link(device.guest, GUEST_ADDRESS, GUEST_PREFIX_LENGTH, GATEWAY_ADDRESS, GUEST_MAC))
 
 
 class Restoring:
