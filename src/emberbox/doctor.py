@@ -121,7 +121,8 @@ async def examine(settings: Settings) -> list[Check]:
     kvm, gvisor, *others = await asyncio.gather(check_accelerator(settings), check_gvisor(settings), *checks)
     has_sandboxes = settings.engine in WITH_GVISOR or "gvisor" in find_saved_names(settings.home)
     limits = [check_limits(settings)] if has_sandboxes else []
-    return [*others, kvm, gvisor, *limits, check_boundary(settings, kvm, gvisor), *await check_trust(settings)]
+    boundary = check_boundary(settings, kvm, gvisor, has_networks=not await _find_lack_of_networks(settings))
+    return [*others, kvm, gvisor, *limits, boundary, *await check_trust(settings)]
 
 
 def _example_name(settings: Settings) -> str:
@@ -316,9 +317,17 @@ def check_limits(settings: Settings) -> Check:
     return Check("gVisor's limits", ok=not lacks, detail=detail, remedy=NO_LIMITS, required=False)
 
 
-def check_boundary(settings: Settings, kvm: Check, gvisor: Check) -> Check:
-    """Say which boundary a server that starts with these settings has around its guests."""
-    in_sandboxes = settings.engine == "gvisor" or (settings.engine == "auto" and not kvm.ok and gvisor.ok)
+def check_boundary(settings: Settings, kvm: Check, gvisor: Check, *, has_networks: bool = True) -> Check:
+    """Say which boundary a server that starts with these settings has around its guests.
+
+    Args:
+        settings: they.
+        kvm: what was found of it.
+        gvisor: the same; the server takes it by itself only where it gives guests networks that lead outside.
+        has_networks: it does.
+    """
+    takes_it = settings.engine == "auto" and has_networks and not kvm.ok and gvisor.ok
+    in_sandboxes = settings.engine == "gvisor" or takes_it
     accelerator = "systrap" if in_sandboxes else "kvm" if kvm.ok else "tcg"
     boundary = boundary_of(accelerator)
     detail = f"{boundary}: {describe_boundary(accelerator)}{_tell_other(settings, kvm, gvisor, in_sandboxes)}"

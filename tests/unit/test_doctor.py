@@ -239,6 +239,13 @@ async def test_gvisor_that_does_not_work_is_missing_where_it_is_asked_for(
         assert "is the oldest that works" in check.detail
 
 
+def test_gvisor_without_networks_counts_where_it_is_asked_for_only(tmp_path: Path) -> None:
+    for engine, boundary in (("auto", "none"), ("gvisor", "user-space kernel")):
+        settings, works = load({}, home=tmp_path, engine=engine), found("gVisor", ok=True)
+        check = doctor.check_boundary(settings, found("KVM", ok=False), works, has_networks=False)
+        assert check.detail.startswith(f"{boundary}: ")
+
+
 @pytest.mark.parametrize(("uid", "lost"), [(0, False), (1000, True)])
 async def test_what_an_ordinary_user_has_less_of_gvisor_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int, lost: bool

@@ -7,6 +7,7 @@ mapped, so neither setuid programs nor ranges of subordinate ids (subuid(5)) are
 from __future__ import annotations
 
 import os
+import resource
 from typing import Final
 
 OBSTACLE: Final = (
@@ -24,8 +25,11 @@ def enter_line(processes_max: int) -> list[str]:
 
     Args:
         processes_max: how many processes and threads the namespace may have. The kernel counts them for each user in
-            each user namespace (since Linux 5.14), so it holds without a cgroup, and holds nobody outside.
+            each user namespace (since Linux 5.14), so it holds without a cgroup, and holds nobody outside. Where the
+            caller's own limit is lower, that counts.
     """
     if os.geteuid() == 0:
         return []
-    return ["unshare", "--user", "--map-root-user", "--", "prlimit", f"--nproc={processes_max}", "--"]
+    _, own = resource.getrlimit(resource.RLIMIT_NPROC)
+    most = processes_max if own == resource.RLIM_INFINITY else min(own, processes_max)
+    return ["unshare", "--user", "--map-root-user", "--", "prlimit", f"--nproc={most}", "--"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 
 import pytest
 
@@ -14,9 +15,13 @@ def test_root_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert enter_line(100) == []
 
 
-def test_an_ordinary_user_is_root_in_one_that_bounds_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("own", "most"), [(resource.RLIM_INFINITY, 100), (5000, 100), (60, 60)])
+def test_an_ordinary_user_is_root_in_one_that_bounds_processes(
+    monkeypatch: pytest.MonkeyPatch, own: int, most: int
+) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (own, own))
     line = enter_line(100)
     assert line[: line.index("--")] == ["unshare", "--user", "--map-root-user"]
-    assert "--nproc=100" in line
+    assert f"--nproc={most}" in line
     assert line[-1] == "--"
