@@ -10,6 +10,8 @@
  * runsc tells the guest of all the memory that /proc/meminfo says, and of the processors that it may run on, once, when the
  * guest begins. So it finds MEMORY kibibytes there; and where PROCESSORS is not 0, it runs on so many.
  *
+ * It runs as root: a server that does not makes it that in a user namespace (src/emberbox/host/user_namespace.py).
+ *
  * EMBERBOX_GROUPS names descriptors of cgroups that the keeper enters before it makes anything, such as "5,6".
  * EMBERBOX_NOWHERE names one of a socket, the other end of the device of a guest that has no network (nowhere.c).
  *

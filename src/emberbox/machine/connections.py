@@ -237,6 +237,7 @@ class UserConnection:
         self._policy: EgressPolicy | None = None
         self._names = NameRelay(self._name_servers)
         self._relayed: dict[int, tuple[int, asyncio.Server]] = {}
+        self._relaying = asyncio.Lock()
         self.carry: Carry = nobody_carries
 
     @property
@@ -266,10 +267,11 @@ class UserConnection:
 
     async def relay(self, port: int) -> tuple[str, int]:
         """Listen at a free port of the host's loopback."""
-        if port not in self._relayed:
-            listener = socket.create_server(("127.0.0.1", 0))
-            server = await listen_with(listener, lambda client: self.carry(port, client))
-            self._relayed[port] = (listener.getsockname()[1], server)
+        async with self._relaying:  # the first requests come together, and one listener is enough for all
+            if port not in self._relayed:
+                listener = socket.create_server(("127.0.0.1", 0))
+                server = await listen_with(listener, lambda client: self.carry(port, client))
+                self._relayed[port] = (listener.getsockname()[1], server)
         return "127.0.0.1", self._relayed[port][0]
 
     def serve_metadata(self, serve: Callable[[SocketStream], Awaitable[None]]) -> None:

@@ -55,6 +55,12 @@ async def test_names_are_answered_as_the_policy_has_it(
     assert asked == ["192.0.2.53", "::1", "10.0.0.53", "::1"]
 
 
+async def test_those_who_ask_together_are_given_one_listener(connection: UserConnection) -> None:
+    places = await asyncio.gather(*(connection.relay(port) for port in (8082, 8082, 8083, 8082)))
+    assert len(set(places)) == 2
+    assert places[0] == places[1] == places[3]
+
+
 async def test_a_carried_port_leads_to_the_guest_that_runs_now(connection: UserConnection) -> None:
     """Before there is one, and after it: what was listened for once is listened for on."""
     place = await connection.relay(8082)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,10 +72,27 @@ async def test_an_engine_that_is_named_is_taken_untried(tmp_path: Path, name: st
     assert (found.name, found.make) == (name, ENGINES[name].make)
 
 
-async def test_one_that_needs_networks_of_the_hosts_is_refused_without(tmp_path: Path) -> None:
+async def test_one_that_needs_networks_of_the_hosts_is_refused_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs_as(monkeypatch, root=True)
     assert (await choose("qemu", request(tmp_path), "no nftables")).name == "qemu"
     with pytest.raises(HostError, match=r"gvisor needs networks of the host's .*: no nftables"):
         await choose("gvisor", request(tmp_path), "no nftables")
+
+
+async def test_an_ordinary_user_has_gvisor_without_networks_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs_as(monkeypatch, root=False)
+    assert (await choose("gvisor", request(tmp_path), "you are not root")).name == "gvisor"
+
+
+def runs_as(monkeypatch: pytest.MonkeyPatch, *, root: bool) -> None:
+    """Let gVisor be what it is for root, or for another user."""
+    capabilities = replace(ENGINES["gvisor"].capabilities, user_network=not root)
+    of_gvisor = replace(ENGINES["gvisor"], capabilities=capabilities)
+    monkeypatch.setattr(engines, "ENGINES", {**ENGINES, "gvisor": of_gvisor})
 
 
 @pytest.mark.parametrize("accelerator", ["kvm", "tcg"])
