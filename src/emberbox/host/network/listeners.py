@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class SlotListeners:
         self._resolv_conf = resolv_conf
         self._names: dict[int, NameListener] = {}
         self._relays: dict[int, dict[int, asyncio.Server]] = {}
+        self._relaying = defaultdict[int, asyncio.Lock](asyncio.Lock)
         self._metadata: dict[int, asyncio.Server] = {}
         self._metadata_handlers: dict[int, Serve] = {}
 
@@ -93,12 +95,18 @@ class SlotListeners:
         Raises:
             HostError: it cannot be listened there.
         """
-        servers = self._relays.setdefault(slot.number, {})
-        if port in servers:
-            return
-        listener = await self._thread.bind(slot, socket.SOCK_STREAM, slot.address, port)
-        servers[port] = await listen_with(listener, serve)
-        await apply_rules(f"add element ip emberbox relayed {{ {port} }}", slot.namespace)
+        async with self._relaying[slot.number]:  # the first requests to a port come together
+            servers = self._relays.setdefault(slot.number, {})
+            if port in servers:
+                return
+            listener = await self._thread.bind(slot, socket.SOCK_STREAM, slot.address, port)
+            server = await listen_with(listener, serve)
+            try:
+                await apply_rules(f"add element ip emberbox relayed {{ {port} }}", slot.namespace)
+            except BaseException:
+                server.close()
+                raise
+            servers[port] = server
 
     def relayed(self, slot: Slot) -> Collection[int]:
         """Return the ports of a slot that are relayed."""
@@ -111,6 +119,7 @@ class SlotListeners:
         self._metadata_handlers.pop(number, None)
         if server := self._metadata.pop(number, None):
             server.close()
+        self._relaying.pop(number, None)
         for server in self._relays.pop(number, {}).values():
             server.close()
 
