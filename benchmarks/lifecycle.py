@@ -1,4 +1,4 @@
-"""How long a microVM's life takes, and what it costs: medians of one run.
+"""How long a microVM's life takes on QEMU, and what it costs: medians of one run (engines.py has the engines side by side).
 
     .venv/bin/python benchmarks/lifecycle.py [--runs 10] [--sizes 512,2048,8192] [--only pool,forks,...]
 
@@ -162,7 +162,7 @@ def main() -> None:
     home.mkdir(parents=True, exist_ok=True)
     figures = Figures()
     try:
-        with running_server(home) as endpoints:
+        with running_server(home, {"EMBERBOX_ENGINE": "qemu"}) as endpoints:
             client = Client(home, endpoints)
             client.upload_example()
             arns = {size: client.build(size) for size in sizes}
