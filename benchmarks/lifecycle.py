@@ -1,4 +1,4 @@
-"""How long a microVM's life takes on QEMU, and what it costs: medians of one run (engines.py has the engines side by side).
+"""How long a microVM's life takes on QEMU, and what it costs: medians of one run (engines.py compares engines).
 
     .venv/bin/python benchmarks/lifecycle.py [--runs 10] [--sizes 512,2048,8192] [--only pool,forks,...]
 
