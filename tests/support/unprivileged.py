@@ -40,7 +40,9 @@ class UnprivilegedServer(Server):
         script = "\n".join(["set -eu", *self._mounts(), 'exec "$@"'])
         become = ("setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--inh-caps=-all", "--")
         enter = ("unshare", "--mount", "--propagation=private", "--", "sh", "-c", script, "sh")
-        return [*enter, *become, "env", f"HOME={self.home.parent}", f"USER={USER}", f"LOGNAME={USER}", *emberbox]
+        unset = [word for name in _OF_THE_CALLER for word in ("-u", name)]
+        own = (f"HOME={self.home.parent}", f"USER={USER}", f"LOGNAME={USER}")
+        return [*enter, *become, "env", *unset, *own, *emberbox]
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the process and do not wait for it."""
@@ -78,6 +80,9 @@ class UnprivilegedServer(Server):
             for path, place in kept:
                 yield f"mkdir -p {shlex.quote(str(path))}; mount --move {place} {shlex.quote(str(path))}"
 
+
+_OF_THE_CALLER: Final = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR")
+"""Variables that name directories of whoever runs the tests."""
 
 _ACCOUNTS: Final = {
     "passwd": f"{USER}:x:{UID}:{UID}::/nonexistent:/bin/sh",
