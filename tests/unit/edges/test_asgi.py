@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from emberbox.edges import asgi
-from emberbox.edges.connection_guard import GuardLimits
+from emberbox.edges.connection_guard import GuardedProtocol, GuardLimits
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n"
 
@@ -229,14 +229,22 @@ async def test_a_request_that_is_being_answered_has_all_the_time_it_needs() -> N
         client.writer.close()
 
 
-async def test_an_answer_that_nobody_reads_is_not_kept() -> None:
+async def test_an_answer_that_nobody_reads_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost, lose = asyncio.Event(), GuardedProtocol.connection_lost
+
+    def note_loss(connection: GuardedProtocol, error: Exception | None) -> None:
+        lose(connection, error)
+        lost.set()
+
+    monkeypatch.setattr(GuardedProtocol, "connection_lost", note_loss)
+
     async def large(_scope: Any, _receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % (64 << 20))]})
         await send({"type": "http.response.body", "body": bytes(64 << 20)})
 
-    async with guarded(large) as port:
+    async with guarded(large) as port, asyncio.timeout(60):
         client = await Client.connect(port, REQUEST)
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await asyncio.sleep(1)
+        await lost.wait()
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert len(await client.wait_closed()) < 64 << 20
