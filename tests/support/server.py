@@ -99,9 +99,18 @@ class Server:
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the process and do not wait for it."""
-        seed(self.home)
+        self._seed()
+        command, directory = self.command("up"), self._working_directory()
         with self.log_path.open("ab") as log:
-            return subprocess.Popen(self.command("up"), env=self.environment, stdout=log, stderr=log)
+            return subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, cwd=directory)
+
+    def _seed(self) -> None:
+        """Make the home, as far as it is not there."""
+        seed(self.home)
+
+    def _working_directory(self) -> Path | None:
+        """Return where the process begins; None is where the tests run."""
+        return None
 
     def start(self) -> None:
         """Start it and wait until it is ready; a failure is loud and shows the server's own words."""

@@ -11,7 +11,6 @@ import os
 import shlex
 import shutil
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -44,13 +43,9 @@ class UnprivilegedServer(Server):
         own = (f"HOME={self.home.parent}", f"USER={USER}", f"LOGNAME={USER}")
         return [*enter, *become, "env", *unset, *own, *emberbox]
 
-    def launch(self) -> subprocess.Popen[bytes]:
-        """Start the process and do not wait for it."""
-        self._seed()
-        with self.log_path.open("ab") as log:
-            return subprocess.Popen(
-                self.command("up"), env=self.environment, stdout=log, stderr=log, cwd=self.home.parent
-            )
+    def _working_directory(self) -> Path:
+        """Return one that the user may enter."""
+        return self.home.parent
 
     def _seed(self) -> None:
         """Make the home once; the user's are copies, as a file has one owner by all its names."""
