@@ -30,7 +30,7 @@ class Emulator:
 
     Args:
         command: the program, and where its data are.
-        environment: what it needs besides this process's own variables.
+        environment: all its variables.
     """
 
     command: tuple[str, ...]
