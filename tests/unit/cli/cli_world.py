@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,13 +32,6 @@ def write_home(home: Path, pid: int, port: int, **changes: Any) -> None:
     (home / "credentials").write_text(
         f"[emberbox]\naws_access_key_id = AKIAEXAMPLE\naws_secret_access_key = {SECRET}\n"
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class LogsApi(ThreadingHTTPServer):

@@ -11,11 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_world import SECRET, LogsApi, free_port, write_home
+from cli_world import SECRET, LogsApi, write_home
 from typer.testing import CliRunner
 
 from emberbox.cli.context import NoServerError, clear_errors, find_server, get_server, read_server
 from emberbox.cli.main import app
+from emberbox.host.ports import free_port
 from emberbox.model.errors import HostError
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_world import free_port, start_http, write_home
+from cli_world import start_http, write_home
 
 from emberbox.cli.context import Server, read_server
 from emberbox.cli.endpoint import TOKEN_HEADER, Endpoint, Reply
 from emberbox.edges.gateway.tls.certificates import endpoint_names, ensure_certificates
+from emberbox.host.ports import free_port
 from emberbox.model.errors import HostError
 
 

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cli_world import LogsApi, free_port, write_home
+from cli_world import LogsApi, write_home
 from typer.testing import CliRunner
 
 from emberbox.cli.main import app
 from emberbox.cli.server import _tell_of_names, run_foreground, start_detached, stop_server
+from emberbox.host.ports import free_port
 from emberbox.model.errors import HostError
 from emberbox.settings import Settings, load
 

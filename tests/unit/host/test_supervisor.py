@@ -5,41 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import itertools
 import os
 import signal
-import socket
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from emberbox import process
 from emberbox.host import supervisor
+from emberbox.host.ports import free_port
 from emberbox.host.supervisor import Helper, find_program, supervise
 from emberbox.model.errors import HostError
 from emberbox.process.adoption import write_note
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def accepts(port: int) -> Callable[[], Awaitable[bool]]:
-    async def is_ready() -> bool:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            return False
-        writer.close()
-        return True
-
-    return is_ready
+from support.ports import accepts
 
 
 async def always() -> bool:
@@ -51,7 +34,7 @@ def listener(directory: Path, port: int) -> Helper:
         f"import socket, time; s = socket.create_server(('127.0.0.1', {port})); "
         "print('up', flush=True); time.sleep(600)"
     )
-    return Helper("listener", [sys.executable, "-S", "-c", code], directory, accepts(port))
+    return Helper("listener", [sys.executable, "-S", "-c", code], directory, functools.partial(accepts, port))
 
 
 def is_running(pid: int) -> bool:
@@ -127,7 +110,7 @@ async def killed_server(directory: Path, port: int) -> AsyncIterator[int]:
     """A process that supervised the listener and was killed; gives the listener's pid, and ends it at the end."""
     parent_code = textwrap.dedent(f"""
         import asyncio, sys
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[2])]!r}
         from pathlib import Path
         from test_supervisor import listener
         from emberbox.host.supervisor import supervise
@@ -147,8 +130,9 @@ async def killed_server(directory: Path, port: int) -> AsyncIterator[int]:
         yield pid
     finally:
         await parent.kill_group()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        if pid:  # 0 would be all of this process's group
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 async def test_a_helper_outlives_a_server_that_is_killed_and_is_adopted(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from emberbox.host.network.netns import NamespaceThread
 from emberbox.host.network.slots import Slot
 from emberbox.host.ports import free_port
 from emberbox.model.errors import HostError
+from support.ports import accepts
 
 SLOT = Slot(3, "emberbox-0-3", "eb0-3", "198.18.0.6", "198.18.0.7")
 
@@ -69,19 +70,10 @@ async def serve(stream: SocketStream) -> None:
     stream.close()
 
 
-async def connects(port: int) -> bool:
-    try:
-        _reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
-
-
 async def test_first_requests_that_come_together_share_a_listener(listeners: SlotListeners, rules: Rules) -> None:
     port = free_port()
     await asyncio.gather(*(listeners.relay(SLOT, port, serve) for _ in range(8)))
-    assert await connects(port)
+    assert await accepts(port)
     assert len(rules.applied) == 1
     assert list(listeners.relayed(SLOT)) == [port]
 
@@ -91,6 +83,6 @@ async def test_a_port_that_could_not_be_relayed_is_tried_anew(listeners: SlotLis
     with pytest.raises(HostError, match="nft failed"):
         await listeners.relay(SLOT, port, serve)
     assert not listeners.relayed(SLOT)
-    assert not await connects(port)
+    assert not await accepts(port)
     await listeners.relay(SLOT, port, serve)
-    assert await connects(port)
+    assert await accepts(port)
