@@ -115,7 +115,7 @@ class ImageMaker:
 
     def __init__(self, clients: Clients, region: str) -> None:
         self._clients = clients
-        if not clients.s3.list_buckets()["Buckets"]:
+        if BUCKET not in {bucket["Name"] for bucket in clients.s3.list_buckets()["Buckets"]}:
             clients.s3.create_bucket(Bucket=BUCKET)
         self.base_arn = f"arn:aws:lambda:{region}:aws:microvm-image:debian12-1"
 
