@@ -1,10 +1,13 @@
-"""Build hook: compile agent, keeper and three small libraries with the C compiler that PyPI's `ziglang` carries.
+"""Build hook: compile agents, keeper and small libraries with the C compiler that PyPI's `ziglang` carries.
+
+What runs in guests is compiled for each architecture that a guest may have, the rest for this machine.
 
 Run by hatchling when the package is installed or built, and by `python agent/build.py` in a checkout.
 """
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -17,28 +20,23 @@ AGENT_SOURCES = [
     "main.c", "app.c", "archive.c", "boot.c", "channel.c", "container.c", "exec.c", "fields.c", "freezer.c", "log.c",
     "pack.c", "sandbox.c", "services.c", "sever.c", "stream.c", "unpack.c",
 ]  # fmt: skip
+GUESTS = ("x86_64", "aarch64")  # as src/emberbox/host/architecture.py has them
 WARNINGS = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE"]
 
 
 def build() -> None:
     """Compile what is older than its sources."""
-    program = ["-target", "x86_64-linux-musl", "-static", "-s"]
-    _compile("agent", AGENT_SOURCES, program)
-    _compile("keeper", ["keeper.c", "nowhere.c"], program)
-    library = ["-target", "x86_64-linux-gnu.2.31", "-shared", "-fPIC", "-s"]
+    machine = platform.machine()
+    library = ["-target", f"{machine}-linux-gnu.2.31", "-shared", "-fPIC", "-s"]
+    _compile("keeper", ["keeper.c", "nowhere.c"], ["-target", f"{machine}-linux-musl", "-static", "-s"])
     _compile("memory_shim.so", ["memory_shim.c"], library)
-    _compile("tsc.so", ["tsc.c"], library)
-    bare = [
-        "-target",
-        "x86_64-linux-musl",
-        "-ffreestanding",
-        "-nostdlib",
-        "-fvisibility=hidden",
-        "-shared",
-        "-fPIC",
-        "-s",
-    ]
-    _compile("openssl_random.so", ["openssl_random.c"], bare)
+    if machine == "x86_64":
+        _compile("tsc.so", ["tsc.c"], library)
+    bare = ["-ffreestanding", "-nostdlib", "-fvisibility=hidden", "-shared", "-fPIC", "-s"]
+    for guest in GUESTS:
+        target = ["-target", f"{guest}-linux-musl"]
+        _compile(f"agent-{guest}", AGENT_SOURCES, [*target, "-static", "-s"])
+        _compile(f"openssl_random-{guest}.so", ["openssl_random.c"], [*target, *bare])
 
 
 def _compile(name: str, sources: list[str], options: list[str]) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emberbox import process
-from emberbox.host import kernel, native
+from emberbox.host import architecture, kernel, native
 from emberbox.host.cgroups import Groups, find_places
 from emberbox.host.clients import NAMES_PACKAGE, find_name_problem, find_node_problem, find_python_problem
 from emberbox.host.network.commands import find_obstacle
@@ -34,6 +34,7 @@ from emberbox.settings import Settings
 from emberbox.vmm.base import Cage
 from emberbox.vmm.gvisor.choice import LOST_AS_USER, NO_LIMITS, find_engine, try_driver
 from emberbox.vmm.gvisor.driver import GvisorDriver
+from emberbox.vmm.qemu import arm64
 from emberbox.vmm.qemu.probe import probe_kvm
 
 PYTHON_MIN = (3, 11)
@@ -230,23 +231,31 @@ async def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> Check
 
 
 async def check_architecture(machine: str = platform.machine()) -> Check:
-    """Guests are x86_64, as the host must be."""
-    return Check("architecture", machine == "x86_64", machine, "guests run on x86_64 machines only so far")
+    """Guests are of the machine's own kind, which must be one that is known."""
+    kinds = [one.machine for one in architecture.ARCHITECTURES]
+    tried = "" if machine == "x86_64" else ", on which nothing has been tried yet (docs/arm.md)"
+    return Check(
+        "architecture", machine in kinds, machine + tried, f"guests run on {' and '.join(kinds)} machines only"
+    )
 
 
 async def check_arm64(settings: Settings) -> Check:
-    """Say what becomes of images that are asked for ARM_64: nothing is wrong with either, but it must be known."""
-    name = "ARM_64 images"
+    """Say what becomes of images for the processor that is not the machine's: it must be known."""
+    own = architecture.native()
+    name = f"{'ARM_64' if own == architecture.X86_64 else 'X86_64'} images"
     if settings.arm64 == "refuse":
         return Check(name, ok=True, detail="refused, as EMBERBOX_ARM64 says", required=False)
-    detail = "taken and built for x86_64, which is what this machine has (EMBERBOX_ARM64=refuse refuses them)"
+    if settings.arm64 == "emulate" and own == architecture.X86_64:
+        remedy = "they are not built in sandboxes: set EMBERBOX_BUILDS=host (docs/arm.md)"
+        return Check(name, settings.builds != "sandbox", await arm64.describe(settings.home), remedy, required=False)
+    detail = f"taken and built for {own.machine}, which is what this machine has (EMBERBOX_ARM64=refuse refuses them)"
     return Check(name, ok=True, detail=detail, required=False)
 
 
 async def check_qemu() -> Check:
     """QEMU is there and new enough."""
-    name = "qemu-system-x86_64"
-    remedy = "apt-get install --no-install-recommends qemu-system-x86"
+    qemu = architecture.native().qemu
+    name, remedy = qemu.program, f"apt-get install --no-install-recommends {qemu.package}"
     try:
         done = await process.run([name, "--version"], timeout=_TOOL_TIMEOUT_S)
     except HostError as error:
@@ -372,10 +381,10 @@ async def check_native() -> Check:
     """The guest agent and the libraries are compiled, and load here."""
     try:
         agent, shim, provider = native.agent_path(), native.memory_shim_path(), native.openssl_random_path()
-        khz = await asyncio.to_thread(native.tsc_khz)
+        counter = await asyncio.to_thread(native.describe_counter)
     except (HostError, OSError) as error:
         return Check("compiled pieces", ok=False, detail=str(error), remedy="python agent/build.py")
-    detail = f"{agent.name}, {shim.name}, {provider.name}, tsc.so (time-stamp counter: {khz / 1000:.0f} MHz)"
+    detail = f"{agent.name}, {shim.name}, {provider.name}{counter}"
     return Check("compiled pieces", ok=True, detail=detail)
 
 
@@ -386,9 +395,9 @@ async def check_kernel(home: Path) -> Check:
     if found is not None:
         return Check(name, ok=True, detail=found.release)
     try:
-        shown = await process.run(["apt-cache", "show", "--no-all-versions", kernel.META_PACKAGE])
+        shown = await process.run(["apt-cache", "show", "--no-all-versions", architecture.native().kernel])
     except HostError:
-        detail = f"Debian's package {kernel.META_PACKAGE} is not known here"
+        detail = f"Debian's package {architecture.native().kernel} is not known here"
         remedy = f"apt-get update, or unpack a Debian cloud kernel into {home / 'kernel'}"
         return Check(name, ok=False, detail=detail, remedy=remedy)
     match = re.search(r"^Version: (\S+)", shown.stdout, re.MULTILINE)

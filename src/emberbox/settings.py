@@ -144,7 +144,11 @@ class Settings:
     )
     runsc: str = _row("", str, "gVisor's program runsc; by default it is fetched into the home when it is needed")
     accelerator: str = _row("auto", _one_of("auto", "kvm", "tcg"), "auto takes KVM where a tiny guest runs on it")
-    arm64: str = _row("host", _one_of("host", "refuse"), "images for ARM_64: host builds for what this machine has")
+    arm64: str = _row(
+        "host",
+        _one_of("host", "refuse", "emulate"),
+        "images for ARM_64 on an x86 machine: host builds for what it has, emulate runs AArch64 (docs/arm.md)",
+    )
     uid_base: int = _row(1_900_000_000, _user_id, "first of 32,768 user ids that VMM processes run as")
     artifact_max_bytes: int = _row(2 * _GIB, _positive, "largest zip of a code artifact")
     artifact_max_unpacked_bytes: int = _row(8 * _GIB, _positive, "largest unpacked code artifact")

@@ -211,6 +211,15 @@ class Server:
 # --- what every home needs is fetched and made once per machine
 
 
+MADE = (
+    ("kernel", "boot/vmlinuz-*"),
+    ("base", "debian12.tar"),
+    ("kernel-arm64", "boot/vmlinuz-*"),
+    ("base-arm64", "debian12.tar"),
+)
+"""Directories of a home that are kept, and what each has when it is whole."""
+
+
 def cache_key() -> str:
     """Return a name for this form of kernel and base image: it changes when the code that makes them does."""
     makers = ("host/kernel.py", "images/managed.py", "images/sandbox/root.py", "images/inside/packing.py")
@@ -227,12 +236,13 @@ def cache() -> Path:
 def seed(home: Path) -> None:
     """Put kernel and base image of an earlier run into a new home."""
     home.mkdir(parents=True, exist_ok=True)
-    for name in ("kernel", "base"):
+    for name, _ in MADE:
         if (cache() / name).is_dir() and not (home / name).exists():
             _copy_tree(cache() / name, home / name)
-    for name in ("builder", "packages"):  # of servers that build in sandboxes, or have gVisor; a small disk stays small
+    for name in _fetched(cache()):  # of servers that build in sandboxes, or have gVisor; a small disk stays small
         kept = cache() / name
-        if kept.is_dir() and not (home / name).exists() and kept.stat().st_dev == home.stat().st_dev:
+        if not (home / name).exists() and kept.stat().st_dev == home.stat().st_dev:
+            (home / name).parent.mkdir(exist_ok=True)
             subprocess.run(["cp", "-al", kept, home / name], check=True)
     if (cache() / "containers").is_dir() and not (home / "containers").exists():  # tests/kvm_lane has it
         _copy_store(cache() / "containers", home / "containers")
@@ -243,7 +253,7 @@ def save(home: Path) -> None:
     if not (home / "base/debian12.tar").exists():
         return
     cache().mkdir(parents=True, exist_ok=True)
-    for name, whole in (("kernel", "boot/vmlinuz-*"), ("base", "debian12.tar")):
+    for name, whole in MADE:
         if list((home / name).glob(whole)) and not (cache() / name).exists():
             scratch = Path(tempfile.mkdtemp(dir=cache())) / name
             _copy_tree(home / name, scratch)
@@ -251,13 +261,20 @@ def save(home: Path) -> None:
                 scratch.rename(cache() / name)
             shutil.rmtree(scratch.parent, ignore_errors=True)
 
-    for name in ("builder", "packages"):
-        if (home / name).is_dir() and not (cache() / name).exists() and home.stat().st_dev == cache().stat().st_dev:
+    for name in _fetched(home):
+        if not (cache() / name).exists() and home.stat().st_dev == cache().stat().st_dev:
             scratch = Path(tempfile.mkdtemp(dir=cache()))
-            subprocess.run(["cp", "-al", home / name, scratch / name], check=True)
+            subprocess.run(["cp", "-al", home / name, scratch / "kept"], check=True)
+            (cache() / name).parent.mkdir(exist_ok=True)
             with contextlib.suppress(OSError):
-                (scratch / name).rename(cache() / name)
+                (scratch / "kept").rename(cache() / name)
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _fetched(place: Path) -> list[str]:
+    """Return what a home or the cache has of programs: what sandboxes of builds are made of, and each package."""
+    packages = [f"packages/{path.name}" for path in place.glob("packages/[!.]*")]
+    return [*(["builder"] if (place / "builder").is_dir() else []), *packages]
 
 
 def _copy_store(source: Path, destination: Path) -> None:

@@ -32,9 +32,14 @@ async def test_python_must_be_recent(version: tuple[int, ...], ok: bool) -> None
     assert (await doctor.check_python(version)).ok is ok
 
 
-async def test_only_x86_64_will_do() -> None:
-    assert (await doctor.check_architecture("x86_64")).ok
-    assert not (await doctor.check_architecture("aarch64")).ok
+async def test_machines_of_two_kinds_will_do() -> None:
+    assert await doctor.check_architecture("x86_64") == doctor.Check(
+        "architecture", ok=True, detail="x86_64", remedy="guests run on x86_64 and aarch64 machines only"
+    )
+    arm = await doctor.check_architecture("aarch64")
+    assert arm.ok
+    assert "nothing has been tried" in arm.detail
+    assert not (await doctor.check_architecture("riscv64")).ok
 
 
 @pytest.mark.parametrize(("chosen", "told"), [("host", "built for x86_64"), ("refuse", "refused")])
@@ -43,6 +48,23 @@ async def test_what_becomes_of_arm_images_is_told(tmp_path: Path, chosen: str, t
     assert check.ok
     assert told in check.detail
     assert "EMBERBOX_ARM64" in check.detail
+
+
+async def test_on_an_arm_machine_it_is_the_other_way_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.platform, "machine", lambda: "aarch64")
+    check = await doctor.check_arm64(load({}, home=tmp_path))
+    assert (check.name, check.ok) == ("X86_64 images", True)
+    assert "built for aarch64" in check.detail
+
+
+async def test_emulated_arm_is_said_to_be_slow_and_no_boundary(tmp_path: Path) -> None:
+    check = await doctor.check_arm64(load({}, home=tmp_path, arm64="emulate"))
+    assert check.ok
+    assert "emulated: slow, and no security boundary" in check.detail
+    assert "QEMU" in check.detail
+    refused = await doctor.check_arm64(load({}, home=tmp_path, arm64="emulate", builds="sandbox"))
+    assert not refused.ok
+    assert "EMBERBOX_BUILDS=host" in refused.remedy
 
 
 async def test_a_missing_qemu_is_required_with_a_remedy(no_tools: Path) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from emberbox.app.objects import ObjectStorage
 from emberbox.background import Background
+from emberbox.host.architecture import ARM_64, Architecture
+from emberbox.host.foreign_programs import ForeignPrograms
 from emberbox.host.kernel import Kernel, ensure_kernel
 from emberbox.host.network.rules import has_names
 from emberbox.host.network.slots import DNS_ADDRESS
@@ -18,9 +20,10 @@ from emberbox.host.space import DiskSpace
 from emberbox.host.trust_stores import find_build_authorities
 from emberbox.images.builders import BuildNetworkScope, ContainerBuilder, HostBuilder
 from emberbox.images.containers import BuildNetwork, Containers
+from emberbox.images.foreign import RefusingBuilder
 from emberbox.images.importer import ImageImporter, Registries
 from emberbox.images.managed import ManagedImages
-from emberbox.images.pipeline import Limits, Pipeline
+from emberbox.images.pipeline import Limits, Pipeline, Workshop
 from emberbox.images.sandbox.base import PROCESSES_MAX
 from emberbox.images.sandbox.base import Limits as SandboxLimits
 from emberbox.images.sandbox.builder import SandboxBuilder
@@ -31,6 +34,7 @@ from emberbox.images.substitutes import read_substitutes
 from emberbox.machine.guests import GuestHost
 from emberbox.machine.local import Places
 from emberbox.model.egress import EgressPolicy
+from emberbox.model.engines import ARM64_ENGINE
 from emberbox.model.errors import HostError
 from emberbox.settings import Settings
 
@@ -64,7 +68,38 @@ def start_pipeline(
         s3_has_accounts=objects.is_embedded,
         importer=ImageImporter(_registries(settings), _build_network(tap), authorities),
         substitutes=read_substitutes(settings.stand_ins),
+        others=_open_workshops(settings, tap, authorities, running),
     )
+
+
+def _open_workshops(
+    settings: Settings, tap: TapNetwork | None, authorities: str, running: contextlib.AsyncExitStack
+) -> dict[str, Workshop]:
+    """Return what builds for other architectures are made with; nothing of it is fetched or changed before the first.
+
+    Sandboxes cannot run RUN steps of another architecture, so these are built on the host: where the operator wants
+    builds in sandboxes, or gets them, they are refused (images/foreign.py).
+    """
+    if settings.arm64 != "emulate":
+        return {}
+    foreign = ForeignPrograms(settings.home, ARM_64)
+    running.push_async_callback(foreign.close)
+    containers = Containers(settings.home / f"containers-{ARM_64.debian}", architecture=ARM_64)
+    running.push_async_callback(containers.close)
+    managed = ManagedImages(containers, settings.home / f"base-{ARM_64.debian}", foreign=foreign)
+    on_host = HostBuilder(containers, managed, _build_network(tap), authorities, foreign)
+    kernel = _KernelFinder(settings.home / f"kernel-{ARM_64.debian}", ARM_64)
+    return {ARM64_ENGINE: Workshop(_choose_foreign_builder(settings, tap, on_host), kernel)}
+
+
+def _choose_foreign_builder(settings: Settings, tap: TapNetwork | None, on_host: HostBuilder) -> ContainerBuilder:
+    if settings.builds == "host" or (settings.builds == "auto" and tap is None):
+        return on_host
+    refusing = RefusingBuilder()
+    if settings.builds == "sandbox":
+        return refusing
+    sandbox = make_sandbox(settings.home, settings.runsc)
+    return ChoosingBuilder(refusing, on_host, lambda: find_sandbox_obstacle(sandbox))
 
 
 def _registries(settings: Settings) -> Registries:
@@ -73,15 +108,16 @@ def _registries(settings: Settings) -> Registries:
 
 
 class _KernelFinder:
-    """Returns the guest kernel, which is made once."""
+    """Returns the guest kernel, which is made once; by default for what this machine has."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, architecture: Architecture | None = None) -> None:
         self._directory = directory
+        self._architecture = architecture
         self._lock = asyncio.Lock()
 
     async def __call__(self) -> Kernel:
         async with self._lock:
-            return await ensure_kernel(self._directory)
+            return await ensure_kernel(self._directory, self._architecture)
 
 
 def _find_builder(

@@ -87,7 +87,14 @@ async def _find_network_problem(settings: Settings) -> str:
 
 
 def _request(settings: Settings, cage: Cage) -> EngineRequest:
-    return EngineRequest(settings.home, settings.runsc, settings.accelerator, cage, count_saved(settings.home))
+    return EngineRequest(
+        settings.home,
+        settings.runsc,
+        settings.accelerator,
+        cage,
+        count_saved(settings.home),
+        settings.arm64 == "emulate",
+    )
 
 
 async def _start_network(

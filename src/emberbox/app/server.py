@@ -45,7 +45,7 @@ from emberbox.machine.local import (
 from emberbox.machine.pool import WarmPool
 from emberbox.model.endpoints import EndpointLimits, EndpointNames
 from emberbox.model.errors import HostError
-from emberbox.model.images import takeable_architectures
+from emberbox.model.images import emulated_architectures, takeable_architectures
 from emberbox.model.records import LOCAL_HOST, Microvm
 from emberbox.settings import Settings
 from emberbox.spec.models import every_operation_name
@@ -191,6 +191,7 @@ def _control_settings(settings: Settings) -> ControlSettings:
         managed_since=datetime.fromtimestamp((settings.home / "credentials").stat().st_mtime, UTC),
         concurrent_builds=settings.concurrent_builds,
         event_retention_s=settings.event_retention_s,
-        architectures=takeable_architectures(others_too=settings.arm64 == "host"),
+        architectures=takeable_architectures(others_too=settings.arm64 != "refuse"),
         standard_template=settings.e2b_template,
+        emulated=emulated_architectures(settings.arm64),
     )

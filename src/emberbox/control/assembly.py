@@ -63,6 +63,7 @@ class ControlSettings:
         event_retention_s: for how many seconds events are kept.
         architectures: those that an image may ask for.
         standard_template: the image that stands for E2B's standard templates; empty where there is none.
+        emulated: those of the architectures that are emulated.
     """
 
     home: Path
@@ -72,6 +73,7 @@ class ControlSettings:
     event_retention_s: float
     architectures: tuple[str, ...]
     standard_template: str = ""
+    emulated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +227,7 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
     versions = ImageVersionService(
         finder=images, store=stores.images, microvms=stores.microvms, client_tokens=stores.client_tokens,
         builder=builder, snapshots=ground.snapshots, egress=egress, quotas=quotas, region=region,
-        architectures=settings.architectures, engines=ground.engines,
+        architectures=settings.architectures, engines=ground.engines, emulated=settings.emulated,
     )  # fmt: skip
     return Control(
         access=ground.access,
@@ -233,7 +235,7 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
             finder=images, store=stores.images, microvms=stores.microvms, client_tokens=stores.client_tokens,
             builder=builder, egress=egress, quotas=quotas, page_tokens=pages, region=region,
             snapshots=ground.snapshots, managed_since=settings.managed_since, architectures=settings.architectures,
-            engines=ground.engines,
+            engines=ground.engines, emulated=settings.emulated,
         ),
         versions=versions,
         connectors=ConnectorService(

@@ -1,4 +1,4 @@
-"""Programs of other Debian releases: downloaded as packages and unpacked under the home, never installed.
+"""Programs of other Debian releases or architectures: packages unpacked under the home, never installed.
 
 apt does the work, with a configuration, sources, lists and a state of its own, so nothing changes in the machine's. Its
 signature check is the whole trust: the archive's keyring signs the release, which holds the sums of the index, which
@@ -38,8 +38,13 @@ APT::Sandbox::User "root";
 Acquire::Languages "none";
 Acquire::AllowInsecureRepositories "false";
 #clear APT::Update;
-"""
+{architecture}"""
 """What apt reads last: so the machine's settings hold (its proxy, say), but no source, key, pin or hook of its own."""
+
+_APT_ARCHITECTURE = """\
+APT::Architecture "{architecture}";
+APT::Architectures {{ "{architecture}"; }};
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +97,8 @@ async def ensure_packages(directory: Path, suite: str, packages: Sequence[str], 
     shutil.rmtree(work, ignore_errors=True)  # of a server that was killed
     work.mkdir(parents=True)
     try:
-        configuration = _configure(work, suite, archive or await find_archive())
-        await _apt_get(work, configuration, "update", "--error-on=any")
-        await download(work, packages, ("--config-file", str(configuration)))
+        options = await open_suite(work, suite, archive or await find_archive())
+        await download(work, packages, options)
         for package in sorted(work.glob("*.deb")):
             await extract(package, work / "unpacked")
         await process.run(["sync", "--file-system", work], timeout=600)
@@ -108,6 +112,25 @@ async def ensure_packages(directory: Path, suite: str, packages: Sequence[str], 
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return directory
+
+
+async def open_suite(work: Path, suite: str, archive: Archive, architecture: str = "") -> tuple[str, ...]:
+    """Read the index of a suite, and return the options with which apt's programs know it and nothing else.
+
+    Args:
+        work: an empty directory, where apt keeps it.
+        suite: the suite.
+        archive: where it comes from.
+        architecture: whose packages, by Debian's name; empty: this machine's.
+
+    Raises:
+        CommandError: it cannot be had, or is not signed as it should be.
+    """
+    configuration = _configure(work, suite, archive, architecture)
+    options = ("--config-file", str(configuration))
+    command = ["apt-get", *options, "--quiet", "update", "--error-on=any"]
+    await process.run(command, environment=tool_environment(work), timeout=_DOWNLOAD_TIMEOUT_S, enclosed=True)
+    return options
 
 
 async def download(directory: Path, packages: Sequence[str], options: Sequence[str] = ()) -> None:
@@ -135,17 +158,13 @@ async def extract(package: Path, destination: Path) -> None:
     await process.run(["dpkg-deb", "--extract", package, destination], timeout=_EXTRACT_TIMEOUT_S)
 
 
-def _configure(work: Path, suite: str, archive: Archive) -> Path:
+def _configure(work: Path, suite: str, archive: Archive, architecture: str) -> Path:
     """Write a configuration of apt, and make what it names; return its file."""
     for name in ("none", "state/lists/partial", "cache/archives/partial"):
         (work / name).mkdir(parents=True)
     (work / "status").touch()
     (work / "sources.list").write_text(f"{archive.source_line(suite)}\n")
     configuration = work / "apt.conf"
-    configuration.write_text(_APT_CONFIGURATION.format(work=work))
+    other = _APT_ARCHITECTURE.format(architecture=architecture) if architecture else ""
+    configuration.write_text(_APT_CONFIGURATION.format(work=work, architecture=other))
     return configuration
-
-
-async def _apt_get(work: Path, configuration: Path, *arguments: str) -> None:
-    command = ["apt-get", "--config-file", str(configuration), "--quiet", *arguments]
-    await process.run(command, environment=tool_environment(work), timeout=_DOWNLOAD_TIMEOUT_S, enclosed=True)

@@ -6,17 +6,19 @@ Installing the package would put the kernel into the host's own boot menu.
 from __future__ import annotations
 
 import os
-import platform
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from emberbox import process
-from emberbox.host.debian_packages import download, extract
+from emberbox.host.architecture import Architecture, native
+from emberbox.host.debian_packages import download, extract, find_archive, open_suite
 from emberbox.host.native import agent_path
 from emberbox.model.errors import HostError
 
-META_PACKAGE = "linux-image-cloud-amd64"
+FOREIGN_SUITE = "bookworm"
+"""Where the kernel of another architecture comes from, whose packages the machine's own apt does not know."""
 
 MODULES = (
     "virtio_mmio",
@@ -43,16 +45,19 @@ class Kernel:
     initramfs: Path
 
 
-async def ensure_kernel(directory: Path) -> Kernel:
+async def ensure_kernel(directory: Path, architecture: Architecture | None = None) -> Kernel:
     """Return the kernel under `directory`; fetch and prepare it when it is not there.
+
+    Args:
+        directory: of kernels for one architecture.
+        architecture: which one; None is this machine's.
 
     Raises:
         HostError: it is missing and cannot be fetched.
     """
-    if platform.machine() != "x86_64":
-        raise HostError(f"guests run on x86_64 only so far; this machine is {platform.machine()}")
-    kernel = find_kernel(directory) or await _fetch(directory)
-    _write_initramfs(kernel, directory)
+    wanted = architecture or native()
+    kernel = find_kernel(directory) or await _fetch(directory, wanted)
+    _write_initramfs(kernel, directory, agent_path() if architecture is None else agent_path(architecture))
     return kernel
 
 
@@ -65,13 +70,14 @@ def find_kernel(directory: Path) -> Kernel | None:
     return Kernel(release, images[-1], directory / f"initramfs-{release}.cpio")
 
 
-async def _fetch(directory: Path) -> Kernel:
+async def _fetch(directory: Path, architecture: Architecture) -> Kernel:
     work = directory / "scratch"
     shutil.rmtree(work, ignore_errors=True)  # of a server that was killed
     work.mkdir(parents=True)
     try:
-        package = await _resolve_package()
-        await download(work, [package])
+        options = await _open_sources(work, architecture)
+        package = await _resolve_package(architecture.kernel, options)
+        await download(work, [package], options)
         await extract(next(work.glob("*.deb")), work / "unpacked")
         await process.run(["sync", "--file-system", work], timeout=600)
         (work / "unpacked/lib").replace(directory / "lib")
@@ -84,21 +90,27 @@ async def _fetch(directory: Path) -> Kernel:
     return kernel
 
 
-async def _resolve_package() -> str:
+async def _open_sources(work: Path, architecture: Architecture) -> tuple[str, ...]:
+    """Return apt's options for an architecture's packages: none where the machine's own sources have them."""
+    if architecture == native():
+        return ()
+    return await open_suite(work, FOREIGN_SUITE, await find_archive(), architecture.debian)
+
+
+async def _resolve_package(meta_package: str, options: Sequence[str]) -> str:
     """Return the package that the meta package stands for today."""
-    shown = await process.run(["apt-cache", "depends", META_PACKAGE], check=False)
+    shown = await process.run(["apt-cache", *options, "depends", meta_package], check=False)
     for line in shown.stdout.splitlines():
         name = line.strip().removeprefix("Depends: ")
-        if name.startswith("linux-image-") and name != META_PACKAGE:
+        if name.startswith("linux-image-") and name != meta_package:
             return name
     raise HostError(
-        f"Debian's package {META_PACKAGE} is not known here; run `apt-get update`, "
+        f"Debian's package {meta_package} is not known here; run `apt-get update`, "
         "or unpack a Debian cloud kernel into EMBERBOX_HOME/kernel (boot/ and lib/modules/)"
     )
 
 
-def _write_initramfs(kernel: Kernel, directory: Path) -> None:
-    agent = agent_path()
+def _write_initramfs(kernel: Kernel, directory: Path, agent: Path) -> None:
     newest = max(agent.stat().st_mtime, kernel.image.stat().st_mtime, Path(__file__).stat().st_mtime)
     if kernel.initramfs.exists() and kernel.initramfs.stat().st_mtime >= newest:
         return

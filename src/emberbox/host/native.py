@@ -1,4 +1,7 @@
-"""The compiled pieces that come with the package: agent, keeper, memory shim, TSC measurement, what images get."""
+"""The compiled pieces that come with the package: agent, keeper, memory shim, TSC measurement, what images get.
+
+What runs in guests is there for each architecture that a guest may have, the rest for this machine's.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import ctypes
 from functools import cache
 from pathlib import Path
 
+from emberbox.host.architecture import X86_64, Architecture, native
 from emberbox.model.errors import HostError
 
 AGENT_IN_IMAGE = "/.emberbox-agent"
@@ -21,9 +25,9 @@ def _find(name: str) -> Path:
     return path
 
 
-def agent_path() -> Path:
-    """Return the guest agent, a static executable."""
-    return _find("agent")
+def agent_path(architecture: Architecture | None = None) -> Path:
+    """Return the guest agent, a static executable; by default this machine's."""
+    return _find(f"agent-{(architecture or native()).machine}")
 
 
 def keeper_path() -> Path:
@@ -36,9 +40,9 @@ def memory_shim_path() -> Path:
     return _find("memory_shim.so")
 
 
-def openssl_random_path() -> Path:
-    """Return the OpenSSL provider that images get (agent/openssl_random.c)."""
-    return _find("openssl_random.so")
+def openssl_random_path(architecture: Architecture | None = None) -> Path:
+    """Return the OpenSSL provider that images get (agent/openssl_random.c); by default this machine's."""
+    return _find(f"openssl_random-{(architecture or native()).machine}.so")
 
 
 @cache
@@ -47,3 +51,8 @@ def tsc_khz() -> int:
     measure = ctypes.CDLL(str(_find("tsc.so"))).emberbox_tsc_khz
     measure.restype = ctypes.c_uint32
     return int(measure())
+
+
+def describe_counter() -> str:
+    """Return in words what this machine counts time by, where an emulated guest has to be told; else nothing."""
+    return f", tsc.so (time-stamp counter: {tsc_khz() / 1000:.0f} MHz)" if native() == X86_64 else ""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from emberbox.host.foreign_programs import ForeignPrograms
 from emberbox.images.base import BuildPlan
 from emberbox.images.config import ImageConfig, RootFileSystem
 from emberbox.images.containers import BuildNetwork, BuildSources, Containers, LogLine, TakeLine, make_root
@@ -88,11 +89,14 @@ class HostBuilder:
         managed: the base images.
         network: gives RUN steps their network.
         authorities: what builds and guests trust (PEM); empty: nothing in particular.
+        foreign: what it builds for, where that is not what this machine has; it is let run for RUN steps.
     """
 
     def __init__(
-        self, containers: Containers, managed: ManagedImages, network: BuildNetworkScope, authorities: str = ""
-    ) -> None:
+        self, containers: Containers, managed: ManagedImages, network: BuildNetworkScope, authorities: str = "",
+        foreign: ForeignPrograms | None = None,
+    ) -> None:  # fmt: skip
+        self._foreign = foreign
         self._authorities = authorities
         self._containers = containers
         self._managed = managed
@@ -105,6 +109,8 @@ class HostBuilder:
     async def build(self, work: ContainerBuild) -> tuple[ImageConfig, RootFileSystem]:
         """See `ContainerBuilder`."""
         plan, name = work.plan, _name(work)
+        if self._foreign is not None:
+            await self._foreign.ensure()
         async with self._containers.for_build(work.directory / "containers") as containers:
             sources = await self._prepare(work, containers)
             work.say("Building the Dockerfile")
@@ -118,7 +124,7 @@ class HostBuilder:
     async def _prepare(self, work: ContainerBuild, containers: Containers) -> BuildSources:
         """Write the Dockerfile as it is built, and find what is used in place of images that it names."""
         text = (work.context / "Dockerfile").read_bytes().decode(errors="surrogateescape")
-        prepared = prepare(text)
+        prepared = prepare(text, "" if self._foreign is None else self._foreign.architecture.platform)
         for note in prepared.notes:
             work.say(note)
         given = {base.name for base in work.bases}
@@ -149,7 +155,7 @@ class HostBuilder:
         environment = {**dict(config.environment), **work.plan.environment}
         root = await make_root(
             containers, _name(work), work.root, config.user, environment, own_kernel=work.own_kernel,
-            authorities=self._authorities,
+            authorities=self._authorities, architecture=None if self._foreign is None else self._foreign.architecture,
         )  # fmt: skip
         return config, root
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from emberbox import process
 from emberbox.host import disk, native, scratch
+from emberbox.host.architecture import Architecture
 from emberbox.images.authorities import SERVERS_VARIABLE, with_authorities, write_file, write_runtime
 from emberbox.images.config import DEFAULT_PATH, ImageConfig, RootFileSystem, find_unheeded, find_user, parse_config
 from emberbox.images.explanations import explain_failure
@@ -74,10 +75,13 @@ class Containers:
     Args:
         directory: where images and build containers are kept.
         base: a store whose images can be used here, but not changed.
+        architecture: what its images are for; None: what this machine has.
     """
 
-    def __init__(self, directory: Path, base: Path | None = None) -> None:
+    def __init__(self, directory: Path, base: Path | None = None, architecture: Architecture | None = None) -> None:
         self._directory = directory
+        self._architecture = architecture
+        self._platform = [] if architecture is None else ["--platform", architecture.platform]
         self._stamp = directory / "complete"
         driver = "overlay" if os.geteuid() == 0 else "vfs"
         self._options = [
@@ -111,7 +115,7 @@ class Containers:
             directory: the directory.
             is_alone: it needs nothing of this store.
         """
-        own = Containers(directory, None if is_alone else self._directory)
+        own = Containers(directory, None if is_alone else self._directory, self._architecture)
         try:
             yield own
         finally:
@@ -168,7 +172,7 @@ class Containers:
     async def import_root(self, archive: Path, name: str) -> None:
         """Make an image of one layer from a tar archive of a root file system."""
         async with self._changing():
-            container = (await self._buildah("from", "scratch")).stdout.strip()
+            container = (await self._buildah("from", *self._platform, "scratch")).stdout.strip()
             try:
                 await self._buildah("add", container, str(archive), "/")
                 await self._buildah("config", "--cmd", "/bin/bash", "--env", f"PATH={DEFAULT_PATH}", container)
@@ -232,7 +236,15 @@ class Containers:
         with entering(network, self._directory) as enter:
             command = [
                 *enter,
-                *["buildah", *self._options, "build", "--layers=false", "--force-rm", "--pull=missing"],
+                *[
+                    "buildah",
+                    *self._options,
+                    "build",
+                    *self._platform,
+                    "--layers=false",
+                    "--force-rm",
+                    "--pull=missing",
+                ],
                 *["--network", "host", "--isolation", "oci", "--format", "docker", "--tag", name],
                 *["--runtime", runtime, "--runtime-flag", f"root={self._directory / 'runc'}"],
                 *(f"--build-context={given}=docker-image://{used}" for given, used in sources.used.items()),
@@ -258,7 +270,7 @@ class Containers:
         """
         try:
             # It makes a name of the path, which for many paths is no name of an image: with letters in upper case, say.
-            pull = ("pull", "--quiet", f"oci:{layout.name}")
+            pull = ("pull", "--quiet", *self._platform, f"oci:{layout.name}")
             done = await self._buildah(*pull, timeout=timeout_s, directory=layout.parent)
             await self.tag(done.stdout.split()[-1], name)
         except process.CommandError as error:
@@ -338,7 +350,7 @@ def _build_error(tail: list[str], error: process.CommandError) -> BuildError:
 
 async def make_root(
     containers: Containers, name: str, destination: Path, user: str, environment: Mapping[str, str],
-    *, own_kernel: bool = True, authorities: str = "",
+    *, own_kernel: bool = True, authorities: str = "", architecture: Architecture | None = None,
 ) -> RootFileSystem:  # fmt: skip
     """Pack an image's files, and what randomness.py and authorities.py add to them, into a root file system.
 
@@ -351,13 +363,14 @@ async def make_root(
         own_kernel: its guests have a kernel of their own; for others the agent is among the files, which are packed
             plainly.
         authorities: what its processes trust (PEM); empty: nothing in particular.
+        architecture: what it is for; None: what this machine has.
 
     Raises:
         BuildError: the user does not exist, or the disk is full.
     """
     async with containers.mounted(name) as mounted:
         found = find_user(mounted.root, user)
-        library = native.openssl_random_path().read_bytes()
+        library = native.openssl_random_path(architecture).read_bytes()
         found_out = await asyncio.to_thread(find_additions, mounted.root, environment.get("OPENSSL_CONF"), library)
         added = with_authorities(found_out, authorities)
         try:

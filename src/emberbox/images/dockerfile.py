@@ -1,6 +1,6 @@
 """What a Dockerfile names, and what is changed in it before a builder reads it, which the build's log says.
 
-Made of the standard library alone, as it is used in sandboxes too.
+Made of the standard library, and of what is, as it is used in sandboxes too.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from emberbox.host.architecture import native
 from emberbox.model.errors import BuildError
 
 AWS_REGISTRY = "public.ecr.aws"
-PLATFORM = "linux/amd64"
 
 _DIRECTIVE = re.compile(r"#[ \t]*([A-Za-z][A-Za-z0-9]*)[ \t]*=[ \t]*(.+?)[ \t]*\r?$")
 _DIRECTIVES = ("syntax", "escape", "check")
@@ -49,22 +49,27 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def prepare(text: str) -> Prepared:
+def prepare(text: str, platform: str = "") -> Prepared:
     """Take out what cannot hold here; no line is added or removed, so errors name the author's lines.
 
     `# syntax=` names another frontend, an image to be fetched and run: the builder's own reads all files. And there is
     one processor architecture, whatever `FROM --platform` asks for.
+
+    Args:
+        text: the Dockerfile.
+        platform: what images are built for; empty: what this machine has.
 
     Raises:
         BuildError: it has a mode in letters, which this BuildKit would pass over in silence.
     """
     lines = text.removeprefix("\ufeff").split("\n")
     notes: list[str] = []
+    built_for = platform or native().platform
     _drop_syntax(lines, notes)
     for index in (*_lines_of(lines, "COPY"), *_lines_of(lines, "ADD")):
         _check_mode(lines[index])
     for index in _lines_of(lines, "FROM"):
-        lines[index] = _PLATFORM.sub(lambda found: _drop_platform(found[1], notes), lines[index])
+        lines[index] = _PLATFORM.sub(lambda found: _drop_platform(found[1], built_for, notes), lines[index])
     return Prepared("\n".join(lines), tuple(dict.fromkeys(_STAND_IN.findall(text))), tuple(notes))
 
 
@@ -91,9 +96,9 @@ def _drop_syntax(lines: list[str], notes: list[str]) -> None:
     lines[: len(directives) + dropped] = [*directives, *["#"] * dropped]
 
 
-def _drop_platform(platform: str, notes: list[str]) -> str:
-    if platform not in (PLATFORM, "$BUILDPLATFORM", "$TARGETPLATFORM", "${BUILDPLATFORM}", "${TARGETPLATFORM}"):
-        notes.append(f"NOTE: --platform={platform} is ignored; images are {PLATFORM} here")
+def _drop_platform(platform: str, built_for: str, notes: list[str]) -> str:
+    if platform not in (built_for, "$BUILDPLATFORM", "$TARGETPLATFORM", "${BUILDPLATFORM}", "${TARGETPLATFORM}"):
+        notes.append(f"NOTE: --platform={platform} is ignored; images are {built_for} here")
     return ""
 
 

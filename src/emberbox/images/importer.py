@@ -12,6 +12,7 @@ from typing import Final
 
 from emberbox import process
 from emberbox.host import scratch
+from emberbox.host.architecture import of_engine
 from emberbox.images.authorities import SERVERS_VARIABLE, write_file
 from emberbox.images.base import BuildPlan
 from emberbox.images.builders import BuildNetworkScope
@@ -20,7 +21,6 @@ from emberbox.model.egress import EgressPolicy
 from emberbox.model.errors import BuildError, HostError
 from emberbox.model.image_references import is_image_uri, parse_image_uri
 
-PLATFORM: Final = "linux/amd64"
 _LINE_MAX: Final = 1000
 
 
@@ -77,7 +77,12 @@ class ImageImporter:
             BuildError: the image is not as it should be, or cannot be had.
             HostError: the machine lacks something.
         """
-        job = {"layout": str(layout), "platform": PLATFORM, "packed_bytes": limits[0], "unpacked_bytes": limits[1]}
+        job = {
+            "layout": str(layout),
+            "platform": of_engine(plan.engine).platform,
+            "packed_bytes": limits[0],
+            "unpacked_bytes": limits[1],
+        }
         network, described = self._network, archive.with_name("import.json")
         if is_image_uri(plan.artifact_uri):
             registry = parse_image_uri(plan.artifact_uri).registry

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from pathlib import Path
 
-from emberbox.host import scratch
+from emberbox.host import foreign_programs, scratch
 from emberbox.host.bootstrap import SCRATCH
 from emberbox.images.containers import Containers
 from emberbox.model.errors import HostError
@@ -23,11 +23,14 @@ async def clear_builds(home: Path) -> None:
     Raises:
         HostError: a tool does not end, or is another user's.
     """
-    places = [home / name for name in ("builds", "containers", "kernel", "packages")]
+    places = [
+        home / name for name in ("builds", "containers", "containers-arm64", "kernel", "kernel-arm64", "packages")
+    ]
     if ended := await asyncio.to_thread(scratch.end_tools, places):
         log.warning("%d tools of an earlier server were ended", ended)
     try:
-        for made in ("base", "builder"):
+        await foreign_programs.clear(home)
+        for made in ("base", "base-arm64", "builder"):
             await scratch.remove_outside(home / made / SCRATCH)
         for build in (home / "builds").iterdir():
             await Containers(build / "containers").remove()

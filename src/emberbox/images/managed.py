@@ -18,6 +18,7 @@ from pathlib import Path
 
 from emberbox import process
 from emberbox.host.bootstrap import bootstrap
+from emberbox.host.foreign_programs import ForeignPrograms
 from emberbox.images import stand_in
 from emberbox.images.containers import Containers, LogLine
 from emberbox.images.substitutes import LOCAL
@@ -47,11 +48,16 @@ class ManagedImages:
         containers: where they are stored.
         directory: keeps the archive of the Debian base between runs.
         packages: what a Debian base that is made here has.
+        foreign: what they are for, where that is not what this machine has; it is let run first.
     """
 
-    def __init__(self, containers: Containers, directory: Path, packages: Sequence[str] = PACKAGES) -> None:
+    def __init__(
+        self, containers: Containers, directory: Path, packages: Sequence[str] = PACKAGES,
+        foreign: ForeignPrograms | None = None,
+    ) -> None:  # fmt: skip
         self._containers = containers
         self._packages = packages
+        self._foreign = foreign
         self._archive = directory / "debian12.tar"
         self._lock = asyncio.Lock()
         self._made = False
@@ -117,8 +123,9 @@ class ManagedImages:
 
     async def _ensure_archive(self, log_line: LogLine) -> None:
         if not self._archive.exists():
-            log_line("Making the base image debian12-1 with mmdebstrap (once; about half a minute) ...")
-            await _bootstrap(self._archive, self._packages)
+            how_long = "about half a minute" if self._foreign is None else "some minutes"
+            log_line(f"Making the base image debian12-1 with mmdebstrap (once; {how_long}) ...")
+            await _bootstrap(self._archive, self._packages, self._foreign)
 
     async def _ensure_stand_in(self) -> str:
         """Make the Debian base with `dnf` when it is not stored; return its name."""
@@ -151,9 +158,13 @@ class ManagedImages:
         return self._reachable[1]
 
 
-async def _bootstrap(archive: Path, packages: Sequence[str]) -> None:
+async def _bootstrap(archive: Path, packages: Sequence[str], foreign: ForeignPrograms | None) -> None:
+    options: tuple[str, ...] = ()
+    if foreign is not None:
+        await foreign.ensure()
+        options = (f"--architectures={foreign.architecture.debian}", "--skip=check/qemu")  # it has been tried already
     try:
-        await bootstrap(archive, "bookworm", packages)
+        await bootstrap(archive, "bookworm", packages, options=options)
     except process.CommandError as error:
         raise HostError(f"the base image debian12-1 cannot be made: {error}") from error
 

@@ -9,7 +9,7 @@ import logging
 import shutil
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,19 @@ class Run:
             output.finish()
 
 
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What builds for one architecture are made with.
+
+    Args:
+        builder: builds the Dockerfiles.
+        kernel: returns the guest kernel, for engines whose guests boot one.
+    """
+
+    builder: ContainerBuilder
+    kernel: Callable[[], Awaitable[Kernel]]
+
+
 class Pipeline:
     """Builds image versions; one object serves all builds.
 
@@ -125,16 +138,18 @@ class Pipeline:
         s3_has_accounts: the buckets of that S3 belong to accounts of this server.
         importer: gathers images that are there already; None takes one that knows no registry of the operator's.
         substitutes: what is used in place of images in registries.
+        others: what serves engines in place of these two, by their names: those for another architecture.
     """
 
     def __init__(
         self, builder: ContainerBuilder, guests: GuestHost, kernel: Callable[[], Awaitable[Kernel]], s3: S3Client,
         limits: Limits, space: DiskSpace, places: Places, *, s3_has_accounts: bool,
         importer: ImageImporter | None = None, substitutes: Substitutes = NO_SUBSTITUTES,
+        others: Mapping[str, Workshop] | None = None,
     ) -> None:  # fmt: skip
-        self._builder = builder
+        self._workshop = Workshop(builder, kernel)
+        self._others = others or {}
         self._guests = guests
-        self._kernel = kernel
         self._s3 = s3
         self._limits = limits
         self._s3_has_accounts = s3_has_accounts
@@ -178,21 +193,24 @@ class Pipeline:
         if not is_image_uri(plan.artifact_uri):
             await self._fetch(plan, archive)
         limits = (self._limits.artifact_bytes, self._limits.unpacked_bytes, self._limits.build_timeout_s)
-        work = self._work(run, context, driver)
+        work, builder = self._work(run, context, driver), self._find_workshop(plan).builder
         if is_image_uri(plan.artifact_uri) or is_image_archive(archive):
             await self._bases.gather_image(plan, archive, context, limits, run.take_line)
             archive.unlink(missing_ok=True)
-            config, root = await self._builder.load(work)
+            config, root = await builder.load(work)
         else:
             await asyncio.to_thread(unpack, archive, context, UnpackLimits(total_bytes=self._limits.unpacked_bytes))
             bases = await self._bases.gather(plan, context, directory / "bases", limits, run.take_line)
-            config, root = await self._builder.build(dataclasses.replace(work, bases=bases))
+            config, root = await builder.build(dataclasses.replace(work, bases=bases))
             await asyncio.to_thread(shutil.rmtree, directory / "bases", ignore_errors=True)
         for note in root.notes:
             run.say(note)
         await asyncio.to_thread(shutil.rmtree, context)
         archive.unlink(missing_ok=True)
         return config, root
+
+    def _find_workshop(self, plan: BuildPlan) -> Workshop:
+        return self._others.get(plan.engine, self._workshop)
 
     async def _fetch(self, plan: BuildPlan, archive: Path) -> None:
         is_granted = plan.readable_prefixes is not None  # by the operator, who may grant another account's bucket
@@ -219,7 +237,7 @@ class Pipeline:
         kernel, runs = None, str(driver.engine)
         if driver.capabilities.own_kernel:
             await disk.make_writable(directory / "disk", plan.size.disk_bytes)
-            kernel = await self._kernel()
+            kernel = await self._find_workshop(plan).kernel()
             runs = f"Linux {kernel.release}"
         run.say(f"Booting a microVM: {shape.vcpu_count} vCPU, {shape.mem_size_mib} MiB, {runs}")
         started = time.monotonic()

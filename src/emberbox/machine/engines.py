@@ -7,14 +7,18 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from emberbox.model.engines import ARM64_ENGINE
 from emberbox.vmm.engine import Engine
 
 _SAVED = ("images/*/*/snapshot.json", "microvms/*/suspended.json", "microvms/*/base/snapshot.json")
 
 
 def count_saved(home: Path) -> Counter[str]:
-    """Return how many snapshots and suspended microVMs in a home were made with each accelerator, where they say so."""
-    return Counter(engine.accelerator for engine in _saved(home))
+    """Return how many snapshots and suspended microVMs in a home were made with each accelerator, where they say so.
+
+    Those for another architecture say nothing of what the machine's own guests run with.
+    """
+    return Counter(engine.accelerator for engine in _saved(home) if engine.name != ARM64_ENGINE)
 
 
 def find_saved_names(home: Path) -> set[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from emberbox.model.engines import ARM64_ENGINE
 from emberbox.model.records import Build, Image, ImageVersion
 from emberbox.model.states import ImageState, VersionState
 
@@ -50,11 +53,36 @@ class VersionedImage:
 
 
 @dataclass(frozen=True, slots=True)
+class Processor:
+    """A kind of processor."""
+
+    architecture: str
+    chipset: str
+    generation: str
+
+
+PROCESSORS: Final[Mapping[str, Processor]] = {
+    "ARM_64": Processor("ARM_64", "GRAVITON", "2"),
+    "X86_64": Processor("X86_64", "INTEL", "1"),
+}
+"""What versions are built for, by architecture; of AWS's own generations the emulated one is the second's."""
+
+PROCESSOR: Final = PROCESSORS["ARM_64" if platform.machine() == "aarch64" else "X86_64"]
+"""This machine's."""
+
+
+def processor_of(engine: str) -> Processor:
+    """Return what a version is built for, by the name of the engine that it runs on."""
+    return PROCESSORS["ARM_64"] if engine == ARM64_ENGINE else PROCESSOR
+
+
+@dataclass(frozen=True, slots=True)
 class ImageBuild:
-    """An image with a build of one of its versions."""
+    """An image with a build of one of its versions, and what that is for."""
 
     image: Image
     build: Build
+    processor: Processor = PROCESSOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +93,16 @@ class ManagedImage:
         name: its name.
         version: its only version.
         since: when it came to be here.
+        architectures: what versions on it may be for.
     """
 
     name: str
     version: str
     since: datetime
+    architectures: tuple[str, ...] = (PROCESSOR.architecture,)
 
 
-@dataclass(frozen=True, slots=True)
-class Processor:
-    """A kind of processor."""
-
-    architecture: str
-    chipset: str
-    generation: str
-
-
-PROCESSOR: Final = Processor("X86_64", "INTEL", "1")
-"""What every version is built for."""
-
-ARCHITECTURES: Final = ("ARM_64", "X86_64")
+ARCHITECTURES: Final = tuple(PROCESSORS)
 """Those of the service model."""
 
 
@@ -92,6 +110,15 @@ def takeable_architectures(*, others_too: bool) -> tuple[str, ...]:
     """Return the architectures that an image may ask for.
 
     Args:
-        others_too: one that is not this machine's is taken as this machine's.
+        others_too: one that is not this machine's is taken, as this machine's or emulated.
     """
     return ARCHITECTURES if others_too else (PROCESSOR.architecture,)
+
+
+def emulated_architectures(arm64: str) -> tuple[str, ...]:
+    """Return those that are emulated here.
+
+    Args:
+        arm64: the setting EMBERBOX_ARM64.
+    """
+    return tuple(one for one in ("ARM_64",) if arm64 == "emulate" and one != PROCESSOR.architecture)

@@ -11,11 +11,13 @@ from typing import Final
 from emberbox.host import native
 from emberbox.host.network.slots import DeviceKind
 from emberbox.model.boundary import Boundary, boundary_of
+from emberbox.model.engines import ARM64_ENGINE
 from emberbox.model.errors import HostError
 from emberbox.vmm.base import Capabilities, VmmDriver
 from emberbox.vmm.engine import Engine
 from emberbox.vmm.gvisor.choice import make_driver as make_gvisor
 from emberbox.vmm.gvisor.driver import CAPABILITIES as OF_GVISOR
+from emberbox.vmm.qemu.arm64 import make_driver as make_arm64
 from emberbox.vmm.qemu.choice import make_driver as make_qemu
 from emberbox.vmm.qemu.driver import CAPABILITIES as OF_QEMU
 from emberbox.vmm.qemu.probe import probe_kvm
@@ -116,7 +118,7 @@ async def make_other(name: str, request: EngineRequest, own: Engine) -> VmmDrive
     """Make another engine than the server's own, for images that ask for it and for what the home holds of it.
 
     Where the server's own guests are behind a boundary, no image gets itself out of it: emulation isolates nobody, and
-    is to be asked for by the operator (EMBERBOX_ACCELERATOR=tcg).
+    is to be asked for by the operator (EMBERBOX_ACCELERATOR=tcg, and EMBERBOX_ARM64=emulate for AArch64 alone).
 
     Args:
         name: the engine's.
@@ -126,6 +128,8 @@ async def make_other(name: str, request: EngineRequest, own: Engine) -> VmmDrive
     Raises:
         HostError: it cannot be used here; the message says what to do.
     """
+    if name == ARM64_ENGINE:
+        return await make_arm64(request)
     if name not in ENGINES:
         raise HostError(f"there is no engine {name}; there are {', '.join(ENGINES)}")
     if request.accelerator == AUTO and boundary_of(own.accelerator) is not Boundary.NONE:

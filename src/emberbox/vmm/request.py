@@ -19,6 +19,7 @@ class EngineRequest:
         accelerator: the setting EMBERBOX_ACCELERATOR: `auto`, `kvm` or `tcg`.
         cage: that of a microVM, to try in it what works.
         saved: how many snapshots and suspended microVMs of the home were made with each accelerator.
+        emulates_arm64: the operator allows that AArch64 is emulated (EMBERBOX_ARM64).
     """
 
     home: Path
@@ -26,3 +27,4 @@ class EngineRequest:
     accelerator: str
     cage: Cage
     saved: Mapping[str, int]
+    emulates_arm64: bool = False

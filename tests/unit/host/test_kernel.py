@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from emberbox.host import kernel
+from emberbox.host import architecture, kernel
 from emberbox.host.kernel import MODULES, _Cpio, ensure_kernel, find_kernel, ordered_modules
 from emberbox.model.errors import HostError
 
@@ -103,7 +103,7 @@ def unpacked(tmp_path: Path, modules: Path, monkeypatch: pytest.MonkeyPatch) -> 
     agent = tmp_path / "agent"
     agent.write_bytes(b"the agent")
     monkeypatch.setattr(kernel, "agent_path", lambda: agent)
-    monkeypatch.setattr(kernel.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(architecture.platform, "machine", lambda: "x86_64")
     return tmp_path
 
 
@@ -127,6 +127,6 @@ async def test_the_initramfs_is_made_again_only_when_the_agent_is_newer(unpacked
 
 
 async def test_another_processor_is_refused_clearly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel.platform, "machine", lambda: "riscv64")
-    with pytest.raises(HostError, match="x86_64 only so far; this machine is riscv64"):
+    monkeypatch.setattr(architecture.platform, "machine", lambda: "riscv64")
+    with pytest.raises(HostError, match="x86_64 and aarch64 only so far; this machine is riscv64"):
         await ensure_kernel(tmp_path)

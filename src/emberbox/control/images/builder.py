@@ -14,6 +14,7 @@ from emberbox.control.connectors.egress import EgressRules
 from emberbox.control.logs.sink import GroupLog, LogSink
 from emberbox.images.base import BuildPlan, Builds
 from emberbox.machine.base import Snapshots
+from emberbox.model.engines import ARM64_ENGINE
 from emberbox.model.errors import BuildError, HostError
 from emberbox.model.hooks import HookName
 from emberbox.model.image_requests import ImageRequest
@@ -26,6 +27,9 @@ from emberbox.store.images import ImageStore
 log = logging.getLogger(__name__)
 
 BUILD_BROKE: Final = "INTERNAL_PLATFORM_ERROR"
+EMULATED: Final = (
+    "NOTE: the image is built for ARM_64, and emulated (EMBERBOX_ARM64=emulate): that is slow, and no security boundary"
+)
 SERVER_ENDED: Final = "The Emberbox server ended while the snapshot was taken; take it again."
 
 
@@ -160,7 +164,9 @@ class Builder:
 
 
 def _notes(request: ImageRequest) -> tuple[str, ...]:
-    """Say so when the image is built for another processor than it was asked for."""
+    """Say so when the image is built for another processor than it was asked for, or is emulated."""
+    if request.engine == ARM64_ENGINE:
+        return (EMULATED,)
     return tuple(
         f"NOTE: {asked} was asked for, and the image is built for {PROCESSOR.architecture}, which is what this machine "
         f"has (EMBERBOX_ARM64=host): programs in the artifact that were compiled for {asked} do not run"

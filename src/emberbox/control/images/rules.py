@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from emberbox.control.images.commands import ImageConfiguration
-from emberbox.control.requests.tags import check_tags, engine_of
+from emberbox.control.images.engines import choose_engine
+from emberbox.control.requests.tags import ENGINE_TAG, check_tags, engine_of
+from emberbox.model.engines import ARM64_ENGINE
 from emberbox.model.errors import ValidationError
 from emberbox.model.hooks import BUILD_HOOKS, RUNTIME_HOOKS, HookName, HookSettings
 from emberbox.model.image_references import is_image_uri, parse_image_uri
@@ -35,6 +37,7 @@ def check_configuration(
     region: str,
     egress: Sequence[str],
     architectures: Sequence[str],
+    emulated: Sequence[str] = (),
 ) -> ImageRequest:
     """Return a configuration with its defaults filled in.
 
@@ -44,6 +47,7 @@ def check_configuration(
         region: the region played.
         egress: the checked egress connectors.
         architectures: those that an image may ask for.
+        emulated: those of them that are emulated.
 
     Raises:
         ValidationError: a rule of the service is broken; of several, the first in AWS's order.
@@ -56,6 +60,12 @@ def check_configuration(
     _check_architectures(asked.architectures or (), architectures)
     refuse_kms_key(asked.kms_key)
     check_tags(tags)
+    engine = choose_engine(tags, asked.architectures, emulated)
+    if engine == ARM64_ENGINE and engine_of(tags) not in ("", "qemu"):
+        raise ValidationError(
+            f"ARM_64 is emulated here, which the engine {engine_of(tags)} cannot do. Take the tag '{ENGINE_TAG}' away, "
+            "or leave cpuConfigurations out to take what there is."
+        )
     return ImageRequest(
         region=region,
         base=asked.base.name,
@@ -70,7 +80,7 @@ def check_configuration(
         capabilities=asked.capabilities,
         hooks=asked.hooks,
         environment=asked.environment,
-        engine=engine_of(tags),
+        engine=engine,
     )
 
 

@@ -13,7 +13,7 @@ from emberbox.control.access.quotas import Quotas
 from emberbox.control.connectors.egress import EgressRules
 from emberbox.control.images.builder import Builder
 from emberbox.control.images.commands import CreateImage, GetBuild, ListBuilds, ListImages, ListVersions
-from emberbox.control.images.engines import find_refusal
+from emberbox.control.images.engines import choose_engine, find_refusal
 from emberbox.control.images.rules import check_configuration
 from emberbox.control.requests.idempotency import find_made, note_made
 from emberbox.control.requests.paging import Page, PageRequest, PageTokens, cut_page
@@ -31,8 +31,10 @@ from emberbox.model.images import (
     ImageBuild,
     ImageName,
     ManagedImage,
+    Processor,
     VersionedImage,
     VersionName,
+    processor_of,
 )
 from emberbox.model.records import Build, Image, ImageVersion
 from emberbox.model.states import BuildState, ImageState, Verdict, VersionState, VersionStatus
@@ -102,12 +104,14 @@ class ImageService:
         managed_since: when the managed images came to be here.
         architectures: those that an image may ask for.
         engines: those that it may ask for.
+        emulated: those of the architectures that are emulated.
     """
 
     def __init__(
         self, finder: ImageFinder, store: ImageStore, microvms: MicrovmStore, client_tokens: ClientTokenStore,
         builder: Builder, egress: EgressRules, quotas: Quotas, page_tokens: PageTokens, region: str,
         snapshots: Snapshots, managed_since: datetime, architectures: Sequence[str], engines: Engines,
+        emulated: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self._finder = finder
         self._store = store
@@ -122,6 +126,7 @@ class ImageService:
         self._managed_since = managed_since
         self._architectures = architectures
         self._engines = engines
+        self._emulated = emulated
         self._background = Background()
 
     async def create(self, caller: Caller, asked: CreateImage) -> VersionedImage:
@@ -130,12 +135,15 @@ class ImageService:
         Raises:
             ServiceError: it may not be made, or not so.
         """
-        refusal = await find_refusal(self._engines, asked.tags)
+        engine = choose_engine(asked.tags, asked.configuration.architectures, self._emulated)
+        refusal = await find_refusal(self._engines, engine)
         earlier = find_made(self._client_tokens, caller, asked.client_request, self._find_created)
         if earlier is not None:
             return earlier
         egress = self._egress.check(caller, asked.configuration.egress)
-        request = check_configuration(asked.configuration, asked.tags, self._region, egress, self._architectures)
+        request = check_configuration(
+            asked.configuration, asked.tags, self._region, egress, self._architectures, self._emulated
+        )
         if refusal is not None:
             raise refusal
         account_id = caller.account_id
@@ -276,15 +284,14 @@ class ImageService:
         """
         builds = self._list_builds(caller, asked.version)
         wanted = (asked.architecture, asked.chipset, asked.generation)
-        there_is = (PROCESSOR.architecture, PROCESSOR.chipset, PROCESSOR.generation)
-        if any(one not in (None, other) for one, other in zip(wanted, there_is, strict=True)):
-            builds = []
+        builds = [found for found in builds if _fits(found.processor, wanted)]
         return cut_page(self._page_tokens, "ListMicrovmImageBuilds", builds, asked.page)
 
     def _list_builds(self, caller: Caller, name: VersionName) -> list[ImageBuild]:
         found = self._finder.find_version(caller, name)
         builds = self._store.list_builds(found.image.id, found.version.version)
-        return [ImageBuild(found.image, build) for build in builds]
+        processor = processor_of(found.version.request.engine)
+        return [ImageBuild(found.image, build, processor) for build in builds]
 
     def list_managed(self, asked: PageRequest) -> Page[ManagedImage]:
         """Return the managed images.
@@ -307,4 +314,12 @@ class ImageService:
         return cut_page(self._page_tokens, "ListManagedMicrovmImageVersions", found, asked.page)
 
     def _managed(self) -> list[ManagedImage]:
-        return [ManagedImage(name, MANAGED_VERSION, self._managed_since) for name in MANAGED_IMAGES]
+        return [
+            ManagedImage(name, MANAGED_VERSION, self._managed_since, (PROCESSOR.architecture, *self._emulated))
+            for name in MANAGED_IMAGES
+        ]
+
+
+def _fits(processor: Processor, wanted: tuple[str | None, str | None, str | None]) -> bool:
+    there_is = (processor.architecture, processor.chipset, processor.generation)
+    return all(one in (None, other) for one, other in zip(wanted, there_is, strict=True))

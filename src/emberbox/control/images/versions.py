@@ -12,7 +12,7 @@ from emberbox.control.access.quotas import Quotas
 from emberbox.control.connectors.egress import EgressRules
 from emberbox.control.images.builder import Builder
 from emberbox.control.images.commands import SetVersionStatus, UpdateImage
-from emberbox.control.images.engines import find_refusal
+from emberbox.control.images.engines import choose_engine, find_refusal
 from emberbox.control.images.rules import check_configuration
 from emberbox.control.images.service import DELETIONS_WITHIN_S, ImageFinder
 from emberbox.control.requests.idempotency import find_made, note_made
@@ -43,6 +43,7 @@ class ImageVersionService:
         region: the region played.
         architectures: those that an image may ask for.
         engines: those that it may ask for.
+        emulated: those of the architectures that are emulated.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class ImageVersionService:
         region: str,
         architectures: Sequence[str],
         engines: Engines,
+        emulated: Sequence[str] = (),
     ) -> None:
         self._finder = finder
         self._store = store
@@ -70,6 +72,7 @@ class ImageVersionService:
         self._region = region
         self._architectures = architectures
         self._engines = engines
+        self._emulated = emulated
         self._background = Background()
 
     async def update(self, caller: Caller, asked: UpdateImage) -> VersionedImage:
@@ -78,13 +81,17 @@ class ImageVersionService:
         Raises:
             ServiceError: it may not be made, or not so.
         """
-        refusal = await find_refusal(self._engines, self._finder.find(caller, asked.image).tags)
+        tags = self._finder.find(caller, asked.image).tags
+        engine = choose_engine(tags, asked.configuration.architectures, self._emulated)
+        refusal = await find_refusal(self._engines, engine)
         image = self._finder.find(caller, asked.image)
         earlier = find_made(self._client_tokens, caller, asked.client_request, partial(self._find_made, image))
         if earlier is not None:
             return earlier
         egress = self._egress.check(caller, asked.configuration.egress)
-        request = check_configuration(asked.configuration, image.tags, self._region, egress, self._architectures)
+        request = check_configuration(
+            asked.configuration, image.tags, self._region, egress, self._architectures, self._emulated
+        )
         if refusal is not None:
             raise refusal
         _check_settled(image, ImageAction.UPDATE)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from emberbox.control.connectors.egress import ConnectorFinder
 from emberbox.control.images.engines import find_refusal
 from emberbox.control.images.service import ImageFinder
-from emberbox.control.requests.tags import check_tags
+from emberbox.control.requests.tags import check_tags, engine_of
 from emberbox.machine.base import Engines
 from emberbox.model.caller import Caller
 from emberbox.model.connectors import ConnectorName
@@ -70,7 +70,8 @@ class TagService:
             ValidationError: they are not allowed, with those that there are.
         """
         self._find(caller, asked.resource)
-        refusal = await find_refusal(self._engines, asked.tags) if isinstance(asked.resource, ImageName) else None
+        name = engine_of(asked.tags)
+        refusal = await find_refusal(self._engines, name) if isinstance(asked.resource, ImageName) else None
         tags, store = self._find(caller, asked.resource)
         merged = {**tags, **asked.tags}
         check_tags(merged)

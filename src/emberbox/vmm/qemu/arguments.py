@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from emberbox.host.architecture import X86_64, Architecture, find_native
 from emberbox.vmm.base import Cage, MachineShape
 
-BINARY = "qemu-system-x86_64"
+BINARY = (find_native() or X86_64).qemu.program
+"""QEMU for guests of this machine's own kind."""
+
 GUEST_MAC = "02:eb:00:00:00:01"
 AGENT_PORT_NAME = "emberbox.agent"
-FIRMWARE = "qboot.rom"
-"""Given by name: what a machine `microvm` has otherwise is SeaBIOS since Debian 13, which asks for a disk of the
-guest's while the kernel begins, and there the machine starts again (-no-reboot: it ends)."""
-
-EMULATED_CPU = "max,-erms,-fsrm"
 # The table of TCP connections is looked through at every launch (agent/sever.c); the kernel would size it by memory.
-BOOT_ARGS = "console=ttyS0 quiet loglevel=4 panic=-1 reboot=t random.trust_cpu=on thash_entries=4096"
+BOOT_ARGS = "quiet loglevel=4 panic=-1 random.trust_cpu=on thash_entries=4096"
 
 DISK_DEVICE = "disk-device"
 SET_ROOT, SET_DISK, SET_DEVICES, SET_CONSOLE = 1, 2, 3, 4
@@ -36,6 +34,7 @@ class Descriptors:
     initramfs: int | None = None
     console: int | None = None
     kvm: int | None = None
+    program: int | None = None
 
     def numbers(self) -> list[int]:
         """Return all that are set."""
@@ -48,7 +47,7 @@ def descriptor_path(fd: int) -> str:
     return f"/proc/self/fd/{fd}"
 
 
-def accelerator_args(accelerator: str, *, boots: bool) -> list[str]:
+def accelerator_args(accelerator: str, *, boots: bool, guest: Architecture = X86_64) -> list[str]:
     """Return the engine and the processor that the guest sees.
 
     An emulated guest boots on one thread (docs/decisions/0014): while a kernel boots it patches its own code, and QEMU
@@ -59,23 +58,30 @@ def accelerator_args(accelerator: str, *, boots: bool) -> list[str]:
     """
     if accelerator == "kvm":
         return ["-accel", "kvm", "-cpu", "host"]
-    return ["-accel", f"tcg,thread={'single' if boots else 'multi'}", "-cpu", EMULATED_CPU]
+    return ["-accel", f"tcg,thread={'single' if boots else 'multi'}", "-cpu", guest.qemu.emulated]
 
 
-def machine_args(shape: MachineShape, memory_fd: int, *, shared: bool, firmware: str = FIRMWARE) -> list[str]:
+def machine_args(
+    shape: MachineShape, memory_fd: int, *, shared: bool, firmware: str = "", guest: Architecture = X86_64
+) -> list[str]:
     """Return the machine: `shared` memory is written to its file, otherwise it is copy-on-write.
 
     Saved devices come without a description of themselves, so a restore must not look for one.
+
+    Its firmware is given by name: what a machine `microvm` has otherwise is SeaBIOS since Debian 13, which asks for a
+    disk of the guest's while the kernel begins, and there the machine starts again (-no-reboot: it ends).
     """
+    firmware = firmware or guest.qemu.firmware
     memory = (
         f"memory-backend-file,id=memory,size={shape.mem_size_mib}M,mem-path={descriptor_path(memory_fd)},"
         f"share={'on' if shared else 'off'},prealloc=off,reserve=off"
     )
     return [
         *["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
-        *["-machine", "microvm,isa-serial=on,memory-backend=memory,suppress-vmdesc=on"],
+        *["-machine", f"{guest.qemu.machine},memory-backend=memory,suppress-vmdesc=on"],
         *["-smp", str(shape.vcpu_count), "-m", str(shape.mem_size_mib), "-object", memory],
-        *["-bios", firmware, "-global", "migration.send-configuration=off"],
+        *(["-bios", firmware] if firmware else []),
+        *["-global", "migration.send-configuration=off"],
     ]
 
 
@@ -124,18 +130,23 @@ def monitor_args(fd: int) -> list[str]:
     return ["-chardev", f"socket,id=qmp,fd={fd},server=on,wait=off", "-mon", "chardev=qmp,mode=control"]
 
 
+def name_args(fds: Descriptors, guest: Architecture) -> list[str]:
+    """Return what gives QEMU the name that it has otherwise, where it is run as a descriptor."""
+    return [] if fds.program is None else ["-name", f"process={guest.qemu.program}"]
+
+
 def sandbox_args() -> list[str]:
     """Return QEMU's own seccomp filter: no new privileges, no children, no scheduling or limits of others."""
     return ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
 
 
-def boot_args(fds: Descriptors, tsc_khz: int | None) -> list[str]:
+def boot_args(fds: Descriptors, tsc_khz: int | None, guest: Architecture = X86_64) -> list[str]:
     """Return what a cold boot adds; `tsc_khz` is told to a kernel that has no other clock to measure it by."""
     assert fds.kernel is not None
     assert fds.initramfs is not None
     kernel, initramfs = descriptor_path(fds.kernel), descriptor_path(fds.initramfs)
     clock = "" if tsc_khz is None else f" tsc=reliable tsc_early_khz={tsc_khz}"
-    return ["-kernel", kernel, "-initrd", initramfs, "-append", BOOT_ARGS + clock]
+    return ["-kernel", kernel, "-initrd", initramfs, "-append", f"{guest.qemu.console} {BOOT_ARGS}{clock}"]
 
 
 def restore_args(fds: Descriptors) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
-from emberbox.host import native
+from emberbox.host import architecture, native
 from emberbox.model.errors import HostError
 from emberbox.vmm.engine import NAMES, Engine
 from emberbox.vmm.qemu.driver import QemuDriver
@@ -35,7 +35,8 @@ async def make_driver(request: EngineRequest, kvm: KvmProbe | None = None) -> Qe
     engine = choose_engine(request.accelerator, version, kvm, Counter(request.saved))
     if engine.accelerator == "tcg":
         log.warning("guests are emulated: good for development and CI, no security boundary (docs/security.md)")
-    return QemuDriver(engine, shim, native.tsc_khz())
+    guest = architecture.native()
+    return QemuDriver(engine, shim, native.tsc_khz() if guest == architecture.X86_64 else 0, guest)
 
 
 def choose_engine(wanted: str, version: str, kvm: KvmProbe | None, saved: Counter[str]) -> Engine:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from emberbox.host.architecture import X86_64, Architecture
 from emberbox.host.network.slots import DeviceKind
 from emberbox.host.sockets import listen
 from emberbox.model.errors import HostError, VmmError
@@ -63,14 +64,22 @@ class QemuDriver:
     Args:
         engine: the installed QEMU, and whether it runs guests on KVM (see probe.py).
         memory_shim: the library that gives QEMU read-only layers of memory, and KVM.
-        tsc_khz: the rate of the machine's time-stamp counter, for emulated guests.
+        tsc_khz: the rate of the machine's time-stamp counter, for emulated guests; no matter to those of another kind.
+        guest: what kind of processor guests have.
+        program: QEMU, where it is not the one that is found by its name.
     """
 
-    def __init__(self, engine: Engine, memory_shim: Path, tsc_khz: int) -> None:
+    def __init__(
+        self, engine: Engine, memory_shim: Path, tsc_khz: int, guest: Architecture = X86_64, program: Path | None = None
+    ) -> None:
         self._engine = engine
         self._memory_shim = memory_shim
-        self._tsc_khz = tsc_khz if engine.accelerator == "tcg" else None
-        self.capabilities = CAPABILITIES
+        self._tsc_khz = tsc_khz if engine.accelerator == "tcg" and guest == X86_64 else None
+        self._guest = guest
+        self._program = program
+        # Where KVM keeps the clock of an AArch64 guest is in no section of its own, which could be moved on.
+        self._moves_clock = guest == X86_64 or engine.accelerator == "tcg"
+        self.capabilities = replace(CAPABILITIES, moves_clock=self._moves_clock)
         self.states: SavedStates = PagedStates()
 
     @property
@@ -101,10 +110,10 @@ class QemuDriver:
             )
             environment = {} if fds.kvm is None else shim_environment(self._memory_shim, fds.kvm)
             command = [
-                *arguments.accelerator_args(self._engine.accelerator, boots=True),
-                *arguments.machine_args(plan.shape, fds.memory, shared=True),
+                *arguments.accelerator_args(self._engine.accelerator, boots=True, guest=self._guest),
+                *arguments.machine_args(plan.shape, fds.memory, shared=True, guest=self._guest),
                 *arguments.device_args(fds),
-                *arguments.boot_args(fds, self._tsc_khz),
+                *arguments.boot_args(fds, self._tsc_khz, self._guest),
             ]
             return await self._spawn(opened, command, fds, plan.files, plan.cage, environment, None)
 
@@ -130,8 +139,8 @@ class QemuDriver:
             if layers is not None:
                 environment["EMBERBOX_MEMORY_LAYERS_FD"] = str(layers)
             command = [
-                *arguments.accelerator_args(self._engine.accelerator, boots=False),
-                *arguments.machine_args(plan.shape, fds.memory, shared=False),
+                *arguments.accelerator_args(self._engine.accelerator, boots=False, guest=self._guest),
+                *arguments.machine_args(plan.shape, fds.memory, shared=False, guest=self._guest),
                 *arguments.device_args(fds),
                 *arguments.restore_args(fds),
             ]
@@ -148,7 +157,7 @@ class QemuDriver:
         """Return the saved devices, with their clock moved on. What does not say its engine is looked at here."""
         path = plan.base.path(DEVICES) if plan.own is None else plan.own.path(OWN_DEVICES)
         state, accelerator = _read(path), self._engine.accelerator
-        saved_with = find_accelerator(state)
+        saved_with = find_accelerator(state) if self._guest == X86_64 else None
         if saved_with not in (None, accelerator):
             raise VmmError(
                 f"it was saved with {NAMES[saved_with]}, and this server runs guests with {NAMES[accelerator]}; start "
@@ -159,7 +168,7 @@ class QemuDriver:
                 "it was saved with a user-mode network, whose state no other network can take; start the server with "
                 "EMBERBOX_NETWORK=user, or build the image again"
             )
-        if not plan.stood_still_s:
+        if not plan.stood_still_s or not self._moves_clock:
             return open_file(opened, path, os.O_RDONLY)
         return keep_content(opened, advance_clock(state, plan.stood_still_s, accelerator, self._tsc_khz or 0))
 
@@ -172,7 +181,7 @@ class QemuDriver:
         directory = plan.files.directory
         monitor = await Monitor.connect(directory / "qmp.sock")
         try:
-            engine = await monitor.find_engine()
+            engine = replace(await monitor.find_engine(), vmm=self._engine.vmm)
         except BaseException:
             await monitor.close()
             raise
@@ -192,7 +201,9 @@ class QemuDriver:
     ) -> QemuVm:
         log_path = files.directory / "vmm.log"
         said_before = log_size(log_path)
-        child = await spawn(cage, command, [*fds.numbers(), *more_fds], environment, log_path)
+        command = [*arguments.name_args(fds, self._guest), *command]
+        passed = [*fds.numbers(), *more_fds]
+        child = await spawn(cage, command, passed, environment, log_path, program=fds.program)
         opened.close()  # QEMU alone has its sockets now: they end with it
         try:
             monitor = await Monitor.connect(files.directory / "qmp.sock")
@@ -217,6 +228,8 @@ class QemuDriver:
         }
         if self._engine.accelerator == "kvm":
             fds["kvm"] = open_kvm(opened)
+        if self._program is not None:
+            fds["program"] = open_file(opened, self._program, os.O_RDONLY)
         if isinstance(network, Wire):
             fds["tap"] = await _open_tap(opened, network)
         return fds

@@ -12,6 +12,7 @@ from typing import Any
 
 from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError
 
+from emberbox.host.processor import find_processor
 from emberbox.model.errors import VmmError
 from emberbox.time_limits import limit_s
 from emberbox.vmm.engine import Engine, Processor
@@ -71,7 +72,8 @@ class Monitor:
         if not (await self.execute("query-kvm"))["enabled"]:
             return Engine("QEMU", self.version, "tcg")
         answer = await self.execute("query-cpu-model-expansion", type="full", model={"name": "host"})
-        return Engine("QEMU", self.version, "kvm", _processor(answer["model"]["props"]))
+        props: Mapping[str, Any] = answer["model"]["props"]
+        return Engine("QEMU", self.version, "kvm", _processor(props) if "vendor" in props else _host_processor())
 
     async def status(self) -> str:
         """Return the state of the guest (QMP, RunState).
@@ -125,6 +127,12 @@ class Monitor:
         """Drop the connection; QEMU goes on."""
         with contextlib.suppress(QMPError, OSError, EOFError):
             await self._client.disconnect()
+
+
+def _host_processor() -> Processor:
+    """Return the machine's processor as the kernel tells it, where QEMU does not say whose it is: on AArch64."""
+    found = find_processor()
+    return Processor(found.vendor, found.family, found.model, found.name or "AArch64", found.features)
 
 
 def _processor(properties: Mapping[str, Any]) -> Processor:

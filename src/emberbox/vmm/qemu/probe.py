@@ -63,16 +63,17 @@ class KvmProbe:
     problem: str = ""
 
 
-async def find_version() -> str:
-    """Return the version of the installed QEMU, such as `7.2.22`.
+async def find_version(program: str = "") -> str:
+    """Return the version of a QEMU, such as `7.2.22`; by default of the installed one.
 
     Raises:
         HostError: there is none, or it does not say.
     """
-    shown = (await process.run([arguments.BINARY, "--version"], timeout=PROBE_TIMEOUT_S)).stdout
+    program = program or arguments.BINARY
+    shown = (await process.run([program, "--version"], timeout=PROBE_TIMEOUT_S)).stdout
     match = re.search(r"version (\d+(?:\.\d+)+)", shown)
     if match is None:
-        raise HostError(f"{arguments.BINARY} --version does not say its version: {shown.strip()[:200]!r}")
+        raise HostError(f"{program} --version does not say its version: {shown.strip()[:200]!r}")
     return match[1]
 
 

@@ -82,6 +82,7 @@ async def spawn(
     environment: Mapping[str, str],
     log_path: Path,
     cpu_limit_s: int | None = None,
+    program: int | None = None,
 ) -> Child:
     """Start QEMU in its cage; the caller owns it.
 
@@ -92,13 +93,15 @@ async def spawn(
         environment: its whole environment, but for PATH.
         log_path: its errors are appended there.
         cpu_limit_s: seconds of processor time after which it is ended; None: any.
+        program: QEMU, an open file; None: the one that is found by its name.
 
     Raises:
         CommandError: a program is missing.
     """
+    qemu = arguments.BINARY if program is None else arguments.descriptor_path(program)
     with log_path.open("ab") as log:
         return await process.start(
-            [*arguments.cage_args(cage, cpu_limit_s), arguments.BINARY, *command, *arguments.sandbox_args()],
+            [*arguments.cage_args(cage, cpu_limit_s), qemu, *command, *arguments.sandbox_args()],
             environment={"PATH": os.environ.get("PATH", os.defpath), **environment},
             stderr=log,
             pass_fds=fds,

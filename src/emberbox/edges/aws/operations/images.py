@@ -22,7 +22,7 @@ from emberbox.edges.aws.operations.image_configurations import read_configuratio
 from emberbox.edges.aws.operations.pages import read_page, show_page
 from emberbox.model.arns import check_image_arn, image_name, managed_image_arn, managed_image_name
 from emberbox.model.caller import Caller
-from emberbox.model.images import PROCESSOR, ImageBuild, ImageName, ManagedImage, VersionedImage, VersionName
+from emberbox.model.images import ImageBuild, ImageName, ManagedImage, VersionedImage, VersionName
 from emberbox.model.records import Image
 from emberbox.model.states import ImageState, VersionState, VersionStatus
 
@@ -260,9 +260,9 @@ def show_build(found: ImageBuild) -> Members:
         "imageVersion": build.version,
         "buildId": build.id,
         "buildState": build.state,
-        "architecture": PROCESSOR.architecture,
-        "chipset": PROCESSOR.chipset,
-        "chipsetGeneration": PROCESSOR.generation,
+        "architecture": found.processor.architecture,
+        "chipset": found.processor.chipset,
+        "chipsetGeneration": found.processor.generation,
         "stateReason": build.state_reason,
         "createdAt": build.created_at,
     }
@@ -290,5 +290,5 @@ def show_managed_version(image: ManagedImage, region: str) -> Members:
         **show_managed(image, region),
         "imageVersion": image.version,
         "status": "AVAILABLE",
-        "supportedCpuConfigurations": [{"architecture": PROCESSOR.architecture}],
+        "supportedCpuConfigurations": [{"architecture": one} for one in image.architectures],
     }

@@ -1,0 +1,124 @@
+"""Real AArch64 guests on an x86 machine: built for ARM_64, emulated, and with the whole life of any other microVM.
+
+Everything is slow: RUN steps by QEMU's user mode, the guest by its emulator. So there is one image and few launches.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emberbox.time_limits import limit_s
+from support.aws import Clients
+from support.guests import Gateway, Microvm
+from support.images import BUILD_TIMEOUT_S, PROBE_DOCKERFILE, Image, ImageMaker, probe_files
+from support.server import Server, make_home
+
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root tells the kernel to run programs of another processor"),
+]
+
+ARM: list[Any] = [{"architecture": "ARM_64"}]
+STEP = "RUN uname -m > /built-on && perl -e 'print 6 * 7' >> /built-on\n"
+DOCKERFILE = PROBE_DOCKERFILE.replace("FROM ", "FROM --platform=linux/arm64 ").replace("EXPOSE", f"{STEP}EXPOSE")
+FIRST_BUILD_S = limit_s(1800)
+"""The base image is made at the first: a hundred packages are set up by emulated programs."""
+
+
+def rules() -> list[Path]:
+    """Return what the kernel has been told of other processors by servers, as far as this machine shows it."""
+    return sorted(Path("/proc/sys/fs/binfmt_misc").glob("emberbox-*"))
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Server]:
+    """A server that emulates AArch64 and builds on the host; it prepares no microVMs."""
+    with Server(make_home(), engine="qemu", arm64="emulate", builds="host", warm_pool="0").running() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def maker(own: Server) -> ImageMaker:
+    return ImageMaker(Clients.of(own), own.endpoints["region"])
+
+
+@pytest.fixture(scope="module")
+def image(maker: ImageMaker) -> Image:
+    image = maker.start("arm", probe_files(DOCKERFILE), cpuConfigurations=ARM)
+    assert maker.wait(image, FIRST_BUILD_S) == "CREATED", "\n".join(maker.log(image, "FAILED"))
+    return image
+
+
+@pytest.fixture(scope="module")
+def microvm(own: Server, image: Image) -> Microvm:
+    microvm = Microvm.launch(Gateway(own, Clients.of(own)), image)
+    microvm.wait_state("RUNNING")
+    return microvm
+
+
+def test_the_build_is_for_arm_and_says_what_that_means(maker: ImageMaker, image: Image) -> None:
+    build = maker.find_build(image)
+    assert (build["architecture"], build["chipset"]) == ("ARM_64", "GRAVITON")
+    lines = maker.log(image, "SUCCESSFUL")
+    assert any("emulated" in line and "no security boundary" in line for line in lines)
+    assert not any("--platform" in line for line in lines), "it is what was asked for"
+
+
+def test_the_guest_is_an_aarch64_machine(microvm: Microvm) -> None:
+    assert microvm.shell("uname -m; dpkg --print-architecture") == "aarch64\narm64\n"
+    assert microvm.shell("cat /built-on") == "aarch64\n42"
+
+
+def test_it_goes_on_where_it_was_after_a_suspend(own: Server, microvm: Microvm) -> None:
+    microvm.shell("echo kept > /data/file; echo kept > /dev/shm/memory")
+    counted = microvm.get()["count"]
+    before, at = float(microvm.shell("cut -d' ' -f1 /proc/uptime")), time.monotonic()
+    microvm.suspend()
+    assert not (own.microvm_directory(microvm.id) / "vmm.json").exists()
+    time.sleep(5)
+    microvm.resume()
+    assert microvm.get()["count"] == counted + 1
+    assert microvm.shell("cat /data/file /dev/shm/memory") == "kept\nkept\n"
+    told, passed = float(microvm.shell("cut -d' ' -f1 /proc/uptime")) - before, time.monotonic() - at
+    assert 5 <= told <= passed + 1, "its clock went on while it was suspended, and no faster than ours"
+
+
+def test_its_timers_and_its_wall_clock_go_right(microvm: Microvm) -> None:
+    told = microvm.shell("read a _ < /proc/uptime; sleep 2; read b _ < /proc/uptime; echo $a $b")
+    before, after = map(float, told.split())
+    assert 2 <= after - before < 2 + limit_s(10)
+    assert abs(int(microvm.shell("date +%s")) - time.time()) < limit_s(10)
+
+
+def test_a_fork_has_what_its_source_had(own: Server, microvm: Microvm) -> None:
+    microvm.shell("echo forked > /dev/shm/memory; echo forked > /data/file")
+    counted = microvm.get()["count"]
+    gateway = Gateway(own, Clients.of(own))
+    (item,) = gateway.clients.emberbox.fork_microvm(microvmIdentifier=microvm.id, count=1)["items"]
+    fork = Microvm(item["microvmId"], item["endpoint"], gateway)
+    fork.wait_state("RUNNING")
+    assert fork.shell("cat /data/file /dev/shm/memory; uname -m") == "forked\nforked\naarch64\n"
+    assert fork.get()["count"] == counted + 1
+    fork.terminate()
+    fork.wait_ended()
+
+
+def test_images_for_the_machine_itself_are_built_beside_it(maker: ImageMaker) -> None:
+    image = maker.build("native", probe_files())
+    assert maker.find_build(image)["architecture"] == "X86_64"
+    both = maker.build("both", probe_files(), cpuConfigurations=[*ARM, {"architecture": "X86_64"}])
+    assert maker.find_build(both)["architecture"] == "X86_64", "what the machine has is not emulated"
+
+
+def test_in_sandboxes_it_is_refused_with_the_way_out() -> None:
+    with Server(make_home(), engine="qemu", arm64="emulate", builds="sandbox", warm_pool="0").running() as server:
+        maker = ImageMaker(Clients.of(server), server.endpoints["region"])
+        image = maker.start("refused", probe_files(DOCKERFILE), cpuConfigurations=ARM)
+        assert maker.wait(image, BUILD_TIMEOUT_S) == "CREATE_FAILED"
+        assert any("EMBERBOX_BUILDS=host" in line for line in maker.log(image, "FAILED"))
