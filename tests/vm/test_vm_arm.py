@@ -6,6 +6,9 @@ Everything is slow: RUN steps by QEMU's user mode, the guest by its emulator. So
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +16,15 @@ from typing import Any
 
 import pytest
 
+from emberbox.host import foreign_programs, native
+from emberbox.host.architecture import ARM_64
 from emberbox.time_limits import limit_s
+from emberbox.vmm.base import Cage
+from emberbox.vmm.qemu.arm64 import find_program
+from emberbox.vmm.qemu.probe import run_tiny_guest
 from support.aws import Clients
-from support.guests import Gateway, Microvm
+from support.container_images import MadeImage, entry, make_tar, oci_archive
+from support.guests import Gateway, Microvm, again
 from support.images import BUILD_TIMEOUT_S, PROBE_DOCKERFILE, Image, ImageMaker, probe_files
 from support.server import Server, make_home
 
@@ -30,10 +39,44 @@ DOCKERFILE = PROBE_DOCKERFILE.replace("FROM ", "FROM --platform=linux/arm64 ").r
 FIRST_BUILD_S = limit_s(1800)
 """The base image is made at the first: a hundred packages are set up by emulated programs."""
 
+PROGRAM = r"""
+#include <arpa/inet.h>
+#include <string.h>
+#include <unistd.h>
+static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 17\r\nConnection: close\r\n\r\n"
+                             "{\"from\": \"ARM64\"}";
+int main(void) {
+    struct sockaddr_in all = {.sin_family = AF_INET, .sin_port = htons(8080)};
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    bind(listener, (struct sockaddr *)&all, sizeof all);
+    listen(listener, 64);
+    for (int client; (client = accept(listener, 0, 0)) >= 0; close(client)) {
+        char request[4096];
+        read(client, request, sizeof request);
+        write(client, answer, strlen(answer));
+    }
+    return 1;
+}
+"""
 
-def rules() -> list[Path]:
-    """Return what the kernel has been told of other processors by servers, as far as this machine shows it."""
-    return sorted(Path("/proc/sys/fs/binfmt_misc").glob("emberbox-*"))
+
+def compile_for_arm(directory: Path) -> bytes:
+    """Return a static AArch64 program that answers HTTP."""
+    source, program = directory / "answer.c", directory / "answer"
+    source.write_text(PROGRAM)
+    options = ["-target", "aarch64-linux-musl", "-static", "-s", "-O2", "-w"]
+    subprocess.run([sys.executable, "-m", "ziglang", "cc", *options, "-o", program, source], check=True)
+    return program.read_bytes()
+
+
+def told_to_the_kernel(home: Path) -> bool:
+    """Say whether a server of this home has told the kernel how to run programs of another processor."""
+    with tempfile.TemporaryDirectory() as place:
+        subprocess.run(["mount", "-t", "binfmt_misc", "none", place], check=True)
+        try:
+            return (Path(place) / foreign_programs._name(home)).exists()
+        finally:
+            subprocess.run(["umount", place], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +161,45 @@ def test_images_for_the_machine_itself_are_built_beside_it(maker: ImageMaker) ->
     assert maker.find_build(both)["architecture"] == "X86_64", "what the machine has is not emulated"
 
 
-def test_in_sandboxes_it_is_refused_with_the_way_out() -> None:
+async def test_the_tiny_guest_of_arm_runs_in_the_cage(own: Server, image: Image) -> None:
+    """On a machine with AArch64 and KVM it shows whether that is of use; here, that it is right but for KVM."""
+    program = find_program(own.home)
+    cage = Cage(1_900_000_123, None)
+    engine = await run_tiny_guest(cage, native.memory_shim_path(), "tcg", ARM_64, program)
+    assert engine.accelerator == "tcg"
+
+
+def test_the_next_server_takes_it_over(own: Server, microvm: Microvm) -> None:
+    """One that runs goes on without a server, one that is suspended is resumed; RUN steps need the kernel anew."""
+    counted, pid = microvm.get()["count"], microvm.vmm_pid
+    own.kill()
+    assert told_to_the_kernel(own.home), "a killed server takes nothing back"
+    own.start()
+    assert not told_to_the_kernel(own.home), "the next one does"
+    microvm = again(microvm, Gateway(own, Clients.of(own)))
+    assert (microvm.get()["count"], microvm.vmm_pid) == (counted + 1, pid)
+    own.stop()  # and suspends it
+    own.start()
+    microvm = again(microvm, Gateway(own, Clients.of(own)))
+    microvm.resume()
+    assert microvm.get()["count"] == counted + 2
+    maker = ImageMaker(Clients.of(own), own.endpoints["region"])
+    assert (
+        maker.wait(maker.start("later", probe_files(DOCKERFILE), cpuConfigurations=ARM), BUILD_TIMEOUT_S) == "CREATED"
+    )
+
+
+def test_in_sandboxes_images_are_taken_and_dockerfiles_are_not(tmp_path: Path) -> None:
+    layer = make_tar(entry("answer", compile_for_arm(tmp_path)))
+    there = oci_archive(MadeImage([layer], settings={"Cmd": ["/answer"]}, platform="linux/arm64"))
     with Server(make_home(), engine="qemu", arm64="emulate", builds="sandbox", warm_pool="0").running() as server:
-        maker = ImageMaker(Clients.of(server), server.endpoints["region"])
-        image = maker.start("refused", probe_files(DOCKERFILE), cpuConfigurations=ARM)
-        assert maker.wait(image, BUILD_TIMEOUT_S) == "CREATE_FAILED"
-        assert any("EMBERBOX_BUILDS=host" in line for line in maker.log(image, "FAILED"))
+        gateway = Gateway(server, Clients.of(server))
+        maker = ImageMaker(gateway.clients, server.endpoints["region"])
+        taken = maker.build("taken", there, cpuConfigurations=ARM)
+        refused = maker.start("refused", probe_files(DOCKERFILE), cpuConfigurations=ARM)
+        assert maker.wait(refused, BUILD_TIMEOUT_S) == "CREATE_FAILED"
+        assert any("EMBERBOX_BUILDS=host" in line for line in maker.log(refused, "FAILED"))
+        microvm = Microvm.launch(gateway, taken)
+        microvm.wait_state("RUNNING")
+        assert microvm.get() == {"from": "ARM64"}
+        assert not told_to_the_kernel(server.home), "no program of it ran on this machine"

@@ -20,7 +20,7 @@ from emberbox.host.space import DiskSpace
 from emberbox.host.trust_stores import find_build_authorities
 from emberbox.images.builders import BuildNetworkScope, ContainerBuilder, HostBuilder
 from emberbox.images.containers import BuildNetwork, Containers
-from emberbox.images.foreign import RefusingBuilder
+from emberbox.images.foreign import LoadingBuilder
 from emberbox.images.importer import ImageImporter, Registries
 from emberbox.images.managed import ManagedImages
 from emberbox.images.pipeline import Limits, Pipeline, Workshop
@@ -28,7 +28,6 @@ from emberbox.images.sandbox.base import PROCESSES_MAX
 from emberbox.images.sandbox.base import Limits as SandboxLimits
 from emberbox.images.sandbox.builder import SandboxBuilder
 from emberbox.images.sandbox.choice import NEEDS_NETWORKS, ON_HOST, ChoosingBuilder, find_sandbox_obstacle, make_sandbox
-from emberbox.images.sandbox.gvisor import GvisorSandbox
 from emberbox.images.sandbox.root import BuilderRoots
 from emberbox.images.substitutes import read_substitutes
 from emberbox.machine.guests import GuestHost
@@ -52,7 +51,9 @@ def start_pipeline(
     authorities = find_build_authorities(settings.build_ca)
     if authorities:
         log.info("builds and guests trust authorities of the operator's (docs/builds.md)")
-    builder = _find_builder(settings, tap, containers, managed, authorities)
+    choice = _BuilderChoice(settings, tap, authorities, managed)
+    on_host = HostBuilder(containers, managed, _build_network(tap), authorities)
+    builder = choice.choose(on_host, choice.sandboxed())
     background = Background()
     running.push_async_callback(background.close)
     first = kernel if guests.engines.own.capabilities.own_kernel else None
@@ -68,38 +69,28 @@ def start_pipeline(
         s3_has_accounts=objects.is_embedded,
         importer=ImageImporter(_registries(settings), _build_network(tap), authorities),
         substitutes=read_substitutes(settings.stand_ins),
-        others=_open_workshops(settings, tap, authorities, running),
+        others=_open_workshops(choice, running),
     )
 
 
-def _open_workshops(
-    settings: Settings, tap: TapNetwork | None, authorities: str, running: contextlib.AsyncExitStack
-) -> dict[str, Workshop]:
+def _open_workshops(choice: _BuilderChoice, running: contextlib.AsyncExitStack) -> dict[str, Workshop]:
     """Return what builds for other architectures are made with; nothing of it is fetched or changed before the first.
 
-    Sandboxes cannot run RUN steps of another architecture, so these are built on the host: where the operator wants
-    builds in sandboxes, or gets them, they are refused (images/foreign.py).
+    Args:
+        choice: what builds.
+        running: takes back what the machine's kernel is told.
     """
+    settings = choice.settings
     if settings.arm64 != "emulate":
         return {}
     foreign = ForeignPrograms(settings.home, ARM_64)
     running.push_async_callback(foreign.close)
     containers = Containers(settings.home / f"containers-{ARM_64.debian}", architecture=ARM_64)
     running.push_async_callback(containers.close)
-    managed = ManagedImages(containers, settings.home / f"base-{ARM_64.debian}", foreign=foreign)
-    on_host = HostBuilder(containers, managed, _build_network(tap), authorities, foreign)
+    bases = ManagedImages(containers, settings.home / f"base-{ARM_64.debian}", foreign=foreign)
+    on_host = HostBuilder(containers, bases, _build_network(choice.tap), choice.authorities, foreign)
     kernel = _KernelFinder(settings.home / f"kernel-{ARM_64.debian}", ARM_64)
-    return {ARM64_ENGINE: Workshop(_choose_foreign_builder(settings, tap, on_host), kernel)}
-
-
-def _choose_foreign_builder(settings: Settings, tap: TapNetwork | None, on_host: HostBuilder) -> ContainerBuilder:
-    if settings.builds == "host" or (settings.builds == "auto" and tap is None):
-        return on_host
-    refusing = RefusingBuilder()
-    if settings.builds == "sandbox":
-        return refusing
-    sandbox = make_sandbox(settings.home, settings.runsc)
-    return ChoosingBuilder(refusing, on_host, lambda: find_sandbox_obstacle(sandbox))
+    return {ARM64_ENGINE: Workshop(choice.choose(on_host, LoadingBuilder(choice.sandboxed(ARM_64))), kernel)}
 
 
 def _registries(settings: Settings) -> Registries:
@@ -120,42 +111,53 @@ class _KernelFinder:
             return await ensure_kernel(self._directory, self._architecture)
 
 
-def _find_builder(
-    settings: Settings, tap: TapNetwork | None, containers: Containers, managed: ManagedImages, authorities: str
-) -> ContainerBuilder:
-    """Return what builds Dockerfiles.
+class _BuilderChoice:
+    """What builds Dockerfiles: sandboxes, or the host, as the operator wants it and the machine can do it.
+
+    Args:
+        settings: the server's.
+        tap: the networks of microVMs; None where there are none of the host's, and so no sandboxes.
+        authorities: what builds and guests trust (PEM); empty: nothing in particular.
+        managed: the base images.
 
     Raises:
         HostError: it is to be done in sandboxes, and this server cannot make them.
     """
-    on_host = HostBuilder(containers, managed, _build_network(tap), authorities)
-    if settings.builds == "host":
-        return on_host
-    if tap is None:
-        if settings.builds == "auto":
+
+    def __init__(self, settings: Settings, tap: TapNetwork | None, authorities: str, managed: ManagedImages) -> None:
+        self.settings = settings
+        self.tap = tap
+        self.authorities = authorities
+        self._sandbox = make_sandbox(settings.home, settings.runsc)
+        self._roots = BuilderRoots(settings.home / "builder", managed, self._sandbox)
+        if tap is None and settings.builds == "sandbox":
+            raise HostError(f"{NEEDS_NETWORKS}; start the server as root, or set EMBERBOX_BUILDS=host")
+
+    def sandboxed(self, architecture: Architecture | None = None) -> SandboxBuilder:
+        """Return what builds in sandboxes; of another architecture it can only take images that are there already."""
+        settings = self.settings
+        limits = SandboxLimits(
+            settings.build_memory_bytes,
+            settings.build_disk_bytes,
+            PROCESSES_MAX,
+            settings.build_timeout_s,
+            settings.build_processors,
+        )
+        return SandboxBuilder(
+            self._sandbox, self._roots, _build_network(self.tap), limits, settings.home / "build-cache",
+            settings.build_cache_bytes, self.authorities, architecture,
+        )  # fmt: skip
+
+    def choose(self, on_host: ContainerBuilder, sandboxed: ContainerBuilder) -> ContainerBuilder:
+        """Return the one of two that is to be used here."""
+        if self.settings.builds == "host":
+            return on_host
+        if self.tap is None:
             log.warning("%s; %s", ON_HOST, NEEDS_NETWORKS)
             return on_host
-        raise HostError(f"{NEEDS_NETWORKS}; start the server as root, or set EMBERBOX_BUILDS=host")
-    sandbox = make_sandbox(settings.home, settings.runsc)
-    sandboxed = _sandbox_builder(settings, tap, managed, sandbox, authorities)
-    if settings.builds == "sandbox":
-        return sandboxed
-    return ChoosingBuilder(sandboxed, on_host, lambda: find_sandbox_obstacle(sandbox))
-
-
-def _sandbox_builder(
-    settings: Settings, tap: TapNetwork, managed: ManagedImages, sandbox: GvisorSandbox, authorities: str
-) -> SandboxBuilder:
-    roots = BuilderRoots(settings.home / "builder", managed, sandbox)
-    limits = SandboxLimits(
-        settings.build_memory_bytes,
-        settings.build_disk_bytes,
-        PROCESSES_MAX,
-        settings.build_timeout_s,
-        settings.build_processors,
-    )
-    caches = settings.home / "build-cache"
-    return SandboxBuilder(sandbox, roots, _build_network(tap), limits, caches, settings.build_cache_bytes, authorities)
+        if self.settings.builds == "sandbox":
+            return sandboxed
+        return ChoosingBuilder(sandboxed, on_host, lambda: find_sandbox_obstacle(self._sandbox))
 
 
 async def _prepare(kernel: _KernelFinder | None, builder: ContainerBuilder) -> None:

@@ -38,12 +38,17 @@ def import_image(
         ),
     ],
     memory: Annotated[int | None, typer.Option(help="MiB of memory of its microVMs.")] = None,
+    platform: Annotated[
+        str | None, typer.Option(help="linux/amd64 or linux/arm64: which one, where there are several (docs/arm.md).")
+    ] = None,
     env: Annotated[list[str] | None, typer.Option("--env", "-e", help="NAME=VALUE; may be repeated.")] = None,
 ) -> None:
     """Make an image of a container image: its layers are the files, its config says what runs."""
     configuration: dict[str, Any] = {}
     if memory is not None:
         configuration["resources"] = [{"minimumMemoryInMiB": memory}]
+    if platform is not None:
+        configuration["cpuConfigurations"] = [{"architecture": find_architecture(platform)}]
     if env:
         configuration["environmentVariables"] = read_environment(env)
     uri = find_uri(source)
@@ -54,6 +59,18 @@ def import_image(
         return
     with archive_of(Path(source)) as archive, uploaded(server, name, archive) as sent:
         print(importing.run(sent, print))
+
+
+def find_architecture(platform: str) -> str:
+    """Return what the API calls a platform.
+
+    Raises:
+        HostError: it has none.
+    """
+    names = {"linux/amd64": "X86_64", "linux/arm64": "ARM_64"}
+    if platform not in names:
+        raise HostError(f"--platform {platform}: it is {' or '.join(names)}")
+    return names[platform]
 
 
 def read_environment(given: list[str]) -> dict[str, str]:

@@ -216,6 +216,7 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
     builder = Builder(
         store=stores.images, builds=ground.builds, snapshots=ground.snapshots, log_writer=ground.log_writer,
         egress=egress, roles=roles, region=region, concurrent=settings.concurrent_builds,
+        has_emulation=bool(settings.emulated),
     )  # fmt: skip
     timers = Timers()
     context = _make_context(ground, egress, timers)

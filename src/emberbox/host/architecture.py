@@ -25,7 +25,8 @@ class QemuMachine:
     Args:
         program: QEMU for this processor.
         package: the Debian package that has it.
-        machine: the machine and its properties.
+        machine: the machine and its properties, where it is emulated.
+        machine_on_kvm: the same where it is not.
         firmware: its firmware's file; empty: QEMU itself leads to the kernel.
         emulated: the processor that an emulated guest sees.
         console: the kernel's console there, and what else it is told.
@@ -34,6 +35,7 @@ class QemuMachine:
     program: str
     package: str
     machine: str
+    machine_on_kvm: str
     firmware: str
     emulated: str
     console: str
@@ -86,6 +88,7 @@ X86_64: Final = Architecture(
         program="qemu-system-x86_64",
         package="qemu-system-x86",
         machine="microvm,isa-serial=on",
+        machine_on_kvm="microvm,isa-serial=on",
         firmware="qboot.rom",
         emulated="max,-erms,-fsrm",
         console="console=ttyS0 reboot=t",
@@ -99,12 +102,13 @@ ARM_64: Final = Architecture(
     kernel="linux-image-cloud-arm64",
     user_program="qemu-aarch64-static",
     elf_machine="b7",
-    # Version 3 of the interrupt controller: version 2 ends at 8 processors. The processor is that of AWS's Graviton 2;
-    # `max` would sign pointers, which costs an emulator a lot.
+    # Version 3 of the interrupt controller: version 2 ends at 8 processors; KVM has what the machine has. The processor
+    # is that of AWS's Graviton 2; `max` would sign pointers, which costs an emulator a lot.
     qemu=QemuMachine(
         program="qemu-system-aarch64",
         package="qemu-system-arm",
         machine="virt,gic-version=3",
+        machine_on_kvm="virt,gic-version=host",
         firmware="",
         emulated="neoverse-n1",
         console="console=ttyAMA0",

@@ -9,7 +9,6 @@ program (no flag C): what this adds is no right, only what can be started. It co
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import os
 import struct
@@ -106,8 +105,9 @@ async def clear(home: Path) -> None:
     place = _place(home)
     if not place.is_dir():
         return
-    with contextlib.suppress(FileNotFoundError):
-        await asyncio.to_thread((place / _name(home)).write_bytes, b"-1")
+    rule = place / _name(home)
+    if rule.exists():
+        await asyncio.to_thread(rule.write_bytes, b"-1")
     await scratch.unmount(place.parent)
     place.rmdir()
     place.parent.rmdir()

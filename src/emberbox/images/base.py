@@ -63,6 +63,8 @@ class BuildPlan:
         credentials: returns the build role's when the build's microVMs want them; None where it has none.
         notes: what the build's log says first.
         engine: the name of what its microVMs run on; empty is the server's own.
+        on_engine: told of another engine where the Dockerfile asks for one by `FROM --platform`, and returns what the
+            log says of that; None where the request has chosen.
     """
 
     build_id: str
@@ -83,6 +85,7 @@ class BuildPlan:
     credentials: Callable[[], TemporaryCredentials | None] = _no_credentials
     notes: tuple[str, ...] = ()
     engine: str = ""
+    on_engine: Callable[[str], str] | None = None
 
 
 class Builds(Protocol):

@@ -20,6 +20,9 @@ _INSTRUCTION = re.compile(r"[ \t]*([A-Za-z]+)")
 _HEREDOC = re.compile(r"(?<!<)<<(-?)(['\"]?)([A-Za-z_][A-Za-z0-9_]*)\2")
 _TAKES_HEREDOCS = ("RUN", "COPY", "ADD")
 _PLATFORM = re.compile(r"[ \t]--platform=(\S+)")
+_ARM_VARIANT = "/v8"
+"""Of linux/arm64 the only one, so it may be left out (OCI image index specification)."""
+
 _MODE = re.compile(r"[ \t]--chmod=(\S+)")
 _NAME_MAX = 512
 """Characters of a name or value that is looked at, and of a directive: what is done with them may take their square."""
@@ -97,9 +100,27 @@ def _drop_syntax(lines: list[str], notes: list[str]) -> None:
 
 
 def _drop_platform(platform: str, built_for: str, notes: list[str]) -> str:
-    if platform not in (built_for, "$BUILDPLATFORM", "$TARGETPLATFORM", "${BUILDPLATFORM}", "${TARGETPLATFORM}"):
+    if platform.removesuffix(_ARM_VARIANT) not in (
+        built_for,
+        "$BUILDPLATFORM",
+        "$TARGETPLATFORM",
+        "${BUILDPLATFORM}",
+        "${TARGETPLATFORM}",
+    ):
         notes.append(f"NOTE: --platform={platform} is ignored; images are {built_for} here")
     return ""
+
+
+def find_platform(text: str) -> str:
+    """Return the platform that the last stage asks for, or the one that it builds on; empty: none, or by a variable."""
+    stages: dict[str, str] = {}
+    platform = ""
+    for line in _join(text.removeprefix("\ufeff").split("\n")):
+        if base := _FROM.match(line[: 4 * _NAME_MAX]):
+            asked = _PLATFORM.search(base[1])
+            platform = asked[1] if asked else stages.get(base[2].lower(), "")
+            stages[(base[3] or "").lower()] = platform
+    return "" if "$" in platform else platform.removesuffix(_ARM_VARIANT)
 
 
 def find_images(text: str) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from emberbox.guest.output import OutputListener
 from emberbox.guest.protocol import Application
 from emberbox.guest.tls import find_tls
 from emberbox.host import disk, scratch
+from emberbox.host.architecture import of_engine
 from emberbox.host.kernel import Kernel
 from emberbox.host.space import DiskSpace, is_full_disk
 from emberbox.images.artifact import S3Client, UnpackLimits, check_readable, fetch, unpack
@@ -29,6 +30,7 @@ from emberbox.images.base import BuildLog, BuildPlan, LogStream
 from emberbox.images.bases import NO_SUBSTITUTES, Bases
 from emberbox.images.builders import ContainerBuild, ContainerBuilder
 from emberbox.images.config import ImageConfig, RootFileSystem
+from emberbox.images.dockerfile import find_platform
 from emberbox.images.importer import ImageImporter
 from emberbox.images.oci.archives import is_image_archive
 from emberbox.images.readiness import rests, wait_settled, wait_succeeds
@@ -91,6 +93,21 @@ class Run:
     log: BuildLog
     stream: LogStream
     metadata: MetadataService
+
+    @property
+    def archive(self) -> Path:
+        """Where the artifact is put."""
+        return self.directory / "artifact"
+
+    @property
+    def context(self) -> Path:
+        """What is built: a Dockerfile with its files, or the layout of an image."""
+        return self.directory / "context"
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the artifact is an image that is there already."""
+        return is_image_uri(self.plan.artifact_uri) or is_image_archive(self.archive)
 
     def say(self, line: str) -> None:
         """Tell how far the build is."""
@@ -178,6 +195,8 @@ class Pipeline:
                 log.exception("what the build %s has left could not be removed", plan.build_id)
 
     async def _build(self, run: Run) -> SnapshotSizes:
+        await self._open_artifact(run)
+        run = self._follow_platform(run)
         driver = await self._guests.engines.ensure(run.plan.engine)
         config, root = await self._build_container(run, driver)
         snapshot = await self._make_snapshot(run, config, root, driver)
@@ -185,21 +204,38 @@ class Pipeline:
             await self._validate(run, snapshot, run.plan.validate)
         return await self._publish(run, snapshot)
 
-    async def _build_container(self, run: Run, driver: VmmDriver) -> tuple[ImageConfig, RootFileSystem]:
-        plan, directory = run.plan, run.directory
-        archive, context = directory / "artifact", directory / "context"
+    async def _open_artifact(self, run: Run) -> None:
+        """Fetch the artifact, and unpack it where it is a Dockerfile with its files."""
+        plan = run.plan
         run.say(f"Fetching {plan.artifact_uri}")
         check_readable(plan.artifact_uri, plan.readable_prefixes)
         if not is_image_uri(plan.artifact_uri):
-            await self._fetch(plan, archive)
+            await self._fetch(plan, run.archive)
+        if not run.is_image:
+            unpacked = UnpackLimits(total_bytes=self._limits.unpacked_bytes)
+            await asyncio.to_thread(unpack, run.archive, run.context, unpacked)
+
+    def _follow_platform(self, run: Run) -> Run:
+        """Build for what the Dockerfile asks for by `FROM --platform`, where the request says nothing of it."""
+        plan, dockerfile = run.plan, run.context / "Dockerfile"
+        if plan.on_engine is None or run.is_image:
+            return run
+        platform = find_platform(dockerfile.read_bytes().decode(errors="surrogateescape"))
+        engine = next((name for name in self._others if of_engine(name).platform == platform), None)
+        if engine is None:
+            return run
+        run.say(plan.on_engine(engine))
+        return dataclasses.replace(run, plan=dataclasses.replace(plan, engine=engine))
+
+    async def _build_container(self, run: Run, driver: VmmDriver) -> tuple[ImageConfig, RootFileSystem]:
+        plan, directory, archive, context = run.plan, run.directory, run.archive, run.context
         limits = (self._limits.artifact_bytes, self._limits.unpacked_bytes, self._limits.build_timeout_s)
         work, builder = self._work(run, context, driver), self._find_workshop(plan).builder
-        if is_image_uri(plan.artifact_uri) or is_image_archive(archive):
+        if run.is_image:
             await self._bases.gather_image(plan, archive, context, limits, run.take_line)
             archive.unlink(missing_ok=True)
             config, root = await builder.load(work)
         else:
-            await asyncio.to_thread(unpack, archive, context, UnpackLimits(total_bytes=self._limits.unpacked_bytes))
             bases = await self._bases.gather(plan, context, directory / "bases", limits, run.take_line)
             config, root = await builder.build(dataclasses.replace(work, bases=bases))
             await asyncio.to_thread(shutil.rmtree, directory / "bases", ignore_errors=True)

@@ -266,6 +266,17 @@ class ImageStore:
             connection.execute(statement.values(status=status, updated_at=now))
             _refresh_latest(connection, image_id)
 
+    def set_engine(self, image_id: str, version: str, engine: str) -> None:
+        """Note what a version is built for, where its Dockerfile has chosen that.
+
+        Raises:
+            HostError: the disk is full.
+        """
+        where = (versions.c.image_id == image_id, versions.c.version == version)
+        with self._database.transaction() as connection:
+            stored = connection.execute(select(versions.c.request).where(*where)).scalar_one()
+            connection.execute(update(versions).where(*where).values(request={**stored, "engine": engine}))
+
     def set_tags(self, image_id: str, tags: Mapping[str, str]) -> None:
         """Store the whole set of an image's tags."""
         with self._database.transaction() as connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from emberbox.background import Background, until_written
@@ -45,6 +46,7 @@ class Builder:
         roles: says what a build may read.
         region: the region played.
         concurrent: how many builds run at a time.
+        has_emulation: whether a Dockerfile may ask for another architecture by `FROM --platform`.
     """
 
     def __init__(
@@ -57,6 +59,8 @@ class Builder:
         roles: Roles,
         region: str,
         concurrent: int,
+        *,
+        has_emulation: bool = False,
     ) -> None:
         self._store = store
         self._builds = builds
@@ -65,6 +69,7 @@ class Builder:
         self._egress = egress
         self._roles = roles
         self._region = region
+        self._has_emulation = has_emulation
         self._slots = asyncio.Semaphore(concurrent)
         self._background = Background()
 
@@ -160,7 +165,15 @@ class Builder:
             ).credentials,
             notes=_notes(request),
             engine=request.engine,
+            on_engine=partial(self._take_engine, version) if self._follows_platform(request) else None,
         )
+
+    def _follows_platform(self, request: ImageRequest) -> bool:
+        return self._has_emulation and not request.architectures and not request.engine
+
+    def _take_engine(self, version: ImageVersion, engine: str) -> str:
+        self._store.set_engine(version.image_id, version.version, engine)
+        return EMULATED
 
 
 def _notes(request: ImageRequest) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from emberbox.host import native
+from emberbox.host.architecture import Architecture
 from emberbox.images.builders import BuildNetworkScope, ContainerBuild
 from emberbox.images.config import ImageConfig, RootFileSystem, User
 from emberbox.images.containers import LogLine
@@ -36,11 +37,12 @@ class SandboxBuilder:
         caches: the directory of the accounts' layer caches.
         cache_bytes: how large one is; 0 keeps none.
         authorities: what builds and guests trust (PEM); empty: nothing in particular.
+        architecture: what images are for that it takes; None: what this machine has, which alone it can build for.
     """
 
     def __init__(
         self, sandbox: Sandbox, roots: BuilderRoots, network: BuildNetworkScope, limits: Limits, caches: Path,
-        cache_bytes: int, authorities: str = "",
+        cache_bytes: int, authorities: str = "", architecture: Architecture | None = None,
     ) -> None:  # fmt: skip
         self._sandbox = sandbox
         self._roots = roots
@@ -49,6 +51,7 @@ class SandboxBuilder:
         self._caches = caches
         self._cache_bytes = cache_bytes
         self._authorities = authorities
+        self._architecture = architecture
 
     async def prepare(self, say: LogLine) -> None:
         """See `builders.ContainerBuilder`."""
@@ -124,7 +127,7 @@ class SandboxBuilder:
                 {"name": base.name, "used": base.used, "layout": None if base.layout is None else place}
                 for base, place in _places(work)
             ],
-            library=_inside(native.openssl_random_path()),
+            library=_inside(native.openssl_random_path(self._architecture)),
             agent=None if work.own_kernel else agent,
         )
 

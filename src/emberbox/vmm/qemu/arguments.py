@@ -62,7 +62,13 @@ def accelerator_args(accelerator: str, *, boots: bool, guest: Architecture = X86
 
 
 def machine_args(
-    shape: MachineShape, memory_fd: int, *, shared: bool, firmware: str = "", guest: Architecture = X86_64
+    shape: MachineShape,
+    memory_fd: int,
+    *,
+    shared: bool,
+    firmware: str = "",
+    guest: Architecture = X86_64,
+    accelerator: str = "tcg",
 ) -> list[str]:
     """Return the machine: `shared` memory is written to its file, otherwise it is copy-on-write.
 
@@ -72,13 +78,14 @@ def machine_args(
     disk of the guest's while the kernel begins, and there the machine starts again (-no-reboot: it ends).
     """
     firmware = firmware or guest.qemu.firmware
+    machine = guest.qemu.machine_on_kvm if accelerator == "kvm" else guest.qemu.machine
     memory = (
         f"memory-backend-file,id=memory,size={shape.mem_size_mib}M,mem-path={descriptor_path(memory_fd)},"
         f"share={'on' if shared else 'off'},prealloc=off,reserve=off"
     )
     return [
         *["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
-        *["-machine", f"{guest.qemu.machine},memory-backend=memory,suppress-vmdesc=on"],
+        *["-machine", f"{machine},memory-backend=memory,suppress-vmdesc=on"],
         *["-smp", str(shape.vcpu_count), "-m", str(shape.mem_size_mib), "-object", memory],
         *(["-bios", firmware] if firmware else []),
         *["-global", "migration.send-configuration=off"],

@@ -23,6 +23,7 @@ from emberbox.vmm.base import (
     Cage,
     Capabilities,
     KernelBoot,
+    MachineShape,
     Network,
     RestorePlan,
     SavedStates,
@@ -111,7 +112,7 @@ class QemuDriver:
             environment = {} if fds.kvm is None else shim_environment(self._memory_shim, fds.kvm)
             command = [
                 *arguments.accelerator_args(self._engine.accelerator, boots=True, guest=self._guest),
-                *arguments.machine_args(plan.shape, fds.memory, shared=True, guest=self._guest),
+                *self._machine_args(plan.shape, fds.memory, shared=True),
                 *arguments.device_args(fds),
                 *arguments.boot_args(fds, self._tsc_khz, self._guest),
             ]
@@ -140,7 +141,7 @@ class QemuDriver:
                 environment["EMBERBOX_MEMORY_LAYERS_FD"] = str(layers)
             command = [
                 *arguments.accelerator_args(self._engine.accelerator, boots=False, guest=self._guest),
-                *arguments.machine_args(plan.shape, fds.memory, shared=False, guest=self._guest),
+                *self._machine_args(plan.shape, fds.memory, shared=False),
                 *arguments.device_args(fds),
                 *arguments.restore_args(fds),
             ]
@@ -152,6 +153,10 @@ class QemuDriver:
             await vm.kill()
             raise
         return vm
+
+    def _machine_args(self, shape: MachineShape, memory_fd: int, *, shared: bool) -> list[str]:
+        guest, accelerator = self._guest, self._engine.accelerator
+        return arguments.machine_args(shape, memory_fd, shared=shared, guest=guest, accelerator=accelerator)
 
     def _open_devices(self, opened: contextlib.ExitStack, plan: RestorePlan) -> int:
         """Return the saved devices, with their clock moved on. What does not say its engine is looked at here."""
