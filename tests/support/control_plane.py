@@ -105,6 +105,9 @@ class ControlPlane:
     architectures = takeable_architectures(others_too=True)
     """Those that an image may ask for."""
 
+    emulated: tuple[str, ...] = ()
+    """Those of them that are emulated."""
+
     def __init__(self, directory: Path, credential: Credential, region: str, **access: Any) -> None:
         self.directory, self.credential, self.region = directory, credential, region
         for name in ("microvms", "builds", "images", "secrets"):
@@ -151,7 +154,7 @@ class ControlPlane:
         )  # fmt: skip
         settings = ControlSettings(
             home=directory, region=self.region, managed_since=datetime.now(UTC), concurrent_builds=2,
-            event_retention_s=3600.0, architectures=self.architectures,
+            event_retention_s=3600.0, architectures=self.architectures, emulated=self.emulated,
         )  # fmt: skip
         return make_control(settings, ground)
 

@@ -183,10 +183,17 @@ def test_the_next_server_takes_it_over(own: Server, microvm: Microvm) -> None:
     microvm = again(microvm, Gateway(own, Clients.of(own)))
     microvm.resume()
     assert microvm.get()["count"] == counted + 2
+
+
+def test_a_dockerfile_chooses_by_its_platform(own: Server) -> None:
+    """RUN steps need the kernel to be told anew: the server is another than the one that built before."""
     maker = ImageMaker(Clients.of(own), own.endpoints["region"])
-    assert (
-        maker.wait(maker.start("later", probe_files(DOCKERFILE), cpuConfigurations=ARM), BUILD_TIMEOUT_S) == "CREATED"
-    )
+    image = maker.build("chosen", probe_files(DOCKERFILE))
+    assert maker.find_build(image)["architecture"] == "ARM_64"
+    assert any("no security boundary" in line for line in maker.log(image, "SUCCESSFUL"))
+    own.stop()
+    assert not told_to_the_kernel(own.home)
+    own.start()
 
 
 def test_in_sandboxes_images_are_taken_and_dockerfiles_are_not(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from emberbox.cli.images import archive_of, find_uri, read_environment
+from emberbox.cli.images import archive_of, find_architecture, find_uri, read_environment
 from emberbox.model.errors import HostError
 from support.container_images import MadeImage, docker_archive, entry, make_tar
 
@@ -52,3 +52,9 @@ def test_variables_are_read() -> None:
     assert read_environment(["A=b=c", "D="]) == {"A": "b=c", "D": ""}
     with pytest.raises(HostError, match="--env A: it is NAME=VALUE"):
         read_environment(["A"])
+
+
+def test_platforms_are_read() -> None:
+    assert [find_architecture(f"linux/{one}") for one in ("amd64", "arm64")] == ["X86_64", "ARM_64"]
+    with pytest.raises(HostError, match=r"--platform linux/riscv64: it is linux/amd64 or linux/arm64"):
+        find_architecture("linux/riscv64")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from emberbox.host import debian_packages
-from emberbox.host.debian_packages import Archive, ensure_packages, find_archive
+from emberbox.host.debian_packages import Archive, ensure_packages, find_archive, open_suite
 from emberbox.model.errors import HostError
 
 SUITE = "someday"
@@ -124,3 +124,20 @@ async def test_without_debians_keys_it_says_what_to_install(tmp_path: Path, monk
     monkeypatch.setattr(debian_packages, "KEYRING", tmp_path / "none.gpg")
     with pytest.raises(HostError, match="install Debian's package debian-archive-keyring"):
         await find_archive()
+
+
+async def test_packages_of_another_architecture_are_known_apart(
+    tmp_path: Path, mirror: Path, sign: Callable[[], Archive]
+) -> None:
+    own = run("dpkg", "--print-architecture").strip()
+    other = "arm64" if own != "arm64" else "amd64"
+    suite = mirror / "dists" / SUITE
+    entry = (suite / f"main/binary-{own}/Packages").read_text().replace("Version: 1", "Version: 2")
+    index = f"main/binary-{other}/Packages"
+    (suite / index).parent.mkdir()
+    (suite / index).write_text(entry)
+    release = (suite / "Release").read_text().replace(f"Architectures: {own}", f"Architectures: {own} {other}")
+    (suite / "Release").write_text(f"{release} {hashlib.sha256(entry.encode()).hexdigest()} {len(entry)} {index}\n")
+    (work := tmp_path / "work").mkdir()
+    options = await open_suite(work, SUITE, sign(), other)
+    assert "Candidate: 2" in run("apt-cache", *options, "policy", "tool")

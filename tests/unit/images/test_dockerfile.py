@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from emberbox.images.dockerfile import find_images, prepare
+from emberbox.images.dockerfile import find_images, find_platform, prepare
 from emberbox.model.errors import BuildError
 
 DIGEST = "@sha256:" + "05cb9b38" * 8
@@ -127,3 +127,28 @@ def test_a_file_that_means_harm_takes_no_longer_than_others(text: str) -> None:
     started = time.process_time()
     find_images(text)
     assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize(
+    ("text", "platform"),
+    [
+        ("FROM a\n", ""),
+        ("# escape=`\nFROM `\n --platform=linux/arm64 a\n", "linux/arm64"),
+        ("FROM --platform=linux/arm64/v8 a\n", "linux/arm64"),
+        ("FROM --platform=linux/arm64 a AS b\nFROM c\n", ""),
+        ("FROM --platform=linux/arm64 a AS B\nFROM b AS d\nFROM d\n", "linux/arm64"),
+        ("FROM --platform=$BUILDPLATFORM a AS b\nFROM --platform=linux/arm64 c\n", "linux/arm64"),
+        ("FROM --platform=$TARGETPLATFORM a\n", ""),
+        ("RUN <<E\nFROM --platform=linux/arm64 a\nE\n", ""),
+        ("no Dockerfile", ""),
+    ],
+)
+def test_the_platform_of_the_last_stage_is_found(text: str, platform: str) -> None:
+    assert find_platform(text) == platform
+
+
+def test_what_it_is_built_for_is_no_note() -> None:
+    text = "FROM --platform=linux/arm64/v8 a AS b\nFROM --platform=linux/amd64 b\n"
+    prepared = prepare(text, "linux/arm64")
+    assert prepared.text == "FROM a AS b\nFROM b\n"
+    assert prepared.notes == ("NOTE: --platform=linux/amd64 is ignored; images are linux/arm64 here",)

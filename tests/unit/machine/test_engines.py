@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from emberbox.host.space import DiskSpace
-from emberbox.machine.engines import count_saved
+from emberbox.machine.engines import count_saved, find_saved_names
 from emberbox.machine.guests import GuestHost
 from emberbox.model.errors import HostError, VmmError
 from emberbox.time_limits import limit_s
@@ -108,6 +108,7 @@ def test_what_a_home_holds_is_counted_by_accelerator(tmp_path: Path) -> None:
     publish(tmp_path / "images/one/1.0", KVM)
     publish(tmp_path / "images/one/2.0", TCG)
     publish(tmp_path / "images/two/1.0", None)
+    publish(tmp_path / "images/arm/1.0", replace(TCG, vmm="QEMU-ARM64"))  # it says nothing of the machine's own guests
     publish(tmp_path / "microvms/fork/base", KVM)
     suspended = tmp_path / "microvms/suspended"
     suspended.mkdir()
@@ -118,6 +119,7 @@ def test_what_a_home_holds_is_counted_by_accelerator(tmp_path: Path) -> None:
     (tmp_path / "images/three/1.0/snapshot.json").write_text("damaged")
     assert count_saved(tmp_path) == Counter(kvm=3, tcg=1)
     assert count_saved(tmp_path / "missing") == Counter()
+    assert find_saved_names(tmp_path) == {"qemu", "qemu-arm64"}
 
 
 WORKS, FAILS = KvmProbe(KVM), KvmProbe(None, "the module is not loaded")

@@ -162,3 +162,9 @@ def test_tags_and_settings_know_the_same_engines() -> None:
 
 def request(home: Path, accelerator: str = "auto") -> EngineRequest:
     return EngineRequest(home, "", accelerator, Cage(None, None), {})
+
+
+async def test_arm_is_emulated_behind_no_boundary_only_where_the_operator_says_so(tmp_path: Path) -> None:
+    """It needs no EMBERBOX_ACCELERATOR=tcg besides: it is a setting of its own."""
+    with pytest.raises(HostError, match="EMBERBOX_ARM64=emulate"):
+        await make_other("qemu-arm64", request(tmp_path, "tcg"), SYSTRAP)

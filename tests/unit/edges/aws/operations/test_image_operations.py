@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 from emberbox.images.base import BuildLog, BuildPlan
 from emberbox.model.arns import managed_connector_arn, managed_image_arn
 from emberbox.model.errors import BuildError
-from emberbox.model.images import takeable_architectures
+from emberbox.model.images import emulated_architectures, takeable_architectures
 from emberbox.model.records import Image
 from emberbox.model.states import BuildState, ImageState, VersionState, VersionStatus
 from emberbox.spec.models import MICROVMS
@@ -320,6 +321,97 @@ async def test_an_image_for_this_machines_architecture_has_no_such_note(
     await create(world, **({} if asked is None else {"cpuConfigurations": [{"architecture": one} for one in asked]}))
     await world.plane.settle()
     assert [plan.notes for plan in plans] == [()]
+
+
+@pytest.fixture
+async def arm_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    """A server that emulates AArch64; nothing is built."""
+    monkeypatch.setattr(ControlPlane, "emulated", emulated_architectures("emulate"))
+    (tmp_path / "arm").mkdir()
+    plane = await ControlPlane(tmp_path / "arm", KEY, REGION).open()
+
+    async def find_problem(name: str) -> str:
+        return "" if name == "qemu-arm64" else f"no {name}"
+
+    monkeypatch.setattr(plane.engines, "find_problem", find_problem)
+    yield World(plane)
+    await plane.close()
+
+
+ARM, X86 = {"architecture": "ARM_64"}, {"architecture": "X86_64"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "engine", "shown"),
+    [
+        ([ARM], "qemu-arm64", "ARM_64"),
+        ([ARM, ARM], "qemu-arm64", "ARM_64"),
+        ([ARM, X86], "", "X86_64"),
+        ([X86], "", "X86_64"),
+        ([], "", "X86_64"),
+    ],
+)
+async def test_where_arm_is_emulated_a_version_is_for_what_it_asks_for(
+    arm_world: World, monkeypatch: pytest.MonkeyPatch, asked: list[dict[str, str]], engine: str, shown: str
+) -> None:
+    plans: list[BuildPlan] = []
+
+    async def run(plan: BuildPlan, _log: BuildLog) -> None:
+        plans.append(plan)
+        raise BuildError("CONTAINER_BUILD_FAILED")
+
+    monkeypatch.setattr(arm_world.plane._builder, "_builds", SimpleNamespace(run=run))
+    created = await create(arm_world, cpuConfigurations=asked)
+    await arm_world.plane.settle()
+    (plan,) = plans
+    assert plan.engine == engine
+    assert any("no security boundary" in note for note in plan.notes) == bool(engine)
+    where = {"imageIdentifier": created["imageArn"], "imageVersion": "1.0"}
+    (build,) = (await arm_world.ok(MICROVMS, "ListMicrovmImageBuilds", **where))["items"]
+    assert build["architecture"] == shown
+    for architecture in ("ARM_64", "X86_64"):
+        listed = await arm_world.ok(MICROVMS, "ListMicrovmImageBuilds", **where, architecture=architecture)
+        assert len(listed["items"]) == (architecture == shown)
+
+
+async def test_a_dockerfile_may_choose_where_the_request_does_not(
+    arm_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_choose: list[bool] = []
+
+    async def run(plan: BuildPlan, _log: BuildLog) -> None:
+        may_choose.append(plan.on_engine is not None)
+        if plan.on_engine is not None:
+            assert "emulated" in plan.on_engine("qemu-arm64")
+        raise BuildError("CONTAINER_BUILD_FAILED")
+
+    monkeypatch.setattr(arm_world.plane._builder, "_builds", SimpleNamespace(run=run))
+    created = await create(arm_world)
+    await arm_world.plane.settle()
+    where = {"imageIdentifier": created["imageArn"]}
+    (build,) = (await arm_world.ok(MICROVMS, "ListMicrovmImageBuilds", **where, imageVersion="1.0"))["items"]
+    assert (build["architecture"], build["chipset"], build["chipsetGeneration"]) == ("ARM_64", "GRAVITON", "2")
+    await arm_world.ok(MICROVMS, "UpdateMicrovmImage", **where, **LEAST, cpuConfigurations=[X86])
+    await arm_world.plane.settle()
+    assert may_choose == [True, False]
+
+
+async def test_emulated_arm_is_no_other_engine(arm_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"cpuConfigurations": [ARM], "tags": {"emberbox:engine": "gvisor"}}
+    status, _, text = await refused(arm_world, "CreateMicrovmImage", name="web", **LEAST, **asked)
+    assert (status, "which the engine gvisor cannot do" in text) == (400, True)
+
+    async def find_problem(_name: str) -> str:
+        return "QEMU cannot be fetched"
+
+    monkeypatch.setattr(arm_world.plane.engines, "find_problem", find_problem)
+    status, _, text = await refused(arm_world, "CreateMicrovmImage", name="web", **LEAST, cpuConfigurations=[ARM])
+    assert (status, text) == (400, "No MicroVM for ARM_64 can run here: QEMU cannot be fetched")
+
+
+async def test_managed_images_list_what_is_emulated(arm_world: World) -> None:
+    (shown,) = (await arm_world.ok(MICROVMS, "ListManagedMicrovmImageVersions", imageIdentifier=BASE))["items"]
+    assert shown["supportedCpuConfigurations"] == [X86, ARM]
 
 
 async def test_another_architecture_is_refused_where_the_operator_says_so(
