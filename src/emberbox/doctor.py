@@ -246,8 +246,8 @@ async def check_arm64(settings: Settings) -> Check:
     if settings.arm64 == "refuse":
         return Check(name, ok=True, detail="refused, as EMBERBOX_ARM64 says", required=False)
     if settings.arm64 == "emulate" and own == architecture.X86_64:
-        remedy = "they are not built in sandboxes: set EMBERBOX_BUILDS=host (docs/arm.md)"
-        return Check(name, settings.builds != "sandbox", await arm64.describe(settings.home), remedy, required=False)
+        remedy = "their Dockerfiles are refused where builds are in sandboxes: set EMBERBOX_BUILDS=host (docs/arm.md)"
+        return Check(name, settings.builds == "host", await arm64.describe(settings.home), remedy, required=False)
     detail = f"taken and built for {own.machine}, which is what this machine has (EMBERBOX_ARM64=refuse refuses them)"
     return Check(name, ok=True, detail=detail, required=False)
 

@@ -58,13 +58,14 @@ async def test_on_an_arm_machine_it_is_the_other_way_round(tmp_path: Path, monke
 
 
 async def test_emulated_arm_is_said_to_be_slow_and_no_boundary(tmp_path: Path) -> None:
-    check = await doctor.check_arm64(load({}, home=tmp_path, arm64="emulate"))
+    check = await doctor.check_arm64(load({}, home=tmp_path, arm64="emulate", builds="host"))
     assert check.ok
     assert "emulated: slow, and no security boundary" in check.detail
     assert "QEMU" in check.detail
-    refused = await doctor.check_arm64(load({}, home=tmp_path, arm64="emulate", builds="sandbox"))
-    assert not refused.ok
-    assert "EMBERBOX_BUILDS=host" in refused.remedy
+    for builds in ("auto", "sandbox"):
+        refused = await doctor.check_arm64(load({}, home=tmp_path, arm64="emulate", builds=builds))
+        assert not refused.ok
+        assert "EMBERBOX_BUILDS=host" in refused.remedy
 
 
 async def test_a_missing_qemu_is_required_with_a_remedy(no_tools: Path) -> None:

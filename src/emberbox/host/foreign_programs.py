@@ -1,9 +1,10 @@
 """Programs of another architecture on this machine: the kernel is told to run them by QEMU's user mode (binfmt_misc).
 
 Where the machine does that already, by Debian's package qemu-user-static or by an administrator, nothing is changed.
-Else the server does, as root, for as long as it runs: QEMU is fetched as a package and unpacked under the home, and the
-kernel keeps it open (flag F), so that programs in containers find it. It runs with the rights of whoever starts the
-program (no flag C): what this adds is no right, only what can be started. It counts for the whole machine.
+Else each server that needs it does, as root, for as long as it runs: QEMU is fetched as a package and unpacked under
+the home, and the kernel keeps it open (flag F), so that programs in containers find it. It runs with the rights of
+whoever starts the program (no flag C): what this adds is no right, only what can be started. It counts for the whole
+machine.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from emberbox.model.errors import HostError
 SUITE: Final = "bookworm"
 PACKAGE: Final = "qemu-user-static"
 _PLACE: Final = "binfmt"
+_PREFIX: Final = "emberbox-"
+"""Of the names of servers' rules."""
+
 _FLAGS: Final = "PF"
 """P: the program's own name, argv[0], is passed on (QEMU 6.0, Linux 5.12). F: see above."""
 
@@ -52,6 +56,7 @@ class ForeignPrograms:
         self._home = home
         self.architecture = architecture
         self._lock = asyncio.Lock()
+        self._settled = False
 
     async def ensure(self) -> None:
         """Let them run from now on, until `close`.
@@ -60,32 +65,45 @@ class ForeignPrograms:
             HostError: they cannot; the message says what to do.
         """
         async with self._lock:
-            if await runs(self.architecture):
+            if (self._settled or os.geteuid() != 0) and await runs(self.architecture):
                 return
             if os.geteuid() != 0:
                 raise HostError(
                     f"programs for {self.architecture.machine} do not run here, and only root can change that: "
                     f"install Debian's packages {PACKAGE} and binfmt-support, or start the server as root"
                 )
-            packages = await ensure_packages(self._home / "packages" / PACKAGE, SUITE, [PACKAGE])
             await clear(self._home)
-            await self._register(packages / "usr/bin" / self.architecture.user_program)
-            if not await runs(self.architecture):
-                raise HostError(f"programs for {self.architecture.machine} do not run here, though QEMU is registered")
+            try:
+                await self._tell()
+            except BaseException:
+                await clear(self._home)
+                raise
+            self._settled = True
 
-    async def _register(self, interpreter: Path) -> None:
+    async def _tell(self) -> None:
+        """Tell the kernel, unless the machine itself has: what another server has told ends with that one."""
         place = _place(self._home)
         place.mkdir(parents=True, exist_ok=True)
         try:
             await process.run(["mount", "-t", "binfmt_misc", "none", place])
-            rule = describe(_name(self._home), self.architecture, interpreter)
-            await asyncio.to_thread((place / "register").write_bytes, rule)
-        except (HostError, OSError) as error:
-            await clear(self._home)
+        except HostError as error:
             raise HostError(
-                f"the kernel cannot be told to run programs for {self.architecture.machine}: {error}; load the module "
-                f"binfmt_misc, or install Debian's packages {PACKAGE} and binfmt-support"
+                f"programs for {self.architecture.machine} do not run here, and the kernel cannot be told how: "
+                f"{error}; load its module binfmt_misc"
             ) from error
+        if await runs(self.architecture) and not list(place.glob(f"{_PREFIX}*")):
+            await clear(self._home)
+            return
+        packages = await ensure_packages(self._home / "packages" / PACKAGE, SUITE, [PACKAGE])
+        rule = describe(_name(self._home), self.architecture, packages / "usr/bin" / self.architecture.user_program)
+        try:
+            await asyncio.to_thread((place / "register").write_bytes, rule)
+        except OSError as error:
+            raise HostError(f"the kernel takes no rule of binfmt_misc: {error.strerror}") from error
+        if not await runs(self.architecture):
+            raise HostError(
+                f"programs for {self.architecture.machine} do not run here, though QEMU is registered for them"
+            )
 
     async def close(self) -> None:
         """Take it back."""
@@ -144,4 +162,4 @@ def _place(home: Path) -> Path:
 
 
 def _name(home: Path) -> str:
-    return "emberbox-" + hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
+    return _PREFIX + hashlib.sha256(os.fsencode(home)).hexdigest()[:12]

@@ -22,10 +22,13 @@ class Kernel:
         self.runs_it, self.works = False, True
         self.mounts = 0
         self.taken_back = 0
+        self.others: tuple[str, ...] = ()
 
     async def run(self, command: list[object], **_options: object) -> None:
         assert command == ["mount", "-t", "binfmt_misc", "none", self.place]
         self.mounts += 1
+        for name in self.others:
+            (self.place / name).touch()
 
     async def runs(self, _architecture: Architecture) -> bool:
         rule = self.place / "register"
@@ -81,7 +84,17 @@ async def test_what_the_machine_runs_already_is_left_alone(kernel: Kernel, tmp_p
     kernel.runs_it = True
     foreign = ForeignPrograms(tmp_path, ARM_64)
     await foreign.ensure()
+    await foreign.ensure()
     assert not kernel.place.exists()
+    await foreign.close()
+
+
+async def test_what_another_server_has_told_the_kernel_is_not_relied_on(kernel: Kernel, tmp_path: Path) -> None:
+    """It ends when that one does."""
+    kernel.runs_it, kernel.others = True, ("emberbox-0123",)
+    foreign = ForeignPrograms(tmp_path, ARM_64)
+    await foreign.ensure()
+    assert b"qemu-aarch64-static" in (kernel.place / "register").read_bytes()
     await foreign.close()
 
 
@@ -111,7 +124,7 @@ async def test_a_kernel_that_does_not_know_it_is_named(
         raise HostError("unknown filesystem type")
 
     monkeypatch.setattr(foreign_programs.process, "run", refuse)
-    with pytest.raises(HostError, match=r"unknown filesystem type; load the module\s+binfmt_misc"):
+    with pytest.raises(HostError, match="unknown filesystem type; load its module binfmt_misc"):
         await ForeignPrograms(tmp_path, ARM_64).ensure()
     assert not kernel.place.parent.exists()
 
