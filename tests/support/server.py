@@ -106,7 +106,7 @@ class Server:
 
     def _seed(self) -> None:
         """Make the home, as far as it is not there."""
-        seed(self.home)
+        seed(self.home, foreign=self.environment.get("EMBERBOX_ARM64") == "emulate")
 
     def _working_directory(self) -> Path | None:
         """Return where the process begins; None is where the tests run."""
@@ -211,12 +211,8 @@ class Server:
 # --- what every home needs is fetched and made once per machine
 
 
-MADE = (
-    ("kernel", "boot/vmlinuz-*"),
-    ("base", "debian12.tar"),
-    ("kernel-arm64", "boot/vmlinuz-*"),
-    ("base-arm64", "debian12.tar"),
-)
+MADE = (("kernel", "boot/vmlinuz-*"), ("base", "debian12.tar"))
+MADE_FOREIGN = tuple((f"{name}-arm64", whole) for name, whole in MADE)
 """Directories of a home that are kept, and what each has when it is whole."""
 
 
@@ -233,10 +229,10 @@ def cache() -> Path:
     return base / "emberbox-tests" / cache_key()
 
 
-def seed(home: Path) -> None:
-    """Put kernel and base image of an earlier run into a new home."""
+def seed(home: Path, *, foreign: bool = False) -> None:
+    """Put kernel and base image of an earlier run into a new home; `foreign` ones too where it emulates AArch64."""
     home.mkdir(parents=True, exist_ok=True)
-    for name, _ in MADE:
+    for name, _ in (*MADE, *(MADE_FOREIGN if foreign else ())):
         if (cache() / name).is_dir() and not (home / name).exists():
             _copy_tree(cache() / name, home / name)
     for name in _fetched(cache()):  # of servers that build in sandboxes, or have gVisor; a small disk stays small
@@ -253,7 +249,7 @@ def save(home: Path) -> None:
     if not (home / "base/debian12.tar").exists():
         return
     cache().mkdir(parents=True, exist_ok=True)
-    for name, whole in MADE:
+    for name, whole in (*MADE, *MADE_FOREIGN):
         if list((home / name).glob(whole)) and not (cache() / name).exists():
             scratch = Path(tempfile.mkdtemp(dir=cache())) / name
             _copy_tree(home / name, scratch)

@@ -132,6 +132,8 @@ class _BuilderChoice:
         self._roots = BuilderRoots(settings.home / "builder", managed, self._sandbox)
         if tap is None and settings.builds == "sandbox":
             raise HostError(f"{NEEDS_NETWORKS}; start the server as root, or set EMBERBOX_BUILDS=host")
+        if tap is None and settings.builds == "auto":
+            log.warning("%s; %s", ON_HOST, NEEDS_NETWORKS)
 
     def sandboxed(self, architecture: Architecture | None = None) -> SandboxBuilder:
         """Return what builds in sandboxes; of another architecture it can only take images that are there already."""
@@ -150,10 +152,7 @@ class _BuilderChoice:
 
     def choose(self, on_host: ContainerBuilder, sandboxed: ContainerBuilder) -> ContainerBuilder:
         """Return the one of two that is to be used here."""
-        if self.settings.builds == "host":
-            return on_host
-        if self.tap is None:
-            log.warning("%s; %s", ON_HOST, NEEDS_NETWORKS)
+        if self.settings.builds == "host" or self.tap is None:
             return on_host
         if self.settings.builds == "sandbox":
             return sandboxed
