@@ -32,6 +32,11 @@ int bring_up(const char *device);
 #define SANDBOX_AGENT "/.emberbox-agent" /* where the image has it */
 void sandbox_boot(void);
 
+/* modprobe.c: the program that the guest's kernel asks for modules. */
+bool modprobe_is_meant(int count, char **arguments);
+int modprobe_run(const char *asked);
+void modprobe_offer(void);
+
 /* fields.c: the TLV fields of START and THAW. */
 struct field {
     uint8_t kind;

@@ -22,6 +22,7 @@
 #include "agent.h"
 
 #define CHILD_STACK_BYTES 65536
+#define LOOP_DEVICES 8 /* as many as the kernel makes: CONFIG_BLK_DEV_LOOP_MIN_COUNT */
 
 struct app app = {.output = {-1, -1}, .namespaces = {-1, -1, -1, -1}, .root = -1};
 
@@ -97,6 +98,30 @@ static void child_device(const char *path, unsigned major, unsigned minor) {
         child_fails(path);
 }
 
+/* What opens one of these makes the kernel load what is behind it, where there is a module; else opening it fails. They are
+ * made ahead, as kmod's static nodes are: nothing here makes them when a driver comes. */
+static void child_module_devices(void) {
+    static const struct {
+        const char *path;
+        mode_t mode;
+        unsigned major, minor;
+    } devices[] = {
+        {"/dev/fuse", S_IFCHR | 0666, 10, 229},         {"/dev/net/tun", S_IFCHR | 0666, 10, 200},
+        {"/dev/loop-control", S_IFCHR | 0600, 10, 237}, {"/dev/mapper/control", S_IFCHR | 0600, 10, 236},
+    };
+    size_t count = in_sandbox ? 1 : sizeof devices / sizeof *devices;
+    mkdir("/dev/net", 0755);
+    mkdir("/dev/mapper", 0755);
+    for (size_t i = 0; i < count; i++)
+        if (!mknod(devices[i].path, devices[i].mode, makedev(devices[i].major, devices[i].minor)))
+            chmod(devices[i].path, devices[i].mode & 0777);
+    for (unsigned number = 0; number < LOOP_DEVICES && !in_sandbox; number++) {
+        char path[32];
+        snprintf(path, sizeof path, "/dev/loop%u", number);
+        (void)!mknod(path, S_IFBLK | 0600, makedev(7, number));
+    }
+}
+
 static void child_mount_dev(void) {
     child_mount("dev", "/dev", "tmpfs", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k");
     child_device("/dev/null", 1, 3);
@@ -114,7 +139,7 @@ static void child_mount_dev(void) {
     (void)!symlink("/proc/self/fd/1", "/dev/stdout");
     (void)!symlink("/proc/self/fd/2", "/dev/stderr");
     if (settings.privileged)
-        (void)!mknod("/dev/fuse", S_IFCHR | 0666, makedev(10, 229));
+        child_module_devices();
 }
 
 static void child_hide(const char *path) {
@@ -372,6 +397,8 @@ const char *app_start(const uint8_t *payload, size_t length) {
     write_machine_id();
     rewrite(RESOLV_CONF, settings.resolv_conf ? settings.resolv_conf : "");
     services_answer_names(settings.names);
+    if (settings.privileged && !in_sandbox)
+        modprobe_offer();
     return spawn();
 }
 

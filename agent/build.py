@@ -18,7 +18,7 @@ OUTPUT = HERE.parent / "src" / "emberbox" / "_native"
 
 AGENT_SOURCES = [
     "main.c", "app.c", "archive.c", "boot.c", "channel.c", "container.c", "exec.c", "fields.c", "freezer.c", "log.c",
-    "pack.c", "sandbox.c", "services.c", "sever.c", "stream.c", "unpack.c",
+    "modprobe.c", "pack.c", "sandbox.c", "services.c", "sever.c", "stream.c", "unpack.c",
 ]  # fmt: skip
 GUESTS = ("x86_64", "aarch64")  # as src/emberbox/host/architecture.py has them
 WARNINGS = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE"]

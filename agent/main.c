@@ -238,6 +238,8 @@ static void go_first(void) {
 }
 
 int main(int count, char **arguments) {
+    if (modprobe_is_meant(count, arguments))
+        return modprobe_run(arguments[3]);
     int signals = watch_children();
     in_sandbox = count == 2 && strcmp(arguments[1], "sandbox") == 0;
     if (in_sandbox) {

@@ -44,6 +44,11 @@ class Kernel:
     image: Path
     initramfs: Path
 
+    @property
+    def directory(self) -> Path:
+        """Where it was unpacked."""
+        return self.initramfs.parent
+
 
 async def ensure_kernel(directory: Path, architecture: Architecture | None = None) -> Kernel:
     """Return the kernel under `directory`; fetch and prepare it when it is not there.
@@ -119,6 +124,7 @@ def _write_initramfs(kernel: Kernel, directory: Path, agent: Path) -> None:
     for name in ("dev", "proc", "sys", "modules", "image", "disk", "container", "cgroup"):
         archive.add_directory(name)
     archive.add_file("init", agent.read_bytes(), 0o755)
+    archive.add_link("modprobe", "init")  # by which name it answers the kernel: agent/modprobe.c
     for number, module in enumerate(ordered_modules(modules, MODULES)):
         archive.add_file(f"modules/{number:02}-{module.name}", module.read_bytes(), 0o644)
     scratch = kernel.initramfs.with_suffix(f".{os.getpid()}")
@@ -175,6 +181,9 @@ class _Cpio:
 
     def add_file(self, name: str, content: bytes, mode: int) -> None:
         self._add(name, 0o100000 | mode, content)
+
+    def add_link(self, name: str, target: str) -> None:
+        self._add(name, 0o120777, target.encode())
 
     def finish(self) -> bytes:
         self._add("TRAILER!!!", 0, b"")

@@ -35,6 +35,7 @@ class ContainerBuild:
         own_kernel: whether guests boot a kernel of their own; else the root file system has the agent, and is packed as
             gVisor reads it.
         bases: images that the Dockerfile names and the operator has put others in place of.
+        modules: what guests have as `/lib/modules/<release>`, in a directory named for the release; None: nothing.
     """
 
     plan: BuildPlan
@@ -46,6 +47,7 @@ class ContainerBuild:
     take_line: TakeLine
     own_kernel: bool = True
     bases: tuple[Base, ...] = ()
+    modules: Path | None = None
 
 
 class ContainerBuilder(Protocol):
@@ -156,6 +158,7 @@ class HostBuilder:
         root = await make_root(
             containers, _name(work), work.root, config.user, environment, own_kernel=work.own_kernel,
             authorities=self._authorities, architecture=None if self._foreign is None else self._foreign.architecture,
+            modules=work.modules,
         )  # fmt: skip
         return config, root
 

@@ -21,6 +21,7 @@ from emberbox.host.architecture import Architecture
 from emberbox.images.authorities import SERVERS_VARIABLE, with_authorities, write_file, write_runtime
 from emberbox.images.config import DEFAULT_PATH, ImageConfig, RootFileSystem, find_unheeded, find_user, parse_config
 from emberbox.images.explanations import explain_failure
+from emberbox.images.modules import find_modules
 from emberbox.images.randomness import AddedFile, find_additions
 from emberbox.model.errors import BuildError
 
@@ -351,6 +352,7 @@ def _build_error(tail: list[str], error: process.CommandError) -> BuildError:
 async def make_root(
     containers: Containers, name: str, destination: Path, user: str, environment: Mapping[str, str],
     *, own_kernel: bool = True, authorities: str = "", architecture: Architecture | None = None,
+    modules: Path | None = None,
 ) -> RootFileSystem:  # fmt: skip
     """Pack an image's files, and what randomness.py and authorities.py add to them, into a root file system.
 
@@ -364,6 +366,7 @@ async def make_root(
             plainly.
         authorities: what its processes trust (PEM); empty: nothing in particular.
         architecture: what it is for; None: what this machine has.
+        modules: as `builders.ContainerBuild` has it.
 
     Raises:
         BuildError: the user does not exist, or the disk is full.
@@ -377,6 +380,8 @@ async def make_root(
             files = list(added.files)
             if not own_kernel:
                 files.append(AddedFile(native.AGENT_IN_IMAGE, native.agent_path().read_bytes(), 0o755))
+            if modules is not None:
+                files += await asyncio.to_thread(lambda: list(find_modules(mounted.root, modules, modules.name)))
             if files:
                 await containers.add(mounted, files, destination.with_name("added.tar"))
             await containers.pack(mounted.root, destination, plain=not own_kernel)

@@ -24,6 +24,7 @@ from emberbox.guest.tls import find_tls
 from emberbox.host import disk, scratch
 from emberbox.host.architecture import of_engine
 from emberbox.host.kernel import Kernel
+from emberbox.host.kernel_modules import ensure_modules
 from emberbox.host.space import DiskSpace, is_full_disk
 from emberbox.images.artifact import S3Client, UnpackLimits, check_readable, fetch, unpack
 from emberbox.images.base import BuildLog, BuildPlan, LogStream
@@ -230,7 +231,7 @@ class Pipeline:
     async def _build_container(self, run: Run, driver: VmmDriver) -> tuple[ImageConfig, RootFileSystem]:
         plan, directory, archive, context = run.plan, run.directory, run.archive, run.context
         limits = (self._limits.artifact_bytes, self._limits.unpacked_bytes, self._limits.build_timeout_s)
-        work, builder = self._work(run, context, driver), self._find_workshop(plan).builder
+        work, builder = await self._work(run, context, driver), self._find_workshop(plan).builder
         if run.is_image:
             await self._bases.gather_image(plan, archive, context, limits, run.take_line)
             archive.unlink(missing_ok=True)
@@ -253,7 +254,11 @@ class Pipeline:
         owner = plan.account_id if self._s3_has_accounts and not is_granted else None
         await fetch(self._s3, plan.artifact_uri, archive, self._limits.artifact_bytes, owner)
 
-    def _work(self, run: Run, context: Path, driver: VmmDriver) -> ContainerBuild:
+    async def _work(self, run: Run, context: Path, driver: VmmDriver) -> ContainerBuild:
+        modules, own_kernel = None, driver.capabilities.own_kernel
+        if own_kernel and run.plan.all_capabilities:
+            kernel = await self._find_workshop(run.plan).kernel()
+            modules = await in_thread(ensure_modules, kernel.directory, kernel.release)
         return ContainerBuild(
             run.plan,
             run.directory,
@@ -262,7 +267,8 @@ class Pipeline:
             self._limits.build_timeout_s,
             run.say,
             run.take_line,
-            own_kernel=driver.capabilities.own_kernel,
+            own_kernel=own_kernel,
+            modules=modules,
         )
 
     async def _make_snapshot(

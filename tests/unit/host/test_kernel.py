@@ -113,6 +113,8 @@ async def test_the_initramfs_holds_the_agent_and_the_modules_in_order(unpacked: 
     modules = [name for name in names if name.startswith("modules/")]
     assert modules == [f"modules/{number:02}-{name}.ko" for number, name in enumerate(MODULES)]
     assert ("init", 0o100755, b"the agent") in unpack(made.initramfs.read_bytes())
+    assert ("modprobe", 0o120777, b"init") in unpack(made.initramfs.read_bytes())
+    assert made.directory == unpacked
     assert {"dev", "proc", "sys"} <= set(names)
 
 

@@ -163,8 +163,9 @@ def _pack(job: dict[str, Any], image: tuple[dict[str, Any], list[Path]]) -> dict
     try:
         library, agent = Path(job["library"]).read_bytes(), _read_agent(job.get("agent"))
         root = make_root(
-            layers, _base(layer), OUT, config.user, environment, library, agent, job.get("authorities", "")
-        )
+            layers, _base(layer), OUT, config.user, environment, library, agent, job.get("authorities", ""),
+            _find_modules(job.get("modules")),
+        )  # fmt: skip
     except subprocess.CalledProcessError as error:
         raise BuildError("DISK_STORAGE_FULL", "the root file system cannot be packed; is the disk full?") from error
     return {"config": dataclasses.asdict(config), "root": dataclasses.asdict(root)}
@@ -208,6 +209,10 @@ def _read_agent(agent: dict[str, str] | None) -> AddedFile | None:
     if agent is None:
         return None
     return AddedFile(agent["destination"], Path(agent["source"]).read_bytes(), 0o755)
+
+
+def _find_modules(modules: dict[str, str] | None) -> tuple[Path, str] | None:
+    return None if modules is None else (Path(modules["source"]), modules["release"])
 
 
 def _base(layer: Path) -> Base:

@@ -15,6 +15,7 @@ from emberbox.images.authorities import with_authorities
 from emberbox.images.config import RootFileSystem, find_user
 from emberbox.images.inside.changes import OPAQUE_MARK, find_changes
 from emberbox.images.inside.daemon import STORE
+from emberbox.images.modules import find_modules
 from emberbox.images.randomness import AddedFile, find_additions, find_openssl
 
 _WORK = STORE / "packing"
@@ -78,7 +79,7 @@ def pack_base(base: Base) -> None:
 
 def make_root(
     layers: Sequence[Path], base: Base, destination: Path, user: str, environment: Mapping[str, str], library: bytes,
-    agent: AddedFile | None = None, authorities: str = "",
+    agent: AddedFile | None = None, authorities: str = "", modules: tuple[Path, str] | None = None,
 ) -> RootFileSystem:  # fmt: skip
     """Pack layers, and what randomness.py and authorities.py add to them, into a root file system.
 
@@ -91,6 +92,7 @@ def make_root(
         library: the provider of random numbers.
         agent: what guests without a kernel of their own begin with; None: guests have one.
         authorities: what its processes trust (PEM); empty: nothing in particular.
+        modules: the kernel's that guests may load, and its release; None: they load none.
 
     Raises:
         BuildError: the user does not exist.
@@ -103,6 +105,8 @@ def make_root(
         found_out = find_additions(root, environment.get("OPENSSL_CONF"), library, _find_openssl(own, base))
         added = with_authorities(found_out, authorities)
         for file in (*added.files, *([] if agent is None else [agent])):
+            _add(root, file)
+        for file in find_modules(root, *modules) if modules is not None else ():
             _add(root, file)
         if own is None or not _pack_changes([_WORK / "upper", *own], base, root, packed, form):
             _pack_all(root, packed, form)

@@ -25,6 +25,8 @@ from emberbox.images.sandbox.root import (
 from emberbox.images.substitutes import Base
 from emberbox.model.errors import BuildError, HostError
 
+_MODULES = "/run/modules"
+
 
 class SandboxBuilder:
     """Runs each build in a sandbox of its own.
@@ -75,6 +77,7 @@ class SandboxBuilder:
         shares = [CODE, Share(made.seed, "/seed"), Share(work.context, "/context")]
         shares += [self._write_job(work, directory, kind), *_writable(work.root, "/root.erofs")]
         shares += [Share(base.layout, place) for base, place in _places(work) if base.layout is not None]
+        shares += [] if work.modules is None else [Share(work.modules, _MODULES)]
         if self._cache_bytes and kind == "build":
             shares += _writable(new_cache, "/cache-out")
             shares += [Share(cache, "/cache.tar")] if cache.exists() else []
@@ -129,6 +132,7 @@ class SandboxBuilder:
             ],
             library=_inside(native.openssl_random_path(self._architecture)),
             agent=None if work.own_kernel else agent,
+            modules=None if work.modules is None else {"source": _MODULES, "release": work.modules.name},
         )
 
 
