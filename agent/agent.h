@@ -36,6 +36,7 @@ void sandbox_boot(void);
 bool modprobe_is_meant(int count, char **arguments);
 int modprobe_run(const char *asked);
 void modprobe_offer(void);
+void modprobe_make_devices(void); /* in the child */
 
 /* fields.c: the TLV fields of START and THAW. */
 struct field {
@@ -69,6 +70,8 @@ void child_execute(char *const *arguments, char **environment);
 /* freezer.c: which processes are the application's, and how they are made to stand still. What is returned is a problem. */
 bool freezer_open(void);
 const char *freezer_add(pid_t pid);
+void freezer_delegate(void); /* the controllers, to the application's cgroup */
+bool freezer_share(const char *mounted); /* in the child: goes below that cgroup, so that others there get controllers too */
 const char *freezer_freeze(void);
 const char *freezer_thaw(bool rehearsal);
 

@@ -22,7 +22,6 @@
 #include "agent.h"
 
 #define CHILD_STACK_BYTES 65536
-#define LOOP_DEVICES 8 /* as many as the kernel makes: CONFIG_BLK_DEV_LOOP_MIN_COUNT */
 
 struct app app = {.output = {-1, -1}, .namespaces = {-1, -1, -1, -1}, .root = -1};
 
@@ -98,30 +97,6 @@ static void child_device(const char *path, unsigned major, unsigned minor) {
         child_fails(path);
 }
 
-/* What opens one of these makes the kernel load what is behind it, where there is a module; else opening it fails. They are
- * made ahead, as kmod's static nodes are: nothing here makes them when a driver comes. */
-static void child_module_devices(void) {
-    static const struct {
-        const char *path;
-        mode_t mode;
-        unsigned major, minor;
-    } devices[] = {
-        {"/dev/fuse", S_IFCHR | 0666, 10, 229},         {"/dev/net/tun", S_IFCHR | 0666, 10, 200},
-        {"/dev/loop-control", S_IFCHR | 0600, 10, 237}, {"/dev/mapper/control", S_IFCHR | 0600, 10, 236},
-    };
-    size_t count = in_sandbox ? 1 : sizeof devices / sizeof *devices;
-    mkdir("/dev/net", 0755);
-    mkdir("/dev/mapper", 0755);
-    for (size_t i = 0; i < count; i++)
-        if (!mknod(devices[i].path, devices[i].mode, makedev(devices[i].major, devices[i].minor)))
-            chmod(devices[i].path, devices[i].mode & 0777);
-    for (unsigned number = 0; number < LOOP_DEVICES && !in_sandbox; number++) {
-        char path[32];
-        snprintf(path, sizeof path, "/dev/loop%u", number);
-        (void)!mknod(path, S_IFBLK | 0600, makedev(7, number));
-    }
-}
-
 static void child_mount_dev(void) {
     child_mount("dev", "/dev", "tmpfs", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k");
     child_device("/dev/null", 1, 3);
@@ -139,7 +114,7 @@ static void child_mount_dev(void) {
     (void)!symlink("/proc/self/fd/1", "/dev/stdout");
     (void)!symlink("/proc/self/fd/2", "/dev/stderr");
     if (settings.privileged)
-        child_module_devices();
+        modprobe_make_devices();
 }
 
 static void child_hide(const char *path) {
@@ -222,6 +197,8 @@ static void child_enter_root(void) {
         return; /* its kernel has no such hierarchy */
     if (settings.privileged) {
         child_mount("cgroup2", "/sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+        if (!freezer_share("/sys/fs/cgroup"))
+            child_fails("a cgroup of the application's");
         return;
     }
     child_hide("/proc/kcore");
@@ -397,8 +374,10 @@ const char *app_start(const uint8_t *payload, size_t length) {
     write_machine_id();
     rewrite(RESOLV_CONF, settings.resolv_conf ? settings.resolv_conf : "");
     services_answer_names(settings.names);
-    if (settings.privileged && !in_sandbox)
+    if (settings.privileged && !in_sandbox) {
+        freezer_delegate();
         modprobe_offer();
+    }
     return spawn();
 }
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent.h"
@@ -31,12 +32,40 @@ bool freezer_open(void) {
     return freeze_file >= 0 && events_file >= 0;
 }
 
+/* A cgroup whose controllers are given to those below it takes no processes (kernel documentation, "No Internal Process
+ * Constraint"): then one beside those does. */
 const char *freezer_add(pid_t pid) {
     char text[32];
-    int length = snprintf(text, sizeof text, "%d", pid);
-    if (!in_sandbox && write_file("/cgroup/app/cgroup.procs", text, (size_t)length))
+    size_t length = (size_t)snprintf(text, sizeof text, "%d", pid);
+    if (in_sandbox || !write_file("/cgroup/app/cgroup.procs", text, length))
+        return NULL;
+    mkdir("/cgroup/app/commands", 0755);
+    if (write_file("/cgroup/app/commands/cgroup.procs", text, length))
         return "cannot fill the application's cgroup";
     return NULL;
+}
+
+/* One at a time: a kernel that lacks one has the others. */
+static void pass_controllers(const char *file) {
+    static const char *const controllers[] = {"+cpuset", "+cpu", "+io", "+memory", "+hugetlb", "+pids"};
+    for (size_t i = 0; i < sizeof controllers / sizeof *controllers; i++)
+        if (write_file(file, controllers[i], strlen(controllers[i])))
+            note("no controller %s in %s: %s", controllers[i] + 1, file, strerror(errno));
+}
+
+void freezer_delegate(void) { pass_controllers("/cgroup/cgroup.subtree_control"); }
+
+bool freezer_share(const char *mounted) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/app", mounted);
+    if (mkdir(path, 0755))
+        return false;
+    snprintf(path, sizeof path, "%s/app/cgroup.procs", mounted);
+    if (write_file(path, "0", 1))
+        return false;
+    snprintf(path, sizeof path, "%s/cgroup.subtree_control", mounted);
+    pass_controllers(path);
+    return true;
 }
 
 /* --- by the cgroup */

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -18,8 +19,9 @@
 #define HELPER "/modprobe"
 #define DEPTH_MAX 4
 #define NEEDED_MAX 64
+#define LOOP_DEVICES 8 /* as many as the kernel makes: CONFIG_BLK_DEV_LOOP_MIN_COUNT */
 
-static char directory[128]; /* /lib/modules/RELEASE, in the application's root */
+static char directory[128]; /* lib/modules/RELEASE, below the application's root, which is the working directory */
 
 static FILE *open_list(const char *name) {
     char path[256];
@@ -149,18 +151,18 @@ static bool load(const char *asked, unsigned depth) {
     return found == ABSENT ? load_aliased(name, depth) : found == LOADED;
 }
 
-static void name_directory(const char *root) {
+static void name_directory(void) {
     struct utsname kernel;
     uname(&kernel);
-    snprintf(directory, sizeof directory, "%s/lib/modules/%s", root, kernel.release);
+    snprintf(directory, sizeof directory, "lib/modules/%s", kernel.release);
 }
 
 bool modprobe_is_meant(int count, char **arguments) { return count == 4 && strcmp(arguments[0], HELPER) == 0; }
 
 int modprobe_run(const char *asked) {
     if (chroot(CONTAINER_ROOT) || chdir("/"))
-        return 1;
-    name_directory("");
+        return 1; /* the application's root is not there yet */
+    name_directory();
     return load(asked, 0) ? 0 : 1;
 }
 
@@ -168,4 +170,28 @@ int modprobe_run(const char *asked) {
 void modprobe_offer(void) {
     if (write_file("/proc/sys/kernel/modprobe", HELPER, sizeof HELPER - 1))
         note("the kernel cannot ask for modules: %s", strerror(errno));
+}
+
+/* What opens one of these makes the kernel load what is behind it, where there is a module; else opening it fails. They are
+ * made ahead, as kmod's static nodes are: nothing here makes them when a driver comes. */
+void modprobe_make_devices(void) {
+    static const struct {
+        const char *path;
+        mode_t mode;
+        unsigned major, minor;
+    } devices[] = {
+        {"/dev/fuse", S_IFCHR | 0666, 10, 229},         {"/dev/net/tun", S_IFCHR | 0666, 10, 200},
+        {"/dev/loop-control", S_IFCHR | 0600, 10, 237}, {"/dev/mapper/control", S_IFCHR | 0600, 10, 236},
+    };
+    size_t count = in_sandbox ? 1 : sizeof devices / sizeof *devices;
+    mkdir("/dev/net", 0755);
+    mkdir("/dev/mapper", 0755);
+    for (size_t i = 0; i < count; i++)
+        if (!mknod(devices[i].path, devices[i].mode, makedev(devices[i].major, devices[i].minor)))
+            chmod(devices[i].path, devices[i].mode & 0777);
+    for (unsigned number = 0; number < LOOP_DEVICES && !in_sandbox; number++) {
+        char path[32];
+        snprintf(path, sizeof path, "/dev/loop%u", number);
+        (void)!mknod(path, S_IFBLK | 0600, makedev(7, number));
+    }
 }

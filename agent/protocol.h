@@ -62,7 +62,7 @@ enum start_field {
     START_GID = 5,
     START_GROUP = 6,
     START_CAPABILITIES = 7, /* u64 bounding set */
-    START_PRIVILEGED = 8,   /* u32: 1 leaves /proc and /sys writable and mounts the cgroup tree */
+    START_PRIVILEGED = 8,   /* u32: 1 leaves /proc and /sys writable, mounts the cgroup tree and loads modules */
     START_HOSTNAME = 9,
     START_RESOLV_CONF = 10,
     START_NOFILE = 11,      /* u64 hard limit of open files */

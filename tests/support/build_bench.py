@@ -99,7 +99,7 @@ class BuildBench:
 
     async def build(
         self, dockerfile: str, files: Mapping[str, bytes] | None = None, account: str = OPERATOR, *,
-        on_host: bool = False, substitutes: Bases | None = None,
+        on_host: bool = False, substitutes: Bases | None = None, modules: Path | None = None,
     ) -> Built:  # fmt: skip
         """Build a Dockerfile, in a sandbox or on the host; images that it names may have substitutes."""
         directory = Path(tempfile.mkdtemp(dir=self.home))
@@ -113,7 +113,7 @@ class BuildBench:
 
         work = ContainerBuild(
             replace(PLAN, account_id=account), directory, directory / "context", directory / "root.erofs",
-            self._limits.timeout_s, lines.append, take,
+            self._limits.timeout_s, lines.append, take, modules=modules,
         )  # fmt: skip
         config = root = error = None
         limits = (1 << 30, 1 << 30, self._limits.timeout_s)

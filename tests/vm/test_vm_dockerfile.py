@@ -119,3 +119,12 @@ def test_all_capabilities_are_given_on_request_and_a_panic_ends_the_microvm(
 def test_a_container_may_not_mount_by_default(probe: Microvm) -> None:
     """Without additionalOsCapabilities even root may not mount."""
     assert probe.shell_code("mkdir -p /data/m && mount -t tmpfs none /data/m") != 0
+
+
+def test_without_all_capabilities_no_module_is_loaded(probe: Microvm) -> None:
+    """Neither by root of the application nor by the kernel on behalf of anybody: it has no modules, and none to ask."""
+    before = probe.shell("cat /proc/modules")
+    assert probe.shell("cat /proc/sys/kernel/modprobe").strip() == "/sbin/modprobe"
+    assert probe.shell_code("test -e /lib/modules/$(uname -r)") == 1
+    assert probe.shell_code("perl -MSocket -e 'socket(my $s, PF_INET, SOCK_STREAM, 132) or exit 3'") == 3
+    assert probe.shell("cat /proc/modules") == before

@@ -116,6 +116,31 @@ async def test_names_and_encodings(bench: BuildBench, dockerfile: str) -> None:
     assert on_host.error is None, on_host.text
 
 
+@pytest.mark.parametrize("on_host", [False, True])
+async def test_modules_are_packed_where_links_of_the_image_lead(
+    on_host: bool, bench: BuildBench, tmp_path: Path
+) -> None:
+    """Also where one names an absolute path; nothing is written outside of the image."""
+    modules = tmp_path / "6.1.0-x"
+    (modules / "kernel/net").mkdir(parents=True)
+    (modules / "kernel/net/one.ko").write_bytes(b"a module")
+    (modules / "modules.dep").write_text("kernel/net/one.ko:\n")
+    place = f"/srv/of-{tmp_path.name}"
+    dockerfile = f"{BASE}RUN mkdir {place} && ln -s {place} /lib/modules\n{END}"
+    built = await bench.build(dockerfile, on_host=on_host, modules=modules)
+    assert built.error is None, built.text
+    assert not Path(place).exists()
+    with opened(built.packed) as root:
+        packed = root / place[1:] / "6.1.0-x"
+        assert {str(path.relative_to(packed)) for path in packed.rglob("*") if path.is_file()} == {
+            "kernel/net/one.ko", "modules.dep",
+        }  # fmt: skip
+        assert (packed / "kernel/net/one.ko").read_bytes() == b"a module"
+        status = (packed / "kernel/net/one.ko").stat()
+        assert (status.st_uid, status.st_mode & 0o777) == (0, 0o644)
+        assert (packed / "kernel").stat().st_mode & 0o777 == 0o755
+
+
 async def test_no_way_out_of_a_build_leads_to_the_host(bench: BuildBench) -> None:
     """Each once led to the host's files, or would have: a link of an earlier stage, a name of a cache, processes."""
     canary = bench.home / "canary"

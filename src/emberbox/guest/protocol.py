@@ -141,7 +141,7 @@ class Application:
         directory: the working directory in the container.
         uid: the user it runs as, with `gid` and the supplementary `groups`.
         capabilities: the bounding set, bit n for capability n (capabilities(7)).
-        privileged: leave /proc and /sys writable and mount the cgroup tree.
+        privileged: leave /proc and /sys writable, mount the cgroup tree, load modules when the kernel asks.
         hostname: the host name until a launch gives it another.
         resolv_conf: the text of /etc/resolv.conf.
         nofile: the hard limit of open files.

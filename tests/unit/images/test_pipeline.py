@@ -1,15 +1,18 @@
-"""What the pipeline builds with: the machine's own tools, or those of the architecture that a Dockerfile asks for."""
+"""What the pipeline builds with: whose tools, and the modules of which kernel."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from emberbox.guest.metadata import MetadataService
+from emberbox.host.kernel import Kernel
 from emberbox.host.space import DiskSpace
+from emberbox.images import pipeline as pipeline_module
 from emberbox.images.base import BuildPlan
 from emberbox.images.pipeline import Limits, Pipeline, Run, Workshop
 from emberbox.machine.local import Places
@@ -70,3 +73,25 @@ def test_a_dockerfile_chooses_where_the_request_does_not(
     assert chosen == ([engine] if engine else [])
     assert said.lines == (["NOTE: so it is"] if engine else [])
     assert pipeline._find_workshop(followed.plan).builder is (ARM if engine else OWN)
+
+
+@pytest.mark.parametrize("all_capabilities", [False, True])
+@pytest.mark.parametrize("own_kernel", [False, True])
+async def test_modules_are_for_images_with_all_capabilities_and_a_kernel_of_their_own(
+    all_capabilities: bool, own_kernel: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def kernel() -> Kernel:
+        return Kernel("6.1.0-x", tmp_path / "vmlinuz", tmp_path / "initramfs")
+
+    monkeypatch.setattr(pipeline_module, "ensure_modules", lambda directory, release: directory / release)
+    missing: Any = None
+    pipeline = Pipeline(
+        missing, missing, kernel, missing, Limits(1, 1, 1), DiskSpace(tmp_path, 1), Places(tmp_path),
+        s3_has_accounts=False,
+    )  # fmt: skip
+    stream: Any = SimpleNamespace(write=print)
+    run = Run(replace(PLAN, all_capabilities=all_capabilities), tmp_path, missing, stream, missing)
+    driver: Any = SimpleNamespace(capabilities=SimpleNamespace(own_kernel=own_kernel))
+    work = await pipeline._work(run, tmp_path, driver)
+    assert work.own_kernel == own_kernel
+    assert work.modules == (tmp_path / "6.1.0-x" if all_capabilities and own_kernel else None)

@@ -96,7 +96,7 @@ async def no_network(_egress: object) -> AsyncIterator[BuildNetwork]:
 
 async def build(
     tmp_path: Path, told: Told, account_id: str = "000000000000", *, is_image: bool = False,
-    bases: tuple[Base, ...] = (),
+    bases: tuple[Base, ...] = (), modules: Path | None = None,
 ) -> list[str]:  # fmt: skip
     directory, lines = tmp_path / "b", list[str]()
     directory.mkdir()
@@ -107,7 +107,7 @@ async def build(
     plan: Any = SimpleNamespace(egress=None, account_id=account_id, environment={"A": "1"})
     roots: Any = Roots()
     builder = SandboxBuilder(told, roots, no_network, Limits(1, 1, 1, 1), tmp_path / "caches", 1, "PEM")
-    work = ContainerBuild(plan, directory, tmp_path, directory / "root.erofs", 1, lines.append, take, bases=bases)
+    work = ContainerBuild(plan, directory, tmp_path, directory / "root.erofs", 1, lines.append, take, bases=bases, modules=modules)
     try:
         await (builder.load if is_image else builder.build)(work)
     finally:
@@ -164,3 +164,13 @@ async def test_a_sandbox_gets_authorities_and_bases_and_no_login(tmp_path: Path)
         {"name": "x", "used": "emberbox/debian:12", "layout": None},
     ]
     assert told.job["authorities"] == "PEM"
+
+
+async def test_a_sandbox_reads_modules_where_guests_load_some(tmp_path: Path) -> None:
+    await build(tmp_path, without := Told(GOOD))
+    assert without.job["modules"] is None
+    await build(tmp_path, told := Told(GOOD), modules=tmp_path / "6.1.0-x")
+    assert told.plan is not None
+    (share,) = [share for share in told.plan.shares if share.path == tmp_path / "6.1.0-x"]
+    assert not share.is_writable
+    assert told.job["modules"] == {"source": share.destination, "release": "6.1.0-x"}
