@@ -1,4 +1,4 @@
-"""The API behind the gateway: who sends a request is said by a header that the gateway alone can set.
+"""The API behind the gateway, where TLS ends: who sends a request is said by a header that the gateway alone can set.
 
 Served at a Unix socket that nobody but this server's own user may reach; what listens at a port never looks at it.
 """
@@ -24,9 +24,9 @@ class Forwarded:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request as coming from the address in the header."""
+        """Answer a request as coming from the address in the header, over TLS."""
         if scope["type"] == "http":
             source = next((value for name, value in scope["headers"] if name == _SOURCE), b"")
             kept = [(name, value) for name, value in scope["headers"] if name != _SOURCE]
-            scope = {**scope, "headers": kept, "client": (source.decode("latin-1"), 0)}
+            scope = {**scope, "scheme": "https", "headers": kept, "client": (source.decode("latin-1"), 0)}
         await self._app(scope, receive, send)

@@ -18,6 +18,7 @@ class Caller:
         request_id: the UUID that the answer carries as `x-amzn-RequestId`.
         source_ip: the peer's address, or an empty string when the server does not know it.
         credential: what the request was signed with; None where nobody asked.
+        is_secure: the request came over TLS.
     """
 
     account_id: str
@@ -26,3 +27,4 @@ class Caller:
     request_id: str
     source_ip: str
     credential: Credential | None = field(default=None, compare=False, repr=False)
+    is_secure: bool = False

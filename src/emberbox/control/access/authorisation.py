@@ -57,6 +57,7 @@ class AccessRequest:
         unassumable: what it is told when a role that it passes is not defined, and roles are strict; None for what
             tells the operator how to define it.
         passed_to: the service that a role is passed to.
+        is_secure: it came over TLS.
     """
 
     permissions: tuple[Permission, ...]
@@ -64,6 +65,7 @@ class AccessRequest:
     facts: Facts = field(default_factory=dict)
     unassumable: str | None = None
     passed_to: str = LAMBDA
+    is_secure: bool = False
 
     @property
     def own(self) -> Permission:
@@ -151,7 +153,7 @@ def _denied(credential: Credential, permission: Permission, reason: str) -> Acce
 
 def _facts(credential: Credential, source_ip: str, region: str, request: AccessRequest) -> Facts:
     """What is known of the sender counts, whatever an edge says of the request."""
-    return {**request.facts, **principal_keys(credential, source_ip, region)}
+    return {**request.facts, **principal_keys(credential, source_ip, region, is_secure=request.is_secure)}
 
 
 class _Context:

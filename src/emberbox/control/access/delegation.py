@@ -77,4 +77,7 @@ class Delegates:
             raise AccessDeniedError(
                 f"The {kind} {acting.name}, or the access key that asked for this, is not there any more"
             )
-        return Caller(account_id, made.access_key_id, self._region, str(uuid.uuid4()), acting.source_ip, credential)
+        return Caller(
+            account_id, made.access_key_id, self._region, str(uuid.uuid4()), acting.source_ip, credential,
+            is_secure=True,  # AWS's services ask each other by TLS; here nothing leaves the process
+        )  # fmt: skip

@@ -132,7 +132,7 @@ def trusts(
     if not role.trust_document:
         return True
     credential = _credential(caller)
-    facts = principal_keys(credential, caller.source_ip, caller.region)
+    facts = principal_keys(credential, caller.source_ip, caller.region, is_secure=caller.is_secure)
     facts[RESOURCE_ACCOUNT] = (role.account_id,)
     facts["sts:rolesessionname"] = (session_name,)
     if external_id is not None:

@@ -29,6 +29,7 @@ class HttpRequest:
         headers: (name in lower case, value) in the order sent; names may repeat.
         body: all bytes of the body.
         source_ip: the peer's address, or an empty string.
+        is_secure: it came over TLS.
     """
 
     method: str
@@ -37,6 +38,7 @@ class HttpRequest:
     headers: tuple[tuple[str, str], ...]
     body: bytes
     source_ip: str = ""
+    is_secure: bool = False
 
     def header(self, name: str) -> str | None:
         """Return the first value of a header, or None. The name is in lower case."""
@@ -128,6 +130,7 @@ def read_head(scope: Mapping[str, Any]) -> HttpRequest:
         headers=headers,
         body=b"",
         source_ip=(scope.get("client") or ("",))[0],
+        is_secure=scope.get("scheme") == "https",
     )
 
 

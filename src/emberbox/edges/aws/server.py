@@ -225,7 +225,8 @@ class _Api:
             return
         asked = self._permissions.request(credential.account_id, match.service, match.name, parameters)
         if exchange.request is not None:
-            asked = replace(asked, facts={**asked.facts, **header_keys(dict(exchange.request.headers))})
+            facts = {**asked.facts, **header_keys(dict(exchange.request.headers))}
+            asked = replace(asked, facts=facts, is_secure=exchange.request.is_secure)
         self._guard.authorise(credential, exchange.source_ip, asked)
         exchange.resources = asked.resources
 
@@ -250,6 +251,7 @@ def _caller(identity: Identity, request: HttpRequest, request_id: str) -> Caller
         request_id=request_id,
         source_ip=request.source_ip,
         credential=identity.credential,
+        is_secure=request.is_secure,
     )
 
 

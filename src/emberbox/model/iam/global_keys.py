@@ -25,13 +25,14 @@ Keys = dict[str, tuple[str, ...]]
 """Condition keys with their values."""
 
 
-def principal_keys(credential: Credential, source_ip: str, region: str) -> Keys:
+def principal_keys(credential: Credential, source_ip: str, region: str, *, is_secure: bool = False) -> Keys:
     """Return the keys that follow from who signed, from where and when.
 
     Args:
         credential: of who signed.
         source_ip: an address; empty where it is not known.
         region: the region played.
+        is_secure: the request came over TLS.
     """
     now = datetime.now(UTC)
     keys: Keys = {
@@ -43,7 +44,7 @@ def principal_keys(credential: Credential, source_ip: str, region: str) -> Keys:
         "aws:principalisawsservice": _NO,
         "aws:userid": (credential.user_id,),
         "aws:requestedregion": (region,),
-        "aws:securetransport": _NO,
+        "aws:securetransport": _YES if is_secure else _NO,
         "aws:viaawsservice": _YES if credential.via else _NO,
         **{f"aws:principaltag/{name.lower()}": (value,) for name, value in credential.tags.items()},
     }

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from emberbox.control.access.authorisation import AccessRequest, Permission
+from emberbox.edges.forwarded import Forwarded
 from emberbox.model.errors import AccessDeniedError
 from emberbox.model.records import Image, LogGroup
 from emberbox.spec.models import CORE, EMBERBOX, LOGS, MICROVMS
+from support.wire import signed_operation
 
 from .access_world import OPERATOR, REGION, RefusedError, World, allow, connector, deny, start_world
 
@@ -168,6 +171,18 @@ async def test_the_source_address_and_the_time_decide(world: World, first: Any) 
     for key in (far, late):
         with pytest.raises(RefusedError):
             await world.call(key, "ListMicrovms")
+
+
+async def test_tls_decides_where_the_gateway_ends_it(world: World, first: Any) -> None:
+    """A client at the API's own port cannot say that it came by TLS."""
+    statements = (allow("lambda:*"), deny("*", Bool={"aws:SecureTransport": "false"}))
+    user = await world.new_user(first, "careful", *statements)
+    request = signed_operation(MICROVMS, "ListMicrovms", {}, user)
+    for headers in ((), (("x-forwarded-proto", "https"), ("x-emberbox-source", "192.0.2.1"))):
+        with pytest.raises(RefusedError, match="explicit deny"):
+            await world.send(replace(request, headers=(*request.headers, *headers)))
+    world.app = Forwarded(world.app)
+    assert (await world.send(request))["items"] == []
 
 
 async def test_passing_connectors_and_roles_needs_permission(world: World, first: Any, image: Image) -> None:

@@ -33,6 +33,7 @@ async def tell(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """An API that answers with what it was asked."""
     headers = {name.decode(): value.decode() for name, value in scope["headers"]}
     seen = {"host": headers["host"], "path": scope["raw_path"].decode(), "client": scope["client"][0], **headers}
+    seen["scheme"] = scope["scheme"]
     await send({"type": "http.response.start", "status": 200, "headers": [(b"x-mine", b"kept")]})
     await send({"type": "http.response.body", "body": json.dumps(seen).encode()})
 
@@ -104,7 +105,7 @@ async def test_endpoints_and_awss_names_are_served_there(tmp_path: Path) -> None
         seen = answer.json()
         assert answer.headers["x-mine"] == "kept"
         assert (seen["host"], seen["path"]) == (f"{LAMBDA}:{https.gateway.https_port}", "/a//b%2Fc%20d")
-        assert (seen["client"], seen["x-amz-date"]) == ("127.0.0.1", "now")
+        assert (seen["client"], seen["x-amz-date"], seen["scheme"]) == ("127.0.0.1", "now", "https")
         assert "x-emberbox-source" not in seen
         assert f"host: {BUCKET}" in (await https.ask(BUCKET, "/key")).text
         assert (await https.ask("sts.amazonaws.com")).status_code == 200

@@ -23,6 +23,12 @@ def test_a_user_has_no_keys_of_sessions() -> None:
     absent = {"aws:tokenissuetime", "aws:multifactorauthpresent", "aws:calledvia"}
     assert not absent & keys.keys()
     assert "aws:sourceip" not in principal_keys(Credential("AKIA", "s", HOME), "", "us-east-1")
+    assert keys["aws:securetransport"] == ("false",)
+
+
+def test_tls_is_known_where_it_is() -> None:
+    keys = principal_keys(Credential("AKIA", "s", HOME), "", "us-east-1", is_secure=True)
+    assert keys["aws:securetransport"] == ("true",)
 
 
 def test_a_session_is_its_role_with_its_tags() -> None:

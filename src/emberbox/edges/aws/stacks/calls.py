@@ -103,7 +103,7 @@ class Calls:
         """
         if caller.credential is None:
             raise TypeError("who calls an operation has a credential")
-        self._guard.authorise(caller.credential, caller.source_ip, asked)
+        self._guard.authorise(caller.credential, caller.source_ip, replace(asked, is_secure=caller.is_secure))
 
     def _record(self, exchange: Exchange, answer: Answer) -> None:
         record = make_record(exchange, answer, self._region)

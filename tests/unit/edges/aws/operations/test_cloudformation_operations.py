@@ -319,6 +319,19 @@ async def test_what_a_stack_does_for_its_caller_is_known_as_such(plane: ControlP
     assert (await make(ann, "Resources: {G: {Type: AWS::Logs::LogGroup}}"))["StackStatus"] == "CREATE_COMPLETE"
 
 
+async def test_what_a_stack_does_leaves_no_wire(plane: ControlPlane, admin: Around) -> None:
+    """On AWS services ask each other by TLS; who may do nothing without it may have a stack."""
+    statement = [
+        {"Effect": "Allow", "Action": "*", "Resource": "*"},
+        {"Effect": "Deny", "Action": "logs:*", "Resource": "*", "Condition": {"Bool": {"aws:SecureTransport": "false"}}},
+    ]
+    document = json.dumps({"Version": "2012-10-17", "Statement": statement})
+    await own(plane, "PutPolicy", userName="ann", policyName="p", policyDocument=document)
+    ann = await new_user(plane, "ann")
+    assert (await ann.refused(LOGS, "CreateLogGroup", logGroupName="/own"))[1] == "AccessDeniedException"
+    assert (await make(ann, "Resources: {G: {Type: AWS::Logs::LogGroup}}"))["StackStatus"] == "CREATE_COMPLETE"
+
+
 async def test_stacks_import_what_others_export(admin: Around) -> None:
     await make(admin)
     user = """

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from emberbox.edges.forwarded import Forwarded
 from emberbox.spec.models import EMBERBOX, IAM, MICROVMS, STS
 from support.around import Around, allow, new_user, own, trust
 from support.control_plane import ControlPlane
@@ -96,6 +97,16 @@ async def test_what_policies_or_trust_do_not_allow_is_denied(plane: ControlPlane
     assert (await ann.refused(STS, "AssumeRole", **asked))[1] == "AccessDenied"
     assert await ann.ok(STS, "AssumeRole", **asked, ExternalId="number")
     assert (await admin.refused(STS, "AssumeRole", **asked, ExternalId="number"))[1] == "AccessDenied"
+
+
+async def test_a_trust_policy_may_ask_for_tls(plane: ControlPlane, admin: Around) -> None:
+    ann = await new_user(plane, "ann", "sts:AssumeRole")
+    by_tls = trust({"AWS": f"arn:aws:iam::{ACCOUNT}:user/ann"}, Condition={"Bool": {"aws:SecureTransport": "true"}})
+    await admin.ok(IAM, "CreateRole", RoleName="app", AssumeRolePolicyDocument=by_tls)
+    asked = {"RoleArn": ROLE, "RoleSessionName": "job"}
+    assert (await ann.refused(STS, "AssumeRole", **asked))[1] == "AccessDenied"
+    behind = Around(Forwarded(plane.app()), ann.key)
+    assert (await behind.ok(STS, "AssumeRole", **asked))["Credentials"]
 
 
 @pytest.mark.parametrize(
