@@ -43,8 +43,39 @@ def test_events_are_read_from_either_end_and_by_patterns(clients: Clients, probe
     named = (count("COPY"), count("COPY -probe.pl"), count('"COPY probe.pl"'), count("copY"))
     assert named == (copies, 0, copies, 0)
     assert count("?Fetching ?SUCCESSFUL") == 2
-    refused = refusal(clients.logs.filter_log_events, logGroupName=group, filterPattern="{ $.x = 1 }")
+    refused = refusal(clients.logs.filter_log_events, logGroupName=group, filterPattern="[first, second]")
     assert refused[:2] == (400, "InvalidParameterException")
+
+
+@pytest.mark.rule("FilterLogEvents")
+def test_events_that_are_json_are_found_by_their_properties(
+    clients: Clients, probe: Microvm, probe_image: Image
+) -> None:
+    """Texts with wildcards, numbers, what is NULL or does not exist, joined by && and ||; other lines match nothing."""
+    lines = (
+        '{"level": "ERROR", "status": 503, "who": {"roles": ["admin"]}}',
+        '{"level": "INFO", "status": 200}',
+        "ERROR",
+    )
+    for line in lines:
+        probe.shell(f"echo '{line}' > /proc/1/fd/1")
+    group = f"/aws/lambda-microvms/{probe_image.name}"
+
+    def found(pattern: str) -> list[str]:
+        rows = clients.logs.describe_log_streams(logGroupName=group)["logStreams"]
+        streams = [row["logStreamName"] for row in rows if probe.id in row["logStreamName"]]
+        asked = {"logGroupName": group, "logStreamNames": streams, "filterPattern": pattern}
+        return [event["message"] for event in clients.logs.filter_log_events(**asked)["events"]] if streams else []
+
+    wait_for("all is written", lambda: len(found("?ERROR ?INFO")) == len(lines))
+    assert found('{ $.level = "ERR*" }') == [lines[0]]
+    assert found("{ $.status < 500 || $.who.roles[0] = admin }") == list(lines[:2])
+    assert found('{ ($.status >= 200) && ($.who NOT EXISTS) && $.level != "ERROR" }') == [lines[1]]
+    assert found("{ $.status = 5* }") == [lines[0]]
+    assert refusal(clients.logs.filter_log_events, logGroupName=group, filterPattern="{ $.x }")[:2] == (
+        400,
+        "InvalidParameterException",
+    )
 
 
 @pytest.mark.rule(

@@ -98,7 +98,9 @@ def test_soft_dependencies_come_before_and_after_and_may_be_missing(ask: Ask) ->
     assert "llc.ko" in found[place:]
 
 
-@pytest.mark.parametrize("name", ["absent", "gone", "broken", "needs-broken", "", "x" * 300, "../../etc/passwd", "char"])
+@pytest.mark.parametrize(
+    "name", ["absent", "gone", "broken", "needs-broken", "", "x" * 300, "../../etc/passwd", "char"]
+)
 def test_what_cannot_be_had_is_told_the_kernel(ask: Ask, name: str) -> None:
     status, found = ask(name)
     assert status == 1

@@ -1,10 +1,10 @@
-"""Filter patterns for unstructured log events, as CloudWatch Logs has them ("Filter pattern syntax").
+"""Filter patterns, as CloudWatch Logs has them ("Filter pattern syntax"); here for unstructured log events.
 
     ERROR timeout          both terms occur          ?ERROR ?WARN    any of them occurs
     "connection lost"      the exact phrase          ERROR -retry    the first occurs, the second does not
 
-Case counts. A pattern that mixes optional terms with others ignores the optional ones, as CloudWatch does. Patterns for
-JSON (`{ $.x = 1 }`), for columns (`[a, b]`) and regular expressions (`%x%`) are refused.
+Case counts. A pattern that mixes optional terms with others ignores the optional ones, as CloudWatch does. Those for JSON
+(`{ $.x = 1 }`) are in json_patterns.py; for columns (`[a, b]`), and regular expressions (`%x%`), are refused.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from emberbox.control.logs.json_patterns import compile_json_pattern
 from emberbox.model.errors import ValidationError
 
 _TERM: Final = re.compile(r'\s*([?-]?)(?:"((?:[^"\\]|\\.)*)"|([^\s"]+))')
@@ -25,10 +26,12 @@ def compile_log_pattern(pattern: str) -> Callable[[str], bool]:
         ValidationError: the pattern is of a kind that is not supported, or has a quote that never ends.
     """
     text = pattern.strip()
-    if text[:1] in ("{", "[", "%"):
+    if text.startswith("{"):
+        return compile_json_pattern(pattern)
+    if text[:1] in ("[", "%"):
         raise ValidationError(
-            f'The filter pattern {pattern!r} is not supported: patterns here are terms, "phrases", -exclusions and '
-            "?alternatives, not JSON, columns or regular expressions"
+            f'The filter pattern {pattern!r} is not supported: patterns here are terms, "phrases", -exclusions, '
+            "?alternatives and { JSON }, not columns or regular expressions"
         )
     wanted: list[str] = []
     refused: list[str] = []

@@ -147,7 +147,7 @@ class LogService:
         scanned, more = await in_thread(
             self._store.page, group, streams, after, PAGE_EVENTS, asked.start_ms, asked.end_ms
         )
-        found = [event for event in scanned if matches(event.message)]
+        found = await in_thread(lambda: [event for event in scanned if matches(event.message)])
         page, last = found[:limit], scanned[-1].id if scanned else 0
         if len(found) > limit:
             more, last = True, page[-1].id

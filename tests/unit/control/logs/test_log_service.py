@@ -289,7 +289,7 @@ def test_patterns_are_terms_phrases_exclusions_and_alternatives(pattern: str, fo
     assert [text for text in ("ERROR disk full", "WARN disk slow", "all well") if matches(text)] == found
 
 
-@pytest.mark.parametrize("pattern", ["{ $.x = 1 }", "[a, b]", "%[0-9]+%", 'one "two', '"'])
+@pytest.mark.parametrize("pattern", ["{ $.x }", "[a, b]", "%[0-9]+%", 'one "two', '"'])
 def test_other_patterns_are_refused(pattern: str) -> None:
     with pytest.raises(ValidationError, match=r"filter pattern"):
         compile_log_pattern(pattern)

@@ -107,7 +107,9 @@ async def build(
     plan: Any = SimpleNamespace(egress=None, account_id=account_id, environment={"A": "1"})
     roots: Any = Roots()
     builder = SandboxBuilder(told, roots, no_network, Limits(1, 1, 1, 1), tmp_path / "caches", 1, "PEM")
-    work = ContainerBuild(plan, directory, tmp_path, directory / "root.erofs", 1, lines.append, take, bases=bases, modules=modules)
+    work = ContainerBuild(
+        plan, directory, tmp_path, directory / "root.erofs", 1, lines.append, take, bases=bases, modules=modules
+    )
     try:
         await (builder.load if is_image else builder.build)(work)
     finally:

@@ -323,7 +323,12 @@ async def test_what_a_stack_does_leaves_no_wire(plane: ControlPlane, admin: Arou
     """On AWS services ask each other by TLS; who may do nothing without it may have a stack."""
     statement = [
         {"Effect": "Allow", "Action": "*", "Resource": "*"},
-        {"Effect": "Deny", "Action": "logs:*", "Resource": "*", "Condition": {"Bool": {"aws:SecureTransport": "false"}}},
+        {
+            "Effect": "Deny",
+            "Action": "logs:*",
+            "Resource": "*",
+            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+        },
     ]
     document = json.dumps({"Version": "2012-10-17", "Statement": statement})
     await own(plane, "PutPolicy", userName="ann", policyName="p", policyDocument=document)
