@@ -1,4 +1,4 @@
-"""Modules of the guest's kernel: with all capabilities Docker, NFS, loop, tun and FUSE work, before and after a suspend.
+"""Modules of the guest's kernel: with all capabilities Docker, NFS, loop, tun and FUSE work, also after a suspend.
 
 One microVM has all of it; the tests look at it as it was set up, and once more when it was suspended and resumed.
 """
@@ -155,7 +155,7 @@ def test_devices_make_the_kernel_load_their_drivers(guest: Microvm) -> None:
 
 
 def test_root_loads_a_module_by_name_with_its_own_modprobe(guest: Microvm) -> None:
-    """kmod and BusyBox find it, by name and by alias, with what it needs."""
+    """Those of kmod and BusyBox find it, by name and by alias, with what it needs."""
     shell.run(guest, "modprobe wireguard && busybox modprobe vxlan && modprobe rtnl-link-ipvlan")
     assert {"wireguard", "udp_tunnel", "vxlan", "ipvlan"} <= modules(guest)
 

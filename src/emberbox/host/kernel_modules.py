@@ -1,7 +1,7 @@
-"""The modules that guests with all capabilities may load, as their `/lib/modules/<release>`: files, and where to find them.
+"""The modules that guests with all capabilities may load, as their `/lib/modules/<release>`: files, and lists of them.
 
-The kernel's package has no such lists; where it is installed, `depmod` makes them. It is not installed, and the host may
-have no `depmod`.
+The kernel's package has no such lists; where it is installed, `depmod` makes them. It is not installed, and the host
+may have no `depmod`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import struct
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ LEFT_OUT = ("kernel/drivers/net/ethernet/", "kernel/drivers/net/hyperv/", "kerne
 FORM = 1
 """Changes when what is made here does."""
 
+_MAKING = threading.Lock()
 _SECTION = struct.Struct("<IIQQQQIIQQ")  # Elf64_Shdr
 _ANY = str.maketrans("-", "_")
 
@@ -73,12 +75,15 @@ def ensure_modules(directory: Path, release: str) -> Path:
         OSError: it cannot be written.
     """
     made = directory / f"modules-{FORM}" / release
-    if made.is_dir():
-        return made
-    source = directory / "lib/modules" / release
+    with _MAKING:
+        if not made.is_dir():
+            _make(directory / "lib/modules" / release, made, directory / "modules-scratch")
+    return made
+
+
+def _make(source: Path, made: Path, scratch: Path) -> None:
     chosen = _choose({module.name: module for module in map(_reader(source), _find(source))})
-    scratch = directory / f"modules-scratch.{os.getpid()}"
-    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.rmtree(scratch, ignore_errors=True)  # of a server that was killed
     try:
         for module in chosen.values():
             (scratch / module.path).parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +95,6 @@ def ensure_modules(directory: Path, release: str) -> Path:
         scratch.replace(made)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return made
 
 
 def _find(source: Path) -> list[str]:

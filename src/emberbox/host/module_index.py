@@ -1,7 +1,7 @@
 """The form of kmod's indexes, `modules.*.bin`: a tree of characters that it looks names up in.
 
-The form is described at the head of kmod's `libkmod/libkmod-index.h`: big-endian numbers; magic, version and the root's place;
-then nodes, and what leads to one is its place, with flags for the parts that it has.
+The form is described at the head of kmod's `libkmod/libkmod-index.h`: big-endian numbers; magic, version and the root's
+place; then nodes, and what leads to one is its place, with flags for the parts that it has.
 """
 
 from __future__ import annotations

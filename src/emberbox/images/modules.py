@@ -19,8 +19,16 @@ def find_modules(root: Path, directory: Path, release: str) -> Iterator[AddedFil
         release: the kernel's.
     """
     place = resolve(root, f"/lib/modules/{release}")
-    if place is None or (root / place[1:] / _LIST).exists():
+    if place is None or _is_there(root / place[1:] / _LIST):
         return
     for file in sorted(directory.rglob("*")):
         if file.is_file():
             yield AddedFile(f"{place}/{file.relative_to(directory)}", file.read_bytes())
+
+
+def _is_there(path: Path) -> bool:
+    """Say whether a file is there; another user than root may not see it, and then adds nothing."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,19 @@ def test_they_are_made_once(tmp_path: Path, source: Path) -> None:
     assert ensure_modules(tmp_path, RELEASE) == made == tmp_path / f"modules-{FORM}" / RELEASE
     assert (made / "modules.dep").stat().st_ino == first
     assert [path.name for path in tmp_path.iterdir() if "scratch" in path.name] == []
+
+
+def test_builds_at_the_same_time_make_them_once(tmp_path: Path, source: Path) -> None:
+    """What a server has left that was killed is in nobody's way."""
+    for number in range(50):
+        add(source, f"fs/module{number}")
+    (tmp_path / "modules-scratch/kernel/fs").mkdir(parents=True)
+    (tmp_path / "modules-scratch/kernel/fs/module0.ko").write_text("half")
+    with ThreadPoolExecutor(4) as pool:
+        made = set(pool.map(lambda _: ensure_modules(tmp_path, RELEASE), range(4)))
+    assert len(made) == 1
+    assert (made.pop() / "kernel/fs/module0.ko").samefile(source / "kernel/fs/module0.ko")
+    assert not (tmp_path / "modules-scratch").exists()
 
 
 def test_a_kernel_that_is_not_whole_is_refused_and_nothing_is_left(tmp_path: Path, source: Path) -> None:

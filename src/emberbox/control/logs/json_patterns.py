@@ -3,9 +3,9 @@
     { $.level = "ERROR" }                  { $.status >= 500 && $.path != "/health*" }
     { $.user.roles[0] = admin }            { ($.a = 1 || $.b IS TRUE) && $.c NOT EXISTS && $.d IS NULL }
 
-A value in quotes or without is a text in which `*` stands for anything; one that is a number is compared as such. `&&` binds
-closer than `||`. An event that is no JSON object matches nothing, and of a property that an event has not only NOT EXISTS is
-true. Regular expressions (`%x%`) are refused.
+A value in quotes or without is a text in which `*` stands for anything; one that is a number is compared as such. `&&`
+binds closer than `||`. An event that is no JSON object matches nothing, and of a property that an event lacks only NOT
+EXISTS is true. Regular expressions (`%x%`) are refused.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     ERROR timeout          both terms occur          ?ERROR ?WARN    any of them occurs
     "connection lost"      the exact phrase          ERROR -retry    the first occurs, the second does not
 
-Case counts. A pattern that mixes optional terms with others ignores the optional ones, as CloudWatch does. Those for JSON
-(`{ $.x = 1 }`) are in json_patterns.py; for columns (`[a, b]`), and regular expressions (`%x%`), are refused.
+Case counts. A pattern that mixes optional terms with others ignores the optional ones, as CloudWatch does. Those for
+JSON (`{ $.x = 1 }`) are in json_patterns.py; for columns (`[a, b]`), and regular expressions (`%x%`), are refused.
 """
 
 from __future__ import annotations
