@@ -45,6 +45,8 @@ class Asked:
         env: variables beside the application's own.
         user: whose rights it has; the application's when missing.
         terminal: whether it gets a terminal.
+        errors: what becomes of bytes of its output that are no UTF-8, as `bytes.decode` takes it.
+        keep_bytes: how much of each of its outputs is kept; all when missing.
     """
 
     command: Program
@@ -52,6 +54,8 @@ class Asked:
     env: Mapping[str, str] | None = None
     user: str | None = None
     terminal: bool = False
+    errors: str = "replace"
+    keep_bytes: int | None = None
 
     def members(self) -> dict[str, Any]:
         """Return the ExecRequest."""
@@ -67,10 +71,13 @@ class Asked:
 
 @dataclass(slots=True)
 class Gathered:
-    """What a command has written, piece by piece, as text."""
+    """What a command has written, piece by piece."""
 
+    errors: str = "replace"
+    keep_bytes: int | None = None
     exit_code: int | None = None
-    _texts: dict[str, list[str]] = field(default_factory=lambda: {"stdout": [], "stderr": []})
+    truncated: bool = False
+    _kept: dict[str, bytearray] = field(default_factory=lambda: {"stdout": bytearray(), "stderr": bytearray()})
     _decoders: dict[str, codecs.IncrementalDecoder] = field(
         default_factory=lambda: {
             name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")
@@ -79,20 +86,21 @@ class Gathered:
 
     def add(self, output: Output) -> str:
         """Take a piece; return its text, of which the last character may be held back until it is whole."""
-        text = self._decoders[output.stream].decode(output.data)
-        self._texts[output.stream].append(text)
-        return text
+        kept = self._kept[output.stream]
+        room = len(output.data) if self.keep_bytes is None else self.keep_bytes - len(kept)
+        kept += output.data[:room]
+        self.truncated = self.truncated or len(output.data) > room
+        return self._decoders[output.stream].decode(output.data)
 
     def texts(self) -> tuple[str, str]:
         """Return output and error output so far."""
-        ends = (self._decoders[name].decode(b"", final=True) for name in ("stdout", "stderr"))
-        out, err = ("".join(self._texts[name]) + end for name, end in zip(("stdout", "stderr"), ends, strict=True))
+        out, err = (self._kept[name].decode(errors=self.errors) for name in ("stdout", "stderr"))
         return out, err
 
     def result(self) -> CommandResult:
         """Return the whole of a command that has ended."""
         assert self.exit_code is not None
-        return CommandResult(self.exit_code, *self.texts())
+        return CommandResult(self.exit_code, *self.texts(), truncated=self.truncated)
 
 
 def read_line(line: str) -> Output | int:

@@ -19,11 +19,13 @@ class CommandResult:
         exit_code: the command's; 128 + n after signal n.
         stdout: what it wrote, decoded as UTF-8; bytes that are none are replaced.
         stderr: the same of its error output.
+        truncated: whether it wrote more than was to be kept.
     """
 
     exit_code: int
     stdout: str
     stderr: str
+    truncated: bool = False
 
     @property
     def ok(self) -> bool:

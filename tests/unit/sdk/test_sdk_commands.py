@@ -19,7 +19,7 @@ from emberbox_sdk import (
     SandboxEndedError,
 )
 from emberbox_sdk.commands import Asked, read_frame
-from emberbox_sdk.results import Output
+from emberbox_sdk.results import CommandResult, Output
 
 
 @pytest.fixture
@@ -64,6 +64,22 @@ def test_output_is_gathered_and_heard_as_it_comes(server: Server, sandbox: Sandb
     result = sandbox.run("x", on_stdout=heard.append)
     assert (result.exit_code, result.stdout, result.stderr, result.ok) == (3, "€\ufffd", "e", False)
     assert heard == ["€", "\ufffd"]
+
+
+def test_only_so_much_of_each_output_is_kept_and_all_is_heard(server: Server, sandbox: Sandbox) -> None:
+    pieces = [output("stdout", b"abc"), output("stderr", b"e"), output("stdout", b"def"), output("stdout", b"ghi")]
+    server.on("POST", "/exec", lines(*pieces, exited(3)))
+    heard: list[str] = []
+    result = sandbox.run("x", keep_bytes=5, on_stdout=heard.append)
+    assert result == CommandResult(3, "abcde", "e", truncated=True)
+    assert "".join(heard) == "abcdefghi"
+    assert sandbox.run("x", keep_bytes=9) == CommandResult(3, "abcdefghi", "e")
+
+
+def test_bytes_that_are_no_text_can_be_had_back(server: Server, sandbox: Sandbox) -> None:
+    server.on("POST", "/exec", lines(output("stdout", b"\xff\xe2\x82"), output("stdout", b"\xac"), exited(0)))
+    result = sandbox.run("x", errors="surrogateescape")
+    assert result.stdout.encode(errors="surrogateescape") == b"\xff\xe2\x82\xac"
 
 
 def test_a_checked_command_that_fails_shows_its_last_line(server: Server, sandbox: Sandbox) -> None:

@@ -34,7 +34,7 @@ class AsyncCommand:
         self._asked = asked
         self._websocket = websocket
         self._closing = closing
-        self._gathered = Gathered()
+        self._gathered = Gathered(asked.errors, asked.keep_bytes)
 
     @classmethod
     async def start(cls, endpoint: AsyncEndpoint, asked: Asked) -> Self:
@@ -170,7 +170,7 @@ async def run(
     """
     if isinstance(data, bytes) or len(data) > commands.INPUT_CHARACTERS_MAX:
         return await _run_with_input(endpoint, asked, data, timeout_s, on_stdout, on_stderr)
-    gathered = Gathered()
+    gathered = Gathered(asked.errors, asked.keep_bytes)
     heard = {"stdout": on_stdout, "stderr": on_stderr}
     body = json.dumps(asked.members() | {"input": data}).encode()
     try:

@@ -35,7 +35,7 @@ class Command:
         self._asked = asked
         self._websocket = websocket
         self._closing = closing
-        self._gathered = Gathered()
+        self._gathered = Gathered(asked.errors, asked.keep_bytes)
 
     @classmethod
     def start(cls, endpoint: Endpoint, asked: Asked) -> Self:
@@ -171,7 +171,7 @@ def run(
     """
     if isinstance(data, bytes) or len(data) > commands.INPUT_CHARACTERS_MAX:
         return _run_with_input(endpoint, asked, data, timeout_s, on_stdout, on_stderr)
-    gathered = Gathered()
+    gathered = Gathered(asked.errors, asked.keep_bytes)
     heard = {"stdout": on_stdout, "stderr": on_stderr}
     body = json.dumps(asked.members() | {"input": data}).encode()
     try:

@@ -182,6 +182,8 @@ class Sandbox:
         stdin: str | bytes = "",
         timeout_s: float | None = COMMAND_TIMEOUT_S,
         check: bool = False,
+        errors: str = "replace",
+        keep_bytes: int | None = None,
         on_stdout: OnText | None = None,
         on_stderr: OnText | None = None,
     ) -> CommandResult:
@@ -195,6 +197,8 @@ class Sandbox:
             stdin: its input.
             timeout_s: how long it may take; then it is ended.
             check: raise when it ends with another exit code than 0.
+            errors: what becomes of bytes that are no UTF-8; with `surrogateescape` the text can be encoded to them.
+            keep_bytes: how much of each output the result has; what comes after it is read, and dropped.
             on_stdout: called with what it writes, as it writes.
             on_stderr: the same of its error output.
 
@@ -203,7 +207,7 @@ class Sandbox:
             DeadlineError: it took longer; what it wrote is in the error.
             ConflictError: the sandbox is suspended.
         """
-        asked = Asked(program, cwd, env, user)
+        asked = Asked(program, cwd, env, user, errors=errors, keep_bytes=keep_bytes)
         result = command.run(
             self._endpoint, asked, data=stdin, timeout_s=timeout_s, on_stdout=on_stdout, on_stderr=on_stderr
         )
