@@ -17,6 +17,13 @@ PLAIN_WORDS: Final = {"LC_ALL": "C"}
 _WRITE = 'mkdir -p -- "$(dirname -- "$1")" && exec cat >"$1"'
 _APPEND = 'mkdir -p -- "$(dirname -- "$1")" && exec cat >>"$1"'
 
+_MAKE_DIRECTORY = '[ -d "$1" ] || { mkdir -p -- "$1" && chmod 777 -- "$1"; }'
+
+
+def making_directory(path: str) -> list[str]:
+    """Return a program for root that makes a directory, in which then everybody may work; one that is there stays."""
+    return ["/bin/sh", "-c", _MAKE_DIRECTORY, "sh", path]
+
 
 def writing(path: str, *, append: bool = False) -> list[str]:
     """Return a program that writes its input to a file, whose mode and owner stay where it is there.
