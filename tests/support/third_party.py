@@ -60,14 +60,20 @@ def _run(command: list[str], directory: Path) -> None:
     assert done.returncode == 0, f"{command}: {done.stderr}"
 
 
-def install_python(client: Client) -> Path:
-    """Install a client from PyPI, unmodified, and return the directory of its programs."""
-    with kept("client", f"{client.package}=={client.version} {sys.version_info[:2]}") as directory:
+def install_python(client: Client, *beside: str) -> Path:
+    """Install a client from PyPI, unmodified, and return the directory of its programs.
+
+    Args:
+        client: which one.
+        beside: further packages, each with its version.
+    """
+    wanted = [f"{client.package}=={client.version}", *beside]
+    with kept("client", f"{' '.join(wanted)} {sys.version_info[:2]}") as directory:
         venv = directory / "venv"
         if not (directory / "installed").exists():
             _run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(venv)], directory)
             pip = [sys.executable, "-m", "pip", "--python", str(venv / "bin/python")]
-            _run([*pip, "install", "--quiet", f"{client.package}=={client.version}"], directory)
+            _run([*pip, "install", "--quiet", *wanted], directory)
             (directory / "installed").touch()
     return venv / "bin"
 

@@ -278,18 +278,21 @@ class EmberboxSandboxRuntime(SandboxRuntime):
 
     Args:
         backend: where sandboxes are; one of its own when missing.
+
+    Attributes:
+        microvms: that backend.
     """
 
     def __init__(self, backend: EmberboxSandboxBackend | None = None) -> None:
         super().__init__()
-        used = backend or EmberboxSandboxBackend()
+        self.microvms = backend or EmberboxSandboxBackend()
         # Ray writes gVisor's class where it means any BaseSandboxBackend, and calls nothing more of it.
-        self._backend = cast("Any", used)
-        self._image_manager = cast("Any", used.image_manager)
+        self._backend = cast("Any", self.microvms)
+        self._image_manager = cast("Any", self.microvms.image_manager)
 
     def close(self) -> None:
         """End the microVMs that this runtime created."""
-        self._backend.close()
+        self.microvms.close()
 
 
 class _NoImages:

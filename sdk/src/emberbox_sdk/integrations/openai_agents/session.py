@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
 from urllib.parse import urlsplit
 
 from agents.sandbox.errors import (
@@ -218,8 +217,7 @@ class EmberboxSandboxSession(BaseSandboxSession):
         return self.state.sandbox_id
 
     async def _validate_path_access(self, path: Path | str, *, for_write: bool = False) -> Path:
-        found = await self._validate_remote_path_access(path, for_write=for_write)
-        return cast("Path", found)
+        return await self._validate_remote_path_access(path, for_write=for_write)
 
     @asynccontextmanager
     async def _open(self, path: Path, user: str | User | None) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -240,7 +238,7 @@ class EmberboxSandboxSession(BaseSandboxSession):
 
     async def _read_bounded(self, path: Path, *, max_bytes: int) -> bytes:
         async with self._open(path, None) as pieces:
-            return cast("bytes", await collect_bounded(pieces, max_bytes))
+            return await collect_bounded(pieces, max_bytes)
 
     async def write(self, path: Path, data: io.IOBase, *, user: str | User | None = None) -> None:
         """Write a file; missing directories are made, and the mode of one that is there stays."""
@@ -325,7 +323,7 @@ def _content(path: Path, data: io.IOBase) -> bytes:
     Raises:
         WorkspaceWriteTypeError: that is no bytes.
     """
-    content = cast("object", data.read())  # type: ignore[attr-defined]
+    content = data.read()
     if isinstance(content, str):
         return content.encode()
     if not isinstance(content, bytes | bytearray):
