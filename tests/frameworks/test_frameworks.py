@@ -1,4 +1,4 @@
-"""Agent frameworks over the SDK's adapters, with real microVMs: their own tests, and the examples of docs/frameworks.md."""
+"""Agent frameworks over the SDK's adapters and real microVMs: tests inside each, and the examples of the document."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Agent frameworks: installed as they are published, and run with the SDK of this checkout.
 
-Their tests run where the framework is, in a virtual environment of its own (`tests/frameworks/inside`); this starts them.
+Tests of a framework run where it is, in a virtual environment of its own (`tests/frameworks/inside`); this starts them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Agents SDK's own runner, capabilities and sessions over a microVM, with a model that says what was written for it."""
+"""The Agents SDK's own runner, capabilities and sessions over a microVM, with a model that follows a script."""
 
 from __future__ import annotations
 
@@ -148,14 +148,15 @@ def test_a_run_that_waits_for_approval_goes_on_in_the_same_microvm() -> None:
 
 def test_a_terminal_goes_on_between_two_calls() -> None:
     async def run() -> None:
-        async with session_of() as (client, session):
+        async with session_of() as (_, session):
             begun = await session.pty_exec_start("python3 -i -q", tty=True, yield_time_s=5)
             assert begun.process_id is not None
             typed = await session.pty_write_stdin(session_id=begun.process_id, chars="6*7\n", yield_time_s=5)
             assert b"\n42\r\n" in typed.output
+            plain = await session.pty_exec_start("sleep 4321", yield_time_s=0.3)
+            assert plain.process_id is not None
             with pytest.raises(RuntimeError, match="stdin is not available"):
-                plain = await session.pty_exec_start("sleep 4321", yield_time_s=0.3)
-                await session.pty_write_stdin(session_id=plain.process_id or 0, chars="x")
+                await session.pty_write_stdin(session_id=plain.process_id, chars="x")
             ended = await session.pty_write_stdin(session_id=begun.process_id, chars="exit(5)\n", yield_time_s=20)
             assert (ended.process_id, ended.exit_code) == (None, 5)
             await session.pty_terminate_all()
@@ -171,7 +172,7 @@ def test_what_nobody_reads_makes_a_command_wait() -> None:
     """A command that writes without end does not fill our memory, and is alive afterwards."""
 
     async def run() -> None:
-        async with session_of() as (client, session):
+        async with session_of() as (_, session):
             begun = await session.pty_exec_start("yes", yield_time_s=0.3)
             await asyncio.sleep(8)
             assert begun.process_id is not None
@@ -186,7 +187,7 @@ def test_what_nobody_reads_makes_a_command_wait() -> None:
 
 def test_commands_have_exit_codes_bytes_users_and_times() -> None:
     async def run() -> None:
-        async with session_of(env={"A": "b"}) as (client, session):
+        async with session_of(env={"A": "b"}) as (_, session):
             ran = await session.exec("echo $A; pwd; printf '\\377\\000'; echo err >&2; exit 3")
             assert (ran.stdout, ran.stderr, ran.exit_code) == (b"b\n/workspace\n\xff\x00", b"err\n", 3)
             assert (await session.exec("id -un", user="www-data")).stdout == b"www-data\n"
@@ -202,7 +203,7 @@ def test_commands_have_exit_codes_bytes_users_and_times() -> None:
 
 def test_files_are_bytes_and_failures_are_the_frameworks() -> None:
     async def run() -> None:
-        async with session_of() as (client, session):
+        async with session_of() as (_, session):
             data = bytes(range(256)) * 5000
             await session.write(Path("new/a.bin"), io.BytesIO(data))
             assert (await session.read(Path("new/a.bin"))).read() == data

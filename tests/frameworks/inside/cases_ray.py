@@ -49,7 +49,7 @@ def test_commands_have_what_the_configuration_says(runtime: EmberboxSandboxRunti
     assert (ran.exit_code, ran.stdout, ran.stderr) == (4, "12\n/work/d\nbash\n", "err\n")
     assert ran.duration_ms > 0
     assert runtime.exec(sandbox_id, ["echo", "$A"], cwd="/").stdout == "$A\n"
-    assert runtime.exec(sandbox_id, "id -un", user="www-data", shell="/bin/sh").stdout == "www-data\n"
+    assert runtime.exec(sandbox_id, "id -un", user="www-data").stdout == "www-data\n"
     assert asyncio.run(runtime.exec_async(sandbox_id, "echo $A")).stdout == "1\n"
 
 
