@@ -137,6 +137,13 @@ def test_files_are_bytes_and_failures_have_the_frameworks_names(backend: Emberbo
     assert plain.download_files(["/etc/shadow"])[0].error == "permission_denied"
 
 
+def test_a_file_without_end_is_not_read_into_our_memory(backend: EmberboxBackend) -> None:
+    backend.execute("truncate -s 300M /work/sparse")
+    (found,) = backend.download_files(["/work/sparse"])
+    assert found.content is None
+    assert "larger than" in str(found.error)
+
+
 def test_a_programs_mode_stays_when_it_is_written_again(backend: EmberboxBackend) -> None:
     backend.write("/work/run.sh", "#!/bin/sh\necho one\n")
     backend.execute("chmod 750 /work/run.sh")

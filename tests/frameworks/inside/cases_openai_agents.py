@@ -252,6 +252,7 @@ def test_a_session_is_found_again_by_what_was_written_down(tmp_path: Path) -> No
         )
         async with session:
             await session.exec("echo from before > kept; setsid sleep 7531 </dev/null >/dev/null 2>&1 &")
+            await session.exec("setsid sh -c 'while :; do echo x >> log; done' </dev/null >/dev/null 2>&1 &")
         await client.delete(session)  # as a run does at its end: the microVM is paused, and stays
         written = json.dumps(client.serialize_session_state(session.state))
 
@@ -266,9 +267,33 @@ def test_a_session_is_found_again_by_what_was_written_down(tmp_path: Path) -> No
         other = await client.resume(client.deserialize_session_state(json.loads(written)))
         await other.start()
         assert (await other.exec(look)).stdout == b"from before\nb\n"  # the files, from the snapshot
-        assert (await other.exec("cat task.txt")).stdout == b"from the manifest\n"
+        assert (await other.exec("cat task.txt; head -n 1 log")).stdout == b"from the manifest\nx\n"
         await client.end(other)
         await client.end(other)
+
+    do(run())
+
+
+def test_what_was_suspended_in_between_goes_on_with_what_the_agent_made() -> None:
+    async def run() -> None:
+        async with session_of() as (_, session):
+            await session.exec("echo the agent > task.txt")
+            inner: Any = session._inner
+            await inner.sandbox.suspend()
+            assert not await session.running()
+            await session.start()
+            assert (await session.exec("cat task.txt")).stdout == b"the agent\n"
+
+    do(run())
+
+
+def test_a_file_without_end_is_not_read_into_our_memory_or_disk() -> None:
+    async def run() -> None:
+        async with session_of() as (_, session):
+            await session.exec("truncate -s 300M sparse")
+            with pytest.raises(WorkspaceArchiveReadError):
+                await session.read(Path("sparse"))
+            assert await session.read_bounded(Path("sparse"), max_bytes=10) == bytes(10)
 
     do(run())
 

@@ -146,13 +146,25 @@ class EmberboxBackend(BaseSandbox):
         if not path.startswith("/"):
             return FileDownloadResponse(path, error=INVALID_PATH)
         try:
-            return FileDownloadResponse(path, self.sandbox.files.read_bytes(path, user=self._user))
+            content = self._read(path)
         except NotFoundError:
             return FileDownloadResponse(path, error=FILE_NOT_FOUND)
         except AccessError:
             return FileDownloadResponse(path, error=PERMISSION_DENIED)
         except ConflictError as error:
             return FileDownloadResponse(path, error=self._name_conflict(path, error))
+        if content is None:
+            return FileDownloadResponse(path, error=str(shared.too_large(shared.FILE_BYTES_MAX)))
+        return FileDownloadResponse(path, content)
+
+    def _read(self, path: str) -> bytes | None:
+        content = bytearray()
+        with self.sandbox.files.stream(path, user=self._user) as pieces:
+            for piece in pieces:
+                content += piece
+                if len(content) > shared.FILE_BYTES_MAX:
+                    return None
+        return bytes(content)
 
     def _name_conflict(self, path: str, error: ConflictError) -> str:
         """Return what a path that is no file is. Where the sandbox is what does not run, that is raised."""

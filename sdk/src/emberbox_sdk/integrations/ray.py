@@ -39,7 +39,6 @@ from emberbox_sdk.results import CommandResult, State
 DEFAULT_IMAGE: Final = "default"
 """Names the image that `Sandbox.create()` has without one: Debian with Python."""
 
-FILE_BYTES_MAX: Final = 256 << 20
 LIFE_S_MAX: Final = 28_800
 SHELL: Final = "/bin/bash"
 PUBLIC: Final[Mapping[str, Sequence[str] | None]] = {"public": None}
@@ -212,12 +211,12 @@ class EmberboxSandboxBackend(BaseSandboxBackend):
             SandboxError: there is none, or it is larger than 256 MiB.
         """
         result = self._find(sandbox_id).run(
-            ["cat", "--", path], env=shared.PLAIN_WORDS, errors="surrogateescape", keep_bytes=FILE_BYTES_MAX
+            ["cat", "--", path], env=shared.PLAIN_WORDS, errors="surrogateescape", keep_bytes=shared.FILE_BYTES_MAX
         )
         if not result.ok:
             raise SandboxError(f"File not found or read error '{path}': {result.stderr.strip()}")
         if result.truncated:
-            raise SandboxError(f"'{path}' is larger than {FILE_BYTES_MAX} bytes; read it in pieces, by commands")
+            raise SandboxError(f"'{path}': {shared.too_large(shared.FILE_BYTES_MAX)}")
         return result.stdout.encode(errors="surrogateescape")
 
     def get_status(self, sandbox_id: str) -> SandboxStatus:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from emberbox_sdk.errors import EmberboxError
+
 OUTPUT_BYTES: Final = 10 << 20
 """How much of an output is kept: what a command may write is without bound, and ends in our memory."""
+
+FILE_BYTES_MAX: Final = 256 << 20
+"""How large a file may be that is read as a whole; a sparse one has any size that the guest likes."""
 
 TIMED_OUT: Final = 124
 """The exit code of `timeout(1)`."""
@@ -54,6 +59,11 @@ def merged(shell: Sequence[str], command: str) -> list[str]:
         command: a line for it.
     """
     return ["/bin/sh", "-c", 'exec "$@" 2>&1', "sh", *shell, command]
+
+
+def too_large(bytes_max: int) -> EmberboxError:
+    """Return the error for a file that is larger than it may be."""
+    return EmberboxError(f"the file is larger than {bytes_max} bytes", "read it in pieces, by commands")
 
 
 def with_last_line(text: str, line: str) -> str:
