@@ -19,7 +19,7 @@ from ray.experimental.sandbox import (
 from ray.experimental.sandbox.http.host import SandboxHost
 
 from emberbox_sdk import Sandbox
-from emberbox_sdk.integrations.ray import EmberboxSandboxRuntime
+from emberbox_sdk.integrations.ray import EmberboxSandboxBackend, EmberboxSandboxRuntime
 
 CREATE = {"network": "public", "timeout_seconds": 600}
 
@@ -113,6 +113,16 @@ def test_what_a_microvm_does_not_have_is_refused(
 ) -> None:
     with pytest.raises(SandboxCreationError, match=told):
         runtime.create("default", **asked)
+
+
+def test_a_network_mode_is_the_connector_that_it_has() -> None:
+    arn = "arn:aws:lambda:us-east-1:000000000000:network-connector:nobody-made-it"
+    with EmberboxSandboxBackend({"none": [arn]}) as backend:
+        isolated = EmberboxSandboxRuntime(backend)
+        with pytest.raises(SandboxCreationError, match="nobody-made-it"):
+            isolated.create("default")
+        with pytest.raises(SandboxCreationError, match="'public' has no network connector"):
+            isolated.create("default", network="public")
 
 
 def test_an_image_that_is_not_there_is_refused(runtime: EmberboxSandboxRuntime) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,16 @@ from emberbox_sdk.integrations import shared
 
 def write(path: Path, data: bytes, *, append: bool = False) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(shared.writing(str(path), append=append), input=data, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("extra", "package"), [("deepagents", "deepagents"), ("openai-agents", "agents"), ("ray", "ray")]
+)
+def test_what_to_install_is_told(extra: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        importlib.import_module(f"emberbox_sdk.integrations.{extra.replace('-', '_')}")
+    assert caught.value.__notes__ == [f"`pip install 'emberbox-sdk[{extra}]'` installs what is missing"]
 
 
 def test_a_file_is_written_with_the_directories_above_it(tmp_path: Path) -> None:

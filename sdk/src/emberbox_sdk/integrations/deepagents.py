@@ -15,21 +15,22 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from deepagents.backends.protocol import (
-    FILE_NOT_FOUND,
-    INVALID_PATH,
-    IS_DIRECTORY,
-    PERMISSION_DENIED,
-    ExecuteResponse,
-    FileDownloadResponse,
-    FileUploadResponse,
-)
-from deepagents.backends.sandbox import BaseSandbox
-
 from emberbox_sdk._sync.sandbox import Sandbox
 from emberbox_sdk.errors import AccessError, ConflictError, DeadlineError, NotFoundError
 from emberbox_sdk.integrations import shared
 from emberbox_sdk.results import CommandResult
+
+with shared.framework("deepagents"):
+    from deepagents.backends.protocol import (
+        FILE_NOT_FOUND,
+        INVALID_PATH,
+        IS_DIRECTORY,
+        PERMISSION_DENIED,
+        ExecuteResponse,
+        FileDownloadResponse,
+        FileUploadResponse,
+    )
+    from deepagents.backends.sandbox import BaseSandbox
 
 TIMEOUT_S = 30 * 60
 SHELL = ("/bin/sh", "-c")

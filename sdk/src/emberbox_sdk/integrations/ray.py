@@ -18,23 +18,24 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
-from ray.experimental.sandbox.backend.base import BaseSandboxBackend, ExecResult, SandboxStatus
-from ray.experimental.sandbox.config import DOCKER_DEFAULT_CAPABILITIES, SandboxConfig
-from ray.experimental.sandbox.exceptions import (
-    SandboxCreationError,
-    SandboxError,
-    SandboxExecError,
-    SandboxNotFoundError,
-    SandboxTimeoutError,
-)
-from ray.experimental.sandbox.runtime import SandboxRuntime
-
 from emberbox_sdk._sync.client import Client
 from emberbox_sdk._sync.sandbox import Sandbox
 from emberbox_sdk.config import Config
 from emberbox_sdk.errors import DeadlineError, EmberboxError, NotFoundError, SandboxEndedError
 from emberbox_sdk.integrations import shared
 from emberbox_sdk.results import CommandResult, State
+
+with shared.framework("ray"):
+    from ray.experimental.sandbox.backend.base import BaseSandboxBackend, ExecResult, SandboxStatus
+    from ray.experimental.sandbox.config import DOCKER_DEFAULT_CAPABILITIES, SandboxConfig
+    from ray.experimental.sandbox.exceptions import (
+        SandboxCreationError,
+        SandboxError,
+        SandboxExecError,
+        SandboxNotFoundError,
+        SandboxTimeoutError,
+    )
+    from ray.experimental.sandbox.runtime import SandboxRuntime
 
 DEFAULT_IMAGE: Final = "default"
 """Names the image that `Sandbox.create()` has without one: Debian with Python."""

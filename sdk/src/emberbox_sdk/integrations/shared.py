@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from emberbox_sdk.errors import EmberboxError
@@ -23,6 +24,20 @@ _WRITE = 'mkdir -p -- "$(dirname -- "$1")" && exec cat >"$1"'
 _APPEND = 'mkdir -p -- "$(dirname -- "$1")" && exec cat >>"$1"'
 
 _MAKE_DIRECTORY = '[ -d "$1" ] || { mkdir -p -- "$1" && chmod 777 -- "$1"; }'
+
+
+@contextmanager
+def framework(extra: str) -> Iterator[None]:
+    """Say what to install, where a block that imports a framework finds none.
+
+    Args:
+        extra: the SDK's, which installs it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        error.add_note(f"`pip install 'emberbox-sdk[{extra}]'` installs what is missing")
+        raise
 
 
 def making_directory(path: str) -> list[str]:

@@ -7,9 +7,12 @@ from emberbox_sdk.integrations.openai_agents import EmberboxSandboxClient
 RunConfig(sandbox=SandboxRunConfig(client=EmberboxSandboxClient()))
 """
 
-from emberbox_sdk.integrations.openai_agents.client import EmberboxSandboxClient
-from emberbox_sdk.integrations.openai_agents.session import EmberboxSandboxSession
-from emberbox_sdk.integrations.openai_agents.state import EmberboxSandboxClientOptions, EmberboxSandboxSessionState
+from emberbox_sdk.integrations import shared
+
+with shared.framework("openai-agents"):
+    from emberbox_sdk.integrations.openai_agents.client import EmberboxSandboxClient
+    from emberbox_sdk.integrations.openai_agents.session import EmberboxSandboxSession
+    from emberbox_sdk.integrations.openai_agents.state import EmberboxSandboxClientOptions, EmberboxSandboxSessionState
 
 __all__ = [
     "EmberboxSandboxClient",
