@@ -201,6 +201,11 @@ def test_an_image_that_is_not_there_is_told() -> None:
         Sandbox.create("hell", client=launchable("RUNNING").client())
 
 
+def test_no_connector_at_all_is_not_taken_for_the_internet() -> None:
+    with pytest.raises(ConfigurationError, match="network connector"):
+        Sandbox.create("hello", egress=[], client=Server().client())
+
+
 def test_a_checkpoint_is_launched_by_its_version() -> None:
     server = launchable("RUNNING")
     with pytest.raises(ConfigurationError, match=r"launchable=True"):

@@ -99,7 +99,11 @@ class AsyncSandbox:
         Raises:
             SandboxEndedError: it ended at once; the text says why.
             DeadlineError: it does not run in time; it was terminated.
+            ConfigurationError: `egress` is empty, which the API takes for none named, and so for the internet.
         """
+        if egress is not None and not egress:
+            hint = "leave it out for the internet, or name a connector that lets nothing pass (docs/network.md)"
+            raise ConfigurationError("`egress` names no network connector", hint)
         used = client or AsyncClient(config)
         try:
             arn, chosen = await _find_image(used, image, on_progress)

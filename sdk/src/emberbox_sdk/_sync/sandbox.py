@@ -100,7 +100,11 @@ class Sandbox:
         Raises:
             SandboxEndedError: it ended at once; the text says why.
             DeadlineError: it does not run in time; it was terminated.
+            ConfigurationError: `egress` is empty, which the API takes for none named, and so for the internet.
         """
+        if egress is not None and not egress:
+            hint = "leave it out for the internet, or name a connector that lets nothing pass (docs/network.md)"
+            raise ConfigurationError("`egress` names no network connector", hint)
         used = client or Client(config)
         try:
             arn, chosen = _find_image(used, image, on_progress)

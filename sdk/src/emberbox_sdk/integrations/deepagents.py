@@ -1,12 +1,4 @@
-"""LangChain's deepagents: a sandbox as the backend of an agent's files and commands.
-
-from deepagents import create_deep_agent
-from emberbox_sdk import Sandbox
-from emberbox_sdk.integrations.deepagents import EmberboxBackend
-
-with Sandbox.create() as sandbox:
-    agent = create_deep_agent(model, backend=EmberboxBackend(sandbox))
-"""
+"""LangChain's deepagents: a sandbox as the backend of an agent's files and commands (docs/frameworks.md)."""
 
 from __future__ import annotations
 

@@ -1,19 +1,14 @@
-"""Ray: microVMs behind `ray.experimental.sandbox`, which Ray calls alpha.
-
-    from emberbox_sdk.integrations.ray import EmberboxSandboxRuntime
-
-    runtime = EmberboxSandboxRuntime()
-    sandbox_id = runtime.create("default", network="public")
-    runtime.exec(sandbox_id, "uname -a")
+"""Ray: microVMs behind `ray.experimental.sandbox`, which Ray calls alpha (docs/frameworks.md).
 
 Ray 2.60's own `create()` and its actor `Sandbox` make gVisor's runtime themselves and take no other, so an actor makes
-this one (docs/frameworks.md).
+`EmberboxSandboxRuntime`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, cast
@@ -237,11 +232,10 @@ class EmberboxSandboxBackend(BaseSandboxBackend):
 
     def close(self) -> None:
         """End the microVMs that this backend created, and let go of the server."""
-        try:
+        with ExitStack() as stack:  # which goes on when one fails
+            stack.callback(self._client.close)
             for sandbox_id in list(self._created):
-                self.delete_sandbox(sandbox_id)
-        finally:
-            self._client.close()
+                stack.callback(self.delete_sandbox, sandbox_id)
 
     def __enter__(self) -> Self:
         return self

@@ -1,11 +1,4 @@
-"""OpenAI's Agents SDK: microVMs as the sandboxes of its agents.
-
-from agents.run import RunConfig
-from agents.sandbox import SandboxRunConfig
-from emberbox_sdk.integrations.openai_agents import EmberboxSandboxClient
-
-RunConfig(sandbox=SandboxRunConfig(client=EmberboxSandboxClient()))
-"""
+"""OpenAI's Agents SDK: microVMs as the sandboxes of its agents (docs/frameworks.md)."""
 
 from emberbox_sdk.integrations import shared
 
