@@ -138,7 +138,7 @@ def test_files_are_bytes_and_failures_have_the_frameworks_names(backend: Emberbo
 
 
 def test_a_file_without_end_is_not_read_into_our_memory(backend: EmberboxBackend) -> None:
-    backend.execute("truncate -s 300M /work/sparse")
+    backend.execute("mkdir -p /work && truncate -s 300M /work/sparse")
     (found,) = backend.download_files(["/work/sparse"])
     assert found.content is None
     assert "larger than" in str(found.error)
