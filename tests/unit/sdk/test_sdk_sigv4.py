@@ -66,9 +66,11 @@ def test_requests_are_signed_as_botocore_signs_them(request_: ApiRequest, sessio
     assert ours(request_, base, session_token) == botocores(request_, base, session_token)
 
 
-@given(
-    st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.dictionaries(st.text("ab%/ +=é"), st.text("x&= "))
-)
+PARTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda part: part not in (".", ".."))
+"""No identifier is one of the two that botocore takes out of a path before it signs it."""
+
+
+@given(PARTS, st.dictionaries(st.text("ab%/ +=é"), st.text("x&= ")))
 def test_any_path_and_query(part: str, query: dict[str, str]) -> None:
     request = ApiRequest("GET", f"/x/{quote(part, safe='')}", query=query)
     assert ours(request, "http://api.test") == botocores(request, "http://api.test")
