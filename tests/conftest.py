@@ -43,10 +43,18 @@ LONG_WITH_OWN_SERVERS = (
     "tests/conformance/test_conformance_quickstart.py",
     "tests/vm/test_vm_full_disk.py",
     "tests/vm/test_vm_names.py",
+    "tests/vm/test_vm_arm.py",
+    "tests/vm/test_vm_sandboxed_builds.py",
+    "tests/vm/test_vm_gvisor_attacks.py",
+    "tests/vm/test_vm_dockerfile_reference.py",
+    "tests/vm/test_vm_user_gvisor.py",
+    "tests/vm/test_vm_import.py",
     "tests/vm/test_vm_build_leftovers.py",
 )
 
-WITH_CONFORMANCE = tuple(f"tests/vm/test_vm_{name}.py" for name in ("cage", "cp", "egress", "exec", "pool", "shell"))
+WITH_CONFORMANCE = tuple(
+    f"tests/vm/test_vm_{name}.py" for name in ("cage", "cp", "egress", "exec", "modules", "pool", "shell")
+)
 """They need no image that tests/conformance does not need, and make the two groups last equally long."""
 
 
