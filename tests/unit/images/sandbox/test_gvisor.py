@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from emberbox.host.cgroups import Group, Passed
 from emberbox.host.runsc.bundle import render
 from emberbox.images.sandbox.base import Limits, SandboxPlan, Share
-from emberbox.images.sandbox.gvisor import _file_bytes, _Watch, compare, describe
+from emberbox.images.sandbox.groups import BuildGroups
+from emberbox.images.sandbox.gvisor import GvisorSandbox, _file_bytes, _Watch, compare, describe
 from emberbox.images.sandbox.usage import Usage
 from emberbox.model.errors import BuildError
 
@@ -90,3 +92,43 @@ async def test_what_it_may_write_together_is_bounded(tmp_path: Path) -> None:
     assert _Watch(limits, None, outputs[:1])._passed_by_output() is None
     assert _file_bytes(replace(LIMITS, processes=1000, disk_bytes=1)) > (2000 * 8 << 20) + LIMITS.memory_bytes
     assert _file_bytes(replace(LIMITS, disk_bytes=1 << 50)) > 1 << 50
+
+
+DYING_RUNSC = """\
+#!/bin/sh
+for argument; do
+    case "$argument" in --panic-log=*) echo "panic: out of something" > "${argument#--panic-log=}" ;; esac
+done
+echo " a line"
+exit 2
+"""
+UNSHARING_NOTHING = """\
+#!/bin/sh
+while [ "$1" != -- ]; do shift; done
+shift
+exec "$@"
+"""
+TOOLS = {"runsc": DYING_RUNSC, "mount": "#!/bin/sh\n", "unshare": UNSHARING_NOTHING}
+"""In place of what only root may do."""
+
+
+async def test_what_a_sandbox_died_of_is_in_the_error_of_its_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written to a log of its own; what was printed before is of no use then."""
+    for name, text in TOOLS.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (directory := tmp_path / "sandbox").mkdir()
+
+    async def find() -> Path:
+        return tmp_path / "runsc"
+
+    lines: list[str] = []
+    plan = replace(PLAN, directory=directory, shares=(), limits=replace(LIMITS, timeout_s=60))
+    groups = BuildGroups(tmp_path, open_places=tuple)
+    with pytest.raises(BuildError, match="panic: out of something") as raised:
+        await GvisorSandbox(find, groups).run(plan, lines.append)
+    assert "a line" not in str(raised.value)
+    assert lines == [" a line"]
