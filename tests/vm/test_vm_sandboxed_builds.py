@@ -223,6 +223,18 @@ async def test_many_processes_do_no_harm() -> None:
         assert "all-there" in built.lines
 
 
+async def test_apt_is_as_quick_as_in_dockers_images_and_still_checks_signatures(bench: BuildBench) -> None:
+    steps = """\
+RUN apt-get update && ls /var/lib/apt/lists && apt-cache policy python3-flask
+RUN rm -r /var/lib/apt/lists/* /etc/apt/trusted.gpg.d/* && ! apt-get update
+"""
+    built = await bench.build(BASE + steps + END)
+    assert built.error is None, built.text
+    assert re.search(r"bookworm_main_binary-amd64_Packages\.lz4$", built.text, re.MULTILINE)
+    assert not re.search(r"Translation-", built.text)
+    assert re.search(r"NO_PUBKEY|not signed", built.text), built.text
+
+
 async def test_processor_time_is_bounded() -> None:
     """The kernel holds up a build that wants more processors than it may have, and the host's others go on."""
     async with build_bench(replace(LIMITS, processors=0.3)) as bench:

@@ -37,6 +37,20 @@ AWS_NAMES = (
 )
 PACKAGES = ("ca-certificates", "curl")
 """What the Debian base has beyond Debian's essential packages and apt."""
+
+_ONE_KEYRING = (
+    'cd "$1/etc/apt/trusted.gpg.d" && rm debian-archive-*.asc && ln -s /usr/share/keyrings/debian-archive-keyring.gpg .'
+)
+_APT_OPTIONS = (
+    '--aptopt=Acquire::Languages "none"',
+    '--aptopt=Acquire::GzipIndexes "true"',
+    "--dpkgopt=force-unsafe-io",
+    f"--customize-hook={_ONE_KEYRING}",
+)
+"""What makes apt quicker in the base, as in Docker's images of Debian: no translated descriptions, packed indexes, no
+fsync for each file. And Debian's keys in one file: for each repository apt runs three programs for each file of keys in
+text."""
+
 _REACH_TIMEOUT_S = limit_s(3.0)
 _REACH_MEMORY_S = 300.0
 
@@ -164,7 +178,7 @@ async def _bootstrap(archive: Path, packages: Sequence[str], foreign: ForeignPro
         await foreign.ensure()
         options = (f"--architectures={foreign.architecture.debian}", "--skip=check/qemu")  # it has been tried already
     try:
-        await bootstrap(archive, "bookworm", packages, options=options)
+        await bootstrap(archive, "bookworm", packages, options=(*_APT_OPTIONS, *options))
     except process.CommandError as error:
         raise HostError(f"the base image debian12-1 cannot be made: {error}") from error
 

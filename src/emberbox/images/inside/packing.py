@@ -19,7 +19,7 @@ from emberbox.images.modules import find_modules
 from emberbox.images.randomness import AddedFile, find_additions, find_openssl
 
 _WORK = STORE / "packing"
-_TAR = ("tar", "--numeric-owner", "--format=pax", "--xattrs", "--xattrs-include=*")
+_TAR = ("tar", "--blocking-factor=512", "--numeric-owner", "--format=pax", "--xattrs", "--xattrs-include=*")
 _EROFS = ("mkfs.erofs", "--quiet", "--tar=f")
 """By way of an archive: to read and write each file by itself takes calls to the kernel, dear ones in a sandbox."""
 
