@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from support.agent_sandbox import copy_guest
 from support.third_party import Desk, install_python, read_clients
 
 pytestmark = [pytest.mark.clients, pytest.mark.vm]
 
 CLIENT = "vmnest"
-# Its guest's own begins with python:3.12-slim and fetches packages: from registries that a closed network has not.
-DOCKERFILE = """\
-FROM emberbox/debian:12
-RUN apt-get update && apt-get install -y --no-install-recommends python3-pip && rm -rf /var/lib/apt/lists/*
-WORKDIR /opt/agentd
-COPY . ./
-RUN pip install --break-system-packages --no-index --find-links wheels fastapi uvicorn pydantic
-ENV AGENTD_PORT=8080 AGENTD_HOOK_PORT=9000 PYTHONUNBUFFERED=1
-EXPOSE 8080 9000
-CMD ["python3", "-m", "agentd.serve"]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +22,8 @@ def programs(desk: Desk) -> Path:
 
 @pytest.fixture(scope="module")
 def guest(desk: Desk, programs: Path) -> Path:
-    """The guest that it brings along, with a base and packages that need no registry."""
-    (bundled,) = programs.parent.glob("lib/python*/site-packages/agent_sandbox/_bundled_guest")
     place = desk.directory / "guest"
-    shutil.copytree(bundled, place)
-    (place / "Dockerfile").write_text(DOCKERFILE)
-    wanted = ["--only-binary=:all:", "--python-version=3.11", "--dest", str(place / "wheels")]
-    download = [sys.executable, "-m", "pip", "download", "--quiet", *wanted, "fastapi", "uvicorn", "pydantic"]
-    subprocess.run(download, check=True, timeout=600, capture_output=True)
+    copy_guest(programs, place)
     return place
 
 
