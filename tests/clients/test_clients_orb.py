@@ -88,7 +88,7 @@ def test_the_sdk(orb_desk: Desk, programs: Path, clients: Clients) -> None:
 
 
 def test_the_rest_server(orb_desk: Desk, programs: Path, clients: Clients) -> None:
-    """By its REST server: a template, a machine requested, its status, shown and returned."""
+    """By its REST server, with a bearer token: a template, a machine requested, its status, shown and returned."""
     seen = orb_desk.script(programs / "python", "rest_orb.py", TEMPLATE)
     assert (seen["service"], seen["known"]) == ("open-resource-broker", TEMPLATE)
     assert seen["shown"]["machine_id"] == seen["machine"]
