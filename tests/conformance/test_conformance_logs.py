@@ -11,7 +11,7 @@ import pytest
 
 from support.aws import Clients, refusal
 from support.guests import Microvm
-from support.images import Image, unique
+from support.images import BUILD_ROLE, Image, unique
 from support.server import Server
 from support.waiting import wait_for
 
@@ -105,6 +105,25 @@ def test_groups_are_made_kept_for_days_and_deleted(clients: Clients) -> None:
     assert missing == (400, "ResourceNotFoundException", "The specified log stream does not exist.")
     clients.logs.delete_log_group(**group)
     assert refusal(clients.logs.delete_log_group, **group)[:2] == (400, "ResourceNotFoundException")
+
+
+@pytest.mark.rule("DescribeLogGroups")
+def test_a_group_that_output_made_outlives_it(
+    clients: Clients, launch: Callable[..., Microvm], probe_image: Image
+) -> None:
+    """Its size is shown (26 bytes an event beside the text); with its last event gone it stays, until it is deleted."""
+    group = unique("/output")
+    microvm = launch(probe_image, logging={"cloudWatch": {"logGroup": group}}, executionRoleArn=BUILD_ROLE)
+    microvm.shell("echo told > /proc/1/fd/1")
+
+    def shown() -> list[dict[str, Any]]:
+        return list(clients.logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"])
+
+    wait_for("something is told", lambda: shown() and shown()[0]["storedBytes"] > 26)
+    for row in clients.logs.describe_log_streams(logGroupName=group)["logStreams"]:
+        clients.logs.delete_log_stream(logGroupName=group, logStreamName=row["logStreamName"])
+    assert [row["logGroupName"] for row in shown()] == [group]
+    clients.logs.delete_log_group(logGroupName=group)
 
 
 @pytest.mark.rule("FilterLogEvents")

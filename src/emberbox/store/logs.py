@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, LargeBinary, Select, cast, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from emberbox.model.logs import GroupSummary, StreamSummary
@@ -33,7 +33,7 @@ class LogStore:
         self._database = database
 
     def append(self, group: LogGroup, stream: str, lines: Iterable[tuple[int, str]]) -> None:
-        """Add events: pairs of time in milliseconds and text."""
+        """Add events, pairs of time in milliseconds and text, and make their group where it is not there."""
         rows = [
             {
                 "account_id": group.account_id,
@@ -47,6 +47,23 @@ class LogStore:
         if rows:
             with self._database.transaction() as connection:
                 connection.execute(insert(log_events), rows)
+            self._keep_group(group)
+
+    def _keep_group(self, group: LogGroup) -> None:
+        """Make a group of which there are events alone: it outlives them, as on AWS."""
+        if self._is_made(group):
+            return
+        with self._database.reading() as connection:
+            first = connection.execute(select(func.min(log_events.c.timestamp)).where(*_in(group))).scalar()
+        if first is not None:
+            self.make_group(group, first)
+
+    def _is_made(self, group: LogGroup) -> bool:
+        made = select(log_groups.c.name).where(
+            log_groups.c.account_id == group.account_id, log_groups.c.name == group.name
+        )
+        with self._database.reading() as connection:
+            return connection.execute(made).first() is not None
 
     def trim(self, group: LogGroup, stream: str) -> None:
         """Drop the oldest events of a stream beyond the limit."""
@@ -126,7 +143,10 @@ class LogStore:
         return found, False
 
     def groups(self, account_id: str, prefix: str) -> list[GroupSummary]:
-        """Return an account's groups whose name begins with `prefix`, by name; an event makes its group."""
+        """Return an account's groups whose name begins with `prefix`, by name.
+
+        Those of which there are events alone, which earlier versions wrote, are among them.
+        """
         told = (
             select(log_events.c.log_group, func.min(log_events.c.timestamp))
             .where(log_events.c.account_id == account_id)
@@ -144,12 +164,28 @@ class LogStore:
 
     def has_group(self, group: LogGroup) -> bool:
         """Say whether a group was made or has an event."""
-        made = select(log_groups.c.name).where(
-            log_groups.c.account_id == group.account_id, log_groups.c.name == group.name
-        )
-        told = select(log_events.c.id).where(*_in(group)).limit(1)
+        if self._is_made(group):
+            return True
         with self._database.reading() as connection:
-            return bool(connection.execute(made).first() or connection.execute(told).first())
+            return connection.execute(select(log_events.c.id).where(*_in(group)).limit(1)).first() is not None
+
+    def group_bytes(self, account_id: str, names: Sequence[str]) -> dict[str, int]:
+        """Return what the events of groups count: their texts in UTF-8, and 26 bytes each beside.
+
+        Args:
+            account_id: whose groups.
+            names: which; those without events are left out.
+        """
+        with self._database.reading() as connection:
+            sized = log_events.c.message
+            is_sqlite = connection.dialect.name == "sqlite"
+            size = func.length(cast(sized, LargeBinary)) if is_sqlite else func.octet_length(sized)
+            query = (
+                select(log_events.c.log_group, func.sum(size + EVENT_OVERHEAD_BYTES))
+                .where(log_events.c.account_id == account_id, log_events.c.log_group.in_(list(names)))
+                .group_by(log_events.c.log_group)
+            )
+            return {name: int(total) for name, total in connection.execute(query)}
 
     def make_group(self, group: LogGroup, now_ms: int) -> bool:
         """Make a group without events; False when it is there."""

@@ -324,6 +324,27 @@ def test_groups_and_streams_are_listed_by_prefix(logs: LogStore) -> None:
     assert (stream.name, stream.first, stream.last) == ("s1", 3, 7)
 
 
+def test_an_event_makes_its_group_which_stays_when_the_events_are_gone(logs: LogStore) -> None:
+    group, later = LogGroup(ACCOUNT, "g"), LogGroup(ACCOUNT, "later")
+    logs.append(group, "s", [(7, "x"), (3, "y")])
+    logs.append(group, "s", [(1, "z")])
+    logs.append(later, "s", [])
+    assert logs.groups(ACCOUNT, "") == [GroupSummary("g", 3, None)]
+    assert logs.forget_old(100 * 24 * 3600 * 1000, 1) == 3
+    assert logs.groups(ACCOUNT, "") == [GroupSummary("g", 3, None)]
+    assert logs.has_group(group)
+    logs.remove(group)
+    assert not logs.has_group(group)
+
+
+def test_groups_count_the_bytes_of_their_texts_and_26_for_each_event(logs: LogStore) -> None:
+    logs.append(LogGroup(ACCOUNT, "g"), "s", [(1, "four"), (2, "zw\u00f6lf"), (3, "")])
+    logs.append(LogGroup(ACCOUNT, "not asked"), "s", [(1, "x")])
+    logs.append(LogGroup("111111111111", "g"), "s", [(1, "theirs")])
+    assert logs.group_bytes(ACCOUNT, ["g", "empty"]) == {"g": 4 + 6 + 3 * 26}
+    assert logs.group_bytes(ACCOUNT, []) == {}
+
+
 def test_a_stream_is_trimmed_to_its_newest_events(logs: LogStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emberbox.store.logs.STREAM_EVENTS_MAX", 3)
     logs.append(LogGroup(ACCOUNT, "g"), "s", [(n, str(n)) for n in range(5)])

@@ -48,7 +48,12 @@ def _group_handlers(logs: LogService, region: str) -> dict[str, Handler]:
 
     async def describe(caller: Caller, parameters: Parameters) -> Members:
         page = await logs.list_groups(caller, read_list_groups(parameters))
-        return _show_page("logGroups", page, lambda group: show_group(group, _arn(region, caller, group.name)))
+        sizes = await logs.measure_groups(caller, [group.name for group in page.items])
+
+        def show(group: GroupSummary) -> Members:
+            return show_group(group, _arn(region, caller, group.name), sizes.get(group.name, 0))
+
+        return _show_page("logGroups", page, show)
 
     return {
         "CreateLogGroup": create,
@@ -183,7 +188,7 @@ def _arn(region: str, caller: Caller, group: str) -> str:
     return f"arn:aws:logs:{region}:{caller.account_id}:log-group:{group}"
 
 
-def show_group(group: GroupSummary, arn: str) -> Members:
+def show_group(group: GroupSummary, arn: str, stored_bytes: int) -> Members:
     """Return a group as DescribeLogGroups has it."""
     return {
         "logGroupName": group.name,
@@ -192,6 +197,7 @@ def show_group(group: GroupSummary, arn: str) -> Members:
         "creationTime": group.created,
         "retentionInDays": group.retention_days,
         "metricFilterCount": 0,
+        "storedBytes": stored_bytes,
         "logGroupClass": "STANDARD",
     }
 

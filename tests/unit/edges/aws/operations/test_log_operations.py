@@ -33,10 +33,10 @@ async def test_groups_are_told_with_every_member(world: World) -> None:
     told, made = answer["logGroups"]
     whole = {"metricFilterCount": 0, "logGroupClass": "STANDARD"}
     names = {"logGroupName": GROUP, "logGroupArn": f"{ARN}:{GROUP}", "arn": f"{ARN}:{GROUP}:*"}
-    assert told == {**names, **whole, "creationTime": 0}
+    assert told == {**names, **whole, "creationTime": 0, "storedBytes": 5 * len("line 0") + 2 * len("hello") + 7 * 26}
     assert made.pop("creationTime") > 1_000_000
     names = {"logGroupName": "mine", "logGroupArn": f"{ARN}:mine", "arn": f"{ARN}:mine:*"}
-    assert made == {**names, **whole, "retentionInDays": 7}
+    assert made == {**names, **whole, "retentionInDays": 7, "storedBytes": 0}
     for narrow in ({"logGroupNamePrefix": "mi"}, {"logGroupNamePattern": "INE"}):
         assert (await world.ok(LOGS, "DescribeLogGroups", **narrow))["logGroups"][0]["logGroupName"] == "mine"
 
@@ -124,6 +124,15 @@ async def test_a_retention_that_is_none_is_refused_before_the_group_is_looked_fo
     refused = await world.refused(LOGS, "PutRetentionPolicy", logGroupName="no", retentionInDays=2)
     assert refused[:2] == INVALID
     assert refused[2].startswith("Invalid retention value 2. Valid values are: [1, 3, 5,")
+
+
+async def test_a_group_outlives_its_events_until_it_is_deleted(world: World) -> None:
+    for stream in ("build", "vm"):
+        await world.ok(LOGS, "DeleteLogStream", logGroupName=GROUP, logStreamName=stream)
+    (group,) = (await world.ok(LOGS, "DescribeLogGroups"))["logGroups"]
+    assert (group["logGroupName"], group["storedBytes"], group["creationTime"]) == (GROUP, 0, 0)
+    await world.ok(LOGS, "DeleteLogGroup", logGroupName=GROUP)
+    assert (await world.ok(LOGS, "DescribeLogGroups"))["logGroups"] == []
 
 
 async def test_a_stream_and_a_group_are_deleted(world: World) -> None:
