@@ -123,7 +123,7 @@ class Microvm:
     def mint(self, ports: Iterable[dict[str, Any]] = ALL_PORTS) -> str:
         """Return a new token."""
         answer = self.api.create_microvm_auth_token(
-            microvmIdentifier=self.id, expirationInMinutes=10, allowedPorts=list(ports)
+            microvmIdentifier=self.id, expirationInMinutes=60, allowedPorts=list(ports)
         )
         return str(answer["authToken"][TOKEN_HEADER])
 
