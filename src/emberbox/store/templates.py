@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, func, insert, select, update
 
 from emberbox.model.templates import Recipe, TemplateBuild, TemplateName
 from emberbox.store.database import Database
-from emberbox.store.schema import images, template_builds, template_names
+from emberbox.store.schema import images, microvms, sandboxes, template_builds, template_names
+
+
+class Uses(NamedTuple):
+    """The sandboxes of a template: how many, and when the last of them was started."""
+
+    count: int = 0
+    last_at: datetime | None = None
 
 
 def _build(row: Row[Any]) -> TemplateBuild:
@@ -60,6 +68,17 @@ class TemplateStore:
         with self._database.reading() as connection:
             row = connection.execute(select(template_builds).where(*where)).first()
         return None if row is None else _build(row)
+
+    def uses_of(self, account_id: str) -> Mapping[str, Uses]:
+        """Return the uses of an account's templates by the id of the image, as far as their rows are still there."""
+        query = (
+            select(microvms.c.image_id, func.count(), func.max(microvms.c.started_at))
+            .join(sandboxes, sandboxes.c.id == microvms.c.id)
+            .where(sandboxes.c.account_id == account_id)
+            .group_by(microvms.c.image_id)
+        )
+        with self._database.reading() as connection:
+            return {image_id: Uses(count, last) for image_id, count, last in connection.execute(query)}
 
     def begin_build(self, build_id: str, recipe: Recipe) -> bool:
         """Store how a build is made; False when it has begun already."""

@@ -16,6 +16,7 @@ from emberbox.control.sandboxes.door import SandboxDoor
 from emberbox.control.sandboxes.service import SandboxService
 from emberbox.control.sandboxes.snapshots import SandboxSnapshots
 from emberbox.control.sandboxes.template_builds import TemplateBuilds
+from emberbox.control.sandboxes.template_lists import TemplateLists
 from emberbox.control.sandboxes.template_tags import TemplateTags
 from emberbox.control.sandboxes.templates import TemplateFinder
 from emberbox.control.sandboxes.uploads import Uploads
@@ -56,12 +57,14 @@ class Templates:
         builds: makes them; whoever made this closes it.
         statuses: tells how far builds are.
         tags: answers for tags.
+        lists: lists them.
     """
 
     finder: TemplateFinder
     builds: TemplateBuilds
     statuses: BuildStatuses
     tags: TemplateTags
+    lists: TemplateLists
 
 
 def make_templates(
@@ -71,7 +74,11 @@ def make_templates(
     finder, names = sandboxes.templates, sandboxes.names
     builds = TemplateBuilds(names, finder, images, versions, uploads)
     return Templates(
-        finder, builds, BuildStatuses(builds, sandboxes.images, logs), TemplateTags(names, finder, sandboxes.images)
+        finder,
+        builds,
+        BuildStatuses(builds, sandboxes.images, logs),
+        TemplateTags(names, finder, sandboxes.images),
+        TemplateLists(images, sandboxes.images, names, finder),
     )
 
 

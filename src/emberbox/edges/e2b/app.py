@@ -14,11 +14,12 @@ from starlette.types import ASGIApp
 from emberbox.control.sandboxes.assembly import Sandboxes, Templates
 from emberbox.control.sandboxes.sandbox_logs import SandboxLogs
 from emberbox.control.sandboxes.tokens import SandboxTokens
-from emberbox.edges.e2b.api.app import create_api, log_rows, sandbox_rows, snapshot_rows, template_rows
+from emberbox.edges.e2b.api.app import create_api, log_rows, sandbox_rows, snapshot_rows, template_list_rows, template_rows
 from emberbox.edges.e2b.api.call import Guard
 from emberbox.edges.e2b.api.logs import LogHandlers
 from emberbox.edges.e2b.api.sandboxes import Parts, SandboxHandlers
 from emberbox.edges.e2b.api.snapshots import SnapshotHandlers
+from emberbox.edges.e2b.api.template_lists import TemplateListHandlers
 from emberbox.edges.e2b.api.templates import TemplateHandlers
 from emberbox.edges.e2b.code.app import CODE_PORT, CodeInterpreter
 from emberbox.edges.e2b.code.interpreter import Program
@@ -72,6 +73,7 @@ class E2bEdge:
             *sandbox_rows(SandboxHandlers(parts)),
             *log_rows(LogHandlers(offer.sandboxes.service, offer.logs)),
             *template_rows(TemplateHandlers(offer.templates)),
+            *template_list_rows(TemplateListHandlers(offer.templates)),
             *snapshot_rows(SnapshotHandlers(offer.sandboxes.snapshots)),
         ]
         self._api: ASGIApp = create_api(rows, offer.guard, offer.region)

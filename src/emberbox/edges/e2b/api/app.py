@@ -18,6 +18,7 @@ from emberbox.edges.e2b.api.call import Call, Guard, authenticate, read_body
 from emberbox.edges.e2b.api.logs import LogHandlers
 from emberbox.edges.e2b.api.sandboxes import SandboxHandlers
 from emberbox.edges.e2b.api.snapshots import SnapshotHandlers
+from emberbox.edges.e2b.api.template_lists import TemplateListHandlers
 from emberbox.edges.e2b.api.templates import TemplateHandlers
 from emberbox.edges.e2b.errors import ApiError, as_api_error, error_response
 from emberbox.model.caller import Caller
@@ -104,6 +105,16 @@ def template_rows(handlers: TemplateHandlers) -> list[Row]:
         Row("ListTemplateTags", "ListMicrovmImageVersions", "GET", ("/templates/{template_id:path}/tags",),
             handlers.list_tags),
     ]  # fmt: skip
+
+
+def template_list_rows(handlers: TemplateListHandlers) -> list[Row]:
+    """Return the routes of lists of templates; those of templates come before them."""
+    one, counted = ("/templates/{template_id}",), "ListMicrovmImages"
+    return [
+        Row("ListTemplates", counted, "GET", ("/templates",), handlers.list_all),
+        Row("ListTemplates", counted, "GET", ("/v2/templates",), handlers.list_page),
+        Row("GetTemplate", "ListMicrovmImageVersions", "GET", one, handlers.get),
+    ]
 
 
 def create_api(rows: Iterable[Row], guard: Guard, region: str) -> Starlette:
