@@ -23,7 +23,7 @@ DOCUMENT: Final = ROOT / "docs" / "e2b.md"
 BEGIN: Final = "<!-- what the tests call; made by tests/support/e2b_document.py -->\n"
 END: Final = "<!-- end of what the tests call -->"
 _TESTS: Final = ("tests/unit/edges/e2b/test_*.py", "tests/vm/test_vm_e2b*.py")
-_JAVASCRIPT: Final = ROOT / "tests/conformance/javascript/e2b.mjs"
+_JAVASCRIPT: Final = {"e2b": "e2b.mjs", "@e2b/code-interpreter": "code.mjs"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,13 @@ def write_table() -> str:
         left = [name for name in calls if name not in called]
         rows.append(f"| {part.title} | {_show(called)} | {_show(left)} |")
     head = "| Of the packages for Python | called by tests | by none |\n| --- | --- | --- |"
-    return "\n".join([head, *rows, "", f"Of `e2b` for JavaScript: {_show(_javascript())}."]) + "\n"
+    others = [f"Of `{package}` for JavaScript: {_show(_javascript(script))}." for package, script in _JAVASCRIPT.items()]
+    return "\n".join([head, *rows, "", "\n\n".join(others)]) + "\n"
 
 
-def _javascript() -> Sequence[str]:
-    found = re.findall(r"\b(?:sandbox|again|Sandbox)\.((?:commands\.|files\.|pty\.)?\w+)\(", _JAVASCRIPT.read_text())
-    return sorted(set(found))
+def _javascript(script: str) -> Sequence[str]:
+    text = (ROOT / "tests/conformance/javascript" / script).read_text()
+    return sorted(set(re.findall(r"\b(?:sandbox|again|Sandbox)\.((?:commands\.|files\.|pty\.)?\w+)\(", text)))
 
 
 def _show(names: Sequence[str]) -> str:

@@ -77,7 +77,8 @@ def become_interpreter(listener: socket.socket, path: str, directory: str, kerne
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started us may have ignored it
             os.dup2(os.open(os.devnull, os.O_RDWR), 0)
-            os.chdir(directory or os.path.expanduser("~"))
+            place = directory or os.path.expanduser("~")
+            os.chdir(place if directory or os.access(place, os.X_OK) else "/")  # users of services have no home
             site.main()
             names: dict = {"__name__": "emberbox_kernel"}  # type: ignore[type-arg]
             exec(compile(kernel, "<emberbox>", "exec"), names)

@@ -30,7 +30,7 @@ MATPLOTLIB = {
 class Bridge:
     """A command that passes lines."""
 
-    def __init__(self, name: str, directory: Path) -> None:
+    def __init__(self, name: str, directory: Path | str) -> None:
         command = [sys.executable, "-S", "-c", BRIDGE, name, str(directory), KERNEL]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
@@ -229,6 +229,16 @@ def test_variables_of_the_environment_are_for_one_piece_of_code(bridge: Bridge) 
 
 def test_there_is_no_input(bridge: Bridge) -> None:
     assert bridge.run("input()")[0]["name"] == "EOFError"
+
+
+def test_who_has_no_home_begins_at_the_root(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/nowhere")
+    bridge = Bridge(name, "")
+    try:
+        assert bridge.value("import os; os.getcwd()") == "'/'"
+        bridge.send(type="end")
+    finally:
+        bridge.close()
 
 
 def test_text_is_for_python_3_8() -> None:
