@@ -16,7 +16,7 @@ from emberbox.store.schema import images, microvms, sandboxes, template_builds, 
 class Uses(NamedTuple):
     """The sandboxes of a template: how many, and when the last of them was started."""
 
-    count: int = 0
+    total: int = 0
     last_at: datetime | None = None
 
 

@@ -84,7 +84,7 @@ def show_template(template: ListedTemplate) -> Json:
         "updatedAt": show_moment(image.updated_at.timestamp()),
         "createdBy": None,
         "lastSpawnedAt": None if last is None else show_moment(last.timestamp()),
-        "spawnCount": template.uses.count,
+        "spawnCount": template.uses.total,
         **_show_size(current),
     }
 
