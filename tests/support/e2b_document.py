@@ -1,4 +1,4 @@
-"""Writes which calls of E2B's SDKs the tests make into docs/e2b.md: `python tests/support/e2b_document.py`.
+"""Writes which calls of E2B's SDKs the tests make into docs/e2b.md: `PYTHONPATH=tests python -m support.e2b_document`.
 
 The tests pass, so what they call is what works; what no test calls is listed too.
 """

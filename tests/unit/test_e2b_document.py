@@ -7,7 +7,7 @@ from support.e2b_document import DOCUMENT, PARTS, calls_of, put_in, write_table
 
 def test_the_document_is_up_to_date() -> None:
     text = DOCUMENT.read_text()
-    assert put_in(text) == text, "run python tests/support/e2b_document.py"
+    assert put_in(text) == text, "run PYTHONPATH=tests python -m support.e2b_document"
 
 
 def test_every_call_of_the_sdks_is_in_the_table() -> None:
