@@ -118,7 +118,7 @@ class Settings:
     api_port: int = _row(9070, _port, "the API's port; 0 takes a free one")
     e2b: str = _row("off", _one_of("off", "on"), "whether E2B's API is served too (docs/e2b.md)")
     e2b_port: int = _row(9072, _port, "its port, at api_host; 0 takes a free one")
-    e2b_domain: str = _row("", str, "what host names of E2B's sandboxes end with; by default domain and e2b_port")
+    e2b_domain: str = _row("", str, "what names of its sandboxes end with (docs/e2b.md)")
     e2b_template: str = _row("", str, "the image that stands for E2B's templates `base` and `code-interpreter-v1`")
     gateway_host: str = _row("127.0.0.1", str, "the address that the gateway listens on")
     gateway_port: int = _row(9443, _port, "the gateway's HTTPS port; 0 takes a free one")

@@ -80,7 +80,7 @@ def write_table() -> str:
         left = [name for name in calls if name not in called]
         rows.append(f"| {part.title} | {_show(called)} | {_show(left)} |")
     head = "| Of the packages for Python | called by tests | by none |\n| --- | --- | --- |"
-    others = [f"Of `{package}` for JavaScript: {_show(_javascript(script))}." for package, script in _JAVASCRIPT.items()]
+    others = [f"Of `{name}` for JavaScript: {_show(_javascript(script))}." for name, script in _JAVASCRIPT.items()]
     return "\n".join([head, *rows, "", "\n\n".join(others)]) + "\n"
 
 

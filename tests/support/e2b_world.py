@@ -125,12 +125,13 @@ def api_key_of(credential: Credential) -> str:
 
 
 @contextlib.asynccontextmanager
-async def serve_e2b(directory: Path, program: Program | None = None) -> AsyncIterator[E2bPlane]:
+async def serve_e2b(directory: Path, program: Program | None = None, tls_domain: str = "") -> AsyncIterator[E2bPlane]:
     """Serve E2B's API, with one template, for as long as the block lasts.
 
     Args:
         directory: has the state.
         program: the interpreter of code.
+        tls_domain: what names of sandboxes end with at a gateway.
     """
     plane = E2bPlane(directory, KEY, REGION)
     plane._log_writer.start()
@@ -144,6 +145,7 @@ async def serve_e2b(directory: Path, program: Program | None = None) -> AsyncIte
             logs=SandboxLogs(control.sandboxes.images, plane.logs),
             tokens=SandboxTokens(directory / "secrets/sandboxes.key"),
             guard=plane.access, region=REGION, domain="localhost", program=program,
+            tls_domain=tls_domain,
         )
     )  # fmt: skip
     plane.add_template("standard")

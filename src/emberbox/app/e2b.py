@@ -12,20 +12,26 @@ from emberbox.app.objects import ObjectStorage, connect_as
 from emberbox.background import Background, every
 from emberbox.control.assembly import Control
 from emberbox.control.sandboxes.assembly import Templates, make_templates
+from emberbox.control.sandboxes.gate import SandboxGate
 from emberbox.control.sandboxes.sandbox_logs import SandboxLogs
 from emberbox.control.sandboxes.tokens import SandboxTokens
 from emberbox.control.sandboxes.uploads import UploadLimits, Uploads
-from emberbox.edges.asgi import listen
+from emberbox.edges.asgi import listen, listen_at
 from emberbox.edges.asgi import serve as serve_asgi
 from emberbox.edges.connection_guard import GuardLimits
 from emberbox.edges.e2b.app import E2bEdge, Offer
 from emberbox.edges.e2b.code.interpreter import Program
+from emberbox.edges.forwarded import Forwarded
+from emberbox.edges.gateway.server import Gateway
+from emberbox.model.endpoints import HTTPS_PORT
+from emberbox.model.sandbox_names import read_domain
 from emberbox.settings import Settings
 from emberbox.store.logs import LogStore
 
 log = logging.getLogger(__name__)
 
 _KEEP_ALIVE_S: Final = 75
+_GATEWAY_KEEP_ALIVE_S: Final = 3600  # so that only the gateway closes idle connections
 _HOUSEKEEPING_S: Final = 60.0
 _UPLOAD_MAX_S: Final = 3600.0
 
@@ -37,10 +43,28 @@ class E2bGround:
     Args:
         objects: where the files of template builds are.
         logs: the lines of builds and sandboxes.
+        gateway: what is in front of sandboxes, where TLS ends.
     """
 
     objects: ObjectStorage
     logs: LogStore
+    gateway: Gateway
+
+
+def make_gate(settings: Settings, control: Control) -> SandboxGate | None:
+    """Make what knows the names of sandboxes at the gateway; None where they have none."""
+    domain = _gateway_domain(settings)
+    if settings.e2b == "off" or not domain:
+        return None
+    return SandboxGate(control.sandboxes.door, _tokens(settings), domain)
+
+
+def _gateway_domain(settings: Settings) -> str:
+    return read_domain(settings.e2b_domain or f"e2b.{settings.domain}")
+
+
+def _tokens(settings: Settings) -> SandboxTokens:
+    return SandboxTokens(settings.home / "secrets" / "sandboxes.key")
 
 
 async def serve_e2b(
@@ -61,11 +85,12 @@ async def serve_e2b(
             sandboxes=control.sandboxes,
             templates=templates,
             logs=SandboxLogs(control.sandboxes.images, ground.logs),
-            tokens=SandboxTokens(settings.home / "secrets" / "sandboxes.key"),
+            tokens=_tokens(settings),
             guard=control.access,
             region=settings.region,
             program=_find_program(),
             domain=settings.e2b_domain or f"{settings.domain}:{listener.getsockname()[1]}",
+            tls_domain=_gateway_domain(settings) if ground.gateway.e2b_path else "",
         )
     )
     running.push_async_callback(edge.close)
@@ -76,7 +101,22 @@ async def serve_e2b(
     await running.enter_async_context(serve_asgi(edge, listener, _KEEP_ALIVE_S, limits=limits))
     url = f"http://{settings.api_host}:{listener.getsockname()[1]}"
     log.info("E2B's API is served at %s", url)
-    return {"e2b_url": url}
+    return {"e2b_url": url, **await _serve_behind(edge, settings, ground.gateway, running)}
+
+
+async def _serve_behind(
+    edge: E2bEdge, settings: Settings, gateway: Gateway, running: contextlib.AsyncExitStack
+) -> dict[str, str]:
+    """Serve it behind the gateway too, and return the domain that SDKs are told; nothing where there is none."""
+    if gateway.e2b_path is None:
+        return {}
+    behind = running.enter_context(listen_at(gateway.e2b_path))
+    limits = GuardLimits(request_s=_UPLOAD_MAX_S)
+    await running.enter_async_context(serve_asgi(Forwarded(edge), behind, _GATEWAY_KEEP_ALIVE_S, limits=limits))
+    port = "" if gateway.endpoint_port == HTTPS_PORT else f":{gateway.endpoint_port}"
+    domain = f"{_gateway_domain(settings)}{port}"
+    log.info("E2B's API is served at https://api.%s", domain)
+    return {"e2b_domain": domain}
 
 
 def _make_templates(settings: Settings, control: Control, ground: E2bGround) -> Templates:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from emberbox.app.objects import ObjectStorage
 from emberbox.control.endpoints.tokens import TokenKeys
+from emberbox.control.sandboxes.gate import SandboxGate
 from emberbox.edges.gateway.https import HttpsSettings
 from emberbox.edges.gateway.proxy.admissions import THREADS, Admissions
 from emberbox.edges.gateway.server import Gateway, GatewaySettings, start_gateway
@@ -30,8 +31,9 @@ def open_admissions(settings: Settings, running: contextlib.AsyncExitStack) -> A
 
 
 async def serve_endpoints(
-    settings: Settings, watch: Watch, keys: TokenKeys, objects: ObjectStorage, running: contextlib.AsyncExitStack
-) -> Gateway:
+    settings: Settings, watch: Watch, keys: TokenKeys, objects: ObjectStorage, gate: SandboxGate | None,
+    running: contextlib.AsyncExitStack,
+) -> Gateway:  # fmt: skip
     """Start the gateway.
 
     Raises:
@@ -44,10 +46,10 @@ async def serve_endpoints(
         address=settings.gateway_host,
         port=settings.gateway_port,
         concurrency=min(os.cpu_count() or 1, THREADS),
-        own_certificate=_own_certificate(settings),
+        own_certificate=_own_certificate(settings, gate),
         https=_second_port(settings, objects),
     )
-    return await running.enter_async_context(start_gateway(chosen, watch, keys))
+    return await running.enter_async_context(start_gateway(chosen, watch, keys, gate))
 
 
 def describe_gateway(settings: Settings, gateway: Gateway) -> dict[str, str | int]:
@@ -71,9 +73,10 @@ def _directory(settings: Settings) -> Path:
     return settings.home / "runtime" / "gateway"
 
 
-def _own_certificate(settings: Settings) -> Certificates | None:
+def _own_certificate(settings: Settings, gate: SandboxGate | None) -> Certificates | None:
     if not settings.tls_certificate:
         return None
     authority = Path(settings.tls_authority) if settings.tls_authority else None
-    name = endpoint_host("*", settings.region, settings.domain)
-    return load_own_certificate(Path(settings.tls_certificate), Path(settings.tls_key), authority, name)
+    names = [endpoint_host("*", settings.region, settings.domain)]
+    names += [] if gate is None else [f"*.{gate.domain}"]
+    return load_own_certificate(Path(settings.tls_certificate), Path(settings.tls_key), authority, *names)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from emberbox.app.api import serve_api
 from emberbox.app.builds import start_pipeline
-from emberbox.app.e2b import E2bGround, serve_e2b
+from emberbox.app.e2b import E2bGround, make_gate, serve_e2b
 from emberbox.app.endpoints import describe_gateway, open_admissions, serve_endpoints
 from emberbox.app.home import database_url, endpoints_file, locked_home
 from emberbox.app.housekeeping import start_housekeeping
@@ -114,7 +114,8 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
     )  # fmt: skip
     control = make_control(_control_settings(settings), ground)
     await running.enter_async_context(control.run_microvms(recovery))
-    gateway = await serve_endpoints(settings, watch, keys, objects, running)  # when every microVM has its owner
+    gate = make_gate(settings, control)
+    gateway = await serve_endpoints(settings, watch, keys, objects, gate, running)  # when every microVM has its owner
     await running.enter_async_context(control.work())
     start_housekeeping(settings, control, keys, stores.logs, background)
     server = ServerInfo(settings.region, accelerator, network.kind, engines.report)
@@ -126,7 +127,7 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
         "region": settings.region,
         "account_id": settings.account_id,
         "api_url": await serve_api(settings, handlers, access, gateway.api_path, running),
-        **await serve_e2b(settings, control, E2bGround(objects, stores.logs), running),
+        **await serve_e2b(settings, control, E2bGround(objects, stores.logs, gateway), running),
         "s3_url": objects.url,
         **describe_gateway(settings, gateway),
         "accelerator": accelerator,

@@ -27,12 +27,15 @@ def _group() -> None:
 def create(
     user: Annotated[str, typer.Option("--user", "-u", help="Whose rights it has.", metavar="NAME")] = "admin",
     account: AccountOption = None,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Lead there by E2B_DOMAIN, over TLS; `emberbox env` lets clients trust it.")
+    ] = False,
 ) -> None:
     """Make a key, and print the environment that leads E2B's SDKs here: eval "$(emberbox e2b-keys create)"."""
-    url = find_url(load().home)
+    places = _find_domain(load().home) if tls else _find_urls(load().home)
     made = own_client().create_access_key(**given(userName=user, accountId=account))["accessKey"]
-    print(f"export E2B_API_URL={url}")
-    print(f"export E2B_SANDBOX_URL={url}")
+    for name, value in places.items():
+        print(f"export {name}={value}" if value else f"unset {name}")
     print(f"export E2B_API_KEY={write_api_key(made['accessKeyId'], made['secretAccessKey'])}")
 
 
@@ -42,10 +45,29 @@ def find_url(home: Path) -> str:
     Raises:
         HostError: it is not.
     """
-    try:
-        url = json.loads((home / "runtime" / "endpoints.json").read_text()).get("e2b_url")
-    except (OSError, ValueError):
-        url = None
+    url = _read_endpoints(home).get("e2b_url")
     if not url:
         raise HostError("E2B's API is not served: start the server with EMBERBOX_E2B=on (docs/e2b.md)")
-    return str(url)
+    return url
+
+
+def _find_urls(home: Path) -> dict[str, str]:
+    url = find_url(home)
+    return {"E2B_API_URL": url, "E2B_SANDBOX_URL": url}
+
+
+def _find_domain(home: Path) -> dict[str, str]:
+    """Return variables that lead SDKs to the gateway; an empty one would lead them elsewhere."""
+    find_url(home)
+    domain = _read_endpoints(home).get("e2b_domain")
+    if not domain:
+        raise HostError("E2B's API is not served over TLS: EMBERBOX_E2B_DOMAIN must be a domain name (docs/e2b.md)")
+    return {"E2B_DOMAIN": domain, "E2B_API_URL": "", "E2B_SANDBOX_URL": ""}
+
+
+def _read_endpoints(home: Path) -> dict[str, str]:
+    try:
+        content = json.loads((home / "runtime" / "endpoints.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return {name: str(value) for name, value in content.items()} if isinstance(content, dict) else {}

@@ -40,6 +40,26 @@ def test_a_key_is_printed_with_where_it_is_good_for(asked: list[dict[str, str]])
     assert asked == [{"userName": "ann"}]
 
 
+def test_the_domain_of_the_gateway_leads_there_over_tls(asked: list[dict[str, str]], tmp_path: Path) -> None:
+    path = tmp_path / "runtime" / "endpoints.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"e2b_domain": "e2b.localhost:8443"}))
+
+    result = CliRunner().invoke(app, ["e2b-keys", "create", "--tls"])
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[:3] == [
+        "export E2B_DOMAIN=e2b.localhost:8443",
+        "unset E2B_API_URL",
+        "unset E2B_SANDBOX_URL",
+    ]
+    assert len(asked) == 1
+
+
+def test_without_such_a_domain_no_key_is_made(asked: list[dict[str, str]]) -> None:
+    result = CliRunner().invoke(app, ["e2b-keys", "create", "--tls"])
+    assert (result.exit_code, "EMBERBOX_E2B_DOMAIN" in result.stderr, asked) == (1, True, [])
+
+
 def test_where_the_api_is_not_served_no_key_is_made(asked: list[dict[str, str]], tmp_path: Path) -> None:
     (tmp_path / "runtime" / "endpoints.json").write_text("{}")
 

@@ -14,20 +14,28 @@ from starlette.types import ASGIApp
 from emberbox.control.sandboxes.assembly import Sandboxes, Templates
 from emberbox.control.sandboxes.sandbox_logs import SandboxLogs
 from emberbox.control.sandboxes.tokens import SandboxTokens
-from emberbox.edges.e2b.api.app import create_api, log_rows, sandbox_rows, snapshot_rows, template_list_rows, template_rows
+from emberbox.edges.e2b.api.app import (
+    create_api,
+    log_rows,
+    sandbox_rows,
+    snapshot_rows,
+    template_list_rows,
+    template_rows,
+)
 from emberbox.edges.e2b.api.call import Guard
 from emberbox.edges.e2b.api.logs import LogHandlers
 from emberbox.edges.e2b.api.sandboxes import Parts, SandboxHandlers
 from emberbox.edges.e2b.api.snapshots import SnapshotHandlers
 from emberbox.edges.e2b.api.template_lists import TemplateListHandlers
 from emberbox.edges.e2b.api.templates import TemplateHandlers
-from emberbox.edges.e2b.code.app import CODE_PORT, CodeInterpreter
+from emberbox.edges.e2b.code.app import CodeInterpreter
 from emberbox.edges.e2b.code.interpreter import Program
 from emberbox.edges.e2b.envd.app import Envd, not_found
-from emberbox.edges.e2b.envd.visit import ENVD_PORT, Address, read_address
+from emberbox.edges.e2b.envd.visit import read_address
 from emberbox.edges.e2b.errors import ApiError, error_response
 from emberbox.edges.e2b.ports import Ports
 from emberbox.model.endpoints import Unreachable
+from emberbox.model.sandbox_names import CODE_PORT, ENVD_PORT, Address
 
 Scope = MutableMapping[str, Any]  # Any: ASGI's own
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -46,6 +54,7 @@ class Offer:
         guard: who may do what.
         region: the region played.
         domain: what the host names of sandboxes end with; empty where they have none.
+        tls_domain: what they end with at the gateway, without a port; empty where they have none there.
         program: the text of the interpreter that runs code; None where there is none.
     """
 
@@ -56,6 +65,7 @@ class Offer:
     guard: Guard
     region: str
     domain: str
+    tls_domain: str = ""
     program: Program | None = None
 
 
@@ -68,7 +78,7 @@ class E2bEdge:
 
     def __init__(self, offer: Offer) -> None:
         self._door = offer.sandboxes.door
-        parts = Parts(offer.sandboxes, offer.tokens, offer.domain)
+        parts = Parts(offer.sandboxes, offer.tokens, offer.domain, offer.tls_domain)
         rows = [
             *sandbox_rows(SandboxHandlers(parts)),
             *log_rows(LogHandlers(offer.sandboxes.service, offer.logs)),

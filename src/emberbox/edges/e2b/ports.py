@@ -19,17 +19,17 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from emberbox.control.sandboxes.door import SandboxDoor
 from emberbox.control.sandboxes.tokens import SandboxTokens
 from emberbox.edges.e2b.errors import ApiError
+from emberbox.model.sandbox_names import TRAFFIC_HEADER
 from emberbox.model.sandboxes import Sandbox
 from emberbox.time_limits import limit_s
 
 log = logging.getLogger(__name__)
 
-TRAFFIC_HEADER: Final = "e2b-traffic-access-token"
 _HEAD_BYTES_MAX: Final = 64 << 10
 _PIECE: Final = 64 << 10
 _CONNECT_S: Final = limit_s(10.0)
 _SILENT_S: Final = limit_s(600.0)
-_OURS: Final = frozenset({b"e2b-sandbox-id", b"e2b-sandbox-port", b"e2b-traffic-access-token", b"x-access-token"})
+_OURS: Final = frozenset({b"e2b-sandbox-id", b"e2b-sandbox-port", TRAFFIC_HEADER.encode(), b"x-access-token"})
 _OF_ONE_HOP: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer", b"upgrade"}
 )

@@ -7,6 +7,7 @@ from typing import Protocol
 from emberbox.guest.protocol import Command
 from emberbox.guest.streams import GuestCommand
 from emberbox.model.endpoints import EndpointLimits, Upstream
+from emberbox.model.sandbox_names import Address
 
 
 class Endpoint(Protocol):
@@ -74,5 +75,31 @@ class Directory(Protocol):
 
         Args:
             label: the first label of the name, in lower case.
+        """
+        ...
+
+
+class SandboxNames(Protocol):
+    """Finds sandboxes by names of E2B's form; `control/sandboxes/gate.py` does."""
+
+    @property
+    def domain(self) -> str:
+        """What their names end with, in lower case."""
+        ...
+
+    def find(self, label: str, token: str) -> Address | None:
+        """Return where a request may go at once; None where E2B's API answers it, be it with a refusal.
+
+        Args:
+            label: the first label of the name.
+            token: the one that it has for private sandboxes; empty where it has none.
+        """
+        ...
+
+    async def connect(self, address: Address) -> Upstream:
+        """Say where a port is reached; let the sandbox go on first, where that is what its user has asked for.
+
+        Raises:
+            Unreachable: it does not run.
         """
         ...

@@ -21,6 +21,7 @@ from emberbox.background import Background
 from emberbox.control.endpoints.tokens import TokenKeys
 from emberbox.edges.asgi import listen_at, serve
 from emberbox.edges.gateway.data_plane.app import MESSAGE_BYTES_MAX, create_data_plane
+from emberbox.edges.gateway.directory import SandboxNames
 from emberbox.edges.gateway.https import HttpsListener, HttpsSettings, plan_https
 from emberbox.edges.gateway.judge.authoriser import Authoriser
 from emberbox.edges.gateway.proxy.admissions import Admissions
@@ -75,6 +76,7 @@ class Gateway:
         envoy_log_path: Envoy's warnings.
         https_port: the second port where it listens; 0 where there is none.
         api_path: where it expects the API, for AWS's names at the second port.
+        e2b_path: where it expects E2B's API; None where it leads nobody there.
     """
 
     port: int
@@ -82,6 +84,7 @@ class Gateway:
     envoy_log_path: Path
     https_port: int = 0
     api_path: Path | None = None
+    e2b_path: Path | None = None
 
     @property
     def endpoint_port(self) -> int:
@@ -90,13 +93,16 @@ class Gateway:
 
 
 @contextlib.asynccontextmanager
-async def start_gateway(settings: GatewaySettings, watch: Watch, keys: TokenKeys) -> AsyncIterator[Gateway]:
+async def start_gateway(
+    settings: GatewaySettings, watch: Watch, keys: TokenKeys, sandboxes: SandboxNames | None = None
+) -> AsyncIterator[Gateway]:
     """Serve endpoints for as long as the block lasts.
 
     Args:
         settings: see there.
         watch: knows the endpoints, and the requests at them.
         keys: open the tokens.
+        sandboxes: finds those that E2B's API names; None where that is not served.
 
     Raises:
         HostError: Envoy is missing, refuses its configuration, or does not listen within 30 s (the port is
@@ -105,17 +111,21 @@ async def start_gateway(settings: GatewaySettings, watch: Watch, keys: TokenKeys
     _allow_many_files()
     settings.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.directory.chmod(0o700)  # who reaches the authoriser's socket could ask about tokens
-    names = endpoint_names(settings.region, settings.domain)
+    names = endpoint_names(settings.region, settings.domain, *([] if sandboxes is None else [sandboxes.domain]))
     certificates = settings.own_certificate or ensure_certificates(settings.directory / "tls", names)
     held = find_running("envoy", settings.directory) is not None
     port = settings.port or keep_port(settings.directory / "port", settings.address, held=held)
     https = plan_https(settings.https, settings.address, settings.directory, is_running=held)
     paths = _Paths.below(settings.directory)
-    envoy = replace(_envoy_settings(settings, certificates, port, paths, watch.admissions), https=https)
+    e2b_path = None if sandboxes is None else settings.directory / "e2b.sock"
+    envoy = replace(
+        _envoy_settings(settings, certificates, port, paths, watch.admissions), https=https, e2b_path=e2b_path
+    )
     write_bootstrap(envoy, paths.config)
     app = Authoriser(
         watch.directory, keys, watch.traffic, watch.tls_ports, watch.admissions,
         region=settings.region, domain=settings.domain, hold_s=settings.authorise_timeout_s,
+        sandboxes=sandboxes,
     )  # fmt: skip
     helper = Helper(
         name="envoy",
@@ -142,7 +152,7 @@ async def start_gateway(settings: GatewaySettings, watch: Watch, keys: TokenKeys
         ports = f"port {port}" + (f" and port {https_port}" if https_port else "")
         log.info("endpoints are served at %s, %s", settings.address, ports)
         api_path = https.api_path if https and https_port else None
-        yield Gateway(port, certificates.authority_path, helper.log_path, https_port, api_path)
+        yield Gateway(port, certificates.authority_path, helper.log_path, https_port, api_path, e2b_path)
 
 
 def _second_listener(settings: GatewaySettings, envoy: EnvoySettings) -> HttpsListener | None:

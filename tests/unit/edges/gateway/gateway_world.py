@@ -18,6 +18,7 @@ import httpx
 
 from emberbox.control.endpoints.tokens import Kind, PortGrant, TokenKeys
 from emberbox.edges.aws.operations.microvms import read_ports
+from emberbox.edges.gateway.directory import SandboxNames
 from emberbox.edges.gateway.proxy.admissions import Admissions
 from emberbox.edges.gateway.server import Gateway, GatewaySettings, start_gateway
 from emberbox.edges.gateway.watch import Watch
@@ -274,13 +275,13 @@ class World:
 
 @contextlib.asynccontextmanager
 async def start_own(
-    settings: GatewaySettings, directory: FakeDirectory, keys: TokenKeys
+    settings: GatewaySettings, directory: FakeDirectory, keys: TokenKeys, sandboxes: SandboxNames | None = None
 ) -> AsyncIterator[tuple[Gateway, Watch]]:
     """Start a gateway with admissions of its own."""
     settings.directory.mkdir(exist_ok=True)
     with contextlib.closing(Admissions(settings.directory / "admissions")) as admissions:
         watch = Watch(directory, admissions)
-        async with start_gateway(settings, watch, keys) as gateway:
+        async with start_gateway(settings, watch, keys, sandboxes) as gateway:
             yield gateway, watch
 
 

@@ -52,11 +52,20 @@ class Parts:
         sandboxes: answer.
         tokens: what opens sandboxes.
         domain: what the host names of sandboxes end with.
+        tls_domain: what they end with at the gateway.
     """
 
     sandboxes: Sandboxes
     tokens: SandboxTokens
     domain: str
+    tls_domain: str = ""
+
+    def domain_for(self, call: Call) -> str | None:
+        """Return what host names end with for a client: the gateway's domain, with its port, for who asks there."""
+        host = call.request.headers.get("host", "").lower()
+        domain = host.removeprefix("api.")
+        is_gateways = domain != host and self.tls_domain and domain.partition(":")[0] == self.tls_domain
+        return (domain if is_gateways else self.domain) or None
 
 
 class SandboxHandlers:
@@ -76,7 +85,7 @@ class SandboxHandlers:
         template = self._parts.sandboxes.templates.find(call.caller, terms.template)
         call.allow_launch(template.image.arn, template.version)
         sandbox = await self._sandboxes.create(call.caller, CreateSandbox(terms, _read_client_request(call)))
-        return JSONResponse(self._show_new(sandbox), 201)
+        return JSONResponse(self._show_new(call, sandbox), 201)
 
     async def list_all(self, call: Call) -> Response:
         """`GET /v2/sandboxes`, and `GET /sandboxes` for those that run."""
@@ -92,7 +101,7 @@ class SandboxHandlers:
         terms = sandbox.terms
         lifecycle = {"autoResume": terms.resumes_itself, "onTimeout": "pause" if terms.pauses_itself else "kill"}
         return JSONResponse(
-            {**self._show_listed(sandbox), "domain": self._parts.domain or None, "lifecycle": lifecycle}
+            {**self._show_listed(sandbox), "domain": self._parts.domain_for(call), "lifecycle": lifecycle}
         )
 
     async def kill(self, call: Call) -> Response:
@@ -122,7 +131,7 @@ class SandboxHandlers:
         refuse_without_memory(call)
         asked = ConnectSandbox(call.sandbox_id, call.number("timeout", DEFAULT_TIMEOUT_S))
         sandbox, was_paused = await self._sandboxes.connect(call.caller, asked)
-        return JSONResponse(self._show_new(sandbox), 201 if was_paused else 200)
+        return JSONResponse(self._show_new(call, sandbox), 201 if was_paused else 200)
 
     async def resume(self, call: Call) -> Response:
         """`POST /sandboxes/{id}/resume`, of earlier SDKs."""
@@ -131,7 +140,7 @@ class SandboxHandlers:
             raise ApiError(409, f"Sandbox {call.sandbox_id} runs already")
         asked = ConnectSandbox(call.sandbox_id, call.number("timeout", DEFAULT_TIMEOUT_S))
         sandbox, _ = await self._sandboxes.connect(call.caller, asked)
-        return JSONResponse(self._show_new(sandbox), 201)
+        return JSONResponse(self._show_new(call, sandbox), 201)
 
     async def pause(self, call: Call) -> Response:
         """`POST /sandboxes/{id}/pause`."""
@@ -148,7 +157,7 @@ class SandboxHandlers:
             raise ApiError(400, f"count must be 1 to {FORKS_MAX}")
         asked = ForkSandbox(call.sandbox_id, count, call.number("timeout", DEFAULT_TIMEOUT_S))
         forks = await self._sandboxes.fork(call.caller, asked)
-        return JSONResponse([{"sandbox": self._show_new(sandbox)} for sandbox in forks], 201)
+        return JSONResponse([{"sandbox": self._show_new(call, sandbox)} for sandbox in forks], 201)
 
     async def get_metrics(self, call: Call) -> Response:
         """`GET /sandboxes/{id}/metrics`: what it uses now, as none of that is kept; nothing of a paused one."""
@@ -172,7 +181,7 @@ class SandboxHandlers:
 
     # --- what is shown
 
-    def _show_new(self, sandbox: Sandbox) -> Json:
+    def _show_new(self, call: Call, sandbox: Sandbox) -> Json:
         tokens = self._parts.tokens
         return {
             "templateID": sandbox.image_id,
@@ -182,7 +191,7 @@ class SandboxHandlers:
             "envdVersion": ENVD_VERSION,
             "envdAccessToken": tokens.access(sandbox.id),
             "trafficAccessToken": tokens.traffic(sandbox.id) if sandbox.terms.is_private else None,
-            "domain": self._parts.domain or None,
+            "domain": self._parts.domain_for(call),
         }
 
     def _show_listed(self, sandbox: Sandbox) -> Json:

@@ -38,7 +38,6 @@ from emberbox.model.sandboxes import Sandbox
 
 log = logging.getLogger(__name__)
 
-CODE_PORT: Final = 49999
 
 _KINDS: Final[Mapping[str, str]] = {
     "text/plain": "text",

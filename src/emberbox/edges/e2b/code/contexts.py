@@ -21,7 +21,8 @@ _LANGUAGE: Final = re.compile(r"[a-z]{1,20}")
 
 _DIRECTORY: Final = 'd=$(printf "$1" "$(id -u)"); mkdir -p -m 700 "$d" && [ -O "$d" ] || exit 3\n'
 _CREATE: Final = _DIRECTORY + (
-    'cd "${3:-${HOME:-/}}" 2>/dev/null || { test -z "$3" && cd /; } || exit 4\nprintf "%s\\n%s\\n" "$4" "$(pwd)" >"$d/$2.context" && pwd\n'
+    'cd "${3:-${HOME:-/}}" 2>/dev/null || { test -z "$3" && cd /; } || exit 4\n'
+    'printf "%s\\n%s\\n" "$4" "$(pwd)" >"$d/$2.context" && pwd\n'
 )
 _LIST: Final = _DIRECTORY + (
     'for f in "$d"/*.context; do [ -f "$f" ] || continue; n=${f##*/}\n'

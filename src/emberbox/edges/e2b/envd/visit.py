@@ -14,36 +14,22 @@ from starlette.requests import HTTPConnection
 from emberbox.control.sandboxes.door import SandboxDoor
 from emberbox.machine.base import Command, GuestCommand
 from emberbox.model.errors import EmberboxError
+from emberbox.model.sandbox_names import LAST_PORT, Address, read_label
 from emberbox.model.sandboxes import Sandbox
 
-ENVD_PORT: Final = 49983
 SANDBOX_HEADER: Final = "e2b-sandbox-id"
 PORT_HEADER: Final = "e2b-sandbox-port"
 TOKEN_HEADER: Final = "x-access-token"  # noqa: S105 - the header's name
 TURNS: Final = 8
-_LABEL: Final = re.compile(r"([1-9][0-9]{0,4})-([a-z0-9-]{1,57})")
 _PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
-_LAST_PORT: Final = 65535
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """What a request names: a sandbox, and a port of it."""
-
-    sandbox_id: str
-    port: int
 
 
 def read_address(connection: HTTPConnection) -> Address | None:
     """Return which sandbox a request is for: by two headers, or by its host's first label; None where by neither."""
     sandbox_id, port = connection.headers.get(SANDBOX_HEADER), connection.headers.get(PORT_HEADER, "")
-    if sandbox_id and _PORT.fullmatch(port) and int(port) <= _LAST_PORT:
+    if sandbox_id and _PORT.fullmatch(port) and int(port) <= LAST_PORT:
         return Address(sandbox_id, int(port))
-    label = connection.headers.get("host", "").partition(":")[0].lower().partition(".")[0]
-    found = _LABEL.fullmatch(label)
-    if found is None or int(found[1]) > _LAST_PORT:
-        return None
-    return Address(found[2], int(found[1]))
+    return read_label(connection.headers.get("host", "").partition(":")[0].lower().partition(".")[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 
 from emberbox.control.endpoints.tokens import Grant, InvalidToken, TokenKeys, is_token_shaped
 from emberbox.control.microvms.service import SHELL_PORT
-from emberbox.edges.gateway.directory import Directory, Endpoint
+from emberbox.edges.gateway.directory import Directory, Endpoint, SandboxNames
 from emberbox.edges.gateway.judge.request import (
     MARKER,
     REQUEST_ID_HEADER,
@@ -35,7 +35,8 @@ from emberbox.edges.gateway.proxy.admissions import LIFE_S, Admissions
 from emberbox.edges.gateway.proxy.limits import RequestRates
 from emberbox.edges.gateway.proxy.tls_ports import TlsPorts
 from emberbox.edges.gateway.proxy.traffic import Traffic
-from emberbox.model.endpoints import EndpointLimits, Unreachable
+from emberbox.model.endpoints import EndpointLimits, Unreachable, Upstream
+from emberbox.model.sandbox_names import TRAFFIC_HEADER
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,9 @@ MICROVM_HEADER: Final = "x-emberbox-microvm"
 DATA_PLANE: Final = {("POST", "/exec"), ("GET", "/files"), ("PUT", "/files"), ("GET", "/openapi.json")}
 """Methods and paths of plain requests that a shell token is good for; it is for WebSockets whatever their path."""
 
+_E2BS_OWN: Final = f"e2b-sandbox-id, e2b-sandbox-port, {TRAFFIC_HEADER}, x-access-token"
+"""Headers that E2B's clients send everywhere, and that are nothing for guests."""
+
 _PATIENCE_S: Final = 0.25  # connections that a client has just closed are reported as closed within this time
 _SERVICE_LABEL: Final = "lambda-microvm"
 _TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
@@ -73,6 +77,7 @@ class Cluster(StrEnum):
     GUEST_TLS = "guest_tls"  # HTTP/2 where the guest's ALPN takes it, else HTTP/1.1
     GUEST_TLS_HTTP1 = "guest_tls_http1"
     DATA_PLANE = "data_plane"  # our own: the shell, commands and files
+    E2B = "e2b"  # E2B's API
 
 
 class _Refusal(Exception):  # noqa: N818  # not an error of ours: an answer for the client
@@ -96,11 +101,12 @@ class Authoriser:
         region: the region in endpoint names.
         domain: what they end with, after `<uuid>.lambda-microvm.<region>.`.
         hold_s: how long a request is held while its microVM is woken.
+        sandboxes: finds those that E2B's API names; None where that is not served.
     """
 
     def __init__(
         self, directory: Directory, keys: TokenKeys, traffic: Traffic, tls_ports: TlsPorts, admissions: Admissions,
-        *, region: str, domain: str, hold_s: float,
+        *, region: str, domain: str, hold_s: float, sandboxes: SandboxNames | None = None,
     ) -> None:  # fmt: skip
         self._directory = directory
         self._keys = keys
@@ -110,6 +116,7 @@ class Authoriser:
         self._rates = RequestRates(time.monotonic)
         self._suffix = f".{region}.{domain}".lower()
         self._hold_s = hold_s
+        self._sandboxes = sandboxes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's shape
         """Answer Envoy: 200 and where to, or the refusal that the client gets."""
@@ -126,6 +133,10 @@ class Authoriser:
 
     async def _judge(self, scope: Scope) -> list[tuple[str, str]]:
         request = read_request(scope["headers"])
+        if self._sandboxes is not None and len(request.hosts) == 1:
+            label, _, rest = _host_name(request.hosts[0]).partition(".")
+            if rest == self._sandboxes.domain:
+                return await self._judge_sandbox(self._sandboxes, label, request)
         grant, endpoint = self._authenticate(request)
         if grant.kind == "shell":
             if not request.is_websocket and (scope["method"], scope["path"]) not in DATA_PLANE:
@@ -143,19 +154,43 @@ class Authoriser:
         await self._limit(request, grant.microvm_id, limits)
         upstream = await self._hold(endpoint.connect(port))
         admission = self._admit(grant, limits)  # before anything else is waited for: it may be revoked meanwhile
-        self._traffic.begin(grant.microvm_id, request.id)
+        return [
+            *await self._begin(grant.microvm_id, port, upstream, request),
+            *admission,
+            *_websocket_headers(request),
+        ]
+
+    async def _begin(self, microvm_id: str, port: int, upstream: Upstream, request: Request) -> list[tuple[str, str]]:
+        """Take note of a request to a guest's port, and say where and how it goes there."""
+        self._traffic.begin(microvm_id, request.id)
         is_tls = await self._tls_ports.speaks_tls(
-            grant.microvm_id, port, (upstream.address, upstream.port), upstream.spoke_tls
+            microvm_id, port, (upstream.address, upstream.port), upstream.spoke_tls
         )
         return [
-            (TARGET_HEADER, f"{grant.microvm_id}:{port}"),
+            (TARGET_HEADER, f"{microvm_id}:{port}"),
             (UPSTREAM_HEADER, upstream.authority()),
             (INCARNATION_HEADER, upstream.incarnation),
             (CLUSTER_HEADER, _choose_cluster(request, is_tls)),
             (REQUEST_ID_HEADER, request.id),
-            *admission,
-            *_websocket_headers(request),
         ]
+
+    async def _judge_sandbox(self, sandboxes: SandboxNames, label: str, request: Request) -> list[tuple[str, str]]:
+        """Let a request at a name of E2B's form through to the sandbox's port; E2B's API answers all others.
+
+        No request counts as like another here: who is let in is E2B's API's to say each time.
+        """
+        address = sandboxes.find(label, request.traffic_token)
+        endpoint = None if address is None else self._directory.find(address.sandbox_id)
+        to_api = [(INCARNATION_HEADER, Cluster.E2B), (CLUSTER_HEADER, Cluster.E2B), (REQUEST_ID_HEADER, request.id)]
+        if address is None or endpoint is None:
+            return to_api
+        await self._limit(request, address.sandbox_id, endpoint.limits())
+        try:
+            upstream = await self._hold(sandboxes.connect(address))
+        except _Refusal:
+            return to_api
+        verdict = await self._begin(address.sandbox_id, address.port, upstream, request)
+        return [*verdict, (REMOVE_HEADER, _E2BS_OWN), *_missing_key(request)]
 
     def _admit(self, grant: Grant, limits: EndpointLimits) -> list[tuple[str, str]]:
         """Let Envoy answer for requests like this one, where their number is not limited."""
@@ -237,13 +272,8 @@ def _choose_cluster(request: Request, is_tls: bool) -> Cluster:
 
 
 def _websocket_headers(request: Request) -> list[tuple[str, str]]:
-    """Hide the endpoint's own subprotocols from the guest, and name the one to answer when the guest chooses none.
-
-    A WebSocket over HTTP/2 has no key (RFC 8441, section 5), and servers for HTTP/1.1 insist on one.
-    """
-    headers = []
-    if request.is_websocket and not request.has_websocket_key:
-        headers.append((WEBSOCKET_KEY_HEADER, base64.b64encode(os.urandom(16)).decode()))
+    """Hide the endpoint's own subprotocols from the guest, and name the one to answer when the guest chooses none."""
+    headers = _missing_key(request)
     if request.has_own_subprotocols:
         if request.subprotocols:
             headers.append((SUBPROTOCOLS_HEADER, ", ".join(request.subprotocols)))
@@ -252,6 +282,13 @@ def _websocket_headers(request: Request) -> list[tuple[str, str]]:
     if request.offers_marker:
         headers.append((SUBPROTOCOL_HEADER, MARKER))
     return headers
+
+
+def _missing_key(request: Request) -> list[tuple[str, str]]:
+    """A WebSocket over HTTP/2 has no key (RFC 8441, section 5), and servers for HTTP/1.1 insist on one."""
+    if not request.is_websocket or request.has_websocket_key:
+        return []
+    return [(WEBSOCKET_KEY_HEADER, base64.b64encode(os.urandom(16)).decode())]
 
 
 async def _answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:

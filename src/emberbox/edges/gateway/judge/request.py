@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from emberbox.model.sandbox_names import TRAFFIC_HEADER
+
 Headers = Iterable[tuple[bytes, bytes]]
 
 DEFAULT_PORT: Final = 8080
@@ -32,11 +34,16 @@ JUDGED_HEADERS: Final = (
     "sec-websocket-version",
     WEBSOCKET_KEY_HEADER,
     "content-type",
+    TRAFFIC_HEADER,
     CONNECTION_HEADER,
     REQUEST_ID_HEADER,
 )
 
-_ENVOYS_WORDS: Final = {CONNECTION_HEADER.encode(): "connection", REQUEST_ID_HEADER.encode(): "id"}
+_PLAIN: Final = {
+    CONNECTION_HEADER.encode(): "connection",
+    REQUEST_ID_HEADER.encode(): "id",
+    TRAFFIC_HEADER.encode(): "traffic_token",
+}
 _TOKEN_PREFIX: Final = f"{MARKER}.authentication."
 _PORT_PREFIX: Final = f"{MARKER}.port."
 _PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
@@ -65,6 +72,7 @@ class Request:
         wants_http2: whether the guest is to be spoken to in HTTP/2: forced, or because it is gRPC.
         connection: Envoy's number of the client's connection.
         id: Envoy's name for it.
+        traffic_token: what it has for the ports of a private sandbox of E2B's API.
     """
 
     hosts: list[str] = field(default_factory=list)
@@ -78,6 +86,7 @@ class Request:
     wants_http2: bool = False
     connection: str = ""
     id: str = ""
+    traffic_token: str = ""
 
     def port(self) -> int:
         """Return the guest's port.
@@ -117,8 +126,8 @@ def read_request(headers: Headers) -> Request:
                 request.is_websocket = True
             case b"sec-websocket-key":
                 request.has_websocket_key = True
-            case b"x-emberbox-connection" | b"x-amzn-requestid":
-                setattr(request, _ENVOYS_WORDS[name], text)
+            case _ if name in _PLAIN:
+                setattr(request, _PLAIN[name], text)
     if offered:
         _read_subprotocols(request, [subprotocol.strip() for subprotocol in offered])
     return request

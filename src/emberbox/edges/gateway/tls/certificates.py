@@ -45,9 +45,16 @@ class _Pair:
     key: ec.EllipticCurvePrivateKey
 
 
-def endpoint_names(region: str, domain: str) -> list[str]:
-    """Name everything the gateway answers to: DNS names first, then IP addresses."""
-    names = [f"*.lambda-microvm.{region}.{domain}", domain, "localhost", "127.0.0.1", "::1"]
+def endpoint_names(region: str, domain: str, *more: str) -> list[str]:
+    """Name everything the gateway answers to: DNS names first, then IP addresses.
+
+    Args:
+        region: in the names of endpoints.
+        domain: what they end with.
+        more: further domains, each name below which is answered to.
+    """
+    below = [f"*.{one}" for one in more]
+    names = [f"*.lambda-microvm.{region}.{domain}", *below, domain, "localhost", "127.0.0.1", "::1"]
     return list(dict.fromkeys(names))
 
 

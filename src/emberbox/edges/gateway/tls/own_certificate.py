@@ -18,7 +18,7 @@ _SYSTEM_STORE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def load_own_certificate(
-    certificate_path: Path, key_path: Path, authority_path: Path | None, name: str
+    certificate_path: Path, key_path: Path, authority_path: Path | None, *names: str
 ) -> Certificates:
     """Check an operator's certificate, so that a mistake shows at the start and not in every client.
 
@@ -26,7 +26,7 @@ def load_own_certificate(
         certificate_path: the certificate and its chain (PEM).
         key_path: its key (PEM), without a password.
         authority_path: what clients check it with; by default the system's store.
-        name: what it must be for; a certificate for another name is used, with a warning.
+        names: what it must be for; a certificate for other names is used, with a warning.
 
     Raises:
         HostError: a file cannot be read, the two do not belong together, or the certificate has ended.
@@ -46,7 +46,7 @@ def load_own_certificate(
         ) from error
     if certificate.not_valid_after_utc <= dt.datetime.now(dt.UTC):
         raise HostError(f"{certificate_path} (EMBERBOX_TLS_CERTIFICATE) ended at {certificate.not_valid_after_utc}")
-    if name not in _names(certificate):
+    for name in sorted(set(names) - set(_names(certificate))):
         log.warning("the certificate %s is not for %s: clients will not trust endpoints", certificate_path, name)
     return Certificates(authority_path or _SYSTEM_STORE, certificate_path, key_path)
 

@@ -62,8 +62,8 @@ def write_bootstrap(settings: EnvoySettings, path: Path) -> None:
     Raises:
         HostError: the socket's path is longer than the kernel allows.
     """
-    more = [] if settings.https is None else [settings.https.api_path]
-    for socket_path in (settings.authoriser_path, settings.data_plane_path, *more):
+    more = [settings.e2b_path, settings.https and settings.https.api_path]
+    for socket_path in (settings.authoriser_path, settings.data_plane_path, *filter(None, more)):
         if len(str(socket_path).encode()) > 107:  # sun_path in unix(7)
             raise HostError(f"{socket_path} is too long for a socket; choose a shorter state directory")
     path.write_text(json.dumps(render_bootstrap(settings), indent=2) + "\n")

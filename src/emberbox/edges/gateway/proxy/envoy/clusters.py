@@ -32,6 +32,7 @@ def render_clusters(settings: EnvoySettings) -> list[Config]:
     return [
         _socket_cluster(AUTHORISER, _pipe(settings.authoriser_path)),
         _socket_cluster(Cluster.DATA_PLANE, _pipe(settings.data_plane_path)),
+        *([_socket_cluster(Cluster.E2B, _pipe(settings.e2b_path))] if settings.e2b_path else []),
         *_aws_clusters(settings.https),
         _guest_cluster(settings, Cluster.GUEST_HTTP1, http1),
         _guest_cluster(settings, Cluster.GUEST_HTTP2, only({"http2_protocol_options": http2()})),

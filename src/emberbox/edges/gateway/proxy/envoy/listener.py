@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from emberbox.edges.forwarded import SOURCE_HEADER
 from emberbox.edges.gateway.judge.authoriser import CLUSTER_HEADER, TARGET_HEADER, Cluster
 from emberbox.edges.gateway.judge.request import REQUEST_ID_HEADER
 from emberbox.edges.gateway.proxy.envoy.aws import render_aws_manager
@@ -19,6 +20,7 @@ from emberbox.edges.gateway.proxy.envoy.words import (
     Config,
     http2,
     mutate,
+    set_header,
     typed,
 )
 
@@ -124,7 +126,7 @@ def _connection_manager(settings: EnvoySettings) -> Config:
         "access_log": [_report(settings, _STREAM_REPORT)],
         "access_log_options": {"access_log_flush_interval": "1s"},
         "local_reply_config": _local_replies(),
-        "route_config": {"name": "endpoint", "virtual_hosts": [_virtual_host()]},
+        "route_config": {"name": "endpoint", "virtual_hosts": [_virtual_host(settings)]},
         "http_filters": [
             mutate("scrub_client", request=scrub_client(), response=[answer_subprotocol()]),
             admissions(settings),
@@ -174,10 +176,15 @@ def _local_replies() -> Config:
     return {"mappers": [{"filter": failed, "status_code": 502, "body": {"inline_string": ""}}]}
 
 
-def _virtual_host() -> Config:
+def _virtual_host(settings: EnvoySettings) -> Config:
     """The authoriser names the cluster; until it has, and should it ever name none, a request leads nowhere."""
     nowhere = {"match": {"prefix": "/"}, "direct_response": {"status": 502}}
-    return {"name": "guests", "domains": ["*"], "routes": [*(_route(cluster) for cluster in Cluster), nowhere]}
+    clusters = [cluster for cluster in Cluster if cluster is not Cluster.E2B]
+    routes = [_route(cluster) for cluster in clusters]
+    if settings.e2b_path is not None:
+        source = set_header(SOURCE_HEADER, "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%")["append"]
+        routes.append({**_route(Cluster.E2B), "request_headers_to_add": [source]})
+    return {"name": "guests", "domains": ["*"], "routes": [*routes, nowhere]}
 
 
 def _route(cluster: Cluster) -> Config:

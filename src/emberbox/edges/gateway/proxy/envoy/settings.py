@@ -61,6 +61,7 @@ class EnvoySettings:
         max_connections: client connections at once; more are closed at once.
         max_heap_mib: Envoy's heap; near it, it closes idle connections and then takes no new requests.
         https: a second port; None where there is none.
+        e2b_path: the Unix socket of E2B's API, at most 107 bytes; None where that is not served.
     """
 
     address: str
@@ -77,3 +78,4 @@ class EnvoySettings:
     max_connections: int = 20_000
     max_heap_mib: int = 1024
     https: HttpsPort | None = None
+    e2b_path: Path | None = None
