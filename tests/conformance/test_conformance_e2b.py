@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from e2b import Sandbox
 
-from support.e2b import e2b_environment, e2b_variables
+from support.e2b import e2b_desk, e2b_environment, e2b_variables, named_sandbox
 from support.images import Image
 from support.server import Server
 
@@ -102,3 +102,19 @@ def test_its_command_line_lists_templates_and_sandboxes(run: Run, server: Server
         (listed,) = [one for one in e2b("sandbox", "list") if one["sandboxId"] == sandbox.sandbox_id]
         told = templates[listed["templateId"]]
     assert (told["names"], told["memoryMB"], told["buildStatus"]) == ([probe_image.name], 512, "ready")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can have a hosts file of its own")
+def test_the_domain_alone_leads_both_sdks_here_over_tls(
+    packages: Path, tmp_path: Path, server: Server, flask_image: Image
+) -> None:
+    (tmp_path / "node_modules").symlink_to(packages / "node_modules")
+    shutil.copy(SCRIPTS / "domain.mjs", tmp_path)
+    desk = e2b_desk(server, tmp_path)
+    with named_sandbox(desk, flask_image.name, 49983, 49999, 8080) as sandbox:
+        assert json.loads(desk.run("node", "domain.mjs", sandbox.sandbox_id)) == {
+            "run": "out\n",
+            "code": "42",
+            "status": 200,
+            "host": f"8080-{sandbox.sandbox_id}.{server.endpoints['e2b_domain']}",
+        }

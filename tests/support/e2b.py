@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from e2b import Sandbox
 
 from emberbox.cli.context import get_server
 from emberbox.edges.e2b.api_keys import write_api_key
 from support.server import Server
+from support.third_party import Desk
 
 
 def e2b_variables(server: Server) -> dict[str, str]:
@@ -26,3 +29,27 @@ def e2b_environment(server: Server) -> Iterator[None]:
         for name, value in e2b_variables(server).items():
             patch.setenv(name, value)
         yield
+
+
+def e2b_desk(server: Server, directory: Path) -> Desk:
+    """Return a user's shell with what `emberbox env` and `emberbox e2b-keys create --tls` print, and no more."""
+    desk = Desk(server, directory, directory)
+    printed = [line.split(" ", 1)[1] for line in desk.emberbox("e2b-keys", "create", "--tls").splitlines()]
+    desk.environment |= dict(line.split("=", 1) for line in printed if "=" in line)
+    return desk
+
+
+@contextmanager
+def named_sandbox(desk: Desk, template: str, *ports: int) -> Iterator[Sandbox]:
+    """Have a sandbox whose names resolve at a desk: a hosts file has no wildcards.
+
+    Args:
+        desk: see there.
+        template: what it is created from.
+        ports: those whose names resolve.
+    """
+    domain = desk.server.endpoints["e2b_domain"].partition(":")[0]
+    with e2b_environment(desk.server), Sandbox.create(template, timeout=600) as sandbox:
+        labels = ["api", *(f"{port}-{sandbox.sandbox_id}" for port in ports)]
+        desk.add_hosts("".join(f"127.0.0.1 {label}.{domain}\n" for label in labels))
+        yield sandbox
