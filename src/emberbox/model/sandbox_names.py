@@ -11,8 +11,14 @@ CODE_PORT: Final = 49999
 OWN_PORTS: Final = frozenset({ENVD_PORT, CODE_PORT})
 """Ports that are answered by the server itself, not by what listens in the sandbox."""
 
+SANDBOX_HEADER: Final = "e2b-sandbox-id"
+PORT_HEADER: Final = "e2b-sandbox-port"
+TOKEN_HEADER: Final = "x-access-token"  # noqa: S105 - the header's name
 TRAFFIC_HEADER: Final = "e2b-traffic-access-token"
 """Has the token of a private sandbox's ports."""
+
+OWN_HEADERS: Final = (SANDBOX_HEADER, PORT_HEADER, TRAFFIC_HEADER, TOKEN_HEADER)
+"""What E2B's clients send everywhere, and what is nothing for guests."""
 
 LAST_PORT: Final = 65535
 _LABEL: Final = re.compile(r"([1-9][0-9]{0,4})-([a-z0-9-]{1,57})")

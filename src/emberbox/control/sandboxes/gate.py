@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
-
 from emberbox.control.sandboxes.door import SandboxDoor
 from emberbox.control.sandboxes.tokens import SandboxTokens
 from emberbox.model.endpoints import Unreachable, Upstream
@@ -35,10 +33,7 @@ class SandboxGate:
         if address is None or address.port in OWN_PORTS:
             return None
         sandbox = self._door.find(address.sandbox_id)
-        if sandbox is None:
-            return None
-        is_known = hmac.compare_digest(token.encode(), self._tokens.traffic(sandbox.id).encode())
-        return address if is_known or not sandbox.terms.is_private else None
+        return address if sandbox is not None and self._tokens.opens_ports(sandbox, token) else None
 
     async def connect(self, address: Address) -> Upstream:
         """Say where a port is reached; let the sandbox go on first, where that is what its user has asked for.

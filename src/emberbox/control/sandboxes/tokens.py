@@ -10,6 +10,7 @@ import hmac
 from pathlib import Path
 
 from emberbox.control.requests.key_files import load_key
+from emberbox.model.sandboxes import Sandbox
 
 
 class SandboxTokens:
@@ -29,6 +30,16 @@ class SandboxTokens:
     def traffic(self, sandbox_id: str) -> str:
         """Return what opens the ports of a private sandbox."""
         return self._derive("traffic", sandbox_id)
+
+    def opens_ports(self, sandbox: Sandbox, given: str) -> bool:
+        """Say whether a request reaches the ports of a sandbox: everybody's does, unless it is private.
+
+        Args:
+            sandbox: whose.
+            given: the token that the request has; empty where it has none.
+        """
+        is_known = hmac.compare_digest(given.encode(), self.traffic(sandbox.id).encode())
+        return is_known or not sandbox.terms.is_private
 
     def _derive(self, kind: str, sandbox_id: str) -> str:
         return hmac.new(self._key, f"{kind}:{sandbox_id}".encode(), hashlib.sha256).hexdigest()

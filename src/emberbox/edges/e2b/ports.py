@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import logging
 from collections.abc import AsyncIterator
 from typing import Final
@@ -19,7 +18,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from emberbox.control.sandboxes.door import SandboxDoor
 from emberbox.control.sandboxes.tokens import SandboxTokens
 from emberbox.edges.e2b.errors import ApiError
-from emberbox.model.sandbox_names import TRAFFIC_HEADER
+from emberbox.model.sandbox_names import OWN_HEADERS, TRAFFIC_HEADER
 from emberbox.model.sandboxes import Sandbox
 from emberbox.time_limits import limit_s
 
@@ -29,7 +28,7 @@ _HEAD_BYTES_MAX: Final = 64 << 10
 _PIECE: Final = 64 << 10
 _CONNECT_S: Final = limit_s(10.0)
 _SILENT_S: Final = limit_s(600.0)
-_OURS: Final = frozenset({b"e2b-sandbox-id", b"e2b-sandbox-port", TRAFFIC_HEADER.encode(), b"x-access-token"})
+_OURS: Final = frozenset(name.encode() for name in OWN_HEADERS)
 _OF_ONE_HOP: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer", b"upgrade"}
 )
@@ -79,9 +78,7 @@ class Ports:
         Raises:
             ApiError: it is, and the token is missing.
         """
-        given = request.headers.get(TRAFFIC_HEADER, "")
-        is_known = hmac.compare_digest(given.encode(), self._tokens.traffic(sandbox.id).encode())
-        if sandbox.terms.is_private and not is_known:
+        if not self._tokens.opens_ports(sandbox, request.headers.get(TRAFFIC_HEADER, "")):
             raise ApiError(403, f"the sandbox is private: send its token as {TRAFFIC_HEADER}")
 
 

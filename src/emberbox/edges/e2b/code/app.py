@@ -30,10 +30,11 @@ from emberbox.edges.e2b.code.interpreter import (
     run_python,
 )
 from emberbox.edges.e2b.envd.rpc import as_rpc_error
-from emberbox.edges.e2b.envd.visit import TOKEN_HEADER, Visit
+from emberbox.edges.e2b.envd.visit import Visit
 from emberbox.edges.e2b.errors import ApiError
 from emberbox.machine.base import GuestCommand
 from emberbox.model.errors import EmberboxError
+from emberbox.model.sandbox_names import TOKEN_HEADER
 from emberbox.model.sandboxes import Sandbox
 
 log = logging.getLogger(__name__)

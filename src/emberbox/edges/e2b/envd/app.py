@@ -21,11 +21,12 @@ from emberbox.edges.e2b.envd.process import ProcessService
 from emberbox.edges.e2b.envd.processes import Processes
 from emberbox.edges.e2b.envd.rpc import Calls, answer_call, as_rpc_error
 from emberbox.edges.e2b.envd.signatures import check_signature
-from emberbox.edges.e2b.envd.visit import TOKEN_HEADER, TURNS, NobodyError, Visit, read_user
+from emberbox.edges.e2b.envd.visit import TURNS, NobodyError, Visit, read_user
 from emberbox.edges.e2b.envd.watchers import Watchers
 from emberbox.edges.e2b.errors import ApiError, error_response
 from emberbox.model.endpoints import Unreachable
 from emberbox.model.errors import EmberboxError
+from emberbox.model.sandbox_names import TOKEN_HEADER
 from emberbox.model.sandboxes import Sandbox
 
 NOT_FOUND: Final = 502

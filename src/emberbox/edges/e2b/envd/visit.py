@@ -14,12 +14,9 @@ from starlette.requests import HTTPConnection
 from emberbox.control.sandboxes.door import SandboxDoor
 from emberbox.machine.base import Command, GuestCommand
 from emberbox.model.errors import EmberboxError
-from emberbox.model.sandbox_names import LAST_PORT, Address, read_label
+from emberbox.model.sandbox_names import LAST_PORT, PORT_HEADER, SANDBOX_HEADER, Address, read_label
 from emberbox.model.sandboxes import Sandbox
 
-SANDBOX_HEADER: Final = "e2b-sandbox-id"
-PORT_HEADER: Final = "e2b-sandbox-port"
-TOKEN_HEADER: Final = "x-access-token"  # noqa: S105 - the header's name
 TURNS: Final = 8
 _PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
 

@@ -36,7 +36,7 @@ from emberbox.edges.gateway.proxy.limits import RequestRates
 from emberbox.edges.gateway.proxy.tls_ports import TlsPorts
 from emberbox.edges.gateway.proxy.traffic import Traffic
 from emberbox.model.endpoints import EndpointLimits, Unreachable, Upstream
-from emberbox.model.sandbox_names import TRAFFIC_HEADER
+from emberbox.model.sandbox_names import OWN_HEADERS
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +60,6 @@ MICROVM_HEADER: Final = "x-emberbox-microvm"
 
 DATA_PLANE: Final = {("POST", "/exec"), ("GET", "/files"), ("PUT", "/files"), ("GET", "/openapi.json")}
 """Methods and paths of plain requests that a shell token is good for; it is for WebSockets whatever their path."""
-
-_E2BS_OWN: Final = f"e2b-sandbox-id, e2b-sandbox-port, {TRAFFIC_HEADER}, x-access-token"
-"""Headers that E2B's clients send everywhere, and that are nothing for guests."""
 
 _PATIENCE_S: Final = 0.25  # connections that a client has just closed are reported as closed within this time
 _SERVICE_LABEL: Final = "lambda-microvm"
@@ -190,7 +187,7 @@ class Authoriser:
         except _Refusal:
             return to_api
         verdict = await self._begin(address.sandbox_id, address.port, upstream, request)
-        return [*verdict, (REMOVE_HEADER, _E2BS_OWN), *_missing_key(request)]
+        return [*verdict, (REMOVE_HEADER, ", ".join(OWN_HEADERS)), *_missing_key(request)]
 
     def _admit(self, grant: Grant, limits: EndpointLimits) -> list[tuple[str, str]]:
         """Let Envoy answer for requests like this one, where their number is not limited."""
