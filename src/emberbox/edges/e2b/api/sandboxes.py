@@ -14,11 +14,11 @@ from starlette.responses import JSONResponse, Response
 
 from emberbox.control.access.authorisation import Permission
 from emberbox.control.requests.idempotency import ClientRequest
-from emberbox.control.requests.paging import PageRequest
 from emberbox.control.sandboxes.assembly import Sandboxes
 from emberbox.control.sandboxes.commands import ConnectSandbox, CreateSandbox, ForkSandbox, ListSandboxes
 from emberbox.control.sandboxes.tokens import SandboxTokens
 from emberbox.edges.e2b.api.call import ANYTHING, Call, Json
+from emberbox.edges.e2b.api.pages import read_page, show_page
 from emberbox.edges.e2b.envd.figures import measure
 from emberbox.edges.e2b.envd.visit import Visit
 from emberbox.edges.e2b.errors import ApiError
@@ -29,9 +29,7 @@ ENVD_VERSION: Final = "0.6.4"
 """The version of E2B's daemon that is played: SDKs ask no more of it than that has."""
 
 CLIENT_ID: Final = "emberbox"
-PAGE_MAX: Final = 100
 FORKS_MAX: Final = 100
-NEXT_TOKEN_HEADER: Final = "x-next-token"  # noqa: S105 - the header's name
 _MIB: Final = 1 << 20
 
 _NOT_OFFERED: Final[Mapping[str, str]] = {
@@ -91,8 +89,7 @@ class SandboxHandlers:
         """`GET /v2/sandboxes`, and `GET /sandboxes` for those that run."""
         call.allow(Permission("lambda:ListMicrovms", ANYTHING))
         page = self._sandboxes.list_sandboxes(call.caller, read_list(call))
-        headers = {NEXT_TOKEN_HEADER: page.next_token} if page.next_token else None
-        return JSONResponse([self._show_listed(sandbox) for sandbox in page.items], headers=headers)
+        return show_page(page, self._show_listed)
 
     async def get(self, call: Call) -> Response:
         """`GET /sandboxes/{id}`."""
@@ -268,17 +265,14 @@ def read_list(call: Call) -> ListSandboxes:
     """
     query = call.request.query_params
     try:
-        limit = int(query.get("limit", str(PAGE_MAX)))
         states = frozenset(SandboxState(name) for name in query.get("state", "").split(",") if name)
         started_after = datetime.fromisoformat(query["startedAfter"]) if "startedAfter" in query else None
     except ValueError as error:
         raise ApiError(400, f"a filter is malformed: {error}") from None
-    if not 1 <= limit <= PAGE_MAX:
-        raise ApiError(400, f"limit must be 1 to {PAGE_MAX}")
     only_running = frozenset({SandboxState.RUNNING})
     of_old = only_running if call.request.url.path == "/sandboxes" else frozenset(SandboxState)
     return ListSandboxes(
-        page=PageRequest(limit, query.get("nextToken") or None),
+        page=read_page(call),
         metadata={unquote(name): unquote(value) for name, value in parse_qsl(query.get("metadata", ""))},
         states=states or of_old,
         template=query.get("template") or None,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from starlette.responses import JSONResponse, Response
 
 from emberbox.control.access.authorisation import Permission
-from emberbox.control.requests.paging import PageRequest
 from emberbox.control.sandboxes.snapshots import ListSnapshots, SandboxSnapshots, no_such_snapshot
 from emberbox.edges.e2b.api.call import ANYTHING, Call, Json
-from emberbox.edges.e2b.api.sandboxes import NEXT_TOKEN_HEADER, PAGE_MAX, refuse_without_memory
+from emberbox.edges.e2b.api.pages import read_page, show_page
+from emberbox.edges.e2b.api.sandboxes import refuse_without_memory
 from emberbox.edges.e2b.errors import ApiError
 from emberbox.model.templates import split_name
 from emberbox.store.snapshots import Snapshot
@@ -34,14 +34,8 @@ class SnapshotHandlers:
     async def list_all(self, call: Call) -> Response:
         """`GET /snapshots`."""
         call.allow(Permission("lambda:ListMicrovmImageVersions", ANYTHING))
-        query = call.request.query_params
-        limit = query.get("limit", str(PAGE_MAX))
-        if not limit.isdigit() or not 1 <= int(limit) <= PAGE_MAX:
-            raise ApiError(400, f"limit must be 1 to {PAGE_MAX}")
-        asked = ListSnapshots(PageRequest(int(limit), query.get("nextToken") or None), query.get("sandboxID") or None)
-        page = self._snapshots.list_snapshots(call.caller, asked)
-        headers = {NEXT_TOKEN_HEADER: page.next_token} if page.next_token else None
-        return JSONResponse([self._show(snapshot) for snapshot in page.items], headers=headers)
+        asked = ListSnapshots(read_page(call), call.request.query_params.get("sandboxID") or None)
+        return show_page(self._snapshots.list_snapshots(call.caller, asked), self._show)
 
     async def delete(self, call: Call) -> Response:
         """`DELETE /templates/{id}`, of a snapshot alone."""

@@ -8,14 +8,13 @@ from starlette.responses import JSONResponse, Response
 
 from emberbox.background import in_thread
 from emberbox.control.access.authorisation import Permission
-from emberbox.control.requests.paging import PageRequest
 from emberbox.control.sandboxes.assembly import Templates
 from emberbox.control.sandboxes.build_status import BuildPhase
 from emberbox.control.sandboxes.template_lists import ListedBuild, ListedTemplate
 from emberbox.edges.e2b.api.call import ANYTHING, Call, Json
-from emberbox.edges.e2b.api.sandboxes import ENVD_VERSION, NEXT_TOKEN_HEADER, PAGE_MAX
+from emberbox.edges.e2b.api.pages import read_page, show_page
+from emberbox.edges.e2b.api.sandboxes import ENVD_VERSION
 from emberbox.edges.e2b.api.templates import show_moment
-from emberbox.edges.e2b.errors import ApiError
 from emberbox.model.arns import image_arn
 
 _MIB: Final = 1 << 20
@@ -43,8 +42,7 @@ class TemplateListHandlers:
         """`GET /v2/templates`."""
         call.allow(Permission("lambda:ListMicrovmImages", ANYTHING))
         page = await in_thread(self._lists.list_page, call.caller, read_page(call))
-        headers = {NEXT_TOKEN_HEADER: page.next_token} if page.next_token else None
-        return JSONResponse([show_template(template) for template in page.items], headers=headers)
+        return show_page(page, show_template)
 
     async def get(self, call: Call) -> Response:
         """`GET /templates/{id}`: a template with its builds."""
@@ -54,19 +52,6 @@ class TemplateListHandlers:
         call.allow(Permission("lambda:GetMicrovmImage", arn), Permission("lambda:ListMicrovmImageVersions", arn))
         template = await in_thread(self._lists.find, call.caller, named)
         return JSONResponse({**show_template(template), "builds": [_show_build(build) for build in template.builds]})
-
-
-def read_page(call: Call) -> PageRequest:
-    """Return which page is asked for.
-
-    Raises:
-        ApiError: its length is none.
-    """
-    query = call.request.query_params
-    limit = query.get("limit", str(PAGE_MAX))
-    if not limit.isdecimal() or len(limit) > 3 or not 1 <= int(limit) <= PAGE_MAX:
-        raise ApiError(400, f"limit must be 1 to {PAGE_MAX}")
-    return PageRequest(int(limit), query.get("nextToken") or None)
 
 
 def show_template(template: ListedTemplate) -> Json:
