@@ -14,13 +14,12 @@ from emberbox.edges.asgi import serve as serve_asgi
 from emberbox.edges.aws.operations.handler import Handler
 from emberbox.edges.aws.server import create_api
 from emberbox.edges.connection_guard import GuardLimits
-from emberbox.edges.forwarded import Forwarded
+from emberbox.edges.forwarded import KEEP_ALIVE_S, Forwarded
 from emberbox.settings import Settings
 
 log = logging.getLogger(__name__)
 
 API_KEEP_ALIVE_S: Final = 75
-_GATEWAY_KEEP_ALIVE_S: Final = 3600  # so that only the gateway closes idle connections
 
 
 async def serve_api(
@@ -44,7 +43,7 @@ async def serve_api(
     await running.enter_async_context(serve_asgi(app, listener, API_KEEP_ALIVE_S, limits=GuardLimits()))
     if behind is not None:
         forwarded = running.enter_context(listen_at(behind))
-        serving = serve_asgi(Forwarded(app), forwarded, _GATEWAY_KEEP_ALIVE_S, limits=GuardLimits())
+        serving = serve_asgi(Forwarded(app), forwarded, KEEP_ALIVE_S, limits=GuardLimits())
         await running.enter_async_context(serving)
     url = f"http://{settings.api_host}:{listener.getsockname()[1]}"
     log.info("the API is served at %s", url)

@@ -21,9 +21,9 @@ from emberbox.edges.asgi import serve as serve_asgi
 from emberbox.edges.connection_guard import GuardLimits
 from emberbox.edges.e2b.app import E2bEdge, Offer
 from emberbox.edges.e2b.code.interpreter import Program
-from emberbox.edges.forwarded import Forwarded
+from emberbox.edges.forwarded import KEEP_ALIVE_S, Forwarded
 from emberbox.edges.gateway.server import Gateway
-from emberbox.model.endpoints import HTTPS_PORT
+from emberbox.model.endpoints import with_port
 from emberbox.model.sandbox_names import read_domain
 from emberbox.settings import Settings
 from emberbox.store.logs import LogStore
@@ -31,7 +31,6 @@ from emberbox.store.logs import LogStore
 log = logging.getLogger(__name__)
 
 _KEEP_ALIVE_S: Final = 75
-_GATEWAY_KEEP_ALIVE_S: Final = 3600  # so that only the gateway closes idle connections
 _HOUSEKEEPING_S: Final = 60.0
 _UPLOAD_MAX_S: Final = 3600.0
 
@@ -112,9 +111,8 @@ async def _serve_behind(
         return {}
     behind = running.enter_context(listen_at(gateway.e2b_path))
     limits = GuardLimits(request_s=_UPLOAD_MAX_S)
-    await running.enter_async_context(serve_asgi(Forwarded(edge), behind, _GATEWAY_KEEP_ALIVE_S, limits=limits))
-    port = "" if gateway.endpoint_port == HTTPS_PORT else f":{gateway.endpoint_port}"
-    domain = f"{_gateway_domain(settings)}{port}"
+    await running.enter_async_context(serve_asgi(Forwarded(edge), behind, KEEP_ALIVE_S, limits=limits))
+    domain = with_port(_gateway_domain(settings), gateway.endpoint_port)
     log.info("E2B's API is served at https://api.%s", domain)
     return {"e2b_domain": domain}
 

@@ -9,6 +9,9 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+KEEP_ALIVE_S: Final = 3600
+"""What is served so keeps idle connections so long that only the gateway closes them."""
+
 SOURCE_HEADER: Final = "x-emberbox-source"
 _SOURCE: Final = SOURCE_HEADER.encode()
 

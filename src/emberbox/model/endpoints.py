@@ -11,6 +11,11 @@ from emberbox.model.errors import EmberboxError
 HTTPS_PORT: Final = 443
 
 
+def with_port(host: str, port: int) -> str:
+    """Write a host name with the port where it is not HTTPS's own."""
+    return host if port == HTTPS_PORT else f"{host}:{port}"
+
+
 class Unreachable(EmberboxError):  # noqa: N818  # the name that callers read best
     """A microVM does not run and may not be woken, or waking it failed."""
 
@@ -35,8 +40,7 @@ class EndpointNames:
         Args:
             label: the first label of the name.
         """
-        host = endpoint_host(label, self.region, self.domain)
-        return host if self.port == HTTPS_PORT else f"{host}:{self.port}"
+        return with_port(endpoint_host(label, self.region, self.domain), self.port)
 
 
 @dataclass(frozen=True, slots=True)
