@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 
 from emberbox.cli.context import Server, get_server
 from emberbox.cli.logs import GROUP_PREFIX, LogReader, render
+from emberbox.host.architecture import ARCHITECTURES
 from emberbox.model.errors import HostError, ValidationError
 from emberbox.model.image_references import SCHEMES, parse_reference
 from emberbox.settings import load
@@ -67,7 +68,7 @@ def find_architecture(platform: str) -> str:
     Raises:
         HostError: it has none.
     """
-    names = {"linux/amd64": "X86_64", "linux/arm64": "ARM_64"}
+    names = {one.platform: one.name for one in ARCHITECTURES}
     if platform not in names:
         raise HostError(f"--platform {platform}: it is {' or '.join(names)}")
     return names[platform]

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from emberbox.host import foreign_programs, scratch
+from emberbox.host.architecture import ARM_64
 from emberbox.host.bootstrap import SCRATCH
 from emberbox.images.containers import Containers
 from emberbox.model.errors import HostError
@@ -23,14 +24,14 @@ async def clear_builds(home: Path) -> None:
     Raises:
         HostError: a tool does not end, or is another user's.
     """
-    places = [
-        home / name for name in ("builds", "containers", "containers-arm64", "kernel", "kernel-arm64", "packages")
-    ]
+    kinds = ("", f"-{ARM_64.debian}")  # what this machine has, and what it emulates
+    places = [home / "builds", home / "packages"]
+    places += [home / f"{name}{kind}" for name in ("containers", "kernel") for kind in kinds]
     if ended := await asyncio.to_thread(scratch.end_tools, places):
         log.warning("%d tools of an earlier server were ended", ended)
     try:
         await foreign_programs.clear(home)
-        for made in ("base", "base-arm64", "builder"):
+        for made in ("builder", *(f"base{kind}" for kind in kinds)):
             await scratch.remove_outside(home / made / SCRATCH)
         for build in (home / "builds").iterdir():
             await Containers(build / "containers").remove()

@@ -69,8 +69,8 @@ def _mount_cgroups() -> None:
 def copy_store(seed: Path) -> None:
     """Begin with the store that is at `seed`; its layers stay where they are, and are read only."""
     (STORE / _LAYERS).mkdir(parents=True, exist_ok=True)
-    archive = [*_LARGE_READS, "-C", str(seed), "-c", f"--exclude=./{_LAYERS}/*/diff", "."]
-    _pipe(archive, [*_LARGE_READS, "-C", str(STORE), "-xp"])
+    archive = [*LARGE_READS, "-C", str(seed), "-c", f"--exclude=./{_LAYERS}/*/diff", "."]
+    _pipe(archive, [*LARGE_READS, "-C", str(STORE), "-xp"])
     for layer in (seed / _LAYERS).glob("*/diff"):
         (STORE / _LAYERS / layer.parent.name / "diff").symlink_to(layer)
 
@@ -95,10 +95,10 @@ def load_store(archive: Path) -> None:
     subprocess.run([*_TAR, "-C", STORE, "-xpf", archive], check=True)
 
 
-_LARGE_READS = ("tar", "--blocking-factor=512")
+LARGE_READS = ("tar", "--blocking-factor=512")
 """256 KiB at a time and not 10: calls to the kernel are dear in a sandbox."""
 
-_TAR = (*_LARGE_READS, "--xattrs", "--xattrs-include=*", "--numeric-owner", "--sparse")
+_TAR = (*LARGE_READS, "--xattrs", "--xattrs-include=*", "--numeric-owner", "--sparse")
 
 
 def clear_store() -> None:

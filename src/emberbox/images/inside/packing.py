@@ -14,12 +14,12 @@ from pathlib import Path
 from emberbox.images.authorities import with_authorities
 from emberbox.images.config import RootFileSystem, find_user
 from emberbox.images.inside.changes import OPAQUE_MARK, find_changes
-from emberbox.images.inside.daemon import STORE
+from emberbox.images.inside.daemon import LARGE_READS, STORE
 from emberbox.images.modules import find_modules
 from emberbox.images.randomness import AddedFile, find_additions, find_openssl
 
 _WORK = STORE / "packing"
-_TAR = ("tar", "--blocking-factor=512", "--numeric-owner", "--format=pax", "--xattrs", "--xattrs-include=*")
+_TAR = (*LARGE_READS, "--numeric-owner", "--format=pax", "--xattrs", "--xattrs-include=*")
 _EROFS = ("mkfs.erofs", "--quiet", "--tar=f")
 """By way of an archive: to read and write each file by itself takes calls to the kernel, dear ones in a sandbox."""
 
