@@ -62,7 +62,7 @@ async def ensure_kernel(directory: Path, architecture: Architecture | None = Non
     """
     wanted = architecture or native()
     kernel = find_kernel(directory) or await _fetch(directory, wanted)
-    _write_initramfs(kernel, directory, agent_path() if architecture is None else agent_path(architecture))
+    _write_initramfs(kernel, directory, agent_path(wanted))
     return kernel
 
 

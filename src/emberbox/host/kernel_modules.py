@@ -82,7 +82,7 @@ def ensure_modules(directory: Path, release: str) -> Path:
 
 
 def _make(source: Path, made: Path, scratch: Path) -> None:
-    chosen = _choose({module.name: module for module in map(_reader(source), _find(source))})
+    chosen = _choose({module.name: module for module in (_read(source, path) for path in _find(source))})
     shutil.rmtree(scratch, ignore_errors=True)  # of a server that was killed
     try:
         for module in chosen.values():
@@ -172,20 +172,12 @@ def normalize(alias: str) -> str:
 # --- what a module's file says of itself
 
 
-def _reader(source: Path) -> _Reader:
-    return _Reader(source)
-
-
-class _Reader:
-    def __init__(self, source: Path) -> None:
-        self._source = source
-
-    def __call__(self, path: str) -> Module:
-        found: dict[str, list[str]] = {}
-        for key, text in read_information((self._source / path).read_bytes()):
-            found.setdefault(key, []).append(text)
-        needs = [name.translate(_ANY) for text in found.get("depends", ()) for name in text.split(",") if name]
-        return Module(path, tuple(needs), tuple(found.get("alias", ())), tuple(found.get("softdep", ())))
+def _read(source: Path, path: str) -> Module:
+    found: dict[str, list[str]] = {}
+    for key, text in read_information((source / path).read_bytes()):
+        found.setdefault(key, []).append(text)
+    needs = [name.translate(_ANY) for text in found.get("depends", ()) for name in text.split(",") if name]
+    return Module(path, tuple(needs), tuple(found.get("alias", ())), tuple(found.get("softdep", ())))
 
 
 def read_information(content: bytes) -> Iterator[tuple[str, str]]:

@@ -102,7 +102,7 @@ def unpacked(tmp_path: Path, modules: Path, monkeypatch: pytest.MonkeyPatch) -> 
         add_module(modules, name)
     agent = tmp_path / "agent"
     agent.write_bytes(b"the agent")
-    monkeypatch.setattr(kernel, "agent_path", lambda: agent)
+    monkeypatch.setattr(kernel, "agent_path", lambda _architecture: agent)
     monkeypatch.setattr(architecture.platform, "machine", lambda: "x86_64")
     return tmp_path
 
