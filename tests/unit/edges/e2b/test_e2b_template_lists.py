@@ -72,9 +72,10 @@ async def test_a_list_in_pages_has_each_template_once(e2b: E2bPlane, api: Authen
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "limit=²", "nextToken=none"])
-async def test_pages_that_there_are_not_are_refused(e2b: E2bPlane, query: str) -> None:
+@pytest.mark.parametrize("path", ["/v2/templates", "/v2/sandboxes", "/snapshots"])
+async def test_pages_that_there_are_not_are_refused(e2b: E2bPlane, path: str, query: str) -> None:
     async with httpx.AsyncClient(base_url=e2b.url, headers={"X-API-Key": e2b.api_key}) as client:
-        assert (await client.get(f"/v2/templates?{query}")).status_code == 400
+        assert (await client.get(f"{path}?{query}")).status_code == 400
 
 
 async def test_the_build_that_is_told_is_the_one_that_sandboxes_are_created_from(
