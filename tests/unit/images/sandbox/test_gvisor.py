@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from emberbox import process
 from emberbox.host.cgroups import Group, Passed
 from emberbox.host.runsc.bundle import render
 from emberbox.images.sandbox.base import Limits, SandboxPlan, Share
@@ -132,3 +134,31 @@ async def test_what_a_sandbox_died_of_is_in_the_error_of_its_build(
         await GvisorSandbox(find, groups).run(plan, lines.append)
     assert "a line" not in str(raised.value)
     assert lines == [" a line"]
+
+
+async def test_its_processors_are_chosen_from_its_first_line_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not before: its kernel takes as many as it could run on when it began."""
+    began, ended = list[int](), list[int]()
+
+    async def keep(pid: int) -> None:
+        began.append(pid)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(pid)
+
+    monkeypatch.setattr("emberbox.images.sandbox.gvisor.keep_together", keep)
+    child = await process.start(["sleep", "60"])
+    try:
+        watch = _Watch(LIMITS, Held(Passed(memory=False, processes=False)), [])
+        watch.start(child)
+        await asyncio.sleep(0)
+        assert began == []
+        for _ in range(3):
+            watch.hear()
+        await asyncio.sleep(0)
+        assert (began, ended) == ([child.pid], [])
+        await watch.stop()
+        assert ended == [child.pid]
+    finally:
+        await child.kill_group()
