@@ -25,6 +25,7 @@ from emberbox.images.config import find_unheeded, parse_config
 from emberbox.images.dockerfile import AWS_REGISTRY, prepare
 from emberbox.images.explanations import explain_failure
 from emberbox.images.inside import daemon
+from emberbox.images.inside.engine_api import ApiError
 from emberbox.images.inside.packing import Base, make_root, pack_base
 from emberbox.images.randomness import AddedFile
 from emberbox.model.errors import BuildError
@@ -59,7 +60,7 @@ def main() -> int:
         outcome = _JOBS[job["kind"]](job)
     except BuildError as error:
         outcome = _failure(error)
-    except (daemon.DaemonError, subprocess.CalledProcessError, OSError) as error:
+    except (daemon.DaemonError, ApiError, subprocess.CalledProcessError, OSError) as error:
         outcome = {"failed": f"{type(error).__name__}: {error}"}
     _print(f"={json.dumps(outcome)}")
     return 0
@@ -69,7 +70,7 @@ def make_seed(_job: dict[str, Any]) -> dict[str, Any]:
     """Store the base image in a new store, and leave that at /seed."""
     with daemon.running_daemon():
         daemon.docker("import", "--change", 'CMD ["/bin/bash"]', str(BASE), BASE_NAMES[0])
-        daemon.docker("tag", *BASE_NAMES)
+        daemon.API.tag_image(*BASE_NAMES)
     (daemon.STORE / "volumes/backingFsBlockDev").unlink(missing_ok=True)
     (layer,) = daemon.STORE.glob("overlay2/*/diff")
     for device in layer.glob("dev/*"):
@@ -180,7 +181,7 @@ def _take_base(base: dict[str, str]) -> str:
     name = f"{_BASES}:{manifest['digest'].removeprefix('sha256:')}"
     if not daemon.has_image(name):
         daemon.load_image(layout)
-        daemon.docker("tag", _IMAGE, name)
+        daemon.API.tag_image(_IMAGE, name)
     return name
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -13,13 +12,26 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from emberbox.images.inside.engine_api import EngineApi
+
 STORE = Path("/var/lib/docker")
 """In memory for the sandbox, in one file of bounded size for the host."""
 
 _LAYERS = "overlay2"
 _CGROUPS = Path("/sys/fs/cgroup")
 _CONTROLLERS = ("devices", "memory", "cpu", "cpuacct", "cpuset", "pids", "job")
+_BUILDX = "/usr/libexec/docker/cli-plugins/docker-buildx"
+"""What `docker build` runs, after two programs that look for it."""
+
 _SOCKET = Path("/run/docker.sock")
+API = EngineApi(_SOCKET)
+_CONTAINERD = Path("/run/containerd.sock")
+_CONTAINERD_SETTINGS = """\
+version = 2
+root = "/run/containerd"
+state = "/run/containerd-state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+"""
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 30.0
 _TAIL_LINES = 20
@@ -34,25 +46,35 @@ class DaemonError(Exception):
 def running_daemon() -> Iterator[None]:
     """Run the daemon for as long as the block lasts; at its end the store is whole."""
     _mount_cgroups()
-    said = Path("/tmp/dockerd.log")  # noqa: S108 - the sandbox's own, and nobody else is in it yet
-    options = ["--iptables=false", "--ip6tables=false", "--bridge=none", "--log-level=error"]
-    options += [f"--host=unix://{_SOCKET}", f"--storage-driver={_LAYERS}", f"--data-root={STORE}"]
-    options += ["--exec-opt=native.cgroupdriver=cgroupfs"]
+    settings = Path("/run/containerd.toml")
+    settings.write_text(_CONTAINERD_SETTINGS)
+    containerd = ["containerd", f"--config={settings}", f"--address={_CONTAINERD}", "--log-level=error"]
+    dockerd = ["dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none", "--log-level=error"]
+    dockerd += [f"--host=unix://{_SOCKET}", f"--containerd={_CONTAINERD}", f"--data-root={STORE}"]
+    dockerd += [f"--storage-driver={_LAYERS}", "--exec-opt=native.cgroupdriver=cgroupfs"]
+    with _running(containerd, _CONTAINERD), _running(dockerd, _SOCKET):  # by itself dockerd looks for it once a second
+        yield
+
+
+@contextlib.contextmanager
+def _running(command: Sequence[str], socket: Path) -> Iterator[None]:
+    """Run a server for as long as the block lasts, which begins when its socket is there."""
+    said = Path(f"/tmp/{command[0]}.log")  # noqa: S108 - the sandbox's own, and nobody else is in it yet
     with said.open("wb") as log:
-        daemon = subprocess.Popen(["dockerd", *options], stdout=log, stderr=log)
+        server = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + _START_TIMEOUT_S
-        while not _SOCKET.exists():
-            if daemon.poll() is not None or time.monotonic() > deadline:
-                raise DaemonError(f"dockerd does not start: {said.read_text(errors='replace')[-2000:]}")
+        while not socket.exists():
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise DaemonError(f"{command[0]} does not start: {said.read_text(errors='replace')[-2000:]}")
             time.sleep(0.01)
         yield
     finally:
-        daemon.terminate()
+        server.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            daemon.wait(_STOP_TIMEOUT_S)
-        daemon.kill()
-        daemon.wait()
+            server.wait(_STOP_TIMEOUT_S)
+        server.kill()
+        server.wait()
 
 
 def _mount_cgroups() -> None:
@@ -117,14 +139,14 @@ def docker(*arguments: str) -> str:
 
 def has_image(name: str) -> bool:
     """Say whether an image is stored."""
-    return subprocess.run(["docker", "image", "inspect", name], check=False, capture_output=True).returncode == 0
+    return API.inspect_image(name) is not None
 
 
 def drop_images(repository: str, keep: Sequence[str]) -> None:
     """Remove the images of a repository but some."""
-    for name in docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository).split():
+    for name in API.list_names(repository):
         if name not in keep:
-            docker("image", "rm", "--force", name)
+            API.remove_image(name)
 
 
 def load_image(layout: Path) -> None:
@@ -139,8 +161,8 @@ def load_image(layout: Path) -> None:
 
 def drop_old_layers(image: str, keep_bytes: int) -> None:
     """Remove an image, and of the layers and cache mounts those that were used longest ago."""
-    subprocess.run(["docker", "image", "rm", "--force", image], check=False, capture_output=True)
-    docker("builder", "prune", "--force", f"--keep-storage={keep_bytes}")
+    API.remove_image(image)
+    API.prune_builds(keep_bytes)
 
 
 def build(arguments: Sequence[str], take_line: Callable[[str], None]) -> list[str] | None:
@@ -153,7 +175,7 @@ def build(arguments: Sequence[str], take_line: Callable[[str], None]) -> list[st
     Returns:
         None when it succeeded, else the last lines.
     """
-    command = ["docker", "build", "--network=host", "--progress=plain", *arguments]
+    command = [_BUILDX, "build", "--network=host", "--progress=plain", *arguments]
     tail: list[str] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
         assert run.stdout is not None
@@ -173,7 +195,9 @@ def own_words(line: str) -> str:
 
 def read_image(name: str) -> tuple[dict[str, Any], list[Path]]:
     """Return an image's settings, and its layers, the uppermost first."""
-    shown = json.loads(docker("image", "inspect", name))[0]
+    shown = API.inspect_image(name)
+    if shown is None:
+        raise DaemonError(f"there is no image {name}")
     data = (shown.get("GraphDriver") or {}).get("Data") or {}
     layers = [data.get("UpperDir", ""), *data.get("LowerDir", "").split(":")]
     return shown["Config"], [Path(layer) for layer in layers if layer]

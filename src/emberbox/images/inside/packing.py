@@ -72,8 +72,7 @@ def pack_base(base: Base) -> None:
     base.openssl.write_text(json.dumps(sorted(find_openssl(base.layer))))
     _WORK.mkdir()
     for form in FORMS:
-        _pack_all(base.layer, _WORK / form.name, form)
-        _copy(_WORK / form.name, base.image(form))
+        _pack_all(base.layer, base.image(form), form)
     shutil.rmtree(_WORK)
 
 
@@ -98,7 +97,7 @@ def make_root(
         BuildError: the user does not exist.
         CalledProcessError: a tool failed; the disk may be full.
     """
-    packed, form = _WORK / "root.erofs", OWN_KERNEL if agent is None else PLAIN
+    form = OWN_KERNEL if agent is None else PLAIN
     with _merged(layers) as root:
         found = find_user(root, user)
         own = layers[:-1] if layers and layers[-1].resolve() == base.layer.resolve() else None
@@ -108,9 +107,8 @@ def make_root(
             _add(root, file)
         for file in find_modules(root, *modules) if modules is not None else ():
             _add(root, file)
-        if own is None or not _pack_changes([_WORK / "upper", *own], base, root, packed, form):
-            _pack_all(root, packed, form)
-        _copy(packed, destination)
+        if own is None or not _pack_changes([_WORK / "upper", *own], base, root, destination, form):
+            _pack_all(root, destination, form)
     return RootFileSystem(found, added.environment, added.notes)
 
 
@@ -119,11 +117,6 @@ def _find_openssl(layers: Sequence[Path] | None, base: Base) -> set[str] | None:
     if layers is None:
         return None
     return set(json.loads(base.openssl.read_text())).union(*map(find_openssl, layers))
-
-
-def _copy(source: Path, destination: Path) -> None:
-    subprocess.run(["cp", "--sparse=never", source, destination], check=True)
-    subprocess.run(["sync", destination], check=True)
 
 
 def _pack_all(root: Path, packed: Path, form: Form) -> None:
@@ -152,6 +145,8 @@ def _pack_changes(layers: Sequence[Path], base: Base, root: Path, packed: Path, 
 def _run_erofs(packed: Path, archive: Path, *options: str) -> None:
     environment = {**os.environ, "TMPDIR": str(_WORK)}
     subprocess.run([*_EROFS, *options, packed, archive], env=environment, check=True)
+    with packed.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _add(root: Path, file: AddedFile) -> None:
