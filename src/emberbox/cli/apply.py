@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from botocore.exceptions import ClientError
 
 from emberbox.cli.context import get_server
 from emberbox.model.errors import HostError
@@ -32,6 +31,8 @@ def apply(
     ] = None,
 ) -> None:
     """Make a template's resources, or change them to what it says now; a failure is undone."""
+    from botocore.exceptions import ClientError
+
     body, name = read_template(template), stack or stack_name(template)
     client = get_server(load().home).client("cloudformation")
     found = _find(client, name)
@@ -95,6 +96,8 @@ def read_parameters(given: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _find(client: Any, name: str) -> dict[str, Any] | None:
+    from botocore.exceptions import ClientError
+
     try:
         stack: dict[str, Any] = client.describe_stacks(StackName=name)["Stacks"][0]
     except ClientError as error:

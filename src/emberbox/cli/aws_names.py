@@ -13,7 +13,6 @@ from typing import Final
 
 from emberbox.cli.context import Server
 from emberbox.model.errors import HostError
-from emberbox.spec.aws_names import FLAG, aws_names
 from emberbox.time_limits import limit_s
 
 HOSTS: Final = Path("/etc/hosts")
@@ -31,6 +30,8 @@ def answer_aws_names(server: Server) -> None:
     Raises:
         HostError: it has no second port, or does not answer in time.
     """
+    from emberbox.spec.aws_names import FLAG, aws_names
+
     if not server.https_port:
         raise HostError(
             "programs ask for AWS's names at port 443, which this server does not have: end what has it, start the "
@@ -51,6 +52,8 @@ def ignore_aws_names(home: Path) -> None:
     Args:
         home: the server's, whether it runs or not.
     """
+    from emberbox.spec.aws_names import FLAG
+
     (home / FLAG).unlink(missing_ok=True)
 
 
@@ -77,6 +80,8 @@ def render_hosts(server: Server, buckets: Sequence[str]) -> str:
         server: whom the names lead to.
         buckets: which buckets are asked for by a name of their own, as a hosts file has no wildcards.
     """
+    from emberbox.spec.aws_names import aws_names
+
     names = aws_names(server.region)
     every = [*names.api, *names.s3, *(f"{bucket}.{name}" for name in names.s3 for bucket in buckets)]
     lines = "".join(f"{address(server)} {name}\n" for name in every)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from emberbox.cli.bundle import write_bundle
 from emberbox.cli.context import Server
 from emberbox.cli.env import variables
-from emberbox.doctor import Check, check_name, check_trust, is_below_localhost
 from emberbox.host.clients import NAMES_PACKAGE, mend_names
 from emberbox.settings import Settings
+
+if TYPE_CHECKING:
+    from emberbox.doctor import Check
 
 Mend = Annotated[
     bool,
@@ -32,6 +34,8 @@ async def mend_clients(settings: Settings, say: Callable[[str], None]) -> None:
     Raises:
         HostError: it is not for us to mend; the text says what to do.
     """
+    from emberbox.doctor import check_name, is_below_localhost
+
     if is_below_localhost(settings.domain) and not (await check_name(settings)).ok:
         await mend_names()
         say(f"installed {NAMES_PACKAGE}: names below localhost resolve in every program now")
@@ -39,6 +43,8 @@ async def mend_clients(settings: Settings, say: Callable[[str], None]) -> None:
 
 async def find_name_problems(settings: Settings) -> list[str]:
     """Return, in a line with its remedy, that names of endpoints do not resolve; nothing where they do."""
+    from emberbox.doctor import check_name
+
     return _describe([await check_name(settings)])
 
 
@@ -52,6 +58,8 @@ async def find_trust_problems(settings: Settings, server: Server) -> list[str]:
     Raises:
         HostError: the file of authorities cannot be written.
     """
+    from emberbox.doctor import check_trust
+
     write_bundle(server.home, server.ca_bundle, os.environ)
     checks = await check_trust(settings, {**os.environ, **variables(server)})
     return _describe([replace(check, remedy=_trust_remedy(settings)) for check in checks])

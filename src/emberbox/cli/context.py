@@ -9,18 +9,20 @@ import configparser
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from emberbox.model.errors import HostError
-from emberbox.spec.models import DATA_PATH
+from emberbox.spec.place import DATA_PATH
 from emberbox.time_limits import limit_s
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
 
 PROFILE = "emberbox"
 _CONNECT_TIMEOUT_S = limit_s(2.0)
@@ -170,10 +172,23 @@ def clear_errors() -> Iterator[None]:
     """
     try:
         yield
-    except ClientError as error:
-        raise HostError(describe_refusal(error)) from error
-    except BotoCoreError as error:
-        raise HostError(f"{error}; `emberbox status` says whether the server runs") from error
+    except Exception as error:
+        text = _describe(error)
+        if text is None:
+            raise
+        raise HostError(text) from error
+
+
+def _describe(error: Exception) -> str | None:
+    """Return a line for an error of a client's; None for any other. A client that was not loaded has raised nothing."""
+    if "botocore.exceptions" in sys.modules:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if isinstance(error, ClientError):
+            return describe_refusal(error)
+        if isinstance(error, BotoCoreError):
+            return f"{error}; `emberbox status` says whether the server runs"
+    return None
 
 
 def describe_refusal(error: ClientError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -10,12 +11,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from emberbox.cli.clients import Mend, mend_clients
-from emberbox.doctor import Check, examine
 from emberbox.settings import load
+
+if TYPE_CHECKING:
+    from emberbox.doctor import Check
 
 
 def doctor(mend: Mend = False) -> None:
     """Check this machine; exit code 1 when something that is required is missing."""
+    from emberbox.doctor import examine
+
     settings, console = load(), Console()
     if mend:
         asyncio.run(mend_clients(settings, console.print))

@@ -15,7 +15,7 @@ import typer
 from emberbox.cli.bundle import VARIABLES, bundle_path, write_bundle
 from emberbox.cli.context import Server, get_server
 from emberbox.settings import load
-from emberbox.spec.models import DATA_PATH
+from emberbox.spec.place import DATA_PATH
 
 
 class Format(StrEnum):

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
 from emberbox.cli.clients import Mend, find_name_problems, find_trust_problems, mend_clients
@@ -347,6 +346,8 @@ class Tour:
         self._s3.delete_bucket(Bucket=self._bucket)
 
     def _try(self, what: str, work: Callable[[], None]) -> bool:
+        from botocore.exceptions import BotoCoreError, ClientError
+
         try:
             work()
             return True

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -93,6 +92,8 @@ def status() -> None:
 
 def run_foreground(settings: Settings) -> None:
     """Run the server until SIGTERM or SIGINT."""
+    import uvloop
+
     from emberbox.app import serve
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")

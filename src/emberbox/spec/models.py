@@ -7,12 +7,12 @@ nothing here lists operations, shapes or limits by hand.
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 from botocore.loaders import Loader
 from botocore.model import OperationModel, ServiceModel, Shape
 
+from emberbox.spec.place import DATA_PATH
 from emberbox.spec.undocumented import add_undocumented
 
 MICROVMS: Final = "lambda-microvms"
@@ -33,9 +33,6 @@ AROUND: Final = (STS, IAM, QUOTAS, CLOUDWATCH, EC2, CLOUDFORMATION, SSM)
 
 Their models are large (EC2's takes a second to read), so they are loaded when the first request comes.
 """
-
-DATA_PATH: Final = Path(__file__).parent / "data"
-"""Where Emberbox's own model is, for botocore's loader (and for clients: AWS_DATA_PATH)."""
 
 # One meaning, spelled differently by different services. Our own errors use the first spelling of each row
 # that they know; an operation that declares another spelling of the same row is answered with that one.

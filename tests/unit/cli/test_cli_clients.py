@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cli_world import write_home
 
-from emberbox.cli import clients
+from emberbox import doctor
 from emberbox.cli.clients import find_name_problems, find_trust_problems, mend_clients
 from emberbox.cli.context import Server, read_server
 from emberbox.doctor import Check
@@ -35,7 +35,7 @@ def unresolved(monkeypatch: pytest.MonkeyPatch) -> None:
     async def check(_: object) -> Check:
         return Check("names", ok=False, detail="it does not resolve", remedy="mend it", required=False)
 
-    monkeypatch.setattr(clients, "check_name", check)
+    monkeypatch.setattr(doctor, "check_name", check)
 
 
 async def test_names_are_mended_by_a_package_when_asked(home: Path, apt_get: Path, unresolved: None) -> None:
@@ -49,7 +49,7 @@ async def test_names_that_resolve_are_left_alone(home: Path, apt_get: Path, monk
     async def check(_: object) -> Check:
         return Check("names", ok=True, detail="")
 
-    monkeypatch.setattr(clients, "check_name", check)
+    monkeypatch.setattr(doctor, "check_name", check)
     await mend_clients(load(), lambda _: pytest.fail("nothing is to be done"))
     assert not apt_get.exists()
 
@@ -94,7 +94,7 @@ async def test_trust_is_tried_with_what_env_prints(home: Path, monkeypatch: pyte
         asked.append(environment["SSL_CERT_FILE"])
         return [Check("trust", ok=False, detail="Python does not trust it", remedy="eval", required=False)]
 
-    monkeypatch.setattr(clients, "check_trust", check)
+    monkeypatch.setattr(doctor, "check_trust", check)
     write_home(home, os.getpid(), 1)
     server = read_server(home)
     assert isinstance(server, Server)
