@@ -36,6 +36,10 @@ class Artifact:
 
     content: bytes
 
+    def uri(self, bucket: str) -> str:
+        """Return where it is once it is uploaded."""
+        return f"s3://{bucket}/{self.key}"
+
     @property
     def digest(self) -> str:
         """What tells it from any other."""
@@ -45,6 +49,41 @@ class Artifact:
     def key(self) -> str:
         """Its name in the bucket."""
         return f"{self.digest}.zip"
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What is there already, in S3 or a registry.
+
+    Attributes:
+        at: its URI.
+    """
+
+    at: str
+
+    def uri(self, _bucket: str) -> str:
+        """Return where it is."""
+        return self.at
+
+    @property
+    def digest(self) -> str:
+        """What tells it from any other."""
+        return hashlib.sha256(self.at.encode()).hexdigest()
+
+
+def find(source: Path | None, dockerfile: str | None, uri: str | None) -> Artifact | Elsewhere:
+    """Return what an image is to be built from.
+
+    Raises:
+        ConfigurationError: it is not one thing, or there is no Dockerfile.
+    """
+    if uri is None:
+        return pack(source, dockerfile)
+    if source is not None or dockerfile is not None:
+        raise ConfigurationError(
+            "`uri` is what an image is built from, without a directory or a Dockerfile", "take one"
+        )
+    return Elsewhere(uri)
 
 
 def pack(source: Path | None, dockerfile: str | None) -> Artifact:
@@ -89,7 +128,7 @@ def _zip(files: Mapping[str, tuple[bytes, int]]) -> bytes:
     return buffer.getvalue()
 
 
-def name_of(artifact: Artifact, *settings: object) -> str:
+def name_of(artifact: Artifact | Elsewhere, *settings: object) -> str:
     """Return the name of an image that nobody has named: the same for what is built in the same way.
 
     Args:

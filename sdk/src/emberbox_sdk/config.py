@@ -29,6 +29,7 @@ class Config:
         ca_bundle: the authority that signs endpoints' certificates; without it the system's.
         account_id: whose build role builds have.
         timeout_s: how long one request may take to be answered.
+        wake_timeout_s: the same of a request to a sandbox, which may have to be resumed first.
         retries: how often a request that may be repeated is tried again.
     """
 
@@ -42,6 +43,7 @@ class Config:
     ca_bundle: Path | None = None
     account_id: str = "000000000000"
     timeout_s: float = 60.0
+    wake_timeout_s: float = 150.0
     retries: int = 4
 
     @classmethod

@@ -83,16 +83,24 @@ class DisconnectedError(EmberboxError):
     """The connection to a command was cut: the sandbox was suspended, rolled back or has ended."""
 
 
+class ArchiveError(EmberboxError):
+    """A copy is not whole: what came is no archive, or holds what is not written here; or a file shrank meanwhile."""
+
+
 class BuildError(EmberboxError):
     """An image could not be built.
 
     Attributes:
         log: the last lines of the build.
+        version: of the image, that was to be.
+        reason: as the server has it.
     """
 
-    def __init__(self, message: str, hint: str, log: tuple[str, ...]) -> None:
+    def __init__(self, message: str, hint: str, log: tuple[str, ...], *, version: str = "", reason: str = "") -> None:
         super().__init__(message, hint)
         self.log = log
+        self.version = version
+        self.reason = reason
 
 
 class NoInterpreterError(EmberboxError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
@@ -144,6 +144,23 @@ def snapshot_microvm(microvm_id: str, status: str) -> ApiRequest:
     return _json("POST", _microvm(microvm_id, "/snapshot", prefix=EMBERBOX), members, service="emberbox")
 
 
+def list_events(microvm_id: str, after: int | None, limit: int) -> ApiRequest:
+    """ListEvents of Emberbox's own service: the newest, or those after one, the oldest first."""
+    asked = {"microvmIdentifier": microvm_id, "afterEventId": "" if after is None else str(after)}
+    query = {name: value for name, value in asked.items() if value} | {"maxResults": str(limit)}
+    return ApiRequest("GET", f"{EMBERBOX}/events", "emberbox", query=query)
+
+
+def describe_host() -> ApiRequest:
+    """DescribeHost of Emberbox's own service."""
+    return ApiRequest("GET", f"{EMBERBOX}/host", "emberbox")
+
+
+def describe_server() -> ApiRequest:
+    """DescribeServer of Emberbox's own service."""
+    return ApiRequest("GET", f"{EMBERBOX}/server", "emberbox")
+
+
 def restore_microvm(microvm_id: str, version: str) -> ApiRequest:
     """RestoreMicrovm of Emberbox's own service; sent again it would take back what came after."""
     path = _microvm(microvm_id, "/restore", prefix=EMBERBOX)
@@ -173,7 +190,7 @@ def get_image_version(image_arn: str, version: str) -> ApiRequest:
     return ApiRequest("GET", _image(image_arn, f"/versions/{quote(version, safe='')}"))
 
 
-def list_images(name: str, next_token: str = "") -> ApiRequest:
+def list_images(name: str = "", next_token: str = "") -> ApiRequest:
     """ListMicrovmImages whose names have `name` in them, one page."""
     asked = {"maxResults": "50", "nameFilter": name, "nextToken": next_token}
     query = {key: value for key, value in asked.items() if value}
@@ -185,11 +202,28 @@ def delete_image(image_arn: str) -> ApiRequest:
     return ApiRequest("DELETE", _image(image_arn))
 
 
-def filter_log_events(group: str, start_ms: int, next_token: str = "") -> ApiRequest:
+# --- logs
+
+
+def log_group(image: str) -> str:
+    """Return the log group of an image, by its name or ARN: of its builds, and of what its sandboxes write."""
+    return f"/aws/lambda-microvms/{image.rpartition(':')[2]}"
+
+
+def filter_log_events(group: str, start_ms: int, next_token: str = "", streams: Sequence[str] = ()) -> ApiRequest:
     """FilterLogEvents of CloudWatch Logs, one page."""
-    members = {"logGroupName": group, "startTime": start_ms, "nextToken": next_token or None}
+    asked = {"logGroupName": group, "startTime": start_ms, "nextToken": next_token or None}
+    return _logs("FilterLogEvents", {**asked, "logStreamNames": list(streams) or None})
+
+
+def describe_log_groups(prefix: str, next_token: str = "") -> ApiRequest:
+    """DescribeLogGroups of CloudWatch Logs whose names begin so, one page."""
+    return _logs("DescribeLogGroups", {"logGroupNamePrefix": prefix or None, "nextToken": next_token or None})
+
+
+def _logs(operation: str, members: Members) -> ApiRequest:
     asked = _json("POST", "/", members, service="logs")
-    headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": "Logs_20140328.FilterLogEvents"}
+    headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": f"Logs_20140328.{operation}"}
     return ApiRequest("POST", "/", "logs", body=asked.body, headers=headers)
 
 

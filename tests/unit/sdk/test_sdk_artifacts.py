@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from pathlib import Path
 
@@ -136,3 +137,37 @@ def test_names_differ_with_what_is_built() -> None:
     names = {artifacts.name_of(artifact, *more) for more in ((512, {}), (1024, {}), (512, {"A": "b"}))}
     assert len(names) == 3
     assert all(len(name) <= 64 for name in names)
+
+
+def test_what_is_in_a_registry_is_built_from_there(server: Server) -> None:
+    built = Image.build(
+        uri="oci://registry/hello:1", name="hello", architecture="ARM_64", memory_mib=None, client=server.client()
+    )
+    (created,) = [one for one in server.asked if one.url.path.endswith("/microvm-images") and one.content]
+    asked = json.loads(created.content)
+    assert asked["codeArtifact"] == {"uri": "oci://registry/hello:1"}
+    assert asked["cpuConfigurations"] == [{"architecture": "ARM_64"}]
+    assert "resources" not in asked
+    assert all(request.method != "PUT" for request in server.asked)  # nothing is uploaded
+    assert built.version == "1.0"
+
+
+def test_the_same_is_built_again_where_that_is_asked_for(server: Server) -> None:
+    server.on("GET", "/microvm-images", members({"items": [{"name": "hello", "imageArn": ARN}]}))
+    server.on("PUT", "/microvm-images/" + ARN, members({"imageArn": ARN, "imageVersion": "2.0"}))
+    server.on("GET", "/microvm-images/" + ARN, image("CREATED"), image("UPDATING"), image("UPDATED", "2.0"))
+    built = Image.build(uri="oci://registry/hello:1", name="hello", again=True, client=server.client())
+    assert built.version == "2.0"
+
+
+def test_an_image_is_built_from_one_thing() -> None:
+    with pytest.raises(ConfigurationError, match="without a directory or a Dockerfile"):
+        artifacts.find(None, "FROM x\n", "oci://registry/hello:1")
+
+
+def test_images_are_listed_over_pages(server: Server) -> None:
+    item = {"name": "hello", "imageArn": ARN, "latestActiveImageVersion": "2.0"}
+    last = members({"items": [{"name": "new", "imageArn": "arn:new"}]})
+    server.on("GET", "/microvm-images", members({"items": [item], "nextToken": "t"}), last)
+    listed = Image.list(client=server.client())
+    assert [(one.name, one.version) for one in listed] == [("hello", "2.0"), ("new", "")]

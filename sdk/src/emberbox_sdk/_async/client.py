@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +14,11 @@ from emberbox_sdk import wire
 from emberbox_sdk._async import platform
 from emberbox_sdk.config import Config
 from emberbox_sdk.errors import EmberboxError, NotFoundError, UnreachableError
+from emberbox_sdk.records import Host, SandboxEvent
 from emberbox_sdk.wire import ApiRequest, Members
+
+EVENTS_PAGE = 1000
+EVENTS_POLL_S = 0.5
 
 
 class AsyncClient:
@@ -102,6 +107,35 @@ class AsyncClient:
     def forget_image(self, name: str) -> None:
         """Look an image up again the next time: it was deleted."""
         self._arns.pop(name, None)
+
+    # --- what happens, and what is used
+
+    async def events(
+        self, sandbox_id: str = "", *, limit: int = 50, follow: bool = False
+    ) -> AsyncIterator[SandboxEvent]:
+        """Yield changes of sandboxes' states: the newest, oldest first, and then each new one where that is asked for.
+
+        Args:
+            sandbox_id: only of this sandbox.
+            limit: how many to begin with, up to 1000.
+            follow: go on until the loop is left.
+        """
+        last: int | None = None
+        found = (await self.call(wire.list_events(sandbox_id, None, limit)))["items"]
+        while True:
+            for item in found:
+                event = SandboxEvent.read(item)
+                last = event.id
+                yield event
+            if not follow:
+                return
+            if len(found) < EVENTS_PAGE:
+                await platform.sleep(EVENTS_POLL_S)
+            found = (await self.call(wire.list_events(sandbox_id, last or 0, EVENTS_PAGE)))["items"]
+
+    async def host(self) -> Host:
+        """Return what the server's machine has, and what each sandbox uses of it."""
+        return Host.read(await self.call(wire.describe_host()))
 
     async def aclose(self) -> None:
         """Close all connections."""

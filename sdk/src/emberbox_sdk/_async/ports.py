@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 
 from emberbox_sdk._async import platform
-from emberbox_sdk._async.endpoint import WAKE_TIMEOUT_S, AsyncEndpoint, unreachable
+from emberbox_sdk._async.endpoint import AsyncEndpoint, unreachable
 from emberbox_sdk.errors import DeadlineError
 
 RETRY_S = 0.05
@@ -56,7 +56,7 @@ class AsyncPort:
             UnreachableError: the gateway does not answer.
         """
         headers = {**more.pop("headers", {}), **await self.headers()}
-        more.setdefault("timeout", WAKE_TIMEOUT_S)
+        more.setdefault("timeout", self._endpoint.client.config.wake_timeout_s)
         url = f"https://{self._endpoint.authority}{path}"
         with unreachable(self._endpoint.authority):
             return await self._endpoint.client.http.request(method, url, headers=headers, **more)

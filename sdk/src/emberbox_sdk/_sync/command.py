@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -174,10 +175,11 @@ def run(
     gathered = Gathered(asked.errors, asked.keep_bytes)
     heard = {"stdout": on_stdout, "stderr": on_stderr}
     body = json.dumps(asked.members() | {"input": data}).encode()
+    read_s = math.inf if timeout_s is None else timeout_s
     try:
         with (
             platform.time_limit(timeout_s) as check,
-            endpoint.stream("POST", "/exec", content=body, read_timeout_s=timeout_s) as answer,
+            endpoint.stream("POST", "/exec", content=body, read_timeout_s=read_s) as answer,
         ):
             if answer.status_code != httpx2.codes.OK:
                 raise commands.refusal(answer.status_code, answer.read(), endpoint.sandbox_id)

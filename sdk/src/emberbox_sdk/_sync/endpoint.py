@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,9 +22,6 @@ from emberbox_sdk.wire import Members
 
 TOKEN_MINUTES = 30
 RENEW_AFTER_S = 20 * 60.0
-WAKE_TIMEOUT_S = 150.0
-"""A sandbox that is suspended may have to be resumed first."""
-
 MESSAGE_BYTES_MAX = 1 << 24
 
 
@@ -104,7 +102,7 @@ class Endpoint:
         port: int | None = None,
         headers: Mapping[str, str] | None = None,
         content: Any = None,
-        read_timeout_s: float | None = WAKE_TIMEOUT_S,
+        read_timeout_s: float | None = None,
     ) -> Iterator[httpx2.Response]:
         """Send a request and give its answer, of which the body is not read yet.
 
@@ -116,13 +114,18 @@ class Endpoint:
             port: of the sandbox; None for commands and files.
             headers: further ones.
             content: the body.
-            read_timeout_s: how long to wait for each piece of the answer.
+            read_timeout_s: how long to wait for each piece of the answer: for ever with `math.inf`, and as the
+                configuration has it when missing.
 
         Raises:
             UnreachableError: the gateway does not answer.
         """
         again = content is None or isinstance(content, bytes)
-        limits = httpx2.Timeout(WAKE_TIMEOUT_S, connect=self.client.config.timeout_s, read=read_timeout_s)
+        config = self.client.config
+        read = (
+            config.wake_timeout_s if read_timeout_s is None else None if math.isinf(read_timeout_s) else read_timeout_s
+        )
+        limits = httpx2.Timeout(config.wake_timeout_s, connect=config.timeout_s, read=read)
         while True:
             all_headers = {**(headers or {}), **self.headers(port)}
             url = f"https://{self.authority}{path}"
@@ -155,7 +158,7 @@ class Endpoint:
                     compression=None,
                     proxy=None,
                     ping_interval=None,  # a ping would be activity on a connection that is silent
-                    open_timeout=WAKE_TIMEOUT_S,
+                    open_timeout=self.client.config.wake_timeout_s,
                     max_size=MESSAGE_BYTES_MAX,
                 )
                 opened = stack.enter_context(connecting)

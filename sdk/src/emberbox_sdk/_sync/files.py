@@ -5,26 +5,33 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import tarfile
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import urlencode
 
 import httpx2
 
-from emberbox_sdk import commands, listing
+from emberbox_sdk import archive, commands, listing
 from emberbox_sdk._sync import platform
 from emberbox_sdk._sync.command import Command, run
 from emberbox_sdk._sync.endpoint import Endpoint
 from emberbox_sdk.commands import Asked
-from emberbox_sdk.errors import AccessError, ApiError, ConflictError, EmberboxError, NotFoundError
+from emberbox_sdk.errors import (
+    AccessError,
+    ApiError,
+    ConflictError,
+    DisconnectedError,
+    EmberboxError,
+    NotFoundError,
+)
 from emberbox_sdk.results import Entry, FileEvent
 
 CHUNK_BYTES = 1 << 18
 TIMEOUT_S = 60.0
 TAR = "application/x-tar"
+
+OnBytes = Callable[[int], None]
 
 
 class Files:
@@ -91,39 +98,75 @@ class Files:
                 content.seek(begin)
             self._put(path, content, mode, user)
 
-    def upload(self, source: str | Path, path: str, *, user: str | None = None) -> None:
-        """Copy a local file or tree: into a directory that is there, or else to this very name.
+    def upload(
+        self,
+        source: str | Path,
+        path: str,
+        *,
+        user: str | None = None,
+        owners: bool = False,
+        on_bytes: OnBytes | None = None,
+    ) -> None:
+        """Copy a local file or tree: into a directory that is there, or else to this very name; as it is read.
 
         Args:
-            source: local.
+            source: local; of `DIR/.` what is in the directory.
             path: in the sandbox.
             user: whose rights count; root when missing.
+            owners: whether files keep their owners, by number, where it is root whose rights count.
+            on_bytes: called with how many bytes are sent, as they are.
+
+        Raises:
+            OSError: there is nothing at the source, or it cannot be read.
+            NotFoundError: the directory that it is to be in is not there.
         """
-        with tempfile.TemporaryFile() as archive:
-            local = Path(source)
-            platform.in_thread(lambda: _pack(local, archive))
-            archive.seek(0)
-            query = _query(path, user)
-            with self._endpoint.stream("PUT", query, headers={"Content-Type": TAR}, content=_pieces(archive)) as answer:
-                self._check(answer)
+        packed = archive.pack(source, owners=owners)
+        body = _counted(_pieces(lambda: next(packed, b"")), on_bytes)
+        headers = {"Content-Type": TAR}
+        with self._endpoint.stream("PUT", _query(path, user), headers=headers, content=body) as answer:
+            self._check(answer)
 
-    def download(self, path: str, destination: str | Path, *, user: str | None = None) -> None:
-        """Copy a file or tree here, into a directory, which is made where it is missing.
+    def download(
+        self,
+        path: str,
+        destination: str | Path,
+        *,
+        user: str | None = None,
+        into: bool = True,
+        owners: bool = False,
+        on_bytes: OnBytes | None = None,
+    ) -> None:
+        """Copy a file or tree here, as it comes.
 
-        Nothing is written outside of it, whatever the sandbox sends.
+        Nothing is written outside of the destination, whatever the sandbox sends, and no file is setuid. Links are
+        kept as they are, and none is followed.
 
         Args:
             path: in the sandbox.
-            destination: a local directory.
+            destination: local.
             user: whose rights count; root when missing.
+            into: whether the destination is a directory that takes the copy, and is made where it is missing. Otherwise
+                as `cp` has it: into a directory that is there, or else to this very name.
+            owners: whether files keep their owners, by number, where this process is root's.
+            on_bytes: called with how many bytes have come, as they do.
+
+        Raises:
+            NotFoundError: nothing is at the path.
+            OSError: the destination cannot be written.
+            ArchiveError: what comes is not fit to be written.
+            DisconnectedError: it broke off; what came of it is incomplete.
         """
-        target = Path(destination)
-        with tempfile.TemporaryFile() as archive:
-            with self._get(path, user, TAR) as answer:
-                for piece in answer.iter_bytes(CHUNK_BYTES):
-                    archive.write(piece)
-            archive.seek(0)
-            platform.in_thread(lambda: _unpack(archive, target))
+        with self._get(path, user, TAR) as answer:
+            came = _counted(answer.iter_bytes(CHUNK_BYTES), on_bytes)
+            try:
+                platform.read_in_thread(
+                    came, lambda more: archive.unpack(archive.Pieces(more), destination, into=into, owners=owners)
+                )
+                for _ in came:  # to the very end: then it is known to be whole
+                    pass
+            except httpx2.TransportError as error:
+                hint = "what came of it is incomplete; copy it again"
+                raise DisconnectedError(f"the copy broke off ({error or type(error).__name__})", hint) from error
 
     # --- names
 
@@ -222,7 +265,7 @@ class Files:
     def _put(self, path: str, content: bytes | IO[bytes], mode: int, user: str | None) -> None:
         size = len(content) if isinstance(content, bytes) else _size(content)
         query = _query(path, user, mode=f"{mode:o}")
-        body = content if isinstance(content, bytes) else _pieces(content)
+        body = content if isinstance(content, bytes) else _pieces(lambda: content.read(CHUNK_BYTES))
         with self._endpoint.stream("PUT", query, headers={"Content-Length": str(size)}, content=body) as answer:
             self._check(answer)
 
@@ -263,23 +306,15 @@ def _size(file: IO[bytes]) -> int:
     return end - begin
 
 
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
-    while piece := platform.in_thread(lambda: file.read(CHUNK_BYTES)):
+def _pieces(more: Callable[[], bytes]) -> Iterator[bytes]:
+    while piece := platform.in_thread(more):
         yield piece
 
 
-def _pack(source: Path, archive: IO[bytes]) -> None:
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        tar.add(source, source.name or "root", filter=_as_root)
-
-
-def _as_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    entry.uid = entry.gid = 0
-    entry.uname = entry.gname = ""
-    return entry
-
-
-def _unpack(archive: IO[bytes], destination: Path) -> None:
-    destination.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(fileobj=archive, mode="r") as tar:
-        tar.extractall(destination, filter="data")
+def _counted(pieces: Iterator[bytes], on_bytes: OnBytes | None) -> Iterator[bytes]:
+    count = 0
+    for piece in pieces:
+        yield piece
+        count += len(piece)
+        if on_bytes is not None:
+            on_bytes(count)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import sys
 import time
@@ -14,7 +15,8 @@ from typing import Any, Final
 from emberbox_sdk import artifacts, wire
 from emberbox_sdk._sync import platform
 from emberbox_sdk._sync.client import Client
-from emberbox_sdk.artifacts import Artifact
+from emberbox_sdk._sync.logs import Logs
+from emberbox_sdk.artifacts import Artifact, Elsewhere
 from emberbox_sdk.config import Config
 from emberbox_sdk.errors import BuildError, ConfigurationError, ConflictError, DeadlineError, NotFoundError
 
@@ -48,10 +50,13 @@ class Image:
         source: str | Path | None = None,
         *,
         dockerfile: str | None = None,
+        uri: str | None = None,
         name: str | None = None,
-        memory_mib: int = MEMORY_MIB,
+        memory_mib: int | None = MEMORY_MIB,
+        architecture: str | None = None,
         environment: Mapping[str, str] | None = None,
         hooks: Mapping[str, Any] | None = None,
+        again: bool = False,
         timeout_s: float = BUILD_S,
         on_progress: OnProgress | None = None,
         client: Client | None = None,
@@ -62,11 +67,15 @@ class Image:
         Args:
             source: a directory with a Dockerfile and what it copies.
             dockerfile: the text of a Dockerfile, in place of the directory's or without any directory.
+            uri: in place of both, what is there already: a container image of a registry, `oci://registry/name:tag`, or
+                in the server's S3, `s3://bucket/key`, a zip with a Dockerfile or an archive of a container image.
             name: of the image. An image that has it already gets a further version where something has changed.
                 Without a name, one is made from the contents.
-            memory_mib: what sandboxes have.
+            memory_mib: what sandboxes have; with None, what the server gives.
+            architecture: `X86_64` or `ARM_64`; the server's own when missing.
             environment: variables of the application.
             hooks: as CreateMicrovmImage takes them: `{"port": 9000, "microvmImageHooks": {"ready": "ENABLED"}}`.
+            again: build also where the same was built before, as for a tag that may lead elsewhere by now.
             timeout_s: how long it may take.
             on_progress: called with each line of the build; without it they go to standard error, on a terminal.
             client: the server; a new connection when missing.
@@ -75,23 +84,21 @@ class Image:
         Raises:
             BuildError: it failed; the last lines of the log are in the error.
             DeadlineError: it took longer; the build goes on.
+            ConfigurationError: there is no Dockerfile; or `uri` is given with something else to build from.
         """
-        artifact = artifacts.pack(None if source is None else Path(source), dockerfile)
+        artifact = artifacts.find(None if source is None else Path(source), dockerfile, uri)
         variables = dict(environment or {})
-        chosen = name or artifacts.name_of(artifact, memory_mib, variables, dict(hooks or {}))
+        settings = (memory_mib, variables, dict(hooks or {}), *([architecture] if architecture else []))
+        chosen = name or artifacts.name_of(artifact, *settings)
         say = on_progress or (_tell if sys.stderr.isatty() else _ignore)
         with _shared(client, config) as used:
-            build = _Build(used, chosen, artifact, say, timeout_s, named_by_contents=name is None)
-            built = build.run(
-                {
-                    "baseImageArn": f"arn:aws:lambda:{used.config.region}:aws:microvm-image:debian12-1",
-                    "buildRoleArn": f"arn:aws:iam::{used.config.account_id}:role/{ROLE}",
-                    "resources": [{"minimumMemoryInMiB": memory_mib}],
-                    "environmentVariables": variables or None,
-                    "hooks": None if hooks is None else dict(hooks),
-                }
-            )
-        return built if name else replace(built, version=FIRST)  # later ones are checkpoints of somebody's
+            build = _Build(used, chosen, artifact, say, timeout_s, named_by_contents=name is None, again=again)
+            members = _ask(used.config, memory_mib, architecture) | {
+                "environmentVariables": variables or None,
+                "hooks": None if hooks is None else dict(hooks),
+            }
+            built = build.run(members)
+        return built if name or again else replace(built, version=FIRST)  # later ones are checkpoints of somebody's
 
     @classmethod
     def default(
@@ -109,6 +116,22 @@ class Image:
         """
         with _shared(client, config) as used:
             return _read(used.call(wire.get_image(used.find_image(name))))
+
+    @classmethod
+    def list(cls, *, client: Client | None = None, config: Config | None = None) -> builtins.list[Image]:
+        """Return the images that there are; the version of one that cannot be launched yet is empty."""
+        with _shared(client, config) as used:
+            found: builtins.list[Image] = []
+            token = ""
+            while True:
+                page = used.call(wire.list_images("", token))
+                found += [
+                    cls(item["name"], item["imageArn"], item.get("latestActiveImageVersion") or "")
+                    for item in page["items"]
+                ]
+                token = page.get("nextToken") or ""
+                if not token:
+                    return found
 
     def delete(self, *, client: Client | None = None, config: Config | None = None) -> None:
         """Delete the image with all its versions.
@@ -128,11 +151,12 @@ class _Build:
         self,
         client: Client,
         name: str,
-        artifact: Artifact,
+        artifact: Artifact | Elsewhere,
         say: OnProgress,
         timeout_s: float,
         *,
         named_by_contents: bool,
+        again: bool,
     ) -> None:
         self._client = client
         self._name = name
@@ -141,17 +165,19 @@ class _Build:
         self._deadline = time.monotonic() + timeout_s
         self._timeout_s = timeout_s
         self._named_by_contents = named_by_contents
+        self._again = again
         self._log: list[str] = []
-        self._since_ms = 0
-        self._seen: set[str] = set()
+        self._logs = Logs(client, wire.log_group(name))
 
     def run(self, members: wire.Members) -> Image:
         bucket = f"emberbox-sdk-{self._client.config.account_id}"
-        uri = f"s3://{bucket}/{self._artifact.key}"
+        uri = self._artifact.uri(bucket)
         found = self._find()
-        if found is not None and self._is_built_from(found, uri, members):
+        if found is not None and not self._again and self._is_built_from(found, uri, members):
             return _read(found) if is_settled(found) else self._follow(found["imageArn"])
-        self._upload(bucket)
+        if isinstance(self._artifact, Artifact):
+            self._upload(bucket, self._artifact)
+        self._logs.poll()  # what earlier builds said
         asked = {**members, "codeArtifact": {"uri": uri}}
         if found is None:
             self._say(f"building the image {self._name}")
@@ -191,26 +217,27 @@ class _Build:
             return True
         version = image.get("latestActiveImageVersion") or FIRST
         built = self._client.call(wire.get_image_version(image["imageArn"], version))
-        asked = {"codeArtifact": {"uri": uri}, "resources": members["resources"]}
+        given = ("resources", "cpuConfigurations")
+        asked = {"codeArtifact": {"uri": uri}} | {name: members[name] for name in given if members[name] is not None}
         optional = {name: members[name] or {} for name in ("environmentVariables", "hooks")}
         return all(built.get(name) == value for name, value in asked.items()) and all(
             _given(built.get(name)) == value for name, value in optional.items()
         )
 
-    def _upload(self, bucket: str) -> None:
+    def _upload(self, bucket: str, artifact: Artifact) -> None:
         config = self._client.config
         if not config.s3_url:
             raise ConfigurationError("AWS_ENDPOINT_URL_S3 is not set", 'run `eval "$(emberbox env)"`')
-        self._say(f"uploading {len(self._artifact.content) / 1024:.0f} KiB")
+        self._say(f"uploading {len(artifact.content) / 1024:.0f} KiB")
         with contextlib.suppress(ConflictError):  # it is there already
             self._client.call(wire.create_bucket(bucket, config.region))
-        self._client.call(wire.put_object(bucket, self._artifact.key, self._artifact.content))
+        self._client.call(wire.put_object(bucket, artifact.key, artifact.content))
 
     def _follow(self, arn: str, version: str | None = None) -> Image:
         """Show the log of the build until the image, or this version of it, has settled."""
         while True:
             image = self._client.call(wire.get_image(arn))
-            self._show_log(arn)
+            self._show_log()
             if is_settled(image):
                 break
             self._check_time()
@@ -225,34 +252,33 @@ class _Build:
             hint = "it goes on; the same call waits for it again"
             raise DeadlineError(f"the image {self._name} was not built in {self._timeout_s:g} s", hint)
 
-    def _show_log(self, arn: str) -> None:
-        group = f"/aws/lambda-microvms/{arn.rpartition(':')[2]}"
-        token = ""
-        with contextlib.suppress(NotFoundError):  # nothing is written yet
-            while True:
-                page = self._client.call(wire.filter_log_events(group, self._since_ms, token))
-                for event in page.get("events", []):
-                    self._show(event)
-                token = page.get("nextToken") or ""
-                if not token:
-                    return
-
-    def _show(self, event: wire.Members) -> None:
-        if event["eventId"] in self._seen:
-            return
-        self._seen.add(event["eventId"])
-        self._since_ms = max(self._since_ms, int(event["timestamp"]) - 2000)
-        line = event["message"].rstrip()
-        self._log = [*self._log[1 - LOG_LINES :], line]
-        self._say(line)
+    def _show_log(self) -> None:
+        for line in self._logs.poll():
+            self._log = [*self._log[1 - LOG_LINES :], line.message]
+            self._say(line.message)
 
     def _failure(self, arn: str, version: str) -> BuildError:
         built = self._client.call(wire.get_image_version(arn, version))
         reason = built.get("stateReason") or "the build failed"
-        self._show_log(arn)
+        self._show_log()
         hint = f"`emberbox logs {self._name}` has the whole log"
         last = next((line for line in reversed(self._log) if line), "")
-        return BuildError(f"the image {self._name} was not built: {reason}; last: {last}", hint, tuple(self._log))
+        return BuildError(
+            f"the image {self._name} was not built: {reason}; last: {last}",
+            hint,
+            tuple(self._log),
+            version=version,
+            reason=reason,
+        )
+
+
+def _ask(config: Config, memory_mib: int | None, architecture: str | None) -> wire.Members:
+    return {
+        "baseImageArn": f"arn:aws:lambda:{config.region}:aws:microvm-image:debian12-1",
+        "buildRoleArn": f"arn:aws:iam::{config.account_id}:role/{ROLE}",
+        "resources": None if memory_mib is None else [{"minimumMemoryInMiB": memory_mib}],
+        "cpuConfigurations": None if architecture is None else [{"architecture": architecture}],
+    }
 
 
 def is_settled(image: wire.Members) -> bool:

@@ -21,6 +21,7 @@ __all__ = [
     "beside",
     "connect",
     "in_thread",
+    "read_in_thread",
     "receive",
     "sleep",
     "time_limit",
@@ -38,6 +39,11 @@ T = TypeVar("T")
 def in_thread(work: Callable[[], T]) -> T:
     """Do what blocks, such as reading a disk."""
     return work()
+
+
+def read_in_thread(pieces: Iterator[bytes], work: Callable[[Callable[[], bytes]], T]) -> T:
+    """Do something with a stream: `work` is given what returns its next piece, and an empty one at the end."""
+    return work(lambda: next(pieces, b""))
 
 
 def receive(websocket: WebSocket, timeout_s: float | None) -> bytes | str:

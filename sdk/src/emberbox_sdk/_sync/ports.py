@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 
 from emberbox_sdk._sync import platform
-from emberbox_sdk._sync.endpoint import WAKE_TIMEOUT_S, Endpoint, unreachable
+from emberbox_sdk._sync.endpoint import Endpoint, unreachable
 from emberbox_sdk.errors import DeadlineError
 
 RETRY_S = 0.05
@@ -57,7 +57,7 @@ class Port:
             UnreachableError: the gateway does not answer.
         """
         headers = {**more.pop("headers", {}), **self.headers()}
-        more.setdefault("timeout", WAKE_TIMEOUT_S)
+        more.setdefault("timeout", self._endpoint.client.config.wake_timeout_s)
         url = f"https://{self._endpoint.authority}{path}"
         with unreachable(self._endpoint.authority):
             return self._endpoint.client.http.request(method, url, headers=headers, **more)

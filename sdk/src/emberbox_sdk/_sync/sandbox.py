@@ -6,18 +6,18 @@ from __future__ import annotations
 import builtins
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from emberbox_sdk import wire
+from emberbox_sdk import launches, wire
 from emberbox_sdk._sync import command, platform
 from emberbox_sdk._sync.client import Client
 from emberbox_sdk._sync.code import Context, OnResult
 from emberbox_sdk._sync.command import Command, OnText
 from emberbox_sdk._sync.endpoint import Endpoint
 from emberbox_sdk._sync.files import Files
+from emberbox_sdk._sync.history import History
 from emberbox_sdk._sync.images import Image, OnProgress
 from emberbox_sdk._sync.ports import Port
 from emberbox_sdk.commands import PTY_PROGRAM, Asked, Program
@@ -30,6 +30,7 @@ from emberbox_sdk.errors import (
     NotFoundError,
     SandboxEndedError,
 )
+from emberbox_sdk.launches import read_info
 from emberbox_sdk.results import Checkpoint, CommandResult, Execution, SandboxInfo, State
 
 POLL_FIRST_S = 0.01
@@ -37,7 +38,6 @@ POLL_MOST_S = 0.5
 STATE_TIMEOUT_S = 120.0
 COMMAND_TIMEOUT_S = 300.0
 DEFAULT_CONTEXT = "default"
-SUSPENDED_S = 28_800
 DEFAULT_PORT = 8080
 ENDING = (State.TERMINATING, State.TERMINATED)
 
@@ -48,6 +48,9 @@ class Sandbox:
     Attributes:
         id: of the microVM.
         files: its files.
+        history: what has happened to it, and what its application has written.
+        endpoint: the name of its endpoint; empty after `connect(check=False)`, until `url()` has asked for it.
+        source_stopped_ms: of a fork, how long the one that it comes from stood still for it.
     """
 
     def __init__(self, client: Client, sandbox_id: str, endpoint: str, *, owned: bool, closes: bool) -> None:
@@ -58,7 +61,10 @@ class Sandbox:
         self._closes = closes
         self._contexts: dict[str, Context] = {}
         self._commands: list[Command] = []
+        self.source_stopped_ms = 0
+        self.endpoint = endpoint
         self.files = Files(self._endpoint)
+        self.history = History(client, sandbox_id)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id}>"
@@ -108,10 +114,10 @@ class Sandbox:
         used = client or Client(config)
         try:
             arn, chosen = _find_image(used, image, on_progress)
-            members = _ask(used.config, arn, version or chosen) | {
+            members = launches.ask(used.config, arn, version or chosen) | {
                 "maximumDurationInSeconds": max_s,
                 "runHookPayload": payload,
-                "idlePolicy": _idle_policy(suspend_after_idle_s, auto_resume=auto_resume),
+                "idlePolicy": launches.idle_policy(suspend_after_idle_s, auto_resume=auto_resume),
                 "egressNetworkConnectors": None if egress is None else list(egress),
             }
             answer = used.call(wire.run_microvm(members))
@@ -128,14 +134,30 @@ class Sandbox:
         return made
 
     @classmethod
-    def connect(cls, sandbox_id: str, *, client: Client | None = None, config: Config | None = None) -> Self:
+    def connect(
+        cls,
+        sandbox_id: str,
+        *,
+        check: bool = True,
+        client: Client | None = None,
+        config: Config | None = None,
+    ) -> Self:
         """Return a sandbox that is there already. It is not resumed; leaving its block does not end it.
+
+        Args:
+            sandbox_id: of the sandbox.
+            check: whether to ask first if it is there; without, the first use tells. Where the configuration names no
+                gateway it is asked all the same, for the endpoint's name.
+            client: the server; a connection of its own when missing.
+            config: of that; from the environment when missing.
 
         Raises:
             NotFoundError: there is none.
             SandboxEndedError: it has ended.
         """
         used = client or Client(config)
+        if not check and used.config.gateway:
+            return cls(used, sandbox_id, "", owned=False, closes=client is None)
         try:
             answer = used.call(wire.get_microvm(sandbox_id))
             if answer["state"] in ENDING:
@@ -162,7 +184,7 @@ class Sandbox:
             found, token = [], ""
             while True:
                 page = used.call(wire.list_microvms(token))
-                found += [_read_info(item) for item in page["items"]]
+                found += [read_info(item) for item in page["items"]]
                 token = page.get("nextToken") or ""
                 if not token:
                     return [info for info in found if ended or info.state not in ENDING]
@@ -172,7 +194,7 @@ class Sandbox:
 
     def info(self) -> SandboxInfo:
         """Return what the server knows of it."""
-        return _read_info(self._client.call(wire.get_microvm(self.id)))
+        return read_info(self._client.call(wire.get_microvm(self.id)))
 
     # --- commands
 
@@ -311,6 +333,8 @@ class Sandbox:
 
     def url(self, port: int = DEFAULT_PORT) -> Port:
         """Return where a port of the sandbox is reached, and how: see `Port`."""
+        if not self.endpoint:
+            self.endpoint = self._endpoint.name = (self._client.call(wire.get_microvm(self.id)))["endpoint"]
         return Port(self._endpoint, port)
 
     # --- its life
@@ -326,11 +350,12 @@ class Sandbox:
         self._client.call(wire.resume(self.id))
         self._wait(State.RUNNING, timeout_s)
 
-    def fork(self, count: int = 1, *, timeout_s: float = STATE_TIMEOUT_S) -> builtins.list[Self]:
+    def fork(self, count: int = 1, *, wait: bool = True, timeout_s: float = STATE_TIMEOUT_S) -> builtins.list[Self]:
         """Return sandboxes that go on from this instant, memory, processes, variables and files; this one runs on.
 
         Args:
             count: how many, from 1 to 100.
+            wait: whether to return when they run, or at once; where one does not come to run, all are ended.
             timeout_s: how long to wait until they run.
         """
         answer = self._client.call(wire.fork_microvm(self.id, count))
@@ -338,8 +363,10 @@ class Sandbox:
             type(self)(self._client, item["microvmId"], item["endpoint"], owned=True, closes=False)
             for item in answer["items"]
         ]
+        for fork in forks:
+            fork.source_stopped_ms = answer.get("sourceStoppedInMilliseconds") or 0
         try:
-            for fork in forks:
+            for fork in forks if wait else ():
                 fork._wait(State.RUNNING, timeout_s)
         except BaseException:
             for fork in forks:
@@ -358,14 +385,19 @@ class Sandbox:
         stopped_ms = answer.get("sourceStoppedInMilliseconds") or 0
         return Checkpoint(answer["imageArn"], answer["imageVersion"], stopped_ms, launchable)
 
-    def rollback(self, checkpoint: Checkpoint, *, timeout_s: float = STATE_TIMEOUT_S) -> None:
+    def rollback(self, checkpoint: Checkpoint | str, *, timeout_s: float = STATE_TIMEOUT_S) -> None:
         """Make it what it was at a checkpoint of its own; what came after is lost.
+
+        Args:
+            checkpoint: the checkpoint, or its version.
+            timeout_s: how long to wait until it runs.
 
         Raises:
             ApiError: the checkpoint is another sandbox's.
         """
+        version = checkpoint if isinstance(checkpoint, str) else checkpoint.version
         self._let_go()
-        self._client.call(wire.restore_microvm(self.id, checkpoint.version))
+        self._client.call(wire.restore_microvm(self.id, version))
         self._wait(State.RUNNING, timeout_s)
 
     def terminate(self) -> None:
@@ -445,35 +477,3 @@ def _find_image(
     if image is None:
         image = Image.default(client=client, on_progress=on_progress)
     return image.arn, image.version
-
-
-def _ask(config: Config, arn: str, version: str | None) -> dict[str, Any]:
-    prefix = f"arn:aws:lambda:{config.region}:aws:network-connector:aws-network-connector"
-    return {
-        "imageIdentifier": arn,
-        "imageVersion": version,
-        "ingressNetworkConnectors": [f"{prefix}:SHELL_INGRESS", f"{prefix}:HTTP_INGRESS"],
-    }
-
-
-def _idle_policy(after_s: int | None, *, auto_resume: bool) -> dict[str, Any] | None:
-    if after_s is None:
-        return None
-    return {
-        "maxIdleDurationSeconds": after_s,
-        "suspendedDurationSeconds": SUSPENDED_S,
-        "autoResumeEnabled": auto_resume,
-    }
-
-
-def _read_info(item: wire.Members) -> SandboxInfo:
-    arn = str(item["imageArn"])
-    return SandboxInfo(
-        id=item["microvmId"],
-        state=State(item["state"]),
-        image=arn.rpartition(":")[2],
-        version=item["imageVersion"],
-        image_arn=arn,
-        started_at=datetime.fromtimestamp(float(item["startedAt"]), UTC),
-        reason=item.get("stateReason") or "",
-    )

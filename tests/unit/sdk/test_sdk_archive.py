@@ -1,17 +1,17 @@
-"""Local files of `emberbox cp`: what comes from a microVM is not trusted."""
+"""Archives of local files: what comes from a sandbox is not trusted."""
 
 from __future__ import annotations
 
 import io
 import os
+import socket
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from emberbox.cli.archive import _Unpacker, pack, unpack
-from emberbox.cli.cp import split
-from emberbox.model.errors import HostError
+from emberbox_sdk import ArchiveError
+from emberbox_sdk.archive import PIECE_BYTES, Pieces, _Unpacker, pack, unpack
 
 FILE, DIRECTORY, LINK, HARD = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
 
@@ -42,9 +42,8 @@ def make_tree(root: Path) -> Path:
 
 
 def copy(source: str, destination: str) -> None:
-    sink = io.BytesIO()
-    pack(source, sink)
-    unpack(io.BytesIO(sink.getvalue()), destination)
+    packed = pack(source)
+    unpack(Pieces(lambda: next(packed, b"")), destination, into=False)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +87,8 @@ def test_a_hostile_archive_writes_nothing_outside(tmp_path: Path, archive: io.By
     target.mkdir()
     (tmp_path / "secret").write_text("secret")
     archive.seek(0)
-    with pytest.raises(HostError):
-        unpack(archive, str(target))
+    with pytest.raises(ArchiveError):
+        unpack(archive, target)
     assert {path.name for path in tmp_path.iterdir()} == {"target", "secret"}
     assert not list(target.rglob("escaped"))
     assert not Path("/tmp/emberbox-escaped").exists()
@@ -116,39 +115,18 @@ def test_no_file_gets_the_power_of_its_owner(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("destination", ["missing/new", "missing/"])
 def test_a_missing_destination_is_said(tmp_path: Path, destination: str) -> None:
-    with pytest.raises(HostError, match="no such directory here"):
-        unpack(make_archive(("f", FILE, "x")), f"{tmp_path}/{destination}")
+    with pytest.raises(FileNotFoundError, match="no such directory here"):
+        unpack(make_archive(("f", FILE, "x")), f"{tmp_path}/{destination}", into=False)
 
 
 def test_several_files_need_a_directory(tmp_path: Path) -> None:
-    with pytest.raises(HostError, match="several files need a directory"):
-        unpack(make_archive(("a", FILE, ""), ("b", FILE, "")), str(tmp_path / "new"))
+    with pytest.raises(ArchiveError, match="several files need a directory"):
+        unpack(make_archive(("a", FILE, ""), ("b", FILE, "")), str(tmp_path / "new"), into=False)
 
 
 def test_a_missing_source_is_said(tmp_path: Path) -> None:
-    with pytest.raises(HostError, match="there is no such file here"):
-        pack(str(tmp_path / "missing"), io.BytesIO())
-
-
-@pytest.mark.parametrize(
-    ("argument", "parts"),
-    [
-        ("microvm-1:/a", ("microvm-1", "/a")),
-        ("microvm-1:a:b", ("microvm-1", "a:b")),
-        ("./a:b", None),
-        ("/a:b", None),
-        ("a/b:c", None),
-        ("plain", None),
-        (":x", None),
-    ],
-)
-def test_a_microvm_is_told_from_a_local_path(argument: str, parts: tuple[str, str] | None) -> None:
-    assert split(argument) == parts
-
-
-def test_a_microvm_without_a_path_is_refused() -> None:
-    with pytest.raises(HostError, match="which path"):
-        split("microvm-1:")
+    with pytest.raises(FileNotFoundError):
+        pack(tmp_path / "missing")
 
 
 class Endless(io.RawIOBase):
@@ -170,7 +148,7 @@ def test_a_name_of_any_size_fills_no_memory(tmp_path: Path, kind: bytes) -> None
     entry = tarfile.TarInfo("name")
     entry.type, entry.size = kind, 384 << 20
     stream = Endless(entry.tobuf(tarfile.GNU_FORMAT))
-    with pytest.raises(HostError, match="a name of 402653184 bytes"):
+    with pytest.raises(ArchiveError, match="a name of 402653184 bytes"):
         unpack(stream, str(tmp_path))  # type: ignore[arg-type]
     assert stream.read_bytes < 1 << 20
 
@@ -178,14 +156,14 @@ def test_a_name_of_any_size_fills_no_memory(tmp_path: Path, kind: bytes) -> None
 def test_a_file_of_holes_is_not_copied(tmp_path: Path) -> None:
     entry = tarfile.TarInfo("holes")
     entry.type, entry.size = tarfile.GNUTYPE_SPARSE, 512
-    with pytest.raises(HostError, match="not copied"):
+    with pytest.raises(ArchiveError, match="not copied"):
         unpack(io.BytesIO(entry.tobuf(tarfile.GNU_FORMAT) + bytes(4096)), str(tmp_path))
 
 
 def test_names_about_names_come_to_an_end(tmp_path: Path) -> None:
     entry = tarfile.TarInfo("name")
     entry.type, entry.size = tarfile.GNUTYPE_LONGNAME, 100
-    with pytest.raises(HostError, match="no archive"):
+    with pytest.raises(ArchiveError, match="no archive"):
         unpack(io.BytesIO((entry.tobuf(tarfile.GNU_FORMAT) + bytes(512)) * 5000), str(tmp_path))
 
 
@@ -199,5 +177,79 @@ def test_many_entries_are_not_all_remembered(tmp_path: Path) -> None:
 
     archive = make_archive(*[("d/", DIRECTORY, "") for _ in range(50)])
     with Archive.open(mode="r|", fileobj=archive) as opened:
-        _Unpacker(tmp_path, None).take(opened)
+        _Unpacker(tmp_path, None, owners=False).take(opened)
     assert max(kept) <= 1
+
+
+def packed(source: str | Path, *, owners: bool = False) -> dict[str, tarfile.TarInfo]:
+    whole = io.BytesIO(b"".join(pack(source, owners=owners)))
+    with tarfile.open(fileobj=whole, mode="r:") as archive:
+        return {entry.name: entry for entry in archive}
+
+
+def test_files_are_roots_unless_owners_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    assert (packed(tmp_path / "f")["f"].uid, packed(tmp_path / "f")["f"].uname) == (0, "")
+    found = packed(tmp_path / "f", owners=True)["f"]
+    assert (found.uid, found.gid) == (os.getuid(), os.getgid())
+
+
+def test_what_is_packed_is_what_tar_would_pack(tmp_path: Path) -> None:
+    """Links, hard links, FIFOs, long names and names that are no UTF-8; a socket is left out."""
+    tree = make_tree(tmp_path)
+    (tree / "twin").hardlink_to(tree / "d" / "f")
+    os.mkfifo(tree / "fifo")
+    (tree / ("long" * 50)).write_bytes(os.urandom(700))
+    Path(os.fsdecode(os.fsencode(tree) + b"/\xff")).write_text("x")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tree / "socket"))
+        found = packed(tree)
+    expected = io.BytesIO()
+    with tarfile.open(fileobj=expected, mode="w") as archive:
+        archive.add(tree, "tree")
+    expected.seek(0)
+    with tarfile.open(fileobj=expected, mode="r:") as archive:
+        wanted = {entry.name: entry for entry in archive}
+    assert found.keys() == wanted.keys()
+    for name, entry in wanted.items():
+        same = ("type", "mode", "size", "linkname", "mtime")
+        assert [getattr(found[name], one) for one in same] == [getattr(entry, one) for one in same], name
+    assert {name for name, entry in found.items() if entry.islnk()} == {"tree/twin"}
+
+
+def test_a_large_file_and_many_small_ones_are_packed_in_pieces_of_bounded_size(tmp_path: Path) -> None:
+    data = os.urandom(3 * PIECE_BYTES + 5)
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "large").write_bytes(data)
+    for number in range(600):
+        (tmp_path / "t" / f"small{number}").write_text("x")
+    pieces = list(pack(tmp_path / "t"))
+    assert max(map(len, pieces)) < 2 * PIECE_BYTES
+    assert len(pieces) < 10
+    unpack(io.BytesIO(b"".join(pieces)), tmp_path / "back")
+    assert (tmp_path / "back" / "t" / "large").read_bytes() == data
+    assert len(list((tmp_path / "back" / "t").iterdir())) == 601
+
+
+def test_a_file_that_shrinks_while_it_is_packed_is_told(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(bytes(4 * PIECE_BYTES))
+    pieces = pack(tmp_path / "f")
+    next(pieces)
+    os.truncate(tmp_path / "f", PIECE_BYTES)
+    with pytest.raises(ArchiveError, match="became shorter"):
+        list(pieces)
+
+
+def test_a_directory_is_made_for_what_goes_into_it(tmp_path: Path) -> None:
+    unpack(make_archive(("f", FILE, "x")), tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b" / "f").read_text() == "x"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_owners_are_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    os.chown(tmp_path / "f", 33, 34)
+    for owners, expected in ((True, (33, 34)), (False, (0, 0))):
+        unpack(io.BytesIO(b"".join(pack(tmp_path / "f", owners=True))), tmp_path / str(owners), owners=owners)
+        seen = (tmp_path / str(owners) / "f").stat()
+        assert (seen.st_uid, seen.st_gid) == expected
