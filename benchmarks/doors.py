@@ -28,7 +28,6 @@ import mcp
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from emberbox.cli.context import get_server
-from emberbox.cli.mcp import configuration
 from emberbox_sdk import Client, Image, Sandbox
 from support.server import Server, make_home
 from support.shell import ingress
@@ -148,7 +147,7 @@ def main() -> None:
     server = Server(make_home())
     try:
         server.start()
-        with Client(configuration(get_server(server.home))) as client:
+        with Client(get_server(server.home).config()) as client:
             image = Image.default(client=client, on_progress=lambda line: print(f"  {line}"))
             with Sandbox.create(image, client=client):  # from now on the warm pool has one
                 time.sleep(3)

@@ -15,7 +15,6 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 from emberbox.cli.context import get_server
-from emberbox.cli.mcp import configuration
 from emberbox.time_limits import limit_s
 from emberbox_sdk import Client as Api
 from emberbox_sdk import Image
@@ -33,7 +32,7 @@ LONG_S = limit_s(120)
 @pytest.fixture(scope="module", autouse=True)
 def default_image(server: Server, images: ImageMaker) -> None:  # which makes its bucket where there is none yet
     """Build the image that sandboxes have, once."""
-    with Api(configuration(get_server(server.home))) as client:
+    with Api(get_server(server.home).config()) as client:
         Image.default(client=client)
 
 

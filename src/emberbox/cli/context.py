@@ -24,6 +24,8 @@ from emberbox.time_limits import limit_s
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
+    from emberbox_sdk import Client, Config, EmberboxError
+
 PROFILE = "emberbox"
 _CONNECT_TIMEOUT_S = limit_s(2.0)
 
@@ -53,8 +55,31 @@ class Server:
     secret_access_key: str = field(repr=False)
     https_port: int = 0
 
+    def config(self) -> Config:
+        """Return how the SDK reaches it."""
+        from emberbox_sdk.config import Config
+
+        return Config(
+            api_url=self.api_url,
+            access_key_id=self.access_key_id,
+            secret_access_key=self.secret_access_key,
+            region=self.region,
+            s3_url=self.s3_url,
+            gateway=self.gateway,
+            ca_bundle=self.ca_bundle,
+            account_id=self.account_id,
+            timeout_s=limit_s(60.0),
+            wake_timeout_s=limit_s(150.0),
+        )
+
+    def open(self) -> Client:
+        """Return the SDK's client of this server, to be closed."""
+        from emberbox_sdk import Client
+
+        return Client(self.config())
+
     def client(self, service: str) -> Any:
-        """Return a boto3 client of this server: `lambda-microvms`, `lambda-core`, `logs`, `s3` or `emberbox`."""
+        """Return a boto3 client of this server, for what the SDK has not: keys, policies, stacks, large objects."""
         import boto3
         import botocore.session
         from botocore.config import Config
@@ -168,7 +193,7 @@ def clear_errors() -> Iterator[None]:
     """Turn what a user may meet into one `HostError` with one line of text.
 
     Raises:
-        HostError: instead of botocore's errors.
+        HostError: instead of botocore's errors and the SDK's.
     """
     try:
         yield
@@ -188,7 +213,28 @@ def _describe(error: Exception) -> str | None:
             return describe_refusal(error)
         if isinstance(error, BotoCoreError):
             return f"{error}; `emberbox status` says whether the server runs"
+    if "emberbox_sdk.errors" in sys.modules:
+        from emberbox_sdk.errors import EmberboxError
+
+        if isinstance(error, EmberboxError):
+            return describe_failure(error)
     return None
+
+
+def describe_failure(error: EmberboxError) -> str:
+    """Say in a line what went wrong and what to type next: some of the SDK's hints name what to call instead."""
+    if "()" not in error.hint:
+        return str(error)
+    from emberbox_sdk.errors import ConflictError, QuotaError, SandboxEndedError
+
+    hints = {
+        ConflictError: "`emberbox ps` shows its state",
+        QuotaError: "end some, or raise the limit: emberbox quotas",
+        SandboxEndedError: "`emberbox events` shows what happened",
+    }
+    hint = next((text for kind, text in hints.items() if isinstance(error, kind)), "")
+    said = str(error).removesuffix(f"; {error.hint}")
+    return f"{said}; {hint}" if hint else said
 
 
 def describe_refusal(error: ClientError) -> str:

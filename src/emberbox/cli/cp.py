@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 from typing import Annotated
-from urllib.parse import urlencode
 
 import typer
 
-from emberbox.cli.archive import pack, unpack
-from emberbox.cli.context import get_server
-from emberbox.cli.data_plane import DataPlane, refusal
+from emberbox.cli.context import Server, get_server
+from emberbox.cli.progress import waiting
+from emberbox.cli.sandboxes import opened
 from emberbox.model.errors import HostError
 from emberbox.settings import load
-
-TAR = "application/x-tar"
 
 
 def cp(
@@ -29,9 +24,9 @@ def cp(
         raise HostError("one of the two is in a microVM, written MICROVM:PATH; a local name with a colon, ./NAME")
     server = get_server(load().home)
     if ours is not None:
-        upload(DataPlane(server, ours[0]), source, ours[1], user)
+        upload(server, ours[0], source, ours[1], user)
     elif theirs is not None:
-        download(DataPlane(server, theirs[0]), theirs[1], destination, user)
+        download(server, theirs[0], theirs[1], destination, user)
 
 
 def split(argument: str) -> tuple[str, str] | None:
@@ -48,62 +43,31 @@ def split(argument: str) -> tuple[str, str] | None:
     return microvm, path
 
 
-def upload(plane: DataPlane, source: str, path: str, user: str | None) -> None:
+def upload(server: Server, microvm: str, source: str, path: str, user: str | None) -> None:
     """Copy a local file or tree into a microVM.
 
     Raises:
         HostError: it cannot be read here, or not be written there.
     """
-    headers = {"Content-Type": TAR, "Transfer-Encoding": "chunked"}
-    connection = plane.begin_request("PUT", _target(path, user), headers)
-    with contextlib.closing(connection):
-        body = _ChunkedBody(connection)
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the answer says why
-            pack(source, body)
-            body.finish()
-        _read_answer(connection, http.client.NO_CONTENT)
+    try:
+        with opened(server, microvm) as sandbox, waiting(f"copying {source}") as on_bytes:
+            sandbox.files.upload(source, path, user=user, owners=True, on_bytes=on_bytes)
+    except FileNotFoundError as error:
+        raise HostError(f"{error.filename}: there is no such file here") from error
+    except PermissionError as error:
+        raise HostError(f"{error.filename}: you may not read it") from error
 
 
-def download(plane: DataPlane, path: str, destination: str, user: str | None) -> None:
+def download(server: Server, microvm: str, path: str, destination: str, user: str | None) -> None:
     """Copy a file or tree of a microVM here.
 
     Raises:
         HostError: it cannot be read there, or not be written here.
     """
-    connection = plane.begin_request("GET", _target(path, user), {"Accept": TAR})
-    with contextlib.closing(connection):
-        response = _read_answer(connection, http.client.OK)
-        try:
-            unpack(response, destination)
-            response.read()
-        except http.client.HTTPException as error:
-            raise HostError(f"the copy broke off, what came of it is incomplete: {error!r}") from error
-
-
-def _target(path: str, user: str | None) -> str:
-    return "/files?" + urlencode({"path": path} | ({} if user is None else {"user": user}))
-
-
-def _read_answer(connection: http.client.HTTPSConnection, expected: int) -> http.client.HTTPResponse:
     try:
-        response = connection.getresponse()
-        if response.status != expected:
-            raise refusal(response.status, response.read())
-    except (OSError, http.client.HTTPException) as error:
-        raise HostError(f"the gateway broke the connection off: {error!r}") from error
-    return response
-
-
-class _ChunkedBody:
-    """Sends what is written to it as the chunks of a request's body (RFC 9112, section 7.1)."""
-
-    def __init__(self, connection: http.client.HTTPSConnection) -> None:
-        self._connection = connection
-
-    def write(self, data: bytes) -> int:
-        if data:
-            self._connection.send(b"%x\r\n%b\r\n" % (len(data), data))
-        return len(data)
-
-    def finish(self) -> None:
-        self._connection.send(b"0\r\n\r\n")
+        with opened(server, microvm) as sandbox, waiting(f"copying {path}") as on_bytes:
+            sandbox.files.download(path, destination, user=user, into=False, owners=True, on_bytes=on_bytes)
+    except OSError as error:
+        if error.strerror is None:  # the SDK's own, which says what it is
+            raise
+        raise HostError(f"{error.filename or destination}: {error.strerror}") from error

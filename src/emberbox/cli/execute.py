@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import signal
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
 
 from emberbox.cli import terminal
-from emberbox.cli.context import get_server
-from emberbox.cli.data_plane import EXEC_SUBPROTOCOL, DataPlane
-from emberbox.cli.shell import check_closing
+from emberbox.cli.context import Server, get_server
+from emberbox.cli.sandboxes import explained
 from emberbox.model.errors import HostError
 from emberbox.settings import load
 
+if TYPE_CHECKING:
+    from emberbox_sdk import AsyncCommand
+
 PASSED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-_END = json.dumps({"type": "eof"})
 
 
 def execute(
@@ -34,65 +32,68 @@ def execute(
     env: Annotated[list[str] | None, typer.Option("--env", "-e", metavar="K=V", help="A variable; repeatable.")] = None,
 ) -> None:
     """Run a command in a microVM, beside its application; the exit code is the command's."""
-    request = make_request(command, tty=tty, user=user, workdir=workdir, env=env or [])
-    plane = DataPlane(get_server(load().home), microvm)
-    raise typer.Exit(asyncio.run(_run(plane, request, interactive=interactive)))
+    program, variables = read_command(command), read_variables(env or [])
+    options = {"cwd": workdir, "env": variables, "user": user, "terminal": tty}
+    server = get_server(load().home)
+    raise typer.Exit(asyncio.run(_run(server, microvm, program, options, interactive=interactive)))
 
 
-def make_request(
-    command: list[str], *, tty: bool, user: str | None, workdir: str | None, env: list[str]
-) -> dict[str, Any]:
-    """Return the ExecRequest (edges/gateway/data_plane/openapi.json).
+def read_command(command: list[str]) -> list[str]:
+    """Return program and arguments, of what stands behind the microVM.
 
     Raises:
-        HostError: there is no command, or a variable has no name.
+        HostError: there is no command.
     """
     arguments = command[1:] if command[:1] == ["--"] else command
     if not arguments:
         raise HostError("which command? emberbox exec MICROVM -- COMMAND")
-    variables = dict(variable.partition("=")[::2] for variable in env)
-    if not all(variables) or not all("=" in variable for variable in env):
+    return arguments
+
+
+def read_variables(given: list[str]) -> dict[str, str]:
+    """Return variables by their names.
+
+    Raises:
+        HostError: one has no name or no value.
+    """
+    variables = dict(variable.partition("=")[::2] for variable in given)
+    if not all(variables) or not all("=" in variable for variable in given):
         raise HostError("a variable is given as NAME=VALUE")
-    request = {"command": arguments, "environmentVariables": variables, "terminal": tty}
-    return request | {
-        name: value for name, value in (("user", user), ("workingDirectory", workdir)) if value is not None
-    }
+    return variables
 
 
-async def _run(plane: DataPlane, request: dict[str, Any], *, interactive: bool) -> int:
-    """Return the exit code."""
-    async with plane.open_websocket(EXEC_SUBPROTOCOL) as websocket:
-        await websocket.send(json.dumps(request))
-        with _terminal_or_signals(websocket, tty=request["terminal"]):
-            if interactive:
-                terminal.pass_input(websocket.send, _END)
-            elif not request["terminal"]:
-                await websocket.send(_END)
-            code = await _show(websocket)
-    if code is None:
-        check_closing(websocket)
-        raise HostError("the command's end was not told")
-    return code
+async def _run(server: Server, microvm: str, program: list[str], options: dict[str, Any], *, interactive: bool) -> int:
+    """Return the exit code; `options` are those of `start` (`AsyncSandbox`)."""
+    from emberbox_sdk import AsyncSandbox
+
+    with explained(server, microvm):
+        async with await AsyncSandbox.connect(microvm, check=False, config=server.config()) as sandbox:
+            command = await sandbox.start(program, **options)
+            with _terminal_or_signals(command, tty=options["terminal"]):
+                if interactive:
+                    terminal.pass_input(command, command.close_stdin)
+                elif not options["terminal"]:
+                    await command.close_stdin()
+                return await terminal.show(command)
 
 
 @contextlib.contextmanager
-def _terminal_or_signals(websocket: ClientConnection, *, tty: bool) -> Iterator[None]:
+def _terminal_or_signals(command: AsyncCommand, *, tty: bool) -> Iterator[None]:
     """With a terminal, keys make the signals over there; without, the signals that come here are passed on."""
     with contextlib.ExitStack() as stack:
         if tty:
             stack.enter_context(terminal.raw_terminal())
-            stack.enter_context(terminal.follow_size(websocket.send))
+            stack.enter_context(terminal.follow_size(command))
         else:
-            stack.enter_context(_signals_passed(websocket))
+            stack.enter_context(_signals_passed(command))
         yield
 
 
 @contextlib.contextmanager
-def _signals_passed(websocket: ClientConnection) -> Iterator[None]:
+def _signals_passed(command: AsyncCommand) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     for number in PASSED_SIGNALS:
-        message = json.dumps({"type": "signal", "signal": int(number)})
-        loop.add_signal_handler(number, terminal.send_soon, websocket.send, message)
+        loop.add_signal_handler(number, _pass_signal, command, number)
     try:
         yield
     finally:
@@ -100,16 +101,5 @@ def _signals_passed(websocket: ClientConnection) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def _show(websocket: ClientConnection) -> int | None:
-    """Write what the command writes; return its exit code, None when the connection broke before it was told."""
-    code = None
-    with contextlib.suppress(ConnectionClosed):
-        async for message in websocket:
-            if isinstance(message, bytes):
-                terminal.write_all(terminal.STDERR if message[0] == terminal.STDERR else terminal.STDOUT, message[1:])
-                continue
-            content = json.loads(message)
-            if content["type"] == "error":
-                raise HostError(content["message"])
-            code = int(content["exitCode"])
-    return code
+def _pass_signal(command: AsyncCommand, number: int) -> None:
+    terminal.send_soon(command.kill(number))

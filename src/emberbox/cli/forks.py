@@ -7,7 +7,10 @@ from typing import Annotated
 import typer
 
 from emberbox.cli.context import get_server
+from emberbox.cli.progress import waiting
+from emberbox.cli.sandboxes import opened
 from emberbox.settings import load
+from emberbox.time_limits import limit_s
 
 _Identifier = Annotated[str, typer.Argument(metavar="MICROVM", help="The microVM's id.")]
 
@@ -19,12 +22,10 @@ def snapshot(
     ] = False,
 ) -> None:
     """Make a new image version from a microVM as it is now; it runs on."""
-    client = get_server(load().home).client("emberbox")
-    answer = client.snapshot_microvm(microvmIdentifier=microvm, status="INACTIVE" if inactive else "ACTIVE")
-    name = answer["imageArn"].rpartition(":")[2]
-    print(
-        f"{name} version {answer['imageVersion']} ({answer['status']})", _stopped(answer["sourceStoppedInMilliseconds"])
-    )
+    with opened(get_server(load().home), microvm) as sandbox, waiting("making the snapshot"):
+        made = sandbox.checkpoint(launchable=not inactive)
+    name, status = made.image_arn.rpartition(":")[2], "ACTIVE" if made.launchable else "INACTIVE"
+    print(f"{name} version {made.version} ({status})", _stopped(made.stopped_ms))
 
 
 def fork(
@@ -32,10 +33,11 @@ def fork(
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=100, help="How many.")] = 1,
 ) -> None:
     """Start microVMs that go on from where this one is now."""
-    answer = get_server(load().home).client("emberbox").fork_microvm(microvmIdentifier=microvm, count=count)
-    for item in answer["items"]:
-        print(item["microvmId"], item["endpoint"])
-    typer.echo(_stopped(answer["sourceStoppedInMilliseconds"]), err=True)
+    with opened(get_server(load().home), microvm) as sandbox, waiting("forking"):
+        forks = sandbox.fork(count, wait=False)
+    for made in forks:
+        print(made.id, made.endpoint)
+    typer.echo(_stopped(forks[0].source_stopped_ms), err=True)
 
 
 def restore(
@@ -43,7 +45,8 @@ def restore(
     to: Annotated[str, typer.Option("--to", metavar="VERSION", help="The image version that `snapshot` printed.")],
 ) -> None:
     """Roll a microVM back to a snapshot of its own; what came after is lost."""
-    get_server(load().home).client("emberbox").restore_microvm(microvmIdentifier=microvm, imageVersion=to)
+    with opened(get_server(load().home), microvm) as sandbox, waiting("rolling back"):
+        sandbox.rollback(to, timeout_s=limit_s(120.0))
     print(f"{microvm} runs from {to}")
 
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets
 import tarfile
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from botocore.exceptions import ClientError
 
 from emberbox.cli.context import Server, get_server
-from emberbox.cli.logs import GROUP_PREFIX, LogReader, render
+from emberbox.cli.logs import render_time
+from emberbox.cli.progress import waiting
 from emberbox.host.architecture import ARCHITECTURES
 from emberbox.model.errors import HostError, ValidationError
 from emberbox.model.image_references import SCHEMES, parse_reference
 from emberbox.settings import load
 
-_POLL_S = 0.5
 _PARTS = ("oci-layout", "index.json", "manifest.json", "blobs")
 """What of a directory is sent; other tools keep more in the same one."""
 
@@ -45,21 +45,18 @@ def import_image(
     env: Annotated[list[str] | None, typer.Option("--env", "-e", help="NAME=VALUE; may be repeated.")] = None,
 ) -> None:
     """Make an image of a container image: its layers are the files, its config says what runs."""
-    configuration: dict[str, Any] = {}
-    if memory is not None:
-        configuration["resources"] = [{"minimumMemoryInMiB": memory}]
-    if platform is not None:
-        configuration["cpuConfigurations"] = [{"architecture": find_architecture(platform)}]
-    if env:
-        configuration["environmentVariables"] = read_environment(env)
+    options: dict[str, Any] = {
+        "memory_mib": memory,
+        "architecture": None if platform is None else find_architecture(platform),
+        "environment": read_environment(env or []),
+    }
     uri = find_uri(source)
     server = get_server(load().home)
-    importing = Importing(server, name, configuration)
     if uri is not None:
-        print(importing.run(uri, print))
+        print(build(server, name, uri, options))
         return
     with archive_of(Path(source)) as archive, uploaded(server, name, archive) as sent:
-        print(importing.run(sent, print))
+        print(build(server, name, sent, options))
 
 
 def find_architecture(platform: str) -> str:
@@ -137,7 +134,8 @@ def uploaded(server: Server, name: str, archive: Path) -> Iterator[str]:
         s3.create_bucket(Bucket=bucket, **more)
     key = f"{name}-{secrets.token_hex(4)}.tar"
     print(f"uploading {archive.stat().st_size / 1e6:.1f} MB to s3://{bucket}/{key}", flush=True)
-    s3.upload_file(str(archive), bucket, key)
+    with waiting(f"uploading {archive}"):
+        s3.upload_file(str(archive), bucket, key)
     try:
         yield f"s3://{bucket}/{key}"
     except KeyboardInterrupt:
@@ -149,53 +147,28 @@ def uploaded(server: Server, name: str, archive: Path) -> Iterator[str]:
     s3.delete_object(Bucket=bucket, Key=key)
 
 
-class Importing:
-    """One import.
+def build(server: Server, name: str, uri: str, options: dict[str, Any]) -> str:
+    """Build an image of what is at a URI, with its log, and return a line about it.
 
     Args:
         server: where to.
-        name: the image's.
-        configuration: what else CreateMicrovmImage is told.
+        name: the image's; one that is there gets a further version, whatever it was built from.
+        uri: of an image in a registry, or of an archive in S3.
+        options: what else `Image.build` is told.
+
+    Raises:
+        HostError: the build failed.
     """
+    from emberbox_sdk import BuildError, Image
 
-    def __init__(self, server: Server, name: str, configuration: dict[str, Any]) -> None:
-        self._client = server.client("lambda-microvms")
-        self._log = LogReader(server.client("logs"), GROUP_PREFIX + name)
-        self._name = name
-        self._arn = f"arn:aws:lambda:{server.region}:{server.account_id}:microvm-image:{name}"
-        self._configuration = {
-            "baseImageArn": f"arn:aws:lambda:{server.region}:aws:microvm-image:debian12-1",
-            "buildRoleArn": f"arn:aws:iam::{server.account_id}:role/emberbox-build",
-            **configuration,
-        }
+    def say(line: str) -> None:
+        print(f"{render_time(datetime.now(UTC))} {line}", flush=True)
 
-    def run(self, uri: str, say: Callable[[str], None]) -> str:
-        """Build the image, with its log, and return a line about it.
-
-        Raises:
-            HostError: the build failed.
-        """
-        self._log.poll()  # what earlier builds said
-        version = self._begin({**self._configuration, "codeArtifact": {"uri": uri}})
-        while True:
-            state = self._client.get_microvm_image(imageIdentifier=self._arn)["state"]
-            for event in self._log.poll():
-                say(render(event))
-            if state not in ("CREATING", "UPDATING"):
-                break
-            time.sleep(_POLL_S)
-        listed = self._client.list_microvm_image_builds(imageIdentifier=self._arn, imageVersion=version)
-        for build in listed["items"]:
-            if build["buildState"] != "SUCCESSFUL":
-                raise HostError(f"{self._name} {version} failed: {build.get('stateReason') or build['buildState']}")
-        return f"{self._name} {version}: {self._arn}"
-
-    def _begin(self, request: dict[str, Any]) -> str:
-        """Ask for the image, or for a new version where it is there; return the version."""
+    with server.open() as client:
         try:
-            self._client.get_microvm_image(imageIdentifier=self._arn)
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "ResourceNotFoundException":
-                raise
-            return str(self._client.create_microvm_image(name=self._name, **request)["imageVersion"])
-        return str(self._client.update_microvm_image(imageIdentifier=self._arn, **request)["imageVersion"])
+            made = Image.build(
+                uri=uri, name=name, again=True, timeout_s=math.inf, on_progress=say, client=client, **options
+            )
+        except BuildError as error:
+            raise HostError(f"{name} {error.version} failed: {error.reason}") from error
+    return f"{name} {made.version}: {made.arn}"

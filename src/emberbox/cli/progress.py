@@ -1,14 +1,38 @@
-"""Live progress: steps with their times, the lines of a log between them, and a table at the end."""
+"""Live progress: one thing that is awaited, or steps with their times, a log between them, and a table at the end."""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+_PATIENCE_S = 1.0
+
+
+@contextmanager
+def waiting(title: str) -> Iterator[Callable[[int], None] | None]:
+    """Show on a terminal's standard error what is awaited, where it takes longer than a second.
+
+    The block is given what it calls with how many bytes are done, if it counts any; None where nobody looks.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    status = console.status(Text(f"{title} …"))
+    timer = threading.Timer(_PATIENCE_S, status.start)
+    timer.start()
+    try:
+        yield lambda count: status.update(Text(f"{title} … {count / (1 << 20):.1f} MiB"))
+    finally:
+        timer.cancel()
+        timer.join()
+        status.stop()
 
 
 class Step:

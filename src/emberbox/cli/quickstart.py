@@ -21,7 +21,6 @@ from rich.console import Console
 from emberbox.cli.clients import Mend, find_name_problems, find_trust_problems, mend_clients
 from emberbox.cli.context import Server, describe_refusal, find_server
 from emberbox.cli.endpoint import Endpoint
-from emberbox.cli.logs import GROUP_PREFIX, LogReader
 from emberbox.cli.processes import measure_vmms
 from emberbox.cli.progress import Timeline
 from emberbox.cli.server import start_detached, stop_server
@@ -202,17 +201,21 @@ class Tour:
 
     def _follow_build(self) -> None:
         """Show the build's log until the image has settled."""
-        reader = LogReader(self.server.client("logs"), GROUP_PREFIX + self.name)
+        from emberbox_sdk import Logs
+        from emberbox_sdk.wire import log_group
+
         deadline = time.monotonic() + BUILD_TIMEOUT_S
-        while True:
-            state = self._client.get_microvm_image(imageIdentifier=self.image_arn)["state"]
-            for event in reader.poll():
-                self._timeline.quote(event["message"].rstrip())
-            if state != "CREATING":
-                return
-            if time.monotonic() > deadline:
-                raise HostError(f"the image was not built within {BUILD_TIMEOUT_S:g} s")
-            time.sleep(_BUILD_POLL_S)
+        with self.server.open() as client:
+            reader = Logs(client, log_group(self.name))
+            while True:
+                state = self._client.get_microvm_image(imageIdentifier=self.image_arn)["state"]
+                for line in reader.poll():
+                    self._timeline.quote(line.message)
+                if state != "CREATING":
+                    return
+                if time.monotonic() > deadline:
+                    raise HostError(f"the image was not built within {BUILD_TIMEOUT_S:g} s")
+                time.sleep(_BUILD_POLL_S)
 
     def _builds(self, version: str) -> list[dict[str, Any]]:
         listed = self._client.list_microvm_image_builds(imageIdentifier=self.image_arn, imageVersion=version)

@@ -21,7 +21,8 @@ from rich.table import Table
 
 from emberbox.cli.clients import Mend, find_name_problems, find_trust_problems, mend_clients
 from emberbox.cli.context import Server, find_server, get_server, log_path, read_server
-from emberbox.cli.microvms import format_bytes
+from emberbox.cli.microvms import format_bytes, list_microvms
+from emberbox.cli.progress import waiting
 from emberbox.model.boundary import describe_boundary
 from emberbox.model.errors import HostError
 from emberbox.settings import Settings, load
@@ -68,21 +69,23 @@ def down(
     """Stop the server; microVMs that run are suspended."""
     server = get_server(load().home)
     begin = time.monotonic()
-    stop_server(server.pid, timeout)
+    with waiting("suspending what runs, and stopping the server"):
+        stop_server(server.pid, timeout)
     print(f"stopped (pid {server.pid}) in {time.monotonic() - begin:.1f} s")
 
 
 def status() -> None:
     """Show where the server is and what it holds."""
+    from emberbox_sdk import Image
+    from emberbox_sdk.wire import describe_server
+
     server = get_server(load().home)
-    client = server.client("lambda-microvms")
-    images = [item for page in client.get_paginator("list_microvm_images").paginate() for item in page["items"]]
-    microvms = [item for page in client.get_paginator("list_microvms").paginate() for item in page["items"]]
-    states = sorted(item["state"] for item in microvms)
+    with server.open() as client:
+        images = Image.list(client=client)
+        states = sorted(info.state for info in list_microvms(client, ended=True))
+        host, engines = client.host(), client.call(describe_server())["engines"]
     counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    own = server.client("emberbox")
-    host, engines = own.describe_host(), own.describe_server()["engines"]
-    free, reserve = host["diskFreeInBytes"], host["diskReserveInBytes"]
+    free, reserve = host.disk_free_bytes, host.disk_reserve_bytes
     room = f"{format_bytes(free)} free, the reserve is {format_bytes(reserve)}"
     if free < reserve:
         room += ": nothing new begins" + (", and what microVMs write is held up" if free < reserve // 2 else "")

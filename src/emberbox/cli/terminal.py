@@ -1,25 +1,24 @@
-"""This process's own terminal and standard input, for sessions in a microVM."""
+"""This process's own terminal and standard input, for commands in a microVM."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import sys
 import termios
 import threading
 import tty
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any
 
-from websockets.exceptions import ConnectionClosed
+if TYPE_CHECKING:
+    from emberbox_sdk import AsyncCommand
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 _CHUNK_BYTES = 1 << 16
-
-Send = Callable[[bytes | str], Awaitable[None]]
 
 
 @contextlib.contextmanager
@@ -36,39 +35,41 @@ def raw_terminal() -> Iterator[None]:
         termios.tcsetattr(STDIN, termios.TCSADRAIN, before)
 
 
-def resize_message() -> str | None:
-    """Return the message that tells the terminal's size; None when there is no terminal."""
+def find_size() -> tuple[int, int] | None:
+    """Return columns and rows of the terminal; None when there is none."""
     for file in (STDIN, STDOUT, STDERR):
         with contextlib.suppress(OSError):
             columns, rows = os.get_terminal_size(file)
-            return json.dumps({"type": "resize", "cols": columns, "rows": rows})
+            return columns, rows
     return None
 
 
 _sending: set[asyncio.Task[None]] = set()
 
 
-def send_soon(send: Send, message: str) -> None:
-    """Send from a signal handler."""
-    task = asyncio.ensure_future(_send(send, message))
+def send_soon(sending: Coroutine[Any, Any, None]) -> None:
+    """Send from a signal handler; that the command has ended in between is no error."""
+    task = asyncio.ensure_future(_quietly(sending))
     _sending.add(task)
     task.add_done_callback(_sending.discard)
 
 
-async def _send(send: Send, message: bytes | str) -> None:
-    with contextlib.suppress(ConnectionClosed):  # the session has ended
-        await send(message)
+async def _quietly(sending: Awaitable[None]) -> None:
+    from emberbox_sdk.errors import DisconnectedError
+
+    with contextlib.suppress(DisconnectedError):
+        await sending
 
 
 @contextlib.contextmanager
-def follow_size(send: Send) -> Iterator[None]:
-    """Send the terminal's size, now and whenever it changes."""
+def follow_size(command: AsyncCommand) -> Iterator[None]:
+    """Tell a command the terminal's size, now and whenever it changes."""
     loop = asyncio.get_running_loop()
 
     def tell() -> None:
-        message = resize_message()
-        if message is not None:
-            send_soon(send, message)
+        size = find_size()
+        if size is not None:
+            send_soon(command.resize(*size))
 
     tell()
     loop.add_signal_handler(signal.SIGWINCH, tell)
@@ -78,25 +79,39 @@ def follow_size(send: Send) -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGWINCH)
 
 
-def pass_input(send: Send, at_end: str | None) -> None:
+def pass_input(command: AsyncCommand, at_end: Callable[[], Awaitable[None]]) -> None:
     """Send what comes on the standard input, from a thread: a plain file cannot be waited for.
 
     The thread ends with the process, as nothing else ends a read of a terminal.
 
     Args:
-        send: takes bytes; a slow one slows the reading down.
-        at_end: sent after the last of them.
+        command: gets it; a slow one slows the reading down.
+        at_end: what is done after the last of it.
     """
     loop = asyncio.get_running_loop()
+
+    def do(sending: Awaitable[None]) -> None:
+        asyncio.run_coroutine_threadsafe(_quietly(sending), loop).result()
 
     def read() -> None:
         with contextlib.suppress(RuntimeError, CancelledError):  # the loop has ended
             while data := os.read(STDIN, _CHUNK_BYTES):
-                asyncio.run_coroutine_threadsafe(_send(send, data), loop).result()
-            if at_end is not None:
-                asyncio.run_coroutine_threadsafe(_send(send, at_end), loop).result()
+                do(command.send(data))
+            do(at_end())
 
     threading.Thread(target=read, daemon=True).start()
+
+
+async def show(command: AsyncCommand) -> int:
+    """Write what a command writes, and return its exit code.
+
+    Raises:
+        DisconnectedError: it was cut off; the text says why.
+    """
+    async for output in command:
+        write_all(STDERR if output.stream == "stderr" else STDOUT, output.data)
+    assert command.exit_code is not None
+    return command.exit_code
 
 
 def write_all(file: int, data: bytes) -> None:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from emberbox.edges.gateway.tls.certificates import ensure_certificates
+
 SECRET = "s3cr3t+/value=with'quote"
+
+
+@cache
+def make_authority() -> str:
+    """Return a certificate authority, as a server's gateway has one."""
+    with tempfile.TemporaryDirectory() as directory:
+        return ensure_certificates(Path(directory), ["127.0.0.1"]).authority_path.read_text()
 
 
 def write_home(home: Path, pid: int, port: int, **changes: Any) -> None:
@@ -28,6 +39,7 @@ def write_home(home: Path, pid: int, port: int, **changes: Any) -> None:
         **changes,
     }
     (home / "runtime").mkdir(parents=True, exist_ok=True)
+    (home / "ca bundle.pem").write_text(make_authority())
     (home / "runtime" / "endpoints.json").write_text(json.dumps(content))
     (home / "credentials").write_text(
         f"[emberbox]\naws_access_key_id = AKIAEXAMPLE\naws_secret_access_key = {SECRET}\n"

@@ -82,7 +82,8 @@ def test_what_the_api_refuses_is_one_line(logs_api: LogsApi) -> None:
     logs_api.refusal = "not you"
     result = CliRunner().invoke(app, ["logs", "app"])
     assert result.exit_code == 1
-    assert result.stderr == "error: DescribeLogGroups: not you (AccessDeniedException)\n"
+    hint = "an administrator allows it with `emberbox policies`"
+    assert result.stderr == f"error: not you (AccessDeniedException); {hint}\n"
 
 
 def test_an_api_that_is_gone_is_one_line(home: Path, logs_api: LogsApi) -> None:
@@ -95,6 +96,24 @@ def test_an_api_that_is_gone_is_one_line(home: Path, logs_api: LogsApi) -> None:
     ):
         server.client("logs").describe_log_groups()
     assert "\n" not in str(caught.value)
+
+
+def test_a_gateway_or_api_that_is_gone_is_one_line_from_the_sdk_too(home: Path, logs_api: LogsApi) -> None:
+    write_home(home, os.getpid(), free_port())
+    server = read_server(home)
+    assert server is not None
+    with (
+        pytest.raises(HostError, match=r"does not answer .*; `emberbox status` says") as caught,
+        clear_errors(),
+        server.open() as client,
+    ):
+        client.host()
+    assert "\n" not in str(caught.value)
+
+
+def test_what_nobody_raised_on_purpose_is_left_as_it_is() -> None:
+    with pytest.raises(ZeroDivisionError), clear_errors():
+        raise ZeroDivisionError
 
 
 def test_a_setting_that_is_not_allowed_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""`emberbox logs`, with the real boto3 client against a small server."""
+"""`emberbox logs`, with the real SDK against a small server."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import pytest
 from cli_world import LogsApi
 from typer.testing import CliRunner
 
-from emberbox.cli.context import get_server
-from emberbox.cli.logs import LogReader, group_of
+from emberbox.cli.logs import group_of
 from emberbox.cli.main import app
 
 GROUP = "/aws/lambda-microvms/app"
@@ -56,19 +55,6 @@ def test_a_group_that_does_not_exist_is_said_with_those_that_do(logs_api: LogsAp
     result = CliRunner().invoke(app, ["logs", "ap"])
     assert result.exit_code == 1
     assert result.stderr == f"error: there is no log group /aws/lambda-microvms/ap; there are: {GROUP}\n"
-
-
-def test_each_event_comes_once_and_late_ones_are_not_lost(home: Path, logs_api: LogsApi) -> None:
-    reader = LogReader(get_server(home).client("logs"), GROUP)
-    assert reader.poll() == []  # the group is not there yet
-    logs_api.add(GROUP, "e1", NOON, "one")
-    logs_api.add(GROUP, "e2", NOON + 9000, "two")
-    assert [event["message"] for event in reader.poll()] == ["one", "two"]
-    logs_api.add(GROUP, "e3", NOON + 8000, "late")
-    logs_api.add(GROUP, "e4", NOON + 9000, "of the same moment")
-    assert [event["message"] for event in reader.poll()] == ["late", "of the same moment"]
-    assert reader.poll() == []
-    assert logs_api.requests[-1]["startTime"] == NOON + 4000  # old events are not read again and again
 
 
 def test_following_goes_on_until_interrupted(home: Path, logs_api: LogsApi) -> None:

@@ -12,13 +12,12 @@ from typer.testing import CliRunner
 from emberbox.cli.context import get_server
 from emberbox.cli.env import variables
 from emberbox.cli.main import app
-from emberbox.cli.mcp import configuration
 from emberbox_sdk import Config
 
 
 def test_it_asks_the_server_of_the_home(home: Path, logs_api: LogsApi) -> None:
     server = get_server(home)
-    config = configuration(server)
+    config = server.config()
     assert (config.region, config.account_id, config.secret_access_key) == ("eu-west-1", "123456789012", SECRET)
     assert config == Config.from_environment(variables(server))
 

@@ -133,6 +133,17 @@ class AsyncClient:
                 await platform.sleep(EVENTS_POLL_S)
             found = (await self.call(wire.list_events(sandbox_id, last or 0, EVENTS_PAGE)))["items"]
 
+    async def log_groups(self, prefix: str = "") -> list[str]:
+        """Return the names of the log groups that begin so."""
+        found: list[str] = []
+        token = ""
+        while True:
+            page = await self.call(wire.describe_log_groups(prefix, token))
+            found += [group["logGroupName"] for group in page["logGroups"]]
+            token = page.get("nextToken") or ""
+            if not token:
+                return found
+
     async def host(self) -> Host:
         """Return what the server's machine has, and what each sandbox uses of it."""
         return Host.read(await self.call(wire.describe_host()))

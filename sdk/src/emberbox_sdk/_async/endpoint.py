@@ -16,7 +16,7 @@ from emberbox_sdk import commands, wire
 from emberbox_sdk._async import platform
 from emberbox_sdk._async.client import AsyncClient
 from emberbox_sdk.commands import PORT_HEADER, TOKEN_HEADER
-from emberbox_sdk.errors import UnreachableError
+from emberbox_sdk.errors import DeadlineError, UnreachableError
 from emberbox_sdk.wire import Members
 
 TOKEN_MINUTES = 30
@@ -179,12 +179,13 @@ def unreachable(authority: str) -> Iterator[None]:
 
     Raises:
         UnreachableError: in place of them.
-        TimeoutError: nothing came in time.
+        DeadlineError: nothing came in time.
     """
     try:
         yield
     except httpx2.ReadTimeout as error:
-        raise TimeoutError from error
+        hint = "`emberbox top` shows what the machine is busy with, and `emberbox events` what became of the sandbox"
+        raise DeadlineError(f"nothing came through the gateway at {authority} for too long", hint) from error
     except httpx2.TransportError as error:
         reason = str(error) or type(error).__name__
         raise UnreachableError(f"the gateway at {authority} failed: {reason}", GATEWAY_HINT) from error

@@ -40,7 +40,7 @@ class AsyncLogs:
 
     async def exists(self) -> bool:
         """Return whether the group is there."""
-        return self.group in await log_groups(self._client, self.group)
+        return self.group in await self._client.log_groups(self.group)
 
     async def poll(self) -> list[LogLine]:
         """Return what was written since the last call, the oldest first; nothing where the group is not there yet."""
@@ -69,15 +69,3 @@ class AsyncLogs:
             for line in await self.poll():
                 yield line
             await platform.sleep(POLL_S)
-
-
-async def log_groups(client: AsyncClient, prefix: str = "") -> list[str]:
-    """Return the names of the log groups that begin so."""
-    found: list[str] = []
-    token = ""
-    while True:
-        page = await client.call(wire.describe_log_groups(prefix, token))
-        found += [group["logGroupName"] for group in page["logGroups"]]
-        token = page.get("nextToken") or ""
-        if not token:
-            return found

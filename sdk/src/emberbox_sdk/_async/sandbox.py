@@ -247,6 +247,7 @@ class AsyncSandbox:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         user: str | None = None,
+        terminal: bool = False,
     ) -> AsyncCommand:
         """Start a command in the background: with input, signals, and output as it comes.
 
@@ -257,8 +258,9 @@ class AsyncSandbox:
             cwd: directory; the application's when missing.
             env: variables beside the application's own.
             user: whose rights it has; the application's when missing.
+            terminal: whether it gets a terminal, 0 by 0 before the first `resize()`; `pty()` has one that is of use.
         """
-        return await self._keep(Asked(program, cwd, env, user))
+        return await self._keep(Asked(program, cwd, env, user, terminal=terminal))
 
     async def pty(
         self,
@@ -281,8 +283,7 @@ class AsyncSandbox:
             user: whose rights it has; the application's when missing.
         """
         variables = {"TERM": "xterm-256color", **(env or {})}
-        asked = Asked(program, cwd, variables, user, terminal=True)
-        started = await self._keep(asked)
+        started = await self.start(program, cwd=cwd, env=variables, user=user, terminal=True)
         await started.resize(columns, rows)
         return started
 

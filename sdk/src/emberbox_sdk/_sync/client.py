@@ -132,6 +132,17 @@ class Client:
                 platform.sleep(EVENTS_POLL_S)
             found = (self.call(wire.list_events(sandbox_id, last or 0, EVENTS_PAGE)))["items"]
 
+    def log_groups(self, prefix: str = "") -> list[str]:
+        """Return the names of the log groups that begin so."""
+        found: list[str] = []
+        token = ""
+        while True:
+            page = self.call(wire.describe_log_groups(prefix, token))
+            found += [group["logGroupName"] for group in page["logGroups"]]
+            token = page.get("nextToken") or ""
+            if not token:
+                return found
+
     def host(self) -> Host:
         """Return what the server's machine has, and what each sandbox uses of it."""
         return Host.read(self.call(wire.describe_host()))

@@ -41,7 +41,7 @@ class Logs:
 
     def exists(self) -> bool:
         """Return whether the group is there."""
-        return self.group in log_groups(self._client, self.group)
+        return self.group in self._client.log_groups(self.group)
 
     def poll(self) -> list[LogLine]:
         """Return what was written since the last call, the oldest first; nothing where the group is not there yet."""
@@ -70,15 +70,3 @@ class Logs:
             for line in self.poll():
                 yield line
             platform.sleep(POLL_S)
-
-
-def log_groups(client: Client, prefix: str = "") -> list[str]:
-    """Return the names of the log groups that begin so."""
-    found: list[str] = []
-    token = ""
-    while True:
-        page = client.call(wire.describe_log_groups(prefix, token))
-        found += [group["logGroupName"] for group in page["logGroups"]]
-        token = page.get("nextToken") or ""
-        if not token:
-            return found

@@ -248,6 +248,7 @@ class Sandbox:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         user: str | None = None,
+        terminal: bool = False,
     ) -> Command:
         """Start a command in the background: with input, signals, and output as it comes.
 
@@ -258,8 +259,9 @@ class Sandbox:
             cwd: directory; the application's when missing.
             env: variables beside the application's own.
             user: whose rights it has; the application's when missing.
+            terminal: whether it gets a terminal, 0 by 0 before the first `resize()`; `pty()` has one that is of use.
         """
-        return self._keep(Asked(program, cwd, env, user))
+        return self._keep(Asked(program, cwd, env, user, terminal=terminal))
 
     def pty(
         self,
@@ -282,8 +284,7 @@ class Sandbox:
             user: whose rights it has; the application's when missing.
         """
         variables = {"TERM": "xterm-256color", **(env or {})}
-        asked = Asked(program, cwd, variables, user, terminal=True)
-        started = self._keep(asked)
+        started = self.start(program, cwd=cwd, env=variables, user=user, terminal=True)
         started.resize(columns, rows)
         return started
 
