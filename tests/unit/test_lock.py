@@ -20,7 +20,8 @@ def asked_for() -> list[Requirement]:
     texts = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
     sdk = tomllib.loads((ROOT / "sdk" / "pyproject.toml").read_text())["project"]
     texts += [*sdk["dependencies"], *sdk["optional-dependencies"]["mcp"]]
-    return [Requirement(text) for text in (*texts, *project["build-system"]["requires"])]
+    found = [Requirement(text) for text in (*texts, *project["build-system"]["requires"])]
+    return [requirement for requirement in found if requirement.name != sdk["name"]]  # it is of this checkout
 
 
 def installed(requirements: list[Requirement]) -> dict[str, str]:
