@@ -1,10 +1,12 @@
-"""How long it takes through each door: boto3 with HTTP, the Python SDK, the MCP server.
+"""How long it takes through each door: boto3 with HTTP, the Python SDK, E2B's SDK, the MCP server.
 
     .venv/bin/python benchmarks/doors.py [--rounds 10] [--mib 1 10 100]
+    EMBERBOX_ENGINE=gvisor .venv/bin/python benchmarks/doors.py
 
 Starts a server with a home of its own, builds the image that sandboxes have, and measures in one run, in milliseconds
-(medians): from nothing to the end of the first command, a warm `true` (with what the command takes by itself inside the
-guest beside it), and files each way. MCP has no files of that size.
+(medians, and how many times boto3's in brackets): from nothing to the end of the first command, a warm `true`, what of
+that is beyond the command itself inside the guest, and files each way. MCP has no files of that size: its tools are for
+text that a model reads.
 """
 
 from __future__ import annotations
@@ -20,20 +22,27 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
+import e2b
 import mcp
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from emberbox.cli.context import get_server
 from emberbox_sdk import Client, Image, Sandbox
+from support.e2b import e2b_environment
 from support.server import Server, make_home
 from support.shell import ingress
 
 Figures = dict[str, float]
 MIB = 1 << 20
+FILE_ROUNDS = 3
+LOOP = 20
+"""How many times `true` is run in the guest by one command, to see what it takes there."""
+
+CREATE, WARM, INSIDE, BEYOND = "create to first command", "warm command", "`true` in the guest", "beyond the command"
 
 
 def timed(work: Callable[[], Any]) -> float:
@@ -45,6 +54,36 @@ def timed(work: Callable[[], Any]) -> float:
 
 def median(work: Callable[[], Any], rounds: int) -> float:
     return statistics.median(timed(work) for _ in range(rounds))
+
+
+class Door(Protocol):
+    """One sandbox, as somebody has it who comes this way."""
+
+    def run(self) -> None: ...
+    def write(self, data: bytes) -> None: ...
+    def read(self) -> bytes: ...
+    def end(self) -> None: ...
+
+
+def measure(make: Callable[[], Door], rounds: int, sizes: list[int]) -> Figures:
+    """Return a door's figures."""
+    made: list[Door] = []
+
+    def begin() -> None:
+        made.append(make())
+        made[-1].run()
+
+    try:
+        figures = {CREATE: median(begin, rounds), WARM: median(made[-1].run, 5 * rounds)}
+        for size in sizes:
+            data = os.urandom(size * MIB)
+            figures[f"{size} MiB in"] = median(lambda: made[-1].write(data), FILE_ROUNDS)  # noqa: B023
+            figures[f"{size} MiB out"] = median(made[-1].read, FILE_ROUNDS)
+            assert made[-1].read() == data
+        return figures
+    finally:
+        for one in made:
+            one.end()
 
 
 class Boto3:
@@ -73,49 +112,62 @@ class Boto3:
         last = self.request("POST", "/exec", json.dumps({"command": ["true"]}).encode()).splitlines()[-1]
         assert json.loads(last)["exitCode"] == 0
 
+    def write(self, data: bytes) -> None:
+        self.request("PUT", "/files?path=/root/file", data)
+
+    def read(self) -> bytes:
+        return self.request("GET", "/files?path=/root/file")
+
     def end(self) -> None:
         self.api.terminate_microvm(microvmIdentifier=self.id)
 
 
-def measure_boto3(server: Server, image: Image, rounds: int, sizes: list[int]) -> Figures:
-    made: list[Boto3] = []
+class Sdk:
+    """The Python SDK."""
 
-    def begin() -> None:
-        made.append(Boto3(server, image))
-        made[-1].run()
+    def __init__(self, client: Client, image: Image) -> None:
+        self.sandbox = Sandbox.create(image, client=client)
 
-    figures = {"create to first command": median(begin, rounds), "warm command": median(made[-1].run, 5 * rounds)}
-    for size in sizes:
-        data = os.urandom(size * MIB)
-        figures[f"{size} MiB in"] = timed(lambda: made[-1].request("PUT", "/files?path=/root/file", data))  # noqa: B023
-        figures[f"{size} MiB out"] = timed(lambda: made[-1].request("GET", "/files?path=/root/file"))
-    for one in made:
-        one.end()
-    return figures
+    def run(self) -> None:
+        assert self.sandbox.run(["true"]).ok
+
+    def write(self, data: bytes) -> None:
+        self.sandbox.files.write("/root/file", data)
+
+    def read(self) -> bytes:
+        return self.sandbox.files.read_bytes("/root/file")
+
+    def end(self) -> None:
+        self.sandbox.terminate()
 
 
-def measure_sdk(client: Client, image: Image, rounds: int, sizes: list[int]) -> Figures:
-    made: list[Sandbox] = []
+class E2b:
+    """E2B's own SDK."""
 
-    def begin() -> None:
-        made.append(Sandbox.create(image, client=client))
-        made[-1].run(["true"])
+    def __init__(self, image: Image) -> None:
+        self.sandbox = e2b.Sandbox.create(image.name, timeout=600)
 
-    figures = {"create to first command": median(begin, rounds)}
-    sandbox = made[-1]
-    figures["warm command"] = median(lambda: sandbox.run(["true"]), 5 * rounds)
-    figures["first code"] = timed(lambda: sandbox.run_code("1"))
-    figures["warm code"] = median(lambda: sandbox.run_code("1"), 5 * rounds)
-    count = 20
-    loop = f"i=0; while [ $i -lt {count} ]; do /bin/true; i=$((i+1)); done"
-    figures["a `true` in the guest"] = (timed(lambda: sandbox.run(loop)) - figures["warm command"]) / count
-    for size in sizes:
-        data = os.urandom(size * MIB)
-        figures[f"{size} MiB in"] = timed(lambda: sandbox.files.write("/root/file", data))  # noqa: B023
-        figures[f"{size} MiB out"] = timed(lambda: sandbox.files.read_bytes("/root/file"))
-    for one in made:
-        one.terminate()
-    return figures
+    def run(self) -> None:
+        assert self.sandbox.commands.run("true").exit_code == 0
+
+    def write(self, data: bytes) -> None:
+        self.sandbox.files.write("/tmp/file", data)  # noqa: S108 - inside a guest
+
+    def read(self) -> bytes:
+        return bytes(self.sandbox.files.read("/tmp/file", format="bytes"))  # noqa: S108
+
+    def end(self) -> None:
+        self.sandbox.kill()
+
+
+def measure_guest(client: Client, image: Image, rounds: int) -> Figures:
+    """Return what a command takes inside the guest, and what only the SDK has: code."""
+    with Sandbox.create(image, client=client) as sandbox:
+        loop = f"i=0; while [ $i -lt {LOOP} ]; do /bin/true; i=$((i+1)); done"
+        sandbox.run("true")
+        inside = (median(lambda: sandbox.run(loop), rounds) - median(lambda: sandbox.run(":"), rounds)) / LOOP
+        first = timed(lambda: sandbox.run_code("1"))
+        return {INSIDE: inside, "first code": first, "warm code": median(lambda: sandbox.run_code("1"), rounds)}
 
 
 async def measure_mcp(server: Server, rounds: int) -> Figures:
@@ -136,33 +188,49 @@ async def measure_mcp(server: Server, rounds: int) -> Figures:
             warm.append((time.perf_counter() - started) * 1000)
         for sandbox_id in ids:
             await client.call_tool("terminate_sandbox", {"sandbox_id": sandbox_id})
-    return {"create to first command": statistics.median(created), "warm command": statistics.median(warm)}
+    return {CREATE: statistics.median(created), WARM: statistics.median(warm)}
+
+
+def show(doors: dict[str, Figures]) -> None:
+    """Print a table: a line for each thing, a column for each door."""
+    inside = doors["SDK"][INSIDE]
+    for figures in doors.values():
+        figures[BEYOND] = figures[WARM] - inside
+    names = [CREATE, WARM, BEYOND, *(name for name in doors["SDK"] if name not in (CREATE, WARM, BEYOND))]
+    print(f"{'milliseconds':<26}" + "".join(f"{door:>18}" for door in doors))
+    for name in names:
+        print(f"{name:<26}" + "".join(_cell(figures.get(name), doors["boto3"].get(name)) for figures in doors.values()))
+
+
+def _cell(figure: float | None, base: float | None) -> str:
+    if figure is None:
+        return f"{'-':>18}"
+    ratio = f" ({figure / base:.2f})" if base and base > 0 else " " * 7
+    return f"{figure:.1f}{ratio}".rjust(18)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--mib", type=int, nargs="*", default=[1, 10, 100])
-    arguments = parser.parse_args()
-    server = Server(make_home())
+    given = parser.parse_args()
+    server = Server(make_home(), e2b="on")
     try:
         server.start()
-        with Client(get_server(server.home).config()) as client:
+        with Client(get_server(server.home).config()) as client, e2b_environment(server):
             image = Image.default(client=client, on_progress=lambda line: print(f"  {line}"))
             with Sandbox.create(image, client=client):  # from now on the warm pool has one
                 time.sleep(3)
             doors = {
-                "boto3": measure_boto3(server, image, arguments.rounds, arguments.mib),
-                "SDK": measure_sdk(client, image, arguments.rounds, arguments.mib),
-                "MCP": asyncio.run(measure_mcp(server, arguments.rounds)),
+                "boto3": measure(lambda: Boto3(server, image), given.rounds, given.mib),
+                "SDK": measure(lambda: Sdk(client, image), given.rounds, given.mib),
+                "E2B SDK": measure(lambda: E2b(image), given.rounds, given.mib),
+                "MCP": asyncio.run(measure_mcp(server, given.rounds)),
             }
+            doors["SDK"] |= measure_guest(client, image, given.rounds)
     finally:
         server.remove()
-    names = list(dict.fromkeys(name for figures in doors.values() for name in figures))
-    print(f"{'milliseconds':<26}" + "".join(f"{door:>10}" for door in doors))
-    for name in names:
-        cells = (f"{figures[name]:>10.1f}" if name in figures else f"{'-':>10}" for figures in doors.values())
-        print(f"{name:<26}" + "".join(cells))
+    show(doors)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pydantic import Field
 from emberbox_sdk._async.client import AsyncClient
 from emberbox_sdk._async.sandbox import AsyncSandbox
 from emberbox_sdk.errors import DeadlineError, EmberboxError
-from emberbox_sdk.results import Checkpoint, Execution, State
+from emberbox_sdk.results import Execution, State
 
 OUTPUT_MAX = 50_000
 IDLE_S = 900
@@ -295,7 +295,7 @@ class Tools:
     ) -> SandboxFacts:
         """Make a sandbox what it was at a checkpoint: memory, processes and files. What came after is lost."""
         sandbox = await self._get(sandbox_id)
-        await sandbox.rollback(Checkpoint((await sandbox.info()).image_arn, checkpoint))
+        await sandbox.rollback(checkpoint)
         return await _facts(sandbox)
 
     @told
