@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +21,8 @@ from support.server import DOMAIN, Server
 pytestmark = [pytest.mark.conformance, pytest.mark.vm]
 
 BIN = Path(sys.executable).parent
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 class Shell:
@@ -114,6 +118,20 @@ def test_the_cli_goes_from_a_zip_to_a_running_microvm(
     shell.aws(f"lambda-microvms terminate-microvm {which}")
     microvm.wait_ended()
     assert shell.aws(f"lambda-microvms delete-microvm-image --image-identifier {image.arn}")["state"] == "DELETING"
+
+
+def test_the_readme_goes_from_an_example_to_a_microvm_that_answers(shell: Shell, images: Any) -> None:
+    """Its lines of shell, but for the start of the server and the log that is followed; then its boto3."""
+    text = (ROOT / "README.md").read_text()
+    lines = text[text.index("(cd examples/flask") : text.index("emberbox logs hello --follow")]
+    (script,) = [one for one in PYTHON.findall(text) if "import boto3" in one]
+    made = shell.run(f"set -e; cd {ROOT}\n{lines}")
+    assert made.returncode == 0, made.stderr
+    images.wait_created(Image("hello", json.loads(made.stdout[made.stdout.index("{") :])["imageArn"]))
+    assert "Building the Dockerfile" in shell.run("emberbox logs hello").stdout
+    used = shell.run(f"{shlex.quote(sys.executable)} - <<'END'\n{script}END")
+    assert used.returncode == 0, used.stderr
+    assert json.loads(used.stdout)["hostname"].startswith("microvm-")
 
 
 @pytest.mark.rule("GetMicrovm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -93,6 +94,23 @@ def test_single_files_over_http(shell_microvm: Microvm) -> None:
     )
     for path, status in not_to_be_had.items():
         assert shell.request(shell_microvm, "GET", f"/files?path={path}").status_code == status, path
+
+
+def test_the_examples_of_the_document_run(server: Server, shell_microvm: Microvm) -> None:
+    """Of docs/shell.md, as they stand there: curl with a shell token."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "shell.md").read_text()
+    lines = "\n".join(line[4:] for line in text.splitlines() if line.startswith(("    curl ", "        -d ")))
+    environment = {
+        **server.environment,
+        "TOKEN": shell.mint_shell_token(shell_microvm),
+        "EMBERBOX_CA_BUNDLE": server.endpoints["ca_bundle"],
+        "EMBERBOX_GATEWAY": server.endpoints["gateway"],
+    }
+    done = subprocess.run(["bash", "-ec", lines], env=environment, capture_output=True, text=True, timeout=limit_s(120))
+    assert done.returncode == 0, done.stderr
+    *told, hostname = done.stdout.splitlines()
+    assert [json.loads(line)["type"] for line in told] == ["stdout", "exit"]
+    assert hostname == shell_microvm.id
 
 
 def test_copies_cannot_leave_the_container(server: Server, shell_microvm: Microvm, tmp_path: Path) -> None:

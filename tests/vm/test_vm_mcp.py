@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -24,6 +27,8 @@ from support.waiting import wait_for
 
 pytestmark = pytest.mark.vm
 
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "mcp.md"
+CONFIGURATION = re.compile(r"^```json\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TOKEN = "a-token"
 PORT = 18765
 LONG_S = limit_s(120)
@@ -38,7 +43,10 @@ def default_image(server: Server, images: ImageMaker) -> None:  # which makes it
 
 @asynccontextmanager
 async def over_stdio(server: Server) -> AsyncIterator[Client]:
-    program, *arguments = server.command("mcp")
+    (written,) = CONFIGURATION.findall(DOCUMENT.read_text())  # a client starts it as the document has it
+    name, *told = json.loads(written)["mcpServers"]["emberbox"]["args"]
+    assert name == "emberbox"
+    program, *arguments = server.command(*told)
     started = stdio_client(StdioServerParameters(command=program, args=arguments, env=server.environment))
     async with Client(started, read_timeout_seconds=LONG_S) as client:
         yield client
@@ -46,6 +54,7 @@ async def over_stdio(server: Server) -> AsyncIterator[Client]:
 
 @contextmanager
 def http_server(server: Server) -> Iterator[None]:
+    assert "\n    EMBERBOX_MCP_TOKEN=... emberbox mcp --http\n" in DOCUMENT.read_text()
     command = server.command("mcp", "--http", "--port", str(PORT))
     environment = {**server.environment, "EMBERBOX_MCP_TOKEN": TOKEN}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
