@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from emberbox.cli.context import Server
+from emberbox.cli.progress import waiting
 from emberbox.model.errors import HostError
 from emberbox.time_limits import limit_s
 
@@ -40,10 +41,11 @@ def answer_aws_names(server: Server) -> None:
     (server.home / FLAG).touch()
     name = aws_names(server.region).api[0]
     deadline = time.monotonic() + _WAIT_S
-    while problem := _find_problem(server, name):
-        if time.monotonic() > deadline:
-            raise HostError(f"the server does not answer {name} at port {server.https_port}: {problem}")
-        time.sleep(_POLL_S)
+    with waiting(f"waiting until the server answers {name}"):
+        while problem := _find_problem(server, name):
+            if time.monotonic() > deadline:
+                raise HostError(f"the server does not answer {name} at port {server.https_port}: {problem}")
+            time.sleep(_POLL_S)
 
 
 def ignore_aws_names(home: Path) -> None:

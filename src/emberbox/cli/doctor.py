@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from emberbox.cli.clients import Mend, mend_clients
+from emberbox.cli.progress import waiting
 from emberbox.settings import load
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def doctor(mend: Mend = False) -> None:
     settings, console = load(), Console()
     if mend:
         asyncio.run(mend_clients(settings, console.print))
-    checks = asyncio.run(examine(settings))
+    with waiting("trying what this machine can do"):
+        checks = asyncio.run(examine(settings))
     console.print(render(checks), highlight=False)
     missing = [check.name for check in checks if check.required and not check.ok]
     if missing:

@@ -12,6 +12,7 @@ import typer
 
 from emberbox.cli import terminal
 from emberbox.cli.context import Server, get_server
+from emberbox.cli.progress import waiting
 from emberbox.cli.sandboxes import explained
 from emberbox.model.errors import HostError
 from emberbox.settings import load
@@ -68,7 +69,8 @@ async def _run(server: Server, microvm: str, program: list[str], options: dict[s
 
     with explained(server, microvm):
         async with await AsyncSandbox.connect(microvm, check=False, config=server.config()) as sandbox:
-            command = await sandbox.start(program, **options)
+            with waiting(f"reaching {microvm}"):  # which may have to be resumed first
+                command = await sandbox.start(program, **options)
             with _terminal_or_signals(command, tty=options["terminal"]):
                 if interactive:
                     terminal.pass_input(command, command.close_stdin)

@@ -7,7 +7,8 @@ import math
 import secrets
 import tarfile
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -134,8 +135,8 @@ def uploaded(server: Server, name: str, archive: Path) -> Iterator[str]:
         s3.create_bucket(Bucket=bucket, **more)
     key = f"{name}-{secrets.token_hex(4)}.tar"
     print(f"uploading {archive.stat().st_size / 1e6:.1f} MB to s3://{bucket}/{key}", flush=True)
-    with waiting(f"uploading {archive}"):
-        s3.upload_file(str(archive), bucket, key)
+    with waiting(f"uploading {archive.name}") as tell:
+        s3.upload_file(str(archive), bucket, key, Callback=_summed(tell) if tell else None)
     try:
         yield f"s3://{bucket}/{key}"
     except KeyboardInterrupt:
@@ -145,6 +146,19 @@ def uploaded(server: Server, name: str, archive: Path) -> Iterator[str]:
         s3.delete_object(Bucket=bucket, Key=key)
         raise
     s3.delete_object(Bucket=bucket, Key=key)
+
+
+def _summed(tell: Callable[[int], None]) -> Callable[[int], None]:
+    """Return what takes how many bytes more are sent, as boto3 tells it from several threads."""
+    sent, lock = 0, threading.Lock()
+
+    def add(more: int) -> None:
+        nonlocal sent
+        with lock:
+            sent += more
+            tell(sent)
+
+    return add
 
 
 def build(server: Server, name: str, uri: str, options: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from emberbox.cli import terminal
 from emberbox.cli.context import Server, get_server
+from emberbox.cli.progress import waiting
 from emberbox.cli.sandboxes import explained
 from emberbox.settings import load
 
@@ -26,7 +27,8 @@ async def _converse(server: Server, microvm: str) -> None:
 
     with explained(server, microvm):
         async with await AsyncSandbox.connect(microvm, check=False, config=server.config()) as sandbox:
-            command = await sandbox.start(PTY_PROGRAM, terminal=True)
+            with waiting(f"reaching {microvm}"):  # which may have to be resumed first
+                command = await sandbox.start(PTY_PROGRAM, terminal=True)
             with terminal.raw_terminal(), terminal.follow_size(command):
                 terminal.pass_input(command, lambda: command.send(b"\x04"))
                 await terminal.show(command)

@@ -168,8 +168,10 @@ def test_a_local_file_is_sent_whole_also_the_second_time(server: Server, sandbox
     (tmp_path / "f").write_bytes(b"x" * 600_000)
     server.on("PUT", "/files", members({"message": "no"}, 404), httpx2.Response(204))
     server.on("POST", "/exec", lines(exited()))
-    sandbox.files.write("/a/b", tmp_path / "f")
+    counts: list[int] = []
+    sandbox.files.write("/a/b", tmp_path / "f", on_bytes=counts.append)
     assert len(server.asked[-1].content) == 600_000
+    assert counts[-1] == 600_000
 
 
 def test_a_file_that_is_not_there_is_told(server: Server, sandbox: Sandbox) -> None:

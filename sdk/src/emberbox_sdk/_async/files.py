@@ -73,7 +73,13 @@ class AsyncFiles:
             yield answer.aiter_bytes(CHUNK_BYTES)
 
     async def write(
-        self, path: str, data: str | bytes | Path | IO[bytes], *, mode: int = 0o644, user: str | None = None
+        self,
+        path: str,
+        data: str | bytes | Path | IO[bytes],
+        *,
+        mode: int = 0o644,
+        user: str | None = None,
+        on_bytes: OnBytes | None = None,
     ) -> None:
         """Write a file; what was there is replaced once the new one is whole. Missing directories are made.
 
@@ -82,20 +88,21 @@ class AsyncFiles:
             data: text, bytes, a local file, or one that is open.
             mode: permissions.
             user: whose rights count, and whose the file will be; root when missing.
+            on_bytes: called with how many bytes of a local file are sent, as they are.
         """
         if isinstance(data, Path):
             with data.open("rb") as file:
-                await self.write(path, file, mode=mode, user=user)
+                await self.write(path, file, mode=mode, user=user, on_bytes=on_bytes)
             return
         content = data.encode() if isinstance(data, str) else data
         begin = 0 if isinstance(content, bytes) else content.tell()
         try:
-            await self._put(path, content, mode, user)
+            await self._put(path, content, mode, user, on_bytes)
         except NotFoundError:
             await self.mkdir(str(PurePosixPath(listing.normalise(path)).parent), user=user)
             if not isinstance(content, bytes):
                 content.seek(begin)
-            await self._put(path, content, mode, user)
+            await self._put(path, content, mode, user, on_bytes)
 
     async def upload(
         self,
@@ -261,10 +268,12 @@ class AsyncFiles:
             await self._check(answer)
             yield answer
 
-    async def _put(self, path: str, content: bytes | IO[bytes], mode: int, user: str | None) -> None:
+    async def _put(
+        self, path: str, content: bytes | IO[bytes], mode: int, user: str | None, on_bytes: OnBytes | None
+    ) -> None:
         size = len(content) if isinstance(content, bytes) else _size(content)
         query = _query(path, user, mode=f"{mode:o}")
-        body = content if isinstance(content, bytes) else _pieces(lambda: content.read(CHUNK_BYTES))
+        body = content if isinstance(content, bytes) else _counted(_pieces(lambda: content.read(CHUNK_BYTES)), on_bytes)
         async with self._endpoint.stream("PUT", query, headers={"Content-Length": str(size)}, content=body) as answer:
             await self._check(answer)
 

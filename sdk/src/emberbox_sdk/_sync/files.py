@@ -74,7 +74,13 @@ class Files:
             yield answer.iter_bytes(CHUNK_BYTES)
 
     def write(
-        self, path: str, data: str | bytes | Path | IO[bytes], *, mode: int = 0o644, user: str | None = None
+        self,
+        path: str,
+        data: str | bytes | Path | IO[bytes],
+        *,
+        mode: int = 0o644,
+        user: str | None = None,
+        on_bytes: OnBytes | None = None,
     ) -> None:
         """Write a file; what was there is replaced once the new one is whole. Missing directories are made.
 
@@ -83,20 +89,21 @@ class Files:
             data: text, bytes, a local file, or one that is open.
             mode: permissions.
             user: whose rights count, and whose the file will be; root when missing.
+            on_bytes: called with how many bytes of a local file are sent, as they are.
         """
         if isinstance(data, Path):
             with data.open("rb") as file:
-                self.write(path, file, mode=mode, user=user)
+                self.write(path, file, mode=mode, user=user, on_bytes=on_bytes)
             return
         content = data.encode() if isinstance(data, str) else data
         begin = 0 if isinstance(content, bytes) else content.tell()
         try:
-            self._put(path, content, mode, user)
+            self._put(path, content, mode, user, on_bytes)
         except NotFoundError:
             self.mkdir(str(PurePosixPath(listing.normalise(path)).parent), user=user)
             if not isinstance(content, bytes):
                 content.seek(begin)
-            self._put(path, content, mode, user)
+            self._put(path, content, mode, user, on_bytes)
 
     def upload(
         self,
@@ -262,10 +269,12 @@ class Files:
             self._check(answer)
             yield answer
 
-    def _put(self, path: str, content: bytes | IO[bytes], mode: int, user: str | None) -> None:
+    def _put(
+        self, path: str, content: bytes | IO[bytes], mode: int, user: str | None, on_bytes: OnBytes | None
+    ) -> None:
         size = len(content) if isinstance(content, bytes) else _size(content)
         query = _query(path, user, mode=f"{mode:o}")
-        body = content if isinstance(content, bytes) else _pieces(lambda: content.read(CHUNK_BYTES))
+        body = content if isinstance(content, bytes) else _counted(_pieces(lambda: content.read(CHUNK_BYTES)), on_bytes)
         with self._endpoint.stream("PUT", query, headers={"Content-Length": str(size)}, content=body) as answer:
             self._check(answer)
 
