@@ -10,7 +10,6 @@ from emberbox.cli.context import get_server
 from emberbox.cli.progress import waiting
 from emberbox.cli.sandboxes import opened
 from emberbox.settings import load
-from emberbox.time_limits import limit_s
 
 _Identifier = Annotated[str, typer.Argument(metavar="MICROVM", help="The microVM's id.")]
 
@@ -46,7 +45,7 @@ def restore(
 ) -> None:
     """Roll a microVM back to a snapshot of its own; what came after is lost."""
     with opened(get_server(load().home), microvm) as sandbox, waiting("rolling back"):
-        sandbox.rollback(to, timeout_s=limit_s(120.0))
+        sandbox.rollback(to, wait=False)
     print(f"{microvm} runs from {to}")
 
 

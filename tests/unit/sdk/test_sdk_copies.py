@@ -156,7 +156,10 @@ def test_a_fork_need_not_be_waited_for(server: Server, sandbox: Sandbox) -> None
 def test_a_rollback_takes_a_version(server: Server, sandbox: Sandbox) -> None:
     server.on("POST", "/restore", members({}))
     server.on("GET", "/microvms/mvm-1", members({"state": "RUNNING"}))
+    sandbox.rollback("3.0", wait=False)
+    assert len(server.asked) == 1
     sandbox.rollback("3.0")
+    assert server.asked[-1].method == "GET"
     assert server.asked[0].content == b'{"imageVersion": "3.0"}'
 
 

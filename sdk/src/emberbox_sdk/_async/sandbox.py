@@ -387,11 +387,14 @@ class AsyncSandbox:
         stopped_ms = answer.get("sourceStoppedInMilliseconds") or 0
         return Checkpoint(answer["imageArn"], answer["imageVersion"], stopped_ms, launchable)
 
-    async def rollback(self, checkpoint: Checkpoint | str, *, timeout_s: float = STATE_TIMEOUT_S) -> None:
+    async def rollback(
+        self, checkpoint: Checkpoint | str, *, wait: bool = True, timeout_s: float = STATE_TIMEOUT_S
+    ) -> None:
         """Make it what it was at a checkpoint of its own; what came after is lost.
 
         Args:
             checkpoint: the checkpoint, or its version.
+            wait: whether to see that it runs.
             timeout_s: how long to wait until it runs.
 
         Raises:
@@ -400,7 +403,8 @@ class AsyncSandbox:
         version = checkpoint if isinstance(checkpoint, str) else checkpoint.version
         await self._let_go()
         await self._client.call(wire.restore_microvm(self.id, version))
-        await self._wait(State.RUNNING, timeout_s)
+        if wait:
+            await self._wait(State.RUNNING, timeout_s)
 
     async def terminate(self) -> None:
         """End it; nothing of it is left. One that has ended already is no error."""

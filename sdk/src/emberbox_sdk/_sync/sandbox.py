@@ -386,11 +386,12 @@ class Sandbox:
         stopped_ms = answer.get("sourceStoppedInMilliseconds") or 0
         return Checkpoint(answer["imageArn"], answer["imageVersion"], stopped_ms, launchable)
 
-    def rollback(self, checkpoint: Checkpoint | str, *, timeout_s: float = STATE_TIMEOUT_S) -> None:
+    def rollback(self, checkpoint: Checkpoint | str, *, wait: bool = True, timeout_s: float = STATE_TIMEOUT_S) -> None:
         """Make it what it was at a checkpoint of its own; what came after is lost.
 
         Args:
             checkpoint: the checkpoint, or its version.
+            wait: whether to see that it runs.
             timeout_s: how long to wait until it runs.
 
         Raises:
@@ -399,7 +400,8 @@ class Sandbox:
         version = checkpoint if isinstance(checkpoint, str) else checkpoint.version
         self._let_go()
         self._client.call(wire.restore_microvm(self.id, version))
-        self._wait(State.RUNNING, timeout_s)
+        if wait:
+            self._wait(State.RUNNING, timeout_s)
 
     def terminate(self) -> None:
         """End it; nothing of it is left. One that has ended already is no error."""
