@@ -190,6 +190,11 @@ def get_image_version(image_arn: str, version: str) -> ApiRequest:
     return ApiRequest("GET", _image(image_arn, f"/versions/{quote(version, safe='')}"))
 
 
+def list_image_builds(image_arn: str, version: str) -> ApiRequest:
+    """ListMicrovmImageBuilds of a version: how it was built, or why not."""
+    return ApiRequest("GET", _image(image_arn, f"/versions/{quote(version, safe='')}/builds"))
+
+
 def list_images(name: str = "", next_token: str = "") -> ApiRequest:
     """ListMicrovmImages whose names have `name` in them, one page."""
     asked = {"maxResults": "50", "nameFilter": name, "nextToken": next_token}

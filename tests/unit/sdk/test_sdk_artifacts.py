@@ -106,10 +106,12 @@ def test_one_whose_first_build_failed_is_built_anew(server: Server) -> None:
 
 def test_a_failed_build_shows_why(server: Server) -> None:
     server.on("GET", "/microvm-images/" + ARN, image("CREATING", None), image("CREATE_FAILED", None))
-    server.on("GET", "/versions/1.0", members({"stateReason": "exit 1"}))
+    builds = [{"buildState": "SUCCESSFUL"}, {"buildState": "FAILED", "stateReason": "exit 1"}]
+    server.on("GET", "/versions/1.0/builds", members({"items": builds}))
     with pytest.raises(BuildError, match=r"hello was not built: exit 1; last: two; `emberbox logs hello`") as caught:
         Image.build(dockerfile="FROM x\n", name="hello", client=server.client())
     assert caught.value.log == ("one", "two")
+    assert (caught.value.version, caught.value.reason) == ("1.0", "exit 1")
 
 
 def test_a_directory_is_packed_without_what_does_not_belong(tmp_path: Path) -> None:

@@ -261,8 +261,9 @@ class _Build:
             self._say(line.message)
 
     async def _failure(self, arn: str, version: str) -> BuildError:
-        built = await self._client.call(wire.get_image_version(arn, version))
-        reason = built.get("stateReason") or "the build failed"
+        answer = await self._client.call(wire.list_image_builds(arn, version))
+        builds = [build for build in answer["items"] if build["buildState"] != "SUCCESSFUL"]
+        reason = next((build["stateReason"] for build in builds if build.get("stateReason")), "the build failed")
         await self._show_log()
         hint = f"`emberbox logs {self._name}` has the whole log"
         last = next((line for line in reversed(self._log) if line), "")
