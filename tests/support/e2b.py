@@ -10,7 +10,7 @@ import pytest
 from e2b import Sandbox
 
 from emberbox.cli.context import get_server
-from emberbox.edges.e2b.api_keys import write_api_key
+from emberbox.edges.sandboxes import api_keys
 from support.server import Server
 from support.third_party import Desk
 
@@ -18,7 +18,7 @@ from support.third_party import Desk
 def e2b_variables(server: Server) -> dict[str, str]:
     """Return the SDKs' own variables, with the key of the server's operator."""
     found, url = get_server(server.home), server.endpoints["e2b_url"]
-    key = write_api_key(found.access_key_id, found.secret_access_key)
+    key = api_keys.write_api_key(api_keys.E2B, found.access_key_id, found.secret_access_key)
     return {"E2B_API_URL": url, "E2B_SANDBOX_URL": url, "E2B_API_KEY": key}
 
 

@@ -18,9 +18,9 @@ from emberbox.control.sandboxes.sandbox_logs import SandboxLogs
 from emberbox.control.sandboxes.tokens import SandboxTokens
 from emberbox.control.sandboxes.uploads import UploadLimits, Uploads
 from emberbox.edges.asgi import serve
-from emberbox.edges.e2b.api_keys import write_api_key
 from emberbox.edges.e2b.app import E2bEdge, Offer
-from emberbox.edges.e2b.code.interpreter import Program
+from emberbox.edges.sandboxes import api_keys
+from emberbox.edges.sandboxes.interpreter import Program
 from emberbox.host.space import DiskSpace
 from emberbox.machine.base import Command, GuestCommand, SuspendFigures
 from emberbox.model.iam.access import Credential
@@ -121,7 +121,7 @@ async def _no_requests(_microvm_id: str) -> None:
 
 def api_key_of(credential: Credential) -> str:
     """Return E2B's form of a key."""
-    return write_api_key(credential.access_key_id, credential.secret_access_key)
+    return api_keys.write_api_key(api_keys.E2B, credential.access_key_id, credential.secret_access_key)
 
 
 @contextlib.asynccontextmanager

@@ -20,9 +20,9 @@ from emberbox.edges.asgi import listen, listen_at
 from emberbox.edges.asgi import serve as serve_asgi
 from emberbox.edges.connection_guard import GuardLimits
 from emberbox.edges.e2b.app import E2bEdge, Offer
-from emberbox.edges.e2b.code.interpreter import Program
 from emberbox.edges.forwarded import KEEP_ALIVE_S, Forwarded
 from emberbox.edges.gateway.server import Gateway
+from emberbox.edges.sandboxes.interpreter import Program
 from emberbox.model.endpoints import with_port
 from emberbox.model.sandbox_names import read_domain
 from emberbox.settings import Settings

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from emberbox.cli.access import AccountOption, given, own_client
-from emberbox.edges.e2b.api_keys import write_api_key
+from emberbox.edges.sandboxes import api_keys
 from emberbox.model.errors import HostError
 from emberbox.settings import load
 
@@ -36,7 +36,7 @@ def create(
     made = own_client().create_access_key(**given(userName=user, accountId=account))["accessKey"]
     for name, value in places.items():
         print(f"export {name}={value}" if value else f"unset {name}")
-    print(f"export E2B_API_KEY={write_api_key(made['accessKeyId'], made['secretAccessKey'])}")
+    print(f"export E2B_API_KEY={api_keys.write_api_key(api_keys.E2B, made['accessKeyId'], made['secretAccessKey'])}")
 
 
 def find_url(home: Path) -> str:

@@ -12,7 +12,7 @@ import typer
 
 from emberbox.cli.context import get_server
 from emberbox.cli.e2b_keys import find_url
-from emberbox.edges.e2b.api_keys import write_api_key
+from emberbox.edges.sandboxes import api_keys
 from emberbox.model.errors import HostError
 from emberbox.settings import load
 
@@ -36,7 +36,7 @@ def build(
     """Build a standard template of Debian's packages, and show its log; sandboxes without a template's name have it."""
     home = load().home
     server = get_server(home)
-    api = _Api(find_url(home), write_api_key(server.access_key_id, server.secret_access_key))
+    api = _Api(find_url(home), api_keys.write_api_key(api_keys.E2B, server.access_key_id, server.secret_access_key))
     asked = api.call("POST", "/v3/templates", {"name": name, "memoryMB": memory})
     template, made = asked["templateID"], asked["buildID"]
     api.call("POST", f"/v2/templates/{template}/builds/{made}", {"fromTemplate": name, "steps": []})

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from emberbox.cli import e2b_keys
 from emberbox.cli.main import app
-from emberbox.edges.e2b.api_keys import read_api_key
+from emberbox.edges.sandboxes.api_keys import E2B, read_api_key
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_a_key_is_printed_with_where_it_is_good_for(asked: list[dict[str, str]])
     assert result.exit_code == 0, result.stderr
     lines = dict(line.removeprefix("export ").split("=", 1) for line in result.stdout.splitlines())
     assert lines["E2B_API_URL"] == lines["E2B_SANDBOX_URL"] == "http://127.0.0.1:9072"
-    assert read_api_key(lines["E2B_API_KEY"]) == ("AKIAEXAMPLE", "secret")
+    assert read_api_key(E2B, lines["E2B_API_KEY"]) == ("AKIAEXAMPLE", "secret")
     assert asked == [{"userName": "ann"}]
 
 

@@ -22,18 +22,19 @@ from emberbox.edges.e2b.api.app import (
     template_list_rows,
     template_rows,
 )
-from emberbox.edges.e2b.api.call import Guard
 from emberbox.edges.e2b.api.logs import LogHandlers
 from emberbox.edges.e2b.api.sandboxes import Parts, SandboxHandlers
 from emberbox.edges.e2b.api.snapshots import SnapshotHandlers
 from emberbox.edges.e2b.api.template_lists import TemplateListHandlers
 from emberbox.edges.e2b.api.templates import TemplateHandlers
 from emberbox.edges.e2b.code.app import CodeInterpreter
-from emberbox.edges.e2b.code.interpreter import Program
 from emberbox.edges.e2b.envd.app import Envd, not_found
 from emberbox.edges.e2b.envd.visit import read_address
-from emberbox.edges.e2b.errors import ApiError, error_response
-from emberbox.edges.e2b.ports import Ports
+from emberbox.edges.e2b.errors import error_response
+from emberbox.edges.sandboxes.call import Guard
+from emberbox.edges.sandboxes.errors import ApiError
+from emberbox.edges.sandboxes.interpreter import Program
+from emberbox.edges.sandboxes.ports import Ports
 from emberbox.model.endpoints import Unreachable
 from emberbox.model.sandbox_names import CODE_PORT, ENVD_PORT, Address
 

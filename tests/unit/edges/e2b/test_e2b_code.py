@@ -17,7 +17,7 @@ import pytest
 from e2b import NotFoundException, SandboxException, TimeoutException
 from e2b_code_interpreter import AsyncSandbox, Context, Execution, OutputMessage, Sandbox
 
-from emberbox.edges.e2b.code.interpreter import Program
+from emberbox.edges.sandboxes.interpreter import Program
 from support.e2b_world import E2bPlane, serve_e2b
 
 Wait = Callable[..., Any]

@@ -26,7 +26,7 @@ from e2b import (
     SandboxException,
 )
 
-from emberbox.edges.e2b.envd.entries import normalise, read_entries
+from emberbox.edges.sandboxes.entries import normalise, read_entries
 from support.e2b_world import E2bPlane
 from support.waiting import wait_for_async
 

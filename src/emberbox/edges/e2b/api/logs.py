@@ -9,9 +9,9 @@ from starlette.responses import JSONResponse, Response
 from emberbox.control.access.authorisation import Permission
 from emberbox.control.sandboxes.sandbox_logs import ReadSandboxLog, SandboxLogs
 from emberbox.control.sandboxes.service import SandboxService
-from emberbox.edges.e2b.api.call import Call, Json
 from emberbox.edges.e2b.api.templates import read_number, show_line, show_moment
-from emberbox.edges.e2b.errors import ApiError
+from emberbox.edges.sandboxes.call import Call, Json
+from emberbox.edges.sandboxes.errors import ApiError
 from emberbox.model.records import LogEvent
 
 LINES_MAX: Final = 1000

@@ -8,8 +8,8 @@ from typing import Final, TypeVar
 from starlette.responses import JSONResponse, Response
 
 from emberbox.control.requests.paging import Page, PageRequest
-from emberbox.edges.e2b.api.call import Call, Json
-from emberbox.edges.e2b.errors import ApiError
+from emberbox.edges.sandboxes.call import Call, Json
+from emberbox.edges.sandboxes.errors import ApiError
 
 PAGE_MAX: Final = 100
 NEXT_TOKEN_HEADER: Final = "x-next-token"  # noqa: S105 - the header's name

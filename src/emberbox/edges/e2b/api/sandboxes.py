@@ -17,11 +17,11 @@ from emberbox.control.requests.idempotency import ClientRequest
 from emberbox.control.sandboxes.assembly import Sandboxes
 from emberbox.control.sandboxes.commands import ConnectSandbox, CreateSandbox, ForkSandbox, ListSandboxes
 from emberbox.control.sandboxes.tokens import SandboxTokens
-from emberbox.edges.e2b.api.call import ANYTHING, Call, Json
 from emberbox.edges.e2b.api.pages import read_page, show_page
-from emberbox.edges.e2b.envd.figures import measure
-from emberbox.edges.e2b.envd.visit import Visit
-from emberbox.edges.e2b.errors import ApiError
+from emberbox.edges.sandboxes.call import ANYTHING, Call, Json
+from emberbox.edges.sandboxes.errors import ApiError
+from emberbox.edges.sandboxes.figures import measure
+from emberbox.edges.sandboxes.visit import Visit
 from emberbox.model.sandboxes import DEFAULT_TIMEOUT_S, Sandbox, SandboxState, SandboxTerms
 from emberbox.model.sizes import Size
 

@@ -6,10 +6,10 @@ from starlette.responses import JSONResponse, Response
 
 from emberbox.control.access.authorisation import Permission
 from emberbox.control.sandboxes.snapshots import ListSnapshots, SandboxSnapshots, no_such_snapshot
-from emberbox.edges.e2b.api.call import ANYTHING, Call, Json
 from emberbox.edges.e2b.api.pages import read_page, show_page
 from emberbox.edges.e2b.api.sandboxes import refuse_without_memory
-from emberbox.edges.e2b.errors import ApiError
+from emberbox.edges.sandboxes.call import ANYTHING, Call, Json
+from emberbox.edges.sandboxes.errors import ApiError
 from emberbox.model.templates import split_name
 from emberbox.store.snapshots import Snapshot
 

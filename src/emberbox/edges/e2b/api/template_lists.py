@@ -11,10 +11,10 @@ from emberbox.control.access.authorisation import Permission
 from emberbox.control.sandboxes.assembly import Templates
 from emberbox.control.sandboxes.build_status import BuildPhase
 from emberbox.control.sandboxes.template_lists import ListedBuild, ListedTemplate
-from emberbox.edges.e2b.api.call import ANYTHING, Call, Json
 from emberbox.edges.e2b.api.pages import read_page, show_page
 from emberbox.edges.e2b.api.sandboxes import ENVD_VERSION
 from emberbox.edges.e2b.api.templates import show_moment
+from emberbox.edges.sandboxes.call import ANYTHING, Call, Json
 from emberbox.model.arns import image_arn
 
 _MIB: Final = 1 << 20

@@ -12,8 +12,8 @@ from emberbox.control.access.authorisation import PASS_ROLE, Permission
 from emberbox.control.sandboxes.assembly import Templates
 from emberbox.control.sandboxes.build_status import PAGE, BuildPhase
 from emberbox.control.sandboxes.template_builds import BUILD_ROLE, BeginTemplate, RequestTemplate
-from emberbox.edges.e2b.api.call import ANYTHING, Call, Json
-from emberbox.edges.e2b.errors import ApiError
+from emberbox.edges.sandboxes.call import ANYTHING, Call, Json
+from emberbox.edges.sandboxes.errors import ApiError
 from emberbox.model.arns import image_arn, managed_connector_arn
 from emberbox.model.records import LogEvent
 from emberbox.model.templates import Step, StepKind, TemplateBuild, split_name

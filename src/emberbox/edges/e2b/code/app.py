@@ -15,9 +15,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from emberbox.background import Background
 from emberbox.control.sandboxes.door import SandboxDoor
 from emberbox.control.sandboxes.tokens import SandboxTokens
-from emberbox.edges.e2b.api.call import Json, read_body
-from emberbox.edges.e2b.code.contexts import DEFAULT, Context, Contexts
-from emberbox.edges.e2b.code.interpreter import (
+from emberbox.edges.e2b.envd.rpc import as_rpc_error
+from emberbox.edges.sandboxes.call import Json, read_body
+from emberbox.edges.sandboxes.contexts import DEFAULT, Context, Contexts
+from emberbox.edges.sandboxes.errors import ApiError
+from emberbox.edges.sandboxes.interpreter import (
     PROGRAMS,
     PYTHON,
     Code,
@@ -29,9 +31,7 @@ from emberbox.edges.e2b.code.interpreter import (
     run_program,
     run_python,
 )
-from emberbox.edges.e2b.envd.rpc import as_rpc_error
-from emberbox.edges.e2b.envd.visit import Visit
-from emberbox.edges.e2b.errors import ApiError
+from emberbox.edges.sandboxes.visit import Visit
 from emberbox.machine.base import GuestCommand
 from emberbox.model.errors import EmberboxError
 from emberbox.model.sandbox_names import TOKEN_HEADER

@@ -13,17 +13,19 @@ from starlette.responses import JSONResponse, Response
 
 from emberbox.control.sandboxes.door import SandboxDoor
 from emberbox.control.sandboxes.tokens import SandboxTokens
-from emberbox.edges.e2b.envd.connect import RpcError
-from emberbox.edges.e2b.envd.figures import measure
+from emberbox.edges.e2b.envd.connect import error_answer
 from emberbox.edges.e2b.envd.files import get_file, post_files
 from emberbox.edges.e2b.envd.filesystem import FilesystemService
 from emberbox.edges.e2b.envd.process import ProcessService
-from emberbox.edges.e2b.envd.processes import Processes
 from emberbox.edges.e2b.envd.rpc import Calls, answer_call, as_rpc_error
 from emberbox.edges.e2b.envd.signatures import check_signature
-from emberbox.edges.e2b.envd.visit import TURNS, NobodyError, Visit, read_user
+from emberbox.edges.e2b.envd.visit import NobodyError, read_user
 from emberbox.edges.e2b.envd.watchers import Watchers
-from emberbox.edges.e2b.errors import ApiError, error_response
+from emberbox.edges.e2b.errors import error_response
+from emberbox.edges.sandboxes.errors import ApiError, CallError
+from emberbox.edges.sandboxes.figures import measure
+from emberbox.edges.sandboxes.processes import Processes
+from emberbox.edges.sandboxes.visit import TURNS, Visit
 from emberbox.model.endpoints import Unreachable
 from emberbox.model.errors import EmberboxError
 from emberbox.model.sandbox_names import TOKEN_HEADER
@@ -61,14 +63,14 @@ class Envd:
         """Answer a request."""
         try:
             return await self._answer(sandbox, request)
-        except RpcError as error:
-            return error.response()
+        except CallError as error:
+            return error_answer(error)
         except ApiError as error:
             return error_response(error)
         except Unreachable:
             return not_found(sandbox.id)
         except EmberboxError as error:
-            return as_rpc_error(error).response()
+            return error_answer(as_rpc_error(error))
 
     async def _answer(self, sandbox: Sandbox, request: Request) -> Response:
         key = (request.method, request.url.path)
@@ -77,7 +79,7 @@ class Envd:
             return Response(status_code=204)
         self._check_right(sandbox, request)
         turn = self._turns.setdefault(sandbox.id, asyncio.Semaphore(TURNS))
-        visit = Visit(sandbox, self._door, _user_of(request), turn)
+        visit = Visit(sandbox, self._door, _user_of(request), turn=turn)
         if key in self._plain:
             return await self._plain[key](visit, request)
         answer = await answer_call(self._calls, request, visit) if request.method == "POST" else None

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from emberbox.background import in_thread
-from emberbox.edges.e2b.envd import entries
-from emberbox.edges.e2b.envd.connect import Code, Json, RpcError
+from emberbox.edges.e2b.envd.connect import Json
+from emberbox.edges.e2b.envd.entry_info import show_entry
 from emberbox.edges.e2b.envd.rpc import Options
-from emberbox.edges.e2b.envd.scripts import Done, run_script
-from emberbox.edges.e2b.envd.visit import Visit
 from emberbox.edges.e2b.envd.watchers import Watched, Watchers
+from emberbox.edges.sandboxes import entries
+from emberbox.edges.sandboxes.errors import CallError, Code
+from emberbox.edges.sandboxes.scripts import Done, run_script
+from emberbox.edges.sandboxes.visit import Visit
 
 DEPTH_MAX: Final = 100
 PATH_BYTES_MAX: Final = 4095
@@ -35,7 +37,7 @@ class FilesystemService:
         """`ListDir`."""
         depth = message.get("depth") or 1
         if not isinstance(depth, int) or not 1 <= depth <= DEPTH_MAX:
-            raise RpcError(Code.INVALID_ARGUMENT, f"depth must be 1 to {DEPTH_MAX}")
+            raise CallError(Code.INVALID_ARGUMENT, f"depth must be 1 to {DEPTH_MAX}")
         path = read_path(message)
         done = await run_script(visit, entries.LIST, path, str(depth))
         found = [] if done.exit_code in _MEANINGS else await in_thread(_show_all, done.output)
@@ -56,7 +58,7 @@ class FilesystemService:
         """`Remove`, with all that is in it; what is not there is no error."""
         path = read_path(message)
         if path == "/":
-            raise RpcError(Code.INVALID_ARGUMENT, "the root directory cannot be removed")
+            raise CallError(Code.INVALID_ARGUMENT, "the root directory cannot be removed")
         check(await run_script(visit, entries.REMOVE, path), path)
         return {}
 
@@ -71,7 +73,7 @@ class FilesystemService:
                 for event in await watcher.wait(options.keepalive_s):
                     yield {"filesystem": event}
                 if not watcher.is_heard:
-                    raise RpcError(Code.UNAVAILABLE, "the connection to the sandbox ended: it was paused or killed")
+                    raise CallError(Code.UNAVAILABLE, "the connection to the sandbox ended: it was paused or killed")
                 yield {"keepalive": {}}
         finally:
             await self._watchers.remove(visit.sandbox.id, watcher.id)
@@ -97,11 +99,11 @@ def read_path(message: Json, name: str = "path") -> str:
     """Return a path of a message.
 
     Raises:
-        RpcError: there is none, or it is too long.
+        CallError: there is none, or it is too long.
     """
     path = message.get(name)
     if not isinstance(path, str) or "\0" in path or len(path.encode(errors="replace")) > PATH_BYTES_MAX:
-        raise RpcError(Code.INVALID_ARGUMENT, f"{name} must have at most {PATH_BYTES_MAX} bytes, none of them zero")
+        raise CallError(Code.INVALID_ARGUMENT, f"{name} must have at most {PATH_BYTES_MAX} bytes, none of them zero")
     return entries.normalise(path)
 
 
@@ -109,24 +111,24 @@ def read_watched(message: Json) -> Watched:
     """Return what is to be watched.
 
     Raises:
-        RpcError: the path is malformed.
+        CallError: the path is malformed.
     """
     return Watched(read_path(message), message.get("recursive") is True, message.get("includeEntry") is True)
 
 
 def _show_all(listed: bytes) -> list[Json]:
-    return [entries.show_entry(entry) for entry in entries.read_entries(listed)]
+    return [show_entry(entry) for entry in entries.read_entries(listed)]
 
 
 async def show(visit: Visit, script: str, *paths: str) -> Json:
     """Run a script that shows one entry, and return that.
 
     Raises:
-        RpcError: it failed.
+        CallError: it failed.
     """
     done = await run_script(visit, script, *paths)
     check(done, paths[0])
-    return entries.show_entry(entries.read_entries(done.output)[0])
+    return show_entry(entries.read_entries(done.output)[0])
 
 
 _MEANINGS: Final = {
@@ -141,13 +143,13 @@ def check(done: Done, path: str) -> None:
     """Refuse what a script could not do.
 
     Raises:
-        RpcError: it failed.
+        CallError: it failed.
     """
     if not done.exit_code:
         return
     if done.exit_code in _MEANINGS:
         code, text = _MEANINGS[done.exit_code]
-        raise RpcError(code, text.format(path=path))
+        raise CallError(code, text.format(path=path))
     if "ermission denied" in done.errors:
-        raise RpcError(Code.PERMISSION_DENIED, done.errors)
-    raise RpcError(Code.INTERNAL, done.errors or f"{path}: it failed with {done.exit_code}")
+        raise CallError(Code.PERMISSION_DENIED, done.errors)
+    raise CallError(Code.INTERNAL, done.errors or f"{path}: it failed with {done.exit_code}")

@@ -10,30 +10,16 @@ import signal
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from emberbox.edges.e2b.envd.connect import Code, Json, RpcError
-from emberbox.edges.e2b.envd.processes import Config, CutOff, Ended, Event, Output, Process, Processes, events_of
+from emberbox.edges.e2b.envd.connect import Json
 from emberbox.edges.e2b.envd.rpc import Options
-from emberbox.edges.e2b.envd.scripts import CANNOT_EXECUTE, RESOLVE, TIMEOUT_S, Done, check_started, run_script
-from emberbox.edges.e2b.envd.visit import Visit
-from emberbox.guest.streams import STDERR, GuestCommand
-from emberbox.machine.base import Command
-
-_START: Final = f"""
-{RESOLVE}
-d=$1; shift
-if [ -n "$d" ]; then
-    at "$d"
-    cd -- "$p" || exit {CANNOT_EXECUTE}
-fi
-if [ "$1" = /bin/bash ] && ! command -v /bin/bash >/dev/null; then shift; set -- /bin/sh "$@"; fi
-echo "$$"
-exec "$@"
-"""
-"""Tells the number that the process has in its container, and becomes it. E2B's SDKs ask for bash always."""
+from emberbox.edges.sandboxes.errors import CallError, Code
+from emberbox.edges.sandboxes.processes import Config, CutOff, Ended, Event, Output, Process, Processes, events_of
+from emberbox.edges.sandboxes.scripts import run_script
+from emberbox.edges.sandboxes.starting import start_process
+from emberbox.edges.sandboxes.visit import Visit
 
 _SIGNALS: Final = {"SIGNAL_SIGTERM": signal.SIGTERM, "SIGNAL_SIGKILL": signal.SIGKILL}
 _DIES_WITHIN_S: Final = 5.0
-_PID_DIGITS_MAX: Final = 12
 _SIZE_MAX: Final = 0xFFFF
 
 
@@ -52,7 +38,7 @@ class ProcessService:
     async def start(self, visit: Visit, message: Json, options: Options) -> AsyncIterator[Json]:
         """`Start`: run a command; it goes on when the client leaves, but not beyond its timeout."""
         config = read_config(message)
-        process, first = await _start(visit, config)
+        process, first = await start_process(visit, config)
         if options.timeout_s is not None:
             process.end_after(options.timeout_s)
         listener = process.listen()
@@ -65,7 +51,7 @@ class ProcessService:
         """`Connect`: hear a command that runs."""
         process = self._select(visit, message)
         if not process.is_heard:
-            raise RpcError(
+            raise CallError(
                 Code.FAILED_PRECONDITION,
                 f"process {process.pid} goes on, but a pause has cut off its output: let it write to a file",
             )
@@ -86,7 +72,7 @@ class ProcessService:
                 case {"keepalive": _}:
                     continue
                 case _:
-                    raise RpcError(Code.INVALID_ARGUMENT, "the stream must begin with start")
+                    raise CallError(Code.INVALID_ARGUMENT, "the stream must begin with start")
         return {}
 
     # --- single calls
@@ -113,7 +99,7 @@ class ProcessService:
         """`SendSignal`."""
         number = _SIGNALS.get(str(message.get("signal")))
         if number is None:
-            raise RpcError(Code.UNIMPLEMENTED, f"signal must be one of {', '.join(_SIGNALS)}")
+            raise CallError(Code.UNIMPLEMENTED, f"signal must be one of {', '.join(_SIGNALS)}")
         process = self._select(visit, message)
         if process.is_heard:
             process.signal(number)
@@ -125,7 +111,7 @@ class ProcessService:
         done = await run_script(visit, 'kill -s "$2" -- "-$1"', str(process.pid), number.name.removeprefix("SIG"))
         self._processes.forget(visit.sandbox.id, process)
         if done.exit_code:
-            raise RpcError(Code.NOT_FOUND, f"process with pid {process.pid} not found")
+            raise CallError(Code.NOT_FOUND, f"process with pid {process.pid} not found")
         return {}
 
     async def update(self, visit: Visit, message: Json) -> Json:
@@ -143,73 +129,25 @@ class ProcessService:
                 return self._processes.find(visit.sandbox.id, pid=pid)
             case {"tag": str(tag)}:
                 return self._processes.find(visit.sandbox.id, tag=tag)
-        raise RpcError(Code.INVALID_ARGUMENT, "process must have a pid or a tag")
+        raise CallError(Code.INVALID_ARGUMENT, "process must have a pid or a tag")
 
     def _select_heard(self, visit: Visit, message: Json) -> Process:
         process = self._select(visit, message)
         if not process.is_heard:
-            raise RpcError(Code.FAILED_PRECONDITION, f"a pause has cut off the input of process {process.pid}")
+            raise CallError(Code.FAILED_PRECONDITION, f"a pause has cut off the input of process {process.pid}")
         return process
-
-
-# --- the start of a process
-
-
-async def _start(visit: Visit, config: Config) -> tuple[Process, bytes]:
-    """Start a process; return it, and what came behind its number.
-
-    Raises:
-        RpcError: it cannot be started.
-    """
-    arguments = ("/bin/sh", "-c", _START, "sh", config.cwd, config.cmd, *config.args)
-    environment = tuple({**visit.environment, **config.envs}.items())
-    command = await visit.open_command(
-        Command(arguments, environment=environment, user=visit.user, terminal=config.size is not None)
-    )
-    try:
-        if config.size is not None:
-            command.resize(*config.size)
-        elif not config.has_input:
-            command.end_input()
-        async with asyncio.timeout(TIMEOUT_S):
-            pid, first = await _read_pid(command)
-    except TimeoutError:
-        command.close()
-        raise RpcError(Code.DEADLINE_EXCEEDED, f"the command did not start within {TIMEOUT_S:g} s") from None
-    except BaseException:
-        command.close()
-        raise
-    return Process(pid, config, command), first
-
-
-async def _read_pid(command: GuestCommand) -> tuple[int, bytes]:
-    said, errors = b"", b""
-    while (received := await command.read()) is not None:
-        which, data = received
-        if which == STDERR:
-            errors = (errors + data)[:2000]
-            continue
-        said += data
-        line, end, rest = said.partition(b"\n")
-        if end and line.strip().isdigit():
-            return int(line), rest
-        if end or len(line) > _PID_DIGITS_MAX:
-            raise RpcError(Code.INVALID_ARGUMENT, said[:2000].decode(errors="replace").strip())
-    told = (errors or said).decode(errors="replace").strip()
-    check_started(Done(command.exit_code, b"", told))
-    raise RpcError(Code.INVALID_ARGUMENT, told or f"the command could not be started ({command.exit_code})")
 
 
 def read_config(message: Json) -> Config:
     """Return what a `StartRequest` describes.
 
     Raises:
-        RpcError: it is malformed.
+        CallError: it is malformed.
     """
     process: Json = message.get("process") or {}
     cmd = process.get("cmd") if isinstance(process, dict) else None
     if not isinstance(cmd, str) or not cmd:
-        raise RpcError(Code.INVALID_ARGUMENT, "process.cmd is missing")
+        raise CallError(Code.INVALID_ARGUMENT, "process.cmd is missing")
     args, envs, cwd, tag = process.get("args", []), process.get("envs", {}), process.get("cwd", ""), message.get("tag")
     is_well_formed = (
         isinstance(args, list)
@@ -218,7 +156,7 @@ def read_config(message: Json) -> Config:
         and not any("\0" in item for item in (cmd, cwd, *args, *envs, *envs.values()))
     )
     if not is_well_formed:
-        raise RpcError(Code.INVALID_ARGUMENT, "the process is malformed")
+        raise CallError(Code.INVALID_ARGUMENT, "the process is malformed")
     stdin = message.get("stdin", True)
     return Config(cmd, tuple(args), envs, cwd, tag, stdin is not False, read_size(message.get("pty")))
 
@@ -227,14 +165,14 @@ def read_size(pty: Any) -> tuple[int, int] | None:  # Any: a member of a message
     """Return columns and rows of a `PTY`; None where there is none.
 
     Raises:
-        RpcError: there is no such size.
+        CallError: there is no such size.
     """
     if pty is None:
         return None
     size = pty.get("size") if isinstance(pty, dict) else None
     columns, rows = (size.get("cols", 0), size.get("rows", 0)) if isinstance(size, dict) else (0, 0)
     if not all(isinstance(item, int) and 0 <= item <= _SIZE_MAX for item in (columns, rows)):
-        raise RpcError(Code.INVALID_ARGUMENT, f"a terminal has 0 to {_SIZE_MAX} columns and rows")
+        raise CallError(Code.INVALID_ARGUMENT, f"a terminal has 0 to {_SIZE_MAX} columns and rows")
     return columns, rows
 
 
@@ -243,11 +181,11 @@ async def _write(process: Process, sent: Any) -> None:  # Any: a member of a mes
         case {"stdin": str(text)} | {"pty": str(text)}:
             pass
         case _:
-            raise RpcError(Code.INVALID_ARGUMENT, "input must have stdin or pty")
+            raise CallError(Code.INVALID_ARGUMENT, "input must have stdin or pty")
     try:
         data = base64.b64decode(text, validate=True)
     except binascii.Error:
-        raise RpcError(Code.INVALID_ARGUMENT, "input is not base64") from None
+        raise CallError(Code.INVALID_ARGUMENT, "input is not base64") from None
     await process.write(data, to_terminal="pty" in sent)
 
 
@@ -258,7 +196,7 @@ def show_event(event: Event | None) -> Json:
     """Return what happened as a `StartResponse` or `ConnectResponse`.
 
     Raises:
-        RpcError: nothing more will be heard.
+        CallError: nothing more will be heard.
     """
     match event:
         case None:
@@ -268,7 +206,7 @@ def show_event(event: Event | None) -> Json:
         case Ended():
             return {"event": {"end": _show_end(event)}}
         case CutOff():
-            raise RpcError(Code.UNAVAILABLE, "the connection to the sandbox ended: it was paused or killed")
+            raise CallError(Code.UNAVAILABLE, "the connection to the sandbox ended: it was paused or killed")
 
 
 def _show_end(ended: Ended) -> Json:

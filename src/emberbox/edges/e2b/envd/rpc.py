@@ -14,9 +14,8 @@ from emberbox.edges.e2b.envd.connect import (
     STREAM_TYPE,
     TIMEOUT_HEADER,
     UNARY_TYPE,
-    Code,
     Json,
-    RpcError,
+    error_answer,
     read_frames,
     read_message,
     read_only_frame,
@@ -24,7 +23,8 @@ from emberbox.edges.e2b.envd.connect import (
     write_end,
     write_frame,
 )
-from emberbox.edges.e2b.envd.visit import Visit
+from emberbox.edges.sandboxes.errors import CallError, Code
+from emberbox.edges.sandboxes.visit import Visit
 from emberbox.model.endpoints import Unreachable
 from emberbox.model.errors import EmberboxError, GuestError
 
@@ -86,7 +86,7 @@ async def _answer_unary(call: Unary, request: Request, visit: Visit, content_typ
     except ClientDisconnect:
         raise
     except Exception as error:
-        return as_rpc_error(error).response()
+        return error_answer(as_rpc_error(error))
 
 
 async def _answer_server_stream(call: ServerStream, request: Request, visit: Visit) -> Response:
@@ -94,7 +94,7 @@ async def _answer_server_stream(call: ServerStream, request: Request, visit: Vis
     try:
         async with visit.turn:
             message = await read_only_frame(request.stream())
-    except RpcError as error:
+    except CallError as error:
         return Response(write_end(error), media_type=STREAM_TYPE)
     frames = _frames(call(visit, message, read_options(request)))
     return StreamingResponse(frames, media_type=STREAM_TYPE)
@@ -128,16 +128,16 @@ def read_options(request: Request) -> Options:
     return Options(timeout_s or None, float(keepalive) if is_said else KEEPALIVE_S)
 
 
-def as_rpc_error(error: Exception) -> RpcError:
+def as_rpc_error(error: Exception) -> CallError:
     """Return what a client is told of an error."""
     match error:
-        case RpcError():
+        case CallError():
             return error
         case Unreachable():
-            return RpcError(Code.UNAVAILABLE, f"the sandbox was not found: {error}")
+            return CallError(Code.UNAVAILABLE, f"the sandbox was not found: {error}")
         case GuestError():
-            return RpcError(Code.UNAVAILABLE, str(error))
+            return CallError(Code.UNAVAILABLE, str(error))
         case EmberboxError():
-            return RpcError(Code.INTERNAL, str(error))
+            return CallError(Code.INTERNAL, str(error))
     log.error("a call in a sandbox failed", exc_info=error)
-    return RpcError(Code.INTERNAL, "an internal error occurred")
+    return CallError(Code.INTERNAL, "an internal error occurred")

@@ -11,7 +11,7 @@ import hmac
 import time
 from collections.abc import Mapping
 
-from emberbox.edges.e2b.errors import ApiError
+from emberbox.edges.sandboxes.errors import ApiError
 
 
 def sign(path: str, operation: str, user: str, token: str, expires: str | None = None) -> str:

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from emberbox.background import in_thread
-from emberbox.edges.e2b.envd import entries
-from emberbox.edges.e2b.envd.connect import Code, Json, RpcError
-from emberbox.edges.e2b.envd.entries import Entry
-from emberbox.edges.e2b.envd.scripts import TIMEOUT_S, Done, check_started, script
-from emberbox.edges.e2b.envd.visit import Visit
+from emberbox.edges.e2b.envd.connect import Json
+from emberbox.edges.e2b.envd.entry_info import show_entry
+from emberbox.edges.sandboxes import entries
+from emberbox.edges.sandboxes.entries import Entry
+from emberbox.edges.sandboxes.errors import CallError, Code
+from emberbox.edges.sandboxes.scripts import TIMEOUT_S, Done, check_started
+from emberbox.edges.sandboxes.visit import Visit
 from emberbox.guest.streams import STDOUT, GuestCommand
 from emberbox.model.errors import GuestError
 
@@ -70,15 +72,15 @@ class Watcher:
         """Begin to watch, or go on where a pause has cut it off; return when what is there is known.
 
         Raises:
-            RpcError: there is no such directory.
+            CallError: there is no such directory.
             Unreachable: the sandbox does not run.
         """
         if self.is_heard:
             return
         await self.close()
         depth = entries.EVERY_LEVEL if self._watched.recursive else 1
-        asked = script(entries.WATCH, self._watched.path, str(depth), f"{EVERY_S:g}", user=self._visit.user)
-        command = await self._visit.open_command(asked)
+        asked = (entries.WATCH, self._watched.path, str(depth), f"{EVERY_S:g}")
+        command = await self._visit.open_script(*asked)
         started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._pump(command, started))
         try:
@@ -86,7 +88,7 @@ class Watcher:
                 await started
         except TimeoutError:
             await self.close()
-            raise RpcError(Code.DEADLINE_EXCEEDED, f"the sandbox did not answer within {TIMEOUT_S:g} s") from None
+            raise CallError(Code.DEADLINE_EXCEEDED, f"the sandbox did not answer within {TIMEOUT_S:g} s") from None
 
     async def _pump(self, command: GuestCommand, started: asyncio.Future[None]) -> None:
         self._base, held, errors = "", bytearray(), b""
@@ -98,7 +100,7 @@ class Watcher:
                     continue
                 held += data
                 if len(held) > PICTURE_BYTES_MAX:
-                    raise RpcError(Code.RESOURCE_EXHAUSTED, "there is too much in the directory to watch it")
+                    raise CallError(Code.RESOURCE_EXHAUSTED, "there is too much in the directory to watch it")
                 while entries.PICTURE_END in held:
                     picture, _, rest = held.partition(entries.PICTURE_END)
                     held = bytearray(rest)
@@ -110,7 +112,7 @@ class Watcher:
                     if not started.done():
                         started.set_result(None)
             _check_end(command.exit_code, errors, self._watched.path)
-        except (GuestError, RpcError) as error:
+        except (GuestError, CallError) as error:
             if not started.done():
                 started.set_exception(error)
         finally:
@@ -128,7 +130,7 @@ class Watcher:
     def _tell(self, path: str, kind: str, entry: Entry | None) -> None:
         event: Json = {"name": posixpath.relpath(path, self._base), "type": f"EVENT_TYPE_{kind}"}
         if self._watched.tells_entries and entry is not None:
-            event["entry"] = entries.show_entry(entry)
+            event["entry"] = show_entry(entry)
         if len(self._events) < EVENTS_MAX:  # a client that never asks does not fill the server's memory
             self._events.append(event)
         self._news.set()
@@ -160,8 +162,8 @@ def _check_end(exit_code: int, errors: bytes, path: str) -> None:
     told = errors.decode(errors="replace").strip()
     check_started(Done(exit_code, b"", told))
     if exit_code == entries.NOT_A_DIRECTORY:
-        raise RpcError(Code.INVALID_ARGUMENT, f"path is not a directory: {path}")
-    raise RpcError(Code.NOT_FOUND, f"directory not found: {path}")
+        raise CallError(Code.INVALID_ARGUMENT, f"path is not a directory: {path}")
+    raise CallError(Code.NOT_FOUND, f"directory not found: {path}")
 
 
 def compare(before: Iterable[Entry], now: Iterable[Entry]) -> list[tuple[str, str, Entry | None]]:
@@ -206,10 +208,10 @@ class Watchers:
         """Begin a watch.
 
         Raises:
-            RpcError: there is no such directory, or there are too many watches.
+            CallError: there is no such directory, or there are too many watches.
         """
         if len(self._by_sandbox.get(visit.sandbox.id, {})) >= WATCHERS_MAX:
-            raise RpcError(Code.RESOURCE_EXHAUSTED, f"a sandbox has at most {WATCHERS_MAX} watches: stop one")
+            raise CallError(Code.RESOURCE_EXHAUSTED, f"a sandbox has at most {WATCHERS_MAX} watches: stop one")
         watcher = Watcher(visit, watched)
         await watcher.go_on()
         self._by_sandbox.setdefault(visit.sandbox.id, {})[watcher.id] = watcher
@@ -219,11 +221,11 @@ class Watchers:
         """Return a watch.
 
         Raises:
-            RpcError: there is none.
+            CallError: there is none.
         """
         found = self._by_sandbox.get(sandbox_id, {}).get(watcher_id)
         if found is None:
-            raise RpcError(Code.NOT_FOUND, f"watcher with id {watcher_id} not found")
+            raise CallError(Code.NOT_FOUND, f"watcher with id {watcher_id} not found")
         return found
 
     async def remove(self, sandbox_id: str, watcher_id: str) -> None:

@@ -10,9 +10,9 @@ import uuid
 from dataclasses import dataclass
 from typing import Final
 
-from emberbox.edges.e2b.envd.scripts import run_script
-from emberbox.edges.e2b.envd.visit import Visit
-from emberbox.edges.e2b.errors import ApiError
+from emberbox.edges.sandboxes.errors import ApiError
+from emberbox.edges.sandboxes.scripts import run_script
+from emberbox.edges.sandboxes.visit import Visit
 
 DEFAULT: Final = "e2b-default"
 CONTEXTS_MAX: Final = 200

@@ -1,4 +1,4 @@
-"""Files in a multipart form, as they come: nothing of them is kept here."""
+"""The parts of a multipart form, as they come: nothing of them is kept here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from emberbox.edges.e2b.errors import ApiError
+from emberbox.edges.sandboxes.errors import ApiError
 
 FORM_TYPE: Final = "multipart/form-data"
 _HEAD_BYTES_MAX: Final = 16 << 10
@@ -16,8 +16,8 @@ _HEAD_BYTES_MAX: Final = 16 << 10
 Told = tuple[str, bytes]
 
 
-async def read_files(content_type: str, body: AsyncIterator[bytes]) -> AsyncIterator[Told]:
-    """Yield for each file ("file", its name), then ("data", a piece) for its pieces, and ("end", nothing).
+async def read_parts(content_type: str, body: AsyncIterator[bytes]) -> AsyncIterator[Told]:
+    """Yield for each part ("field", its name), ("file", its file's name), ("data", a piece) for each, and ("end", b"").
 
     Raises:
         ApiError: the form is malformed.
@@ -35,6 +35,7 @@ async def read_files(content_type: str, body: AsyncIterator[bytes]) -> AsyncIter
                 case "header_field" | "header_value" | "header_end":
                     head.take(kind, piece)
                 case "headers_finished":
+                    yield "field", head.name
                     yield "file", head.file_name
                 case "part_data":
                     yield "data", piece
@@ -48,13 +49,13 @@ class _Head:
     """The headers of one part."""
 
     def __init__(self) -> None:
-        self._field, self._value, self.file_name = b"", b"", b""
+        self._field, self._value, self.name, self.file_name = b"", b"", b"", b""
         self._bytes = 0
 
     def take(self, kind: str, piece: bytes) -> None:
         self._bytes += len(piece)
         if self._bytes > _HEAD_BYTES_MAX:
-            raise ApiError(400, "the head of a file is too long")
+            raise ApiError(400, "the head of a part is too long")
         if kind == "header_field":
             self._field += piece
         elif kind == "header_value":
@@ -62,7 +63,7 @@ class _Head:
         else:
             if self._field.lower() == b"content-disposition":
                 _, options = parse_options_header(self._value)
-                self.file_name = options.get(b"filename", b"")
+                self.name, self.file_name = options.get(b"name", b""), options.get(b"filename", b"")
             self._field, self._value = b"", b""
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from emberbox.background import Background
-from emberbox.edges.e2b.envd.connect import Code, RpcError
+from emberbox.edges.sandboxes.errors import CallError, Code
 from emberbox.guest.streams import STDERR, GuestCommand
 from emberbox.model.errors import GuestError
 
@@ -167,27 +167,27 @@ class Process:
         """Write to its input.
 
         Raises:
-            RpcError: it has none, or has ended.
+            CallError: it has none, or has ended.
         """
         if to_terminal != (self.config.size is not None):
-            raise RpcError(Code.FAILED_PRECONDITION, "a terminal takes pty input, any other process stdin")
+            raise CallError(Code.FAILED_PRECONDITION, "a terminal takes pty input, any other process stdin")
         if not self._input_is_open:
-            raise RpcError(Code.FAILED_PRECONDITION, "stdin is not enabled or closed: start the command with stdin")
+            raise CallError(Code.FAILED_PRECONDITION, "stdin is not enabled or closed: start the command with stdin")
         try:
             await self._command.write(data)
         except GuestError as error:
-            raise RpcError(Code.NOT_FOUND, f"process {self.pid} has ended: {error}") from error
+            raise CallError(Code.NOT_FOUND, f"process {self.pid} has ended: {error}") from error
 
     def end_input(self) -> None:
         """Close its input.
 
         Raises:
-            RpcError: it is a terminal, or closed already.
+            CallError: it is a terminal, or closed already.
         """
         if self.config.size is not None:
-            raise RpcError(Code.FAILED_PRECONDITION, "a terminal's input cannot be closed: send it Ctrl-D (0x04)")
+            raise CallError(Code.FAILED_PRECONDITION, "a terminal's input cannot be closed: send it Ctrl-D (0x04)")
         if not self._input_is_open:
-            raise RpcError(Code.FAILED_PRECONDITION, "stdin is not enabled or closed")
+            raise CallError(Code.FAILED_PRECONDITION, "stdin is not enabled or closed")
         self._input_is_open = False
         self._command.end_input()
 
@@ -200,10 +200,10 @@ class Process:
         """Set its terminal's size.
 
         Raises:
-            RpcError: it has none.
+            CallError: it has none.
         """
         if self.config.size is None:
-            raise RpcError(Code.FAILED_PRECONDITION, "the process has no terminal")
+            raise CallError(Code.FAILED_PRECONDITION, "the process has no terminal")
         self._command.resize(columns, rows)
 
 
@@ -252,13 +252,13 @@ class Processes:
         """Return a process by its number or tag.
 
         Raises:
-            RpcError: there is none.
+            CallError: there is none.
         """
         for process in self.list_all(sandbox_id):
             if process.pid == pid or (tag is not None and process.config.tag == tag):
                 return process
         named = f"tag {tag}" if pid is None else f"pid {pid}"
-        raise RpcError(Code.NOT_FOUND, f"process with {named} not found")
+        raise CallError(Code.NOT_FOUND, f"process with {named} not found")
 
     async def close(self) -> None:
         """Listen to none of them any more."""

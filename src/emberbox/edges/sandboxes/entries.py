@@ -10,11 +10,9 @@ import posixpath
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
-from emberbox.edges.e2b.envd.connect import Json
-from emberbox.edges.e2b.envd.scripts import RESOLVE
+from emberbox.edges.sandboxes.scripts import RESOLVE
 
 NOT_THERE, NOT_A_DIRECTORY, IS_THERE, IN_THE_WAY = 44, 45, 46, 47
 """Exit codes of the scripts."""
@@ -87,9 +85,6 @@ done
 PICTURE_END: Final = b"\n///\n"
 EVERY_LEVEL: Final = 1 << 20
 
-_TYPES: Final = {stat.S_IFREG: "FILE_TYPE_FILE", stat.S_IFDIR: "FILE_TYPE_DIRECTORY"}
-_UNKNOWN: Final = "FILE_TYPE_UNSPECIFIED"
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -157,25 +152,3 @@ def _read(head: bytes, moment: bytes, path: bytes, link: list[bytes] | None) -> 
     modified = f"{seconds}.{fraction if fraction.isdigit() else '0'}"
     found = normalise("/" + path.decode(errors="replace"))
     return Entry(found, int(mode, 16), int(size), owner, group, int(inode), modified, target, target_mode)
-
-
-def show_entry(entry: Entry) -> Json:
-    """Return an entry as an `EntryInfo`."""
-    is_link = stat.S_ISLNK(entry.mode)
-    counts = entry.target_mode if is_link else entry.mode
-    seconds, _, fraction = entry.modified.partition(".")
-    moment = datetime.fromtimestamp(int(seconds), UTC)
-    shown: Json = {
-        "name": posixpath.basename(entry.path) or "/",
-        "type": _TYPES.get(stat.S_IFMT(counts), _UNKNOWN),
-        "path": entry.path,
-        "size": str(entry.size),
-        "mode": stat.S_IMODE(entry.mode),
-        "permissions": stat.filemode(entry.mode),
-        "owner": entry.owner,
-        "group": entry.group,
-        "modifiedTime": f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction[:9]}Z",
-    }
-    if entry.target is not None:
-        shown |= {"symlinkTarget": entry.target, "isSymlink": is_link}
-    return shown

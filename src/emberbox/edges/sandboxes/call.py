@@ -1,25 +1,24 @@
-"""One request to the control plane: who asks, what for, and what it needs of policies."""
+"""One request: who asks, what for, and what it needs of policies."""
 
 from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from emberbox.control.access.authorisation import AccessRequest, Permission
-from emberbox.edges.e2b.api_keys import read_api_key
-from emberbox.edges.e2b.errors import ApiError
+from emberbox.edges.sandboxes.api_keys import read_api_key
+from emberbox.edges.sandboxes.errors import ApiError
 from emberbox.model.arns import image_arn, managed_connector_arn
 from emberbox.model.caller import Caller
 from emberbox.model.iam.access import Credential
 from emberbox.model.iam.audit import AuditRecord
 
 BODY_BYTES_MAX: Final = 1 << 20
-KEY_HEADER: Final = "x-api-key"
 ANYTHING: Final = "*"
 _PASS_CONNECTOR: Final = "lambda:PassNetworkConnector"  # noqa: S105 - an action
 
@@ -168,16 +167,31 @@ class Call:
         return value
 
 
-def authenticate(request: Request, guard: Guard, region: str, request_id: str) -> Caller:
+@dataclass(frozen=True, slots=True)
+class KeyForm:
+    """How an API's clients send their keys.
+
+    Args:
+        prefix: what keys begin with.
+        read: returns the key of a request; an empty text where it has none.
+        command: what makes a key, for those who have none.
+    """
+
+    prefix: str
+    read: Callable[[HTTPConnection], str]
+    command: str
+
+
+def authenticate(request: HTTPConnection, form: KeyForm, guard: Guard, region: str, request_id: str) -> Caller:
     """Return who sent a request.
 
     Raises:
         ApiError: nobody known did.
     """
-    parts = read_api_key(request.headers.get(KEY_HEADER, ""))
+    parts = read_api_key(form.prefix, form.read(request))
     credential = None if parts is None else guard.find_credential(parts[0], None)
     if parts is None or credential is None or not hmac.compare_digest(credential.secret_access_key, parts[1]):
-        raise ApiError(401, "the API key counts for nothing here; `emberbox e2b-keys create` makes one")
+        raise ApiError(401, f"the API key counts for nothing here; `{form.command}` makes one")
     return Caller(
         account_id=credential.account_id,
         access_key_id=credential.access_key_id,

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from emberbox.edges.e2b.envd.connect import Code, RpcError
-from emberbox.edges.e2b.envd.scripts import run_script
-from emberbox.edges.e2b.envd.visit import Visit
+from emberbox.edges.sandboxes.errors import CallError, Code
+from emberbox.edges.sandboxes.scripts import run_script
+from emberbox.edges.sandboxes.visit import Visit
 
 _MEASURE: Final = """
 head -n 1 /proc/stat
@@ -40,13 +40,13 @@ async def measure(visit: Visit) -> Figures:
     """Measure a sandbox; takes a fifth of a second.
 
     Raises:
-        RpcError: it says nothing that can be read.
+        CallError: it says nothing that can be read.
     """
     done = await run_script(visit, _MEASURE)
     try:
         return read_figures(done.output.decode())
     except (ValueError, IndexError, KeyError) as error:
-        raise RpcError(Code.UNAVAILABLE, f"the sandbox tells no figures: {done.errors or error}") from error
+        raise CallError(Code.UNAVAILABLE, f"the sandbox tells no figures: {done.errors or error}") from error
 
 
 def read_figures(text: str) -> Figures:

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from emberbox.control.sandboxes.door import SandboxDoor
 from emberbox.control.sandboxes.tokens import SandboxTokens
-from emberbox.edges.e2b.errors import ApiError
+from emberbox.edges.sandboxes.errors import ApiError
 from emberbox.model.sandbox_names import OWN_HEADERS, TRAFFIC_HEADER
 from emberbox.model.sandboxes import Sandbox
 from emberbox.time_limits import limit_s

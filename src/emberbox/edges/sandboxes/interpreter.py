@@ -13,9 +13,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from emberbox.edges.e2b.code.contexts import Context
-from emberbox.edges.e2b.envd.scripts import NO_SUCH_PROGRAM
-from emberbox.edges.e2b.envd.visit import Visit
+from emberbox.edges.sandboxes.contexts import Context
+from emberbox.edges.sandboxes.scripts import NO_SUCH_PROGRAM
+from emberbox.edges.sandboxes.visit import Visit
 from emberbox.guest.streams import STDERR
 from emberbox.machine.base import Command, GuestCommand
 from emberbox.model.errors import EmberboxError

@@ -6,10 +6,10 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from emberbox.edges.e2b.envd.connect import Code, RpcError
-from emberbox.edges.e2b.envd.visit import Visit
+from emberbox.edges.sandboxes.errors import CallError, Code
+from emberbox.edges.sandboxes.visit import Visit
 from emberbox.guest.streams import STDERR
-from emberbox.machine.base import Command, GuestCommand
+from emberbox.machine.base import GuestCommand
 from emberbox.time_limits import limit_s
 
 OUTPUT_BYTES_MAX: Final = 4 << 20
@@ -24,11 +24,16 @@ at() {
         /*) p=$1 ;;
         '~') p=${HOME:-/} ;;
         '~/'*) p=${HOME:-/}/${1#'~/'} ;;
-        *) p=${HOME:-/}/$1 ;;
+        *) p=${from:-${HOME:-/}}/$1 ;;
     esac
 }
 """
-"""`at PATH` sets `p` to what it means: what is not absolute is taken from the user's home, as E2B does it."""
+"""`at PATH` sets `p` to what it means: what is not absolute is taken from the user's home, as E2B does it, or from
+where a visit's prelude says.
+"""
+
+FROM_WORK_DIRECTORY: Final = 'from=$PWD; [ "$from" != / ] || from=/.\n'
+"""A prelude: what is not absolute is taken from the image's directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,41 +51,47 @@ class Done:
     errors: str
 
 
-def script(text: str, *arguments: str, user: str | None) -> Command:
-    """Return the command that is a script."""
-    return Command(("/bin/sh", "-c", text, "sh", *arguments), user=user)
-
-
 async def run_script(visit: Visit, text: str, *arguments: str) -> Done:
     """Run a script to its end, in its turn.
 
     Raises:
-        RpcError: it took too long, wrote too much, or there is no such user.
+        CallError: it took too long, wrote too much, or there is no such user.
         Unreachable: the sandbox does not run.
         GuestError: the sandbox stopped meanwhile.
     """
     async with visit.turn:
-        done = await _gather(await visit.open_command(script(text, *arguments, user=visit.user)))
+        done = await gather(await visit.open_script(text, *arguments))
     check_started(done)
     return done
 
 
-async def _gather(command: GuestCommand) -> Done:
+async def gather(command: GuestCommand, timeout_s: float | None = TIMEOUT_S, bytes_max: int = OUTPUT_BYTES_MAX) -> Done:
+    """Wait for a command that reads no input, and close it.
+
+    Args:
+        command: it.
+        timeout_s: how long that may take; None is for ever.
+        bytes_max: how much it may write.
+
+    Raises:
+        CallError: it took too long, or wrote too much.
+        GuestError: the sandbox stopped meanwhile.
+    """
     output, errors = bytearray(), bytearray()
     try:
         command.end_input()
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             while (received := await command.read()) is not None:
                 which, data = received
                 if which == STDERR:
                     errors += data[: _ERRORS_MAX - len(errors)]
                     continue
                 output += data
-                if len(output) > OUTPUT_BYTES_MAX:
-                    raise RpcError(Code.RESOURCE_EXHAUSTED, "there is too much to list; ask for less at once")
+                if len(output) > bytes_max:
+                    raise CallError(Code.RESOURCE_EXHAUSTED, f"there are over {bytes_max} bytes; ask for less at once")
         return Done(command.exit_code, bytes(output), errors.decode(errors="replace").strip())
     except TimeoutError:
-        raise RpcError(Code.DEADLINE_EXCEEDED, f"the sandbox did not answer within {TIMEOUT_S:g} s") from None
+        raise CallError(Code.DEADLINE_EXCEEDED, f"the sandbox did not answer within {timeout_s:g} s") from None
     finally:
         command.close()
 
@@ -89,9 +100,9 @@ def check_started(done: Done) -> None:
     """Refuse what could not be started at all.
 
     Raises:
-        RpcError: there is no such user, or no shell.
+        CallError: there is no such user, or no shell.
     """
     if done.exit_code == CANNOT_EXECUTE and "no such user" in done.errors:
-        raise RpcError(Code.UNAUTHENTICATED, done.errors)
+        raise CallError(Code.UNAUTHENTICATED, done.errors)
     if done.exit_code == NO_SUCH_PROGRAM and not done.output:
-        raise RpcError(Code.UNAVAILABLE, f"{done.errors}: the image needs sh, find and stat")
+        raise CallError(Code.UNAVAILABLE, f"{done.errors}: the image needs sh, find and stat")
