@@ -96,7 +96,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """The server that all tests share, with a domain of its own; when it stops, nothing of it may be left."""
-    with Server(make_home(), domain=DOMAIN, e2b="on").running() as server:
+    with Server(make_home(), domain=DOMAIN, e2b="on", daytona="on").running() as server:
         yield server
 
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from emberbox.app.api import serve_api
 from emberbox.app.builds import start_pipeline
+from emberbox.app.daytona import serve_daytona
 from emberbox.app.e2b import E2bGround, make_gate, serve_e2b
 from emberbox.app.endpoints import describe_gateway, open_admissions, serve_endpoints
 from emberbox.app.home import database_url, endpoints_file, locked_home
@@ -128,6 +129,7 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
         "account_id": settings.account_id,
         "api_url": await serve_api(settings, handlers, access, gateway.api_path, running),
         **await serve_e2b(settings, control, E2bGround(objects, stores.logs, gateway), running),
+        **await serve_daytona(settings, control, running),
         "s3_url": objects.url,
         **describe_gateway(settings, gateway),
         "accelerator": accelerator,

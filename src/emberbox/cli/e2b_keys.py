@@ -45,7 +45,7 @@ def find_url(home: Path) -> str:
     Raises:
         HostError: it is not.
     """
-    url = _read_endpoints(home).get("e2b_url")
+    url = read_endpoints(home).get("e2b_url")
     if not url:
         raise HostError("E2B's API is not served: start the server with EMBERBOX_E2B=on (docs/e2b.md)")
     return url
@@ -59,13 +59,14 @@ def _find_urls(home: Path) -> dict[str, str]:
 def _find_domain(home: Path) -> dict[str, str]:
     """Return variables that lead SDKs to the gateway; an empty one would lead them elsewhere."""
     find_url(home)
-    domain = _read_endpoints(home).get("e2b_domain")
+    domain = read_endpoints(home).get("e2b_domain")
     if not domain:
         raise HostError("E2B's API is not served over TLS: EMBERBOX_E2B_DOMAIN must be a domain name (docs/e2b.md)")
     return {"E2B_DOMAIN": domain, "E2B_API_URL": "", "E2B_SANDBOX_URL": ""}
 
 
-def _read_endpoints(home: Path) -> dict[str, str]:
+def read_endpoints(home: Path) -> dict[str, str]:
+    """Return where the server of a home is reached; nothing where none runs."""
     try:
         content = json.loads((home / "runtime" / "endpoints.json").read_text())
     except (OSError, ValueError):

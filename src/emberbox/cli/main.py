@@ -28,6 +28,7 @@ from emberbox.cli import (
 from emberbox.cli.accounts import accounts
 from emberbox.cli.audit import audit
 from emberbox.cli.context import clear_errors
+from emberbox.cli.daytona_keys import daytona_keys
 from emberbox.cli.e2b_keys import e2b_keys
 from emberbox.cli.e2b_templates import e2b_templates
 from emberbox.cli.images import images
@@ -103,6 +104,7 @@ app.command()(settings.settings)
 app.add_typer(images, name="images")
 app.add_typer(accounts, name="accounts")
 app.add_typer(keys, name="keys")
+app.add_typer(daytona_keys, name="daytona-keys")
 app.add_typer(e2b_keys, name="e2b-keys")
 app.add_typer(e2b_templates, name="e2b-templates")
 app.add_typer(policies, name="policies")

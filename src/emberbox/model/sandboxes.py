@@ -42,6 +42,10 @@ class SandboxTerms:
         pauses_itself: at the end of its timeout it is paused, not ended.
         resumes_itself: when it has paused itself, a request resumes it.
         is_private: its ports need a token.
+        name: a client's own name for it, of which an account has no two at a time; empty where it has none.
+        user: whose rights commands have that name no user; empty for the image's.
+        moves_with_use: each request to it moves its end, `timeout_s` away.
+        deletes_after_s: so long after a pause it ends; 0 lets it stay paused for as long as it lives.
     """
 
     template: str
@@ -51,6 +55,15 @@ class SandboxTerms:
     pauses_itself: bool = False
     resumes_itself: bool = False
     is_private: bool = False
+    name: str = ""
+    user: str = ""
+    moves_with_use: bool = False
+    deletes_after_s: int = 0
+
+    @property
+    def timeout_max_s(self) -> int:
+        """The longest timeout that it may have."""
+        return LIFE_MAX_S if self.moves_with_use else TIMEOUT_MAX_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +74,7 @@ class Sandbox:
         id: the microVM's.
         account_id: whose it is.
         terms: what it was asked to be.
-        ends_at: when its timeout is over; of a paused one, when that was.
+        ends_at: when its timeout is over; of a paused one, when that was, or when it ends where it does so by itself.
         is_paused: a client or its timeout has paused it. A microVM that is suspended for other reasons, such as a stop
             of the server, is no paused sandbox: the next request lets it go on.
         microvm_state: of the microVM.

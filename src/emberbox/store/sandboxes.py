@@ -71,13 +71,25 @@ class SandboxStore:
         with self._database.reading() as connection:
             return [_sandbox(row) for row in connection.execute(query)]
 
+    def find_named(self, account_id: str, name: str) -> Sandbox | None:
+        """Return the sandbox of an account that has a name and has not ended; None where there is none."""
+        query = _JOINED.where(sandboxes.c.account_id == account_id, sandboxes.c.name == name)
+        query = query.where(microvms.c.state.not_in(ENDED)).order_by(microvms.c.started_at.desc()).limit(1)
+        with self._database.reading() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else _sandbox(row)
+
+    def set_terms(self, sandbox_id: str, terms: SandboxTerms, ends_at: datetime) -> None:
+        """Change what a sandbox is to be, and move its end."""
+        self._update(sandbox_id, ends_at=ends_at, **{name: getattr(terms, name) for name in _TERMS})
+
     def set_end(self, sandbox_id: str, ends_at: datetime, timeout_s: int) -> None:
         """Move a sandbox's end, and let it be one that is not paused."""
         self._update(sandbox_id, ends_at=ends_at, timeout_s=timeout_s, is_paused=False)
 
-    def set_paused(self, sandbox_id: str, *, paused: bool) -> None:
-        """Say whether a sandbox is paused."""
-        self._update(sandbox_id, is_paused=paused)
+    def set_paused(self, sandbox_id: str, *, paused: bool, ends_at: datetime | None = None) -> None:
+        """Say whether a sandbox is paused, and when it ends, if that moves with it."""
+        self._update(sandbox_id, is_paused=paused, **({} if ends_at is None else {"ends_at": ends_at}))
 
     def _update(self, sandbox_id: str, **values: Any) -> None:  # Any: each column has a type of its own
         with self._database.transaction() as connection:

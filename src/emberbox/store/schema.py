@@ -143,6 +143,10 @@ sandboxes = Table(
     Column("is_private", Boolean, nullable=False),
     Column("ends_at", Moment, nullable=False),
     Column("is_paused", Boolean, nullable=False),
+    Column("name", String(128), nullable=False, server_default=""),
+    Column("user", String(64), nullable=False, server_default=""),
+    Column("moves_with_use", Boolean, nullable=False, server_default=false()),
+    Column("deletes_after_s", Integer, nullable=False, server_default="0"),
 )
 
 template_builds = Table(

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from emberbox.control.requests.idempotency import ClientRequest
 from emberbox.control.requests.paging import PageRequest
-from emberbox.model.sandboxes import SandboxState, SandboxTerms
+from emberbox.model.sandboxes import LIFE_MAX_S, SandboxState, SandboxTerms
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +18,12 @@ class CreateSandbox:
     Args:
         terms: what it is to be.
         client_request: tells a repeat.
+        life_s: after so many seconds it ends, paused or not.
     """
 
     terms: SandboxTerms
     client_request: ClientRequest | None = None
+    life_s: int = LIFE_MAX_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class ListSandboxes:
         template: of this template alone.
         started_after: launched at this moment or later.
         oldest_first: in that order; else newest first.
+        id_prefix: whose ids begin so alone, in whatever case.
+        name_prefix: whose names begin so alone, in whatever case; who has none is called by his id.
     """
 
     page: PageRequest
@@ -43,6 +47,8 @@ class ListSandboxes:
     template: str | None = None
     started_after: datetime | None = None
     oldest_first: bool = False
+    id_prefix: str = ""
+    name_prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -22,7 +24,7 @@ from emberbox.model.causes import Actor, caused_by
 from emberbox.model.errors import ConflictError, InternalError, NotFoundError, ServiceError, ValidationError
 from emberbox.model.launch_requests import Ingress
 from emberbox.model.records import Microvm
-from emberbox.model.sandboxes import LIFE_MAX_S, TIMEOUT_MAX_S, Sandbox, SandboxTerms
+from emberbox.model.sandboxes import TIMEOUT_MAX_S, Sandbox, SandboxTerms
 from emberbox.model.states import MicrovmState
 from emberbox.store.sandboxes import SandboxStore
 
@@ -31,6 +33,8 @@ log = logging.getLogger(__name__)
 TIMEOUT_OVER: Final = "The sandbox's timeout is over."
 _LIST: Final = "ListSandboxes"
 _EARLY_S: Final = 0.5
+_USE_NOTED_S: Final = 5.0
+"""A use that moves a sandbox's end by less is not worth a row."""
 
 
 class SandboxService:
@@ -58,6 +62,7 @@ class SandboxService:
         self._timeouts = Timeouts(timers, self._end)
         self._page_tokens = page_tokens
         self._background = Background()
+        self._kept_names: set[tuple[str, str]] = set()
 
     # --- the life of the service
 
@@ -66,7 +71,7 @@ class SandboxService:
         for sandbox in self._store.list_live():
             if sandbox.is_paused and sandbox.microvm_state is not MicrovmState.SUSPENDED:
                 self._store.set_paused(sandbox.id, paused=False)  # it was killed before the pause was done
-            elif sandbox.is_paused:
+            elif sandbox.is_paused and not sandbox.terms.deletes_after_s:
                 continue
             self._timeouts.watch(sandbox.id, sandbox.ends_at)
 
@@ -86,7 +91,28 @@ class SandboxService:
         Raises:
             ServiceError: it may not be launched, or could not.
         """
-        check_timeout(asked.terms.timeout_s)
+        check_timeout(asked.terms.timeout_s, most=asked.terms.timeout_max_s)
+        with self._keep_name(caller, asked.terms.name):
+            return await self._create(caller, asked)
+
+    @contextlib.contextmanager
+    def _keep_name(self, caller: Caller, name: str) -> Iterator[None]:
+        """Let nobody else take a name while a sandbox is made that is to have it.
+
+        Raises:
+            ConflictError: a sandbox has it.
+        """
+        kept = (caller.account_id, name)
+        if name and (kept in self._kept_names or self._store.find_named(*kept) is not None):
+            raise ConflictError(f"name: there is a sandbox {name} already; delete it, or choose another name")
+        if name:
+            self._kept_names.add(kept)
+        try:
+            yield
+        finally:
+            self._kept_names.discard(kept)
+
+    async def _create(self, caller: Caller, asked: CreateSandbox) -> Sandbox:
         template = self._templates.find(caller, asked.terms.template)
         microvm = await self._microvms.run(
             caller,
@@ -95,7 +121,7 @@ class SandboxService:
                 named=asked.terms.template,
                 version=template.version,
                 ingress=(Ingress.HTTP, Ingress.SHELL),
-                max_duration_s=LIFE_MAX_S,
+                max_duration_s=asked.life_s,
                 client_request=asked.client_request,
                 inactive_too=template.is_snapshot,
             ),
@@ -110,7 +136,7 @@ class SandboxService:
             ServiceError: they may not be made, or could not.
         """
         check_timeout(asked.timeout_s)
-        terms = replace(self.get(caller, asked.sandbox_id).terms, timeout_s=asked.timeout_s)
+        terms = replace(self.get(caller, asked.sandbox_id).terms, timeout_s=asked.timeout_s, name="")
         forks = await self._forks.fork(caller, ForkMicrovm(asked.sandbox_id, asked.count))
         for microvm in forks.microvms:
             self._adopt(microvm, terms)
@@ -149,6 +175,10 @@ class SandboxService:
         if found is None or found.account_id != caller.account_id or found.has_ended:
             raise NotFoundError(f"Sandbox {sandbox_id} not found")
         return found
+
+    def find_named(self, caller: Caller, name: str) -> Sandbox | None:
+        """Return a sandbox of the caller's account that has not ended, by its name; None where there is none."""
+        return self._store.find_named(caller.account_id, name)
 
     def list_sandboxes(self, caller: Caller, asked: ListSandboxes) -> Page[Sandbox]:
         """Return sandboxes of the caller's account.
@@ -194,6 +224,41 @@ class SandboxService:
         if was_paused or ends_at > sandbox.ends_at:
             self._set_end(sandbox.id, ends_at, asked.timeout_s)
         return self.get(caller, sandbox.id), was_paused
+
+    async def resume(self, caller: Caller, sandbox_id: str) -> Sandbox:
+        """Let a sandbox run for as long as its timeout is; return when it does.
+
+        Raises:
+            ServiceError: there is none, or it cannot be resumed.
+        """
+        sandbox = self.get(caller, sandbox_id)
+        await self._resume(sandbox.id)
+        self._set_end(sandbox.id, _from_now(sandbox.terms.timeout_s), sandbox.terms.timeout_s)
+        return self.get(caller, sandbox.id)
+
+    def set_terms(self, caller: Caller, sandbox_id: str, terms: SandboxTerms) -> Sandbox:
+        """Change what a sandbox is to be; its timeout begins anew, be that of its running or of its pause.
+
+        Raises:
+            NotFoundError: there is none.
+            ValidationError: there is no such timeout.
+        """
+        check_timeout(terms.timeout_s, most=terms.timeout_max_s)
+        sandbox = self.get(caller, sandbox_id)
+        ends_at = _from_now(terms.deletes_after_s if sandbox.is_paused else terms.timeout_s)
+        self._store.set_terms(sandbox.id, terms, ends_at)
+        if sandbox.is_paused and not terms.deletes_after_s:
+            self._timeouts.cancel(sandbox.id)
+        else:
+            self._timeouts.watch(sandbox.id, ends_at)
+        return self.get(caller, sandbox.id)
+
+    def note_use(self, sandbox: Sandbox) -> None:
+        """A request has come to a sandbox: its end moves, where that is what its user has asked for."""
+        ends_at = _from_now(sandbox.terms.timeout_s)
+        is_worth_it = (ends_at - sandbox.ends_at).total_seconds() >= _USE_NOTED_S
+        if sandbox.terms.moves_with_use and not sandbox.is_paused and is_worth_it:
+            self._set_end(sandbox.id, ends_at, sandbox.terms.timeout_s)
 
     async def pause(self, caller: Caller, sandbox_id: str) -> None:
         """Save a sandbox and end its VMM; return when that is done.
@@ -241,13 +306,24 @@ class SandboxService:
         runner = self._runners.find(sandbox_id)
         if runner is None:
             raise NotFoundError(f"Sandbox {sandbox_id} not found")
-        self._store.set_paused(sandbox_id, paused=True)  # before: no request may wake it under way
+        sandbox = self._store.find(sandbox_id)
+        if sandbox is not None:
+            self._set_paused(sandbox)  # before: no request may wake it under way
         try:
             await self._background.see_through(runner.suspend(), f"the pause of {sandbox_id}")
         except ServiceError:
-            self._store.set_paused(sandbox_id, paused=False)
+            self._store.set_paused(sandbox_id, paused=False, ends_at=None if sandbox is None else sandbox.ends_at)
             raise
-        self._timeouts.cancel(sandbox_id)
+        if sandbox is None or not sandbox.terms.deletes_after_s:
+            self._timeouts.cancel(sandbox_id)
+
+    def _set_paused(self, sandbox: Sandbox) -> None:
+        """Store that a sandbox is paused; one that ends some time after that is seen to."""
+        deletes_after_s = sandbox.terms.deletes_after_s
+        ends_at = _from_now(deletes_after_s) if deletes_after_s else None
+        self._store.set_paused(sandbox.id, paused=True, ends_at=ends_at)
+        if ends_at is not None:
+            self._timeouts.watch(sandbox.id, ends_at)
 
     # --- timeouts
 
@@ -259,16 +335,16 @@ class SandboxService:
         """Its timeout is over, unless it has been moved meanwhile."""
         sandbox = self._store.find(sandbox_id)
         runner = self._runners.find(sandbox_id)
-        if sandbox is None or runner is None or sandbox.is_paused:
+        if sandbox is None or runner is None or (sandbox.is_paused and not sandbox.terms.deletes_after_s):
             return
         if (sandbox.ends_at - datetime.now(UTC)).total_seconds() > _EARLY_S:
             self._timeouts.watch(sandbox_id, sandbox.ends_at)
             return
         with caused_by(Actor.TIMER, TIMEOUT_OVER):
-            if not sandbox.terms.pauses_itself:
+            if sandbox.is_paused or not sandbox.terms.pauses_itself:
                 runner.begin_to_terminate(TIMEOUT_OVER)
             elif sandbox.microvm_state is MicrovmState.SUSPENDED:
-                self._store.set_paused(sandbox_id, paused=True)
+                self._set_paused(sandbox)
             else:
                 self._background.start(self._pause_itself(sandbox_id), f"the pause of {sandbox_id}")
 
@@ -280,14 +356,14 @@ class SandboxService:
             self._timeouts.try_again(sandbox_id)
 
 
-def check_timeout(timeout_s: int, least: int = 1) -> None:
+def check_timeout(timeout_s: int, least: int = 1, most: int = TIMEOUT_MAX_S) -> None:
     """Check a timeout.
 
     Raises:
         ValidationError: there is no such timeout.
     """
-    if not least <= timeout_s <= TIMEOUT_MAX_S:
-        raise ValidationError(f"timeout must be {least} to {TIMEOUT_MAX_S} seconds, not {timeout_s}")
+    if not least <= timeout_s <= most:
+        raise ValidationError(f"timeout must be {least} to {most} seconds, not {timeout_s}")
 
 
 def _from_now(seconds: int) -> datetime:
@@ -303,6 +379,8 @@ def _is_asked_for(sandbox: Sandbox, asked: ListSandboxes) -> bool:
     metadata = sandbox.terms.metadata or {}
     return (
         sandbox.state in asked.states
+        and sandbox.id.lower().startswith(asked.id_prefix.lower())
+        and (sandbox.terms.name or sandbox.id).lower().startswith(asked.name_prefix.lower())
         and asked.template in (None, sandbox.terms.template, sandbox.image_id)
         and (asked.started_after is None or sandbox.started_at >= asked.started_after)
         and all(metadata.get(name) == value for name, value in asked.metadata.items())

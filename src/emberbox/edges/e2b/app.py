@@ -34,9 +34,9 @@ from emberbox.edges.e2b.errors import error_response
 from emberbox.edges.sandboxes.call import Guard
 from emberbox.edges.sandboxes.errors import ApiError
 from emberbox.edges.sandboxes.interpreter import Program
-from emberbox.edges.sandboxes.ports import Ports
+from emberbox.edges.sandboxes.ports import Ports, TokenForm
 from emberbox.model.endpoints import Unreachable
-from emberbox.model.sandbox_names import CODE_PORT, ENVD_PORT, Address
+from emberbox.model.sandbox_names import CODE_PORT, ENVD_PORT, OWN_HEADERS, TRAFFIC_HEADER, Address
 
 Scope = MutableMapping[str, Any]  # Any: ASGI's own
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -89,7 +89,7 @@ class E2bEdge:
         ]
         self._api: ASGIApp = create_api(rows, offer.guard, offer.region)
         self._envd = Envd(self._door, offer.tokens)
-        self._ports = Ports(self._door, offer.tokens)
+        self._ports = Ports(self._door, offer.tokens, TokenForm(TRAFFIC_HEADER, others=OWN_HEADERS))
         self._code = CodeInterpreter(self._door, offer.tokens, offer.program)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -103,8 +103,16 @@ class Call:
         Raises:
             AccessDeniedError: no policy allows it.
         """
+        self.allow_on(self.sandbox_id, *actions)
+
+    def allow_on(self, sandbox_id: str, *actions: str) -> None:
+        """Let it do something with a sandbox.
+
+        Raises:
+            AccessDeniedError: no policy allows it.
+        """
         account_id = self.caller.account_id
-        image = self.guard.resources.image_of(account_id, self.sandbox_id)
+        image = self.guard.resources.image_of(account_id, sandbox_id)
         resource = image or image_arn(self.region, account_id, ANYTHING)
         self.allow(*(Permission(action, resource) for action in actions))
 

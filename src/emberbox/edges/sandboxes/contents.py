@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
 from emberbox.edges.sandboxes import entries
@@ -38,7 +38,7 @@ _STATUSES: Final = {
 # --- out of the sandbox
 
 
-async def open_content(visit: Visit, path: str) -> AsyncIterator[bytes]:
+async def open_content(visit: Visit, path: str) -> AsyncGenerator[bytes]:
     """Return a file's content, which is read as it is asked for; it must be asked for once at least.
 
     Raises:
@@ -54,7 +54,7 @@ async def open_content(visit: Visit, path: str) -> AsyncIterator[bytes]:
     return _stream(command, first)
 
 
-async def _stream(command: GuestCommand, first: bytes) -> AsyncIterator[bytes]:
+async def _stream(command: GuestCommand, first: bytes) -> AsyncGenerator[bytes]:
     """A failure breaks the answer off, so that it shows."""
     try:
         if first:

@@ -40,12 +40,14 @@ class ApiError(EmberboxError):
     Args:
         status: of the answer.
         message: for the client; it says what to do.
+        code: a word for it, where the API has words.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, code: str = "") -> None:
         super().__init__(message)
         self.status = int(status)
         self.message = message
+        self.code = code
 
 
 def as_api_error(error: EmberboxError) -> ApiError:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Final
 
 import h11
@@ -18,7 +19,6 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from emberbox.control.sandboxes.door import SandboxDoor
 from emberbox.control.sandboxes.tokens import SandboxTokens
 from emberbox.edges.sandboxes.errors import ApiError
-from emberbox.model.sandbox_names import OWN_HEADERS, TRAFFIC_HEADER
 from emberbox.model.sandboxes import Sandbox
 from emberbox.time_limits import limit_s
 
@@ -28,11 +28,29 @@ _HEAD_BYTES_MAX: Final = 64 << 10
 _PIECE: Final = 64 << 10
 _CONNECT_S: Final = limit_s(10.0)
 _SILENT_S: Final = limit_s(600.0)
-_OURS: Final = frozenset(name.encode() for name in OWN_HEADERS)
 _OF_ONE_HOP: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer", b"upgrade"}
 )
 """RFC 9110, section 7.6.1. Requests keep Transfer-Encoding, which h11 writes anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenForm:
+    """How requests to ports have the token of a private sandbox.
+
+    Args:
+        header: has it.
+        parameter: of the query, has it too; empty where none does. It is nothing for guests.
+        others: headers of an API's clients that are nothing for guests either.
+    """
+
+    header: str
+    parameter: str = ""
+    others: tuple[str, ...] = ()
+
+    def read(self, request: Request) -> str:
+        """Return the token of a request; an empty text where it has none."""
+        return request.headers.get(self.header, "") or request.query_params.get(self.parameter, "")
 
 
 class Ports:
@@ -41,11 +59,13 @@ class Ports:
     Args:
         door: says where ports are reached.
         tokens: what opens those of private sandboxes.
+        form: how requests have them.
     """
 
-    def __init__(self, door: SandboxDoor, tokens: SandboxTokens) -> None:
+    def __init__(self, door: SandboxDoor, tokens: SandboxTokens, form: TokenForm) -> None:
         self._door = door
         self._tokens = tokens
+        self._form = form
 
     async def answer(self, sandbox: Sandbox, port: int, request: Request) -> Response:
         """Answer a request to a port.
@@ -63,7 +83,7 @@ class Ports:
             return _not_open(sandbox.id, port)
         passing = _Passing(reader, writer)
         try:
-            return await passing.pass_on(request)
+            return await passing.pass_on(request, _head_of(request, self._form))
         except (h11.ProtocolError, OSError, TimeoutError, EOFError) as error:
             await passing.close()
             log.debug("port %d of %s: %s", port, sandbox.id, error)
@@ -78,8 +98,8 @@ class Ports:
         Raises:
             ApiError: it is, and the token is missing.
         """
-        if not self._tokens.opens_ports(sandbox, request.headers.get(TRAFFIC_HEADER, "")):
-            raise ApiError(403, f"the sandbox is private: send its token as {TRAFFIC_HEADER}")
+        if not self._tokens.opens_ports(sandbox, self._form.read(request)):
+            raise ApiError(403, f"the sandbox is private: send its token as {self._form.header}")
 
 
 def _not_open(sandbox_id: str, port: int) -> Response:
@@ -95,9 +115,9 @@ class _Passing:
         self._writer = writer
         self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_BYTES_MAX)
 
-    async def pass_on(self, request: Request) -> Response:
+    async def pass_on(self, request: Request, asked: h11.Request) -> Response:
         """Send it, and return the answer as soon as its head has come."""
-        self._send(_head_of(request))
+        self._send(asked)
         try:
             async for part in request.stream():
                 if part:
@@ -141,10 +161,12 @@ class _Passing:
             await self._writer.wait_closed()
 
 
-def _head_of(request: Request) -> h11.Request:
-    dropped = _OF_ONE_HOP | _OURS
+def _head_of(request: Request, form: TokenForm) -> h11.Request:
+    dropped = _OF_ONE_HOP | {name.encode() for name in (form.header, *form.others)}
     headers = [(name, value) for name, value in request.headers.raw if name not in dropped]
-    target = request.scope["raw_path"] + (
-        b"?" + request.scope["query_string"] if request.scope["query_string"] else b""
-    )
+    query: bytes = request.scope["query_string"]
+    if form.parameter:
+        ours = form.parameter.encode() + b"="
+        query = b"&".join(part for part in query.split(b"&") if not part.startswith(ours))
+    target = request.scope["raw_path"] + (b"?" + query if query else b"")
     return h11.Request(method=request.method, target=target, headers=[*headers, (b"connection", b"close")])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -34,10 +34,11 @@ class Row(NamedTuple):
 
     Args:
         operation: its name, in logs and the audit trail.
-        counted_as: the operation of AWS's whose request rate counts.
+        counted_as: the operation of AWS's whose request rate counts; empty where none does.
         method: of HTTP.
         paths: those of every version of the API.
         handler: answers it.
+        takes_json: the body is read before it is called.
     """
 
     operation: str
@@ -45,6 +46,7 @@ class Row(NamedTuple):
     method: str
     paths: tuple[str, ...]
     handler: Handler
+    takes_json: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Api:
         region: the region played.
         key_form: how its clients send their keys.
         refuse: returns the answer that tells an error.
+        translate: returns what a client is told of an error.
     """
 
     source: str
@@ -64,6 +67,7 @@ class Api:
     region: str
     key_form: KeyForm
     refuse: Callable[[ApiError], Response]
+    translate: Callable[[EmberboxError], ApiError] = as_api_error
 
 
 def make_routes(rows: Iterable[Row], api: Api) -> list[Route]:
@@ -89,7 +93,7 @@ class _Endpoint:
             call = Call(request, caller, self._api.guard, self._api.region, {})
             response = await self._handle(call)
         except EmberboxError as error:
-            refusal = as_api_error(error)
+            refusal = self._api.translate(error)
             if refusal.status >= 500 and not isinstance(error, ServiceError):
                 log.error("%s %s failed: %s", request_id, self._row.operation, error)
         except Exception:
@@ -99,37 +103,59 @@ class _Endpoint:
             response = self._api.refuse(refusal)
         took_ms = (time.perf_counter() - started) * 1000
         log.info("%s %s %d in %.1f ms", request_id, self._row.operation, response.status_code, took_ms)
-        self._api.guard.record(self._make_record(request, request_id, call, response.status_code, refusal))
+        self._api.guard.record(
+            make_record(self._api, self._row.operation, request, request_id, call, response.status_code, refusal)
+        )
         return response
 
     async def _handle(self, call: Call) -> Response:
         assert call.caller.credential is not None
-        self._api.guard.throttle(call.caller.credential, self._row.counted_as)
-        call.body = await read_body(call.request)
+        if self._row.counted_as:
+            self._api.guard.throttle(call.caller.credential, self._row.counted_as)
+        if self._row.takes_json:
+            call.body = await read_body(call.request)
         with caused_by(Actor.CALLER, self._row.operation):
             return await self._row.handler(call)
 
-    def _make_record(
-        self, request: Request, request_id: str, call: Call | None, status: int, refusal: ApiError | None
-    ) -> AuditRecord:
-        path = {name: str(value) for name, value in request.path_params.items()}
-        return AuditRecord(
-            id=str(uuid.uuid4()),
-            happened_at=datetime.now(UTC),
-            operation=self._row.operation,
-            source=self._api.source,
-            is_data=True,
-            region=self._api.region,
-            sender=Stranger() if call is None else _sender(call.caller),
-            source_ip=request.client.host if request.client else "",
-            user_agent=request.headers.get("user-agent", "")[:_TEXT_MAX],
-            request_id=request_id,
-            read_only=self._row.operation.startswith(_READ_ONLY),
-            status=status,
-            resources=() if call is None else tuple(_resource(arn) for arn in dict.fromkeys(call.resources)),
-            parameters=path,
-            refusal=None if refusal is None else Refusal(str(refusal.status), refusal.message[:_TEXT_MAX]),
-        )
+
+def make_record(
+    api: Api,
+    operation: str,
+    request: HTTPConnection,
+    request_id: str,
+    call: Call | None,
+    status: int,
+    refusal: ApiError | None,
+) -> AuditRecord:
+    """Return the audit record of an answered request.
+
+    Args:
+        api: whose.
+        operation: its name.
+        request: it.
+        request_id: its id.
+        call: what is known of it; None where nobody known sent it.
+        status: of the answer.
+        refusal: what it was refused with; None where it was not.
+    """
+    path = {name: str(value) for name, value in request.path_params.items()}
+    return AuditRecord(
+        id=str(uuid.uuid4()),
+        happened_at=datetime.now(UTC),
+        operation=operation,
+        source=api.source,
+        is_data=True,
+        region=api.region,
+        sender=Stranger() if call is None else _sender(call.caller),
+        source_ip=request.client.host if request.client else "",
+        user_agent=request.headers.get("user-agent", "")[:_TEXT_MAX],
+        request_id=request_id,
+        read_only=operation.startswith(_READ_ONLY),
+        status=status,
+        resources=() if call is None else tuple(_resource(arn) for arn in dict.fromkeys(call.resources)),
+        parameters=path,
+        refusal=None if refusal is None else Refusal(str(refusal.status), refusal.message[:_TEXT_MAX]),
+    )
 
 
 def _sender(caller: Caller) -> KnownSender:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,8 +52,14 @@ class Done:
     errors: str
 
 
-async def run_script(visit: Visit, text: str, *arguments: str) -> Done:
+async def run_script(visit: Visit, text: str, *arguments: str, given: bytes = b"") -> Done:
     """Run a script to its end, in its turn.
+
+    Args:
+        visit: where.
+        text: the script.
+        arguments: from $1 on.
+        given: its input.
 
     Raises:
         CallError: it took too long, wrote too much, or there is no such user.
@@ -60,18 +67,21 @@ async def run_script(visit: Visit, text: str, *arguments: str) -> Done:
         GuestError: the sandbox stopped meanwhile.
     """
     async with visit.turn:
-        done = await gather(await visit.open_script(text, *arguments))
+        done = await gather(await visit.open_script(text, *arguments), given=given)
     check_started(done)
     return done
 
 
-async def gather(command: GuestCommand, timeout_s: float | None = TIMEOUT_S, bytes_max: int = OUTPUT_BYTES_MAX) -> Done:
-    """Wait for a command that reads no input, and close it.
+async def gather(
+    command: GuestCommand, timeout_s: float | None = TIMEOUT_S, bytes_max: int = OUTPUT_BYTES_MAX, *, given: bytes = b""
+) -> Done:
+    """Wait for a command, and close it; one that takes too long is killed.
 
     Args:
         command: it.
         timeout_s: how long that may take; None is for ever.
         bytes_max: how much it may write.
+        given: its input, which it is to read before it writes much.
 
     Raises:
         CallError: it took too long, or wrote too much.
@@ -79,8 +89,10 @@ async def gather(command: GuestCommand, timeout_s: float | None = TIMEOUT_S, byt
     """
     output, errors = bytearray(), bytearray()
     try:
-        command.end_input()
         async with asyncio.timeout(timeout_s):
+            if given:
+                await command.write(given)
+            command.end_input()
             while (received := await command.read()) is not None:
                 which, data = received
                 if which == STDERR:
@@ -91,6 +103,7 @@ async def gather(command: GuestCommand, timeout_s: float | None = TIMEOUT_S, byt
                     raise CallError(Code.RESOURCE_EXHAUSTED, f"there are over {bytes_max} bytes; ask for less at once")
         return Done(command.exit_code, bytes(output), errors.decode(errors="replace").strip())
     except TimeoutError:
+        command.signal(signal.SIGKILL)
         raise CallError(Code.DEADLINE_EXCEEDED, f"the sandbox did not answer within {timeout_s:g} s") from None
     finally:
         command.close()

@@ -45,13 +45,18 @@ class Visit:
         """
         return await self.door.open_command(self.sandbox, command)
 
-    async def open_script(self, text: str, *arguments: str) -> GuestCommand:
-        """Start a script of `sh`, with the sandbox's user or the one that is named.
+    async def open_script(self, text: str, *arguments: str, with_variables: bool = False) -> GuestCommand:
+        """Start a script of `sh`.
+
+        Args:
+            text: the script.
+            arguments: from $1 on.
+            with_variables: it has the sandbox's own variables.
 
         Raises:
             Unreachable: the sandbox does not run.
             GuestError: it cannot be started.
         """
-        return await self.open_command(
-            Command(("/bin/sh", "-c", self.prelude + text, "sh", *arguments), user=self.user)
-        )
+        asked = ("/bin/sh", "-c", self.prelude + text, "sh", *arguments)
+        environment = tuple(self.environment.items()) if with_variables else ()
+        return await self.open_command(Command(asked, environment=environment, user=self.user))

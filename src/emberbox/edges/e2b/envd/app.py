@@ -79,7 +79,7 @@ class Envd:
             return Response(status_code=204)
         self._check_right(sandbox, request)
         turn = self._turns.setdefault(sandbox.id, asyncio.Semaphore(TURNS))
-        visit = Visit(sandbox, self._door, _user_of(request), turn=turn)
+        visit = Visit(sandbox, self._door, _user_of(request) or sandbox.terms.user or None, turn=turn)
         if key in self._plain:
             return await self._plain[key](visit, request)
         answer = await answer_call(self._calls, request, visit) if request.method == "POST" else None

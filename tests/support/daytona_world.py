@@ -1,0 +1,59 @@
+"""Daytona's edge over a real control plane and a machine without microVMs: commands of guests run on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from emberbox.control.microvms.recovery import Recovery
+from emberbox.control.sandboxes.tokens import SandboxTokens
+from emberbox.edges.asgi import serve
+from emberbox.edges.connection_guard import GuardLimits
+from emberbox.edges.daytona.app import DaytonaEdge, Offer
+from emberbox.edges.sandboxes import api_keys
+from emberbox.model.iam.access import Credential
+from support.e2b_world import E2bPlane
+from support.plain_machine import FakeLeftovers
+from support.wire import KEY, REGION
+
+
+def daytona_key_of(credential: Credential) -> str:
+    """Return Daytona's form of a key."""
+    return api_keys.write_api_key(api_keys.DAYTONA, credential.access_key_id, credential.secret_access_key)
+
+
+@contextlib.asynccontextmanager
+async def serve_daytona(directory: Path) -> AsyncIterator[E2bPlane]:
+    """Serve Daytona's API, with one image, for as long as the block lasts; `plane.url` is its address.
+
+    Args:
+        directory: has the state, and what guests have.
+    """
+    plane = E2bPlane(directory, KEY, REGION)
+    plane._log_writer.start()
+    plane.control.launcher.recover(Recovery(FakeLeftovers(plane.disk), []))
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        plane.url = f"http://127.0.0.1:{port}/api"
+        edge = DaytonaEdge(
+            Offer(
+                sandboxes=plane.control.sandboxes,
+                tokens=SandboxTokens(directory / "secrets/sandboxes.key"),
+                guard=plane.access,
+                region=REGION,
+                domain=f"localhost:{port}",
+                default_snapshot="standard",
+                sessions_directory=f"{directory}/sessions-%d",
+            )
+        )
+        plane.add_template("standard")
+        try:
+            async with serve(edge, listener, 75, limits=GuardLimits(), websocket_message_bytes=1 << 16):
+                yield plane
+        finally:
+            await plane.control.sandboxes.service.close()
+            await plane.close()
+            await plane.local.close()
