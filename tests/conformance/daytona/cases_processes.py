@@ -58,7 +58,7 @@ def test_a_command_that_takes_too_long_is_killed(sandbox: Sandbox) -> None:
 
 def test_much_output_arrives_whole_up_to_a_limit(sandbox: Sandbox) -> None:
     assert sandbox.process.exec("seq 1 100000").result == "".join(f"{number}\n" for number in range(1, 100_001))
-    with pytest.raises(DaytonaError, match="16777216 bytes") as failed:
+    with pytest.raises(DaytonaError, match="8388608 bytes") as failed:
         sandbox.process.exec("yes | head -c 20000000")
     assert failed.value.status_code == 413
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
-from emberbox.background import Background
 from emberbox.control.microvms.commands import ForkMicrovm, RunMicrovm
 from emberbox.control.microvms.forks import ForkService
 from emberbox.control.microvms.runners import Runners
@@ -17,24 +14,19 @@ from emberbox.control.microvms.service import MicrovmService
 from emberbox.control.microvms.timers import Timers
 from emberbox.control.requests.paging import Page, PageTokens
 from emberbox.control.sandboxes.commands import ConnectSandbox, CreateSandbox, ForkSandbox, ListSandboxes
+from emberbox.control.sandboxes.ends import SandboxEnds, from_now
+from emberbox.control.sandboxes.kept_names import KeptNames
 from emberbox.control.sandboxes.templates import TemplateFinder
-from emberbox.control.sandboxes.timeouts import Timeouts
 from emberbox.model.caller import Caller
-from emberbox.model.causes import Actor, caused_by
-from emberbox.model.errors import ConflictError, InternalError, NotFoundError, ServiceError, ValidationError
+from emberbox.model.errors import ConflictError, InternalError, NotFoundError, ValidationError
 from emberbox.model.launch_requests import Ingress
 from emberbox.model.records import Microvm
 from emberbox.model.sandboxes import TIMEOUT_MAX_S, Sandbox, SandboxTerms
-from emberbox.model.states import MicrovmState
 from emberbox.store.sandboxes import SandboxStore
 
 log = logging.getLogger(__name__)
 
-TIMEOUT_OVER: Final = "The sandbox's timeout is over."
 _LIST: Final = "ListSandboxes"
-_EARLY_S: Final = 0.5
-_USE_NOTED_S: Final = 5.0
-"""A use that moves a sandbox's end by less is not worth a row."""
 
 
 class SandboxService:
@@ -59,21 +51,15 @@ class SandboxService:
         self._microvms = microvms
         self._forks = forks
         self._runners = runners
-        self._timeouts = Timeouts(timers, self._end)
+        self._ends = SandboxEnds(store, runners, timers)
+        self._names = KeptNames(store)
         self._page_tokens = page_tokens
-        self._background = Background()
-        self._kept_names: set[tuple[str, str]] = set()
 
     # --- the life of the service
 
     def watch_timeouts(self) -> None:
         """See to the timeouts of the sandboxes that an earlier server left."""
-        for sandbox in self._store.list_live():
-            if sandbox.is_paused and sandbox.microvm_state is not MicrovmState.SUSPENDED:
-                self._store.set_paused(sandbox.id, paused=False)  # it was killed before the pause was done
-            elif sandbox.is_paused and not sandbox.terms.deletes_after_s:
-                continue
-            self._timeouts.watch(sandbox.id, sandbox.ends_at)
+        self._ends.watch_left()
 
     def forget_gone(self) -> None:
         """Remove the rows of sandboxes whose microVMs are forgotten."""
@@ -81,7 +67,7 @@ class SandboxService:
 
     async def close(self) -> None:
         """Stop what is under way."""
-        await self._background.close()
+        await self._ends.close()
 
     # --- new ones
 
@@ -92,25 +78,8 @@ class SandboxService:
             ServiceError: it may not be launched, or could not.
         """
         check_timeout(asked.terms.timeout_s, most=asked.terms.timeout_max_s)
-        with self._keep_name(caller, asked.terms.name):
+        with self._names.keep(caller.account_id, asked.terms.name):
             return await self._create(caller, asked)
-
-    @contextlib.contextmanager
-    def _keep_name(self, caller: Caller, name: str) -> Iterator[None]:
-        """Let nobody else take a name while a sandbox is made that is to have it.
-
-        Raises:
-            ConflictError: a sandbox has it.
-        """
-        kept = (caller.account_id, name)
-        if name and (kept in self._kept_names or self._store.find_named(*kept) is not None):
-            raise ConflictError(f"name: there is a sandbox {name} already; delete it, or choose another name")
-        if name:
-            self._kept_names.add(kept)
-        try:
-            yield
-        finally:
-            self._kept_names.discard(kept)
 
     async def _create(self, caller: Caller, asked: CreateSandbox) -> Sandbox:
         template = self._templates.find(caller, asked.terms.template)
@@ -144,7 +113,7 @@ class SandboxService:
 
     def _adopt(self, microvm: Microvm, terms: SandboxTerms) -> None:
         """Make a microVM a sandbox; one that cannot be stored as such ends, as nobody would end it later."""
-        ends_at = _from_now(terms.timeout_s)
+        ends_at = from_now(terms.timeout_s)
         try:
             is_new = self._store.add(microvm.id, microvm.account_id, terms, ends_at)
         except BaseException:
@@ -153,7 +122,7 @@ class SandboxService:
                 runner.begin_to_terminate("It could not be stored as a sandbox.")
             raise
         if is_new:  # else a request is repeated
-            self._timeouts.watch(microvm.id, ends_at)
+            self._ends.watch(microvm.id, ends_at)
 
     async def _wait_until_it_runs(self, caller: Caller, sandbox_id: str) -> Sandbox:
         runner = self._runners.find(sandbox_id)
@@ -176,9 +145,19 @@ class SandboxService:
             raise NotFoundError(f"Sandbox {sandbox_id} not found")
         return found
 
-    def find_named(self, caller: Caller, name: str) -> Sandbox | None:
-        """Return a sandbox of the caller's account that has not ended, by its name; None where there is none."""
-        return self._store.find_named(caller.account_id, name)
+    def get_called(self, caller: Caller, called: str) -> Sandbox:
+        """Return a sandbox of the caller's account that has not ended, by its id, or else by its name.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        try:
+            return self.get(caller, called)
+        except NotFoundError:
+            found = self._store.find_named(caller.account_id, called) if called else None
+            if found is None:
+                raise
+            return found
 
     def list_sandboxes(self, caller: Caller, asked: ListSandboxes) -> Page[Sandbox]:
         """Return sandboxes of the caller's account.
@@ -208,7 +187,7 @@ class SandboxService:
         sandbox = self.get(caller, sandbox_id)
         if sandbox.is_paused:
             raise NotFoundError(f"Sandbox {sandbox_id} is paused: connect to it first")
-        self._set_end(sandbox_id, _from_now(timeout_s), timeout_s)
+        self._ends.move(sandbox_id, from_now(timeout_s), timeout_s)
 
     async def connect(self, caller: Caller, asked: ConnectSandbox) -> tuple[Sandbox, bool]:
         """Let a sandbox run for some time yet, and say whether it was paused until now.
@@ -218,11 +197,11 @@ class SandboxService:
         """
         check_timeout(asked.timeout_s)
         sandbox = self.get(caller, asked.sandbox_id)
-        ends_at, was_paused = _from_now(asked.timeout_s), sandbox.is_paused
+        ends_at, was_paused = from_now(asked.timeout_s), sandbox.is_paused
         if was_paused:
-            await self._resume(sandbox.id)
+            await self._ends.resume(sandbox.id)
         if was_paused or ends_at > sandbox.ends_at:
-            self._set_end(sandbox.id, ends_at, asked.timeout_s)
+            self._ends.move(sandbox.id, ends_at, asked.timeout_s)
         return self.get(caller, sandbox.id), was_paused
 
     async def resume(self, caller: Caller, sandbox_id: str) -> Sandbox:
@@ -232,12 +211,12 @@ class SandboxService:
             ServiceError: there is none, or it cannot be resumed.
         """
         sandbox = self.get(caller, sandbox_id)
-        await self._resume(sandbox.id)
-        self._set_end(sandbox.id, _from_now(sandbox.terms.timeout_s), sandbox.terms.timeout_s)
+        await self._ends.resume(sandbox.id)
+        self._ends.move(sandbox.id, from_now(sandbox.terms.timeout_s), sandbox.terms.timeout_s)
         return self.get(caller, sandbox.id)
 
     def set_terms(self, caller: Caller, sandbox_id: str, terms: SandboxTerms) -> Sandbox:
-        """Change what a sandbox is to be; its timeout begins anew, be that of its running or of its pause.
+        """Change what a sandbox is to be; a timeout that changes begins anew.
 
         Raises:
             NotFoundError: there is none.
@@ -245,20 +224,8 @@ class SandboxService:
         """
         check_timeout(terms.timeout_s, most=terms.timeout_max_s)
         sandbox = self.get(caller, sandbox_id)
-        ends_at = _from_now(terms.deletes_after_s if sandbox.is_paused else terms.timeout_s)
-        self._store.set_terms(sandbox.id, terms, ends_at)
-        if sandbox.is_paused and not terms.deletes_after_s:
-            self._timeouts.cancel(sandbox.id)
-        else:
-            self._timeouts.watch(sandbox.id, ends_at)
+        self._ends.set_terms(sandbox, terms)
         return self.get(caller, sandbox.id)
-
-    def note_use(self, sandbox: Sandbox) -> None:
-        """A request has come to a sandbox: its end moves, where that is what its user has asked for."""
-        ends_at = _from_now(sandbox.terms.timeout_s)
-        is_worth_it = (ends_at - sandbox.ends_at).total_seconds() >= _USE_NOTED_S
-        if sandbox.terms.moves_with_use and not sandbox.is_paused and is_worth_it:
-            self._set_end(sandbox.id, ends_at, sandbox.terms.timeout_s)
 
     async def pause(self, caller: Caller, sandbox_id: str) -> None:
         """Save a sandbox and end its VMM; return when that is done.
@@ -270,7 +237,7 @@ class SandboxService:
         sandbox = self.get(caller, sandbox_id)
         if sandbox.is_paused:
             raise ConflictError(f"Sandbox {sandbox_id} is paused already")
-        await self._pause(sandbox.id)
+        await self._ends.pause(sandbox.id)
 
     def kill(self, caller: Caller, sandbox_id: str) -> None:
         """Begin to end a sandbox.
@@ -279,81 +246,15 @@ class SandboxService:
             NotFoundError: there is none.
         """
         self._microvms.terminate(caller, self.get(caller, sandbox_id).id)
-        self._timeouts.cancel(sandbox_id)
+        self._ends.cancel(sandbox_id)
 
-    # --- changes
+    def note_use(self, sandbox: Sandbox) -> None:
+        """A request has come to a sandbox: its end moves, where that is what its user has asked for."""
+        self._ends.note_use(sandbox)
 
     async def let_run(self, sandbox: Sandbox) -> bool:
         """Resume a sandbox for a request, where that may be; say whether it may run."""
-        if not sandbox.is_paused:
-            return await self._resume(sandbox.id)  # the server was stopped meanwhile
-        if not (sandbox.terms.pauses_itself and sandbox.terms.resumes_itself):
-            return False
-        is_running = await self._resume(sandbox.id)
-        if is_running:
-            self._set_end(sandbox.id, _from_now(sandbox.terms.timeout_s), sandbox.terms.timeout_s)
-        return is_running
-
-    async def _resume(self, sandbox_id: str) -> bool:
-        runner = self._runners.find(sandbox_id)
-        if runner is None:
-            return False
-        with caused_by(Actor.REQUEST, "A client wants the sandbox to run."):
-            await runner.resume()
-        return True
-
-    async def _pause(self, sandbox_id: str) -> None:
-        runner = self._runners.find(sandbox_id)
-        if runner is None:
-            raise NotFoundError(f"Sandbox {sandbox_id} not found")
-        sandbox = self._store.find(sandbox_id)
-        if sandbox is not None:
-            self._set_paused(sandbox)  # before: no request may wake it under way
-        try:
-            await self._background.see_through(runner.suspend(), f"the pause of {sandbox_id}")
-        except ServiceError:
-            self._store.set_paused(sandbox_id, paused=False, ends_at=None if sandbox is None else sandbox.ends_at)
-            raise
-        if sandbox is None or not sandbox.terms.deletes_after_s:
-            self._timeouts.cancel(sandbox_id)
-
-    def _set_paused(self, sandbox: Sandbox) -> None:
-        """Store that a sandbox is paused; one that ends some time after that is seen to."""
-        deletes_after_s = sandbox.terms.deletes_after_s
-        ends_at = _from_now(deletes_after_s) if deletes_after_s else None
-        self._store.set_paused(sandbox.id, paused=True, ends_at=ends_at)
-        if ends_at is not None:
-            self._timeouts.watch(sandbox.id, ends_at)
-
-    # --- timeouts
-
-    def _set_end(self, sandbox_id: str, ends_at: datetime, timeout_s: int) -> None:
-        self._store.set_end(sandbox_id, ends_at, timeout_s)
-        self._timeouts.watch(sandbox_id, ends_at)
-
-    def _end(self, sandbox_id: str) -> None:
-        """Its timeout is over, unless it has been moved meanwhile."""
-        sandbox = self._store.find(sandbox_id)
-        runner = self._runners.find(sandbox_id)
-        if sandbox is None or runner is None or (sandbox.is_paused and not sandbox.terms.deletes_after_s):
-            return
-        if (sandbox.ends_at - datetime.now(UTC)).total_seconds() > _EARLY_S:
-            self._timeouts.watch(sandbox_id, sandbox.ends_at)
-            return
-        with caused_by(Actor.TIMER, TIMEOUT_OVER):
-            if sandbox.is_paused or not sandbox.terms.pauses_itself:
-                runner.begin_to_terminate(TIMEOUT_OVER)
-            elif sandbox.microvm_state is MicrovmState.SUSPENDED:
-                self._set_paused(sandbox)
-            else:
-                self._background.start(self._pause_itself(sandbox_id), f"the pause of {sandbox_id}")
-
-    async def _pause_itself(self, sandbox_id: str) -> None:
-        try:
-            await self._pause(sandbox_id)
-        except ServiceError as error:
-            log.error("%s could not be paused at the end of its timeout: %s", sandbox_id, error)
-            self._timeouts.try_again(sandbox_id)
+        return await self._ends.let_run(sandbox)
 
 
 def check_timeout(timeout_s: int, least: int = 1, most: int = TIMEOUT_MAX_S) -> None:
@@ -364,10 +265,6 @@ def check_timeout(timeout_s: int, least: int = 1, most: int = TIMEOUT_MAX_S) -> 
     """
     if not least <= timeout_s <= most:
         raise ValidationError(f"timeout must be {least} to {most} seconds, not {timeout_s}")
-
-
-def _from_now(seconds: int) -> datetime:
-    return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
 def _is_behind(sandbox: Sandbox, after: tuple[datetime, str], *, oldest_first: bool) -> bool:

@@ -189,10 +189,13 @@ class SandboxHandlers:
             AccessDeniedError: no policy allows it.
             NotFoundError: there is none.
         """
-        named = self._sandboxes.find_named(call.caller, call.sandbox_id)
-        sandbox_id = call.sandbox_id if named is None else named.id
-        call.allow_on(sandbox_id, *actions)
-        return self._sandboxes.get(call.caller, sandbox_id)
+        try:
+            sandbox = self._sandboxes.get_called(call.caller, call.sandbox_id)
+        except NotFoundError:
+            call.allow_on(call.sandbox_id, *actions)  # who may not ask is not told
+            raise
+        call.allow_on(sandbox.id, *actions)
+        return sandbox
 
     def _find_size(self, image_id: str, version: str) -> Size | None:
         found = self._parts.sandboxes.images.find_version(image_id, version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +16,7 @@ from emberbox.time_limits import limit_s
 
 OUTPUT_BYTES_MAX: Final = 4 << 20
 TIMEOUT_S: Final = limit_s(60.0)
+_FREE_BYTES: Final = 256 << 10
 _ERRORS_MAX: Final = 2000
 
 CANNOT_EXECUTE, NO_SUCH_PROGRAM = 126, 127
@@ -73,7 +75,12 @@ async def run_script(visit: Visit, text: str, *arguments: str, given: bytes = b"
 
 
 async def gather(
-    command: GuestCommand, timeout_s: float | None = TIMEOUT_S, bytes_max: int = OUTPUT_BYTES_MAX, *, given: bytes = b""
+    command: GuestCommand,
+    timeout_s: float | None = TIMEOUT_S,
+    bytes_max: int = OUTPUT_BYTES_MAX,
+    *,
+    given: bytes = b"",
+    turn: asyncio.Semaphore | None = None,
 ) -> Done:
     """Wait for a command, and close it; one that takes too long is killed.
 
@@ -82,6 +89,7 @@ async def gather(
         timeout_s: how long that may take; None is for ever.
         bytes_max: how much it may write.
         given: its input, which it is to read before it writes much.
+        turn: held as soon as much is gathered; until then the command waits with what it writes.
 
     Raises:
         CallError: it took too long, or wrote too much.
@@ -89,7 +97,7 @@ async def gather(
     """
     output, errors = bytearray(), bytearray()
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeout_s), contextlib.AsyncExitStack() as held:
             if given:
                 await command.write(given)
             command.end_input()
@@ -99,6 +107,9 @@ async def gather(
                     errors += data[: _ERRORS_MAX - len(errors)]
                     continue
                 output += data
+                if turn is not None and len(output) > _FREE_BYTES:
+                    await held.enter_async_context(turn)
+                    turn = None
                 if len(output) > bytes_max:
                     raise CallError(Code.RESOURCE_EXHAUSTED, f"there are over {bytes_max} bytes; ask for less at once")
         return Done(command.exit_code, bytes(output), errors.decode(errors="replace").strip())

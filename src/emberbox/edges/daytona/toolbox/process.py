@@ -14,7 +14,7 @@ from emberbox.edges.sandboxes.scripts import CANNOT_EXECUTE, RESOLVE, Done, chec
 from emberbox.edges.sandboxes.visit import Visit
 from emberbox.machine.base import Command
 
-OUTPUT_BYTES_MAX: Final = 16 << 20
+OUTPUT_BYTES_MAX: Final = 8 << 20
 TIMEOUT_MAX_S: Final = 86_400
 _EXECUTE: Final = f"""{RESOLVE}
 exec 2>&1
@@ -63,7 +63,7 @@ async def _run(visit: Visit, call: Call, cwd: str, arguments: tuple[str, ...], g
     asked = ("/bin/sh", "-c", visit.prelude + _EXECUTE, "sh", cwd, *arguments)
     command = await visit.open_command(Command(asked, environment=tuple(variables.items()), user=visit.user))
     try:
-        done = await gather(command, timeout_s, OUTPUT_BYTES_MAX, given=given)
+        done = await gather(command, timeout_s, OUTPUT_BYTES_MAX, given=given, turn=visit.turn)
     except CallError as error:
         if error.code is not Code.DEADLINE_EXCEEDED:
             raise

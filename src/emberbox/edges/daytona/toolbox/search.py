@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from typing import Any, Final
 
 from starlette.responses import JSONResponse, Response
@@ -20,6 +19,7 @@ from emberbox.edges.sandboxes.visit import Visit
 FILE_BYTES_MAX: Final = 8 << 20
 FILES_MAX: Final = 1000
 _PATTERN_BYTES_MAX: Final = 4096
+_DIGITS_MAX: Final = 12
 
 _FIND: Final = f"""{RESOLVE}
 at "$1"
@@ -40,7 +40,6 @@ at "$1"
 find "$p" -mindepth 1 -name "$2" -exec sh -c 'printf "%s\\0" "$@"' sh {{}} + 2>/dev/null
 exit 0
 """
-_MATCH: Final = re.compile(rb"([^\0]+)\0([0-9]+):([^\n]*)\n")
 
 
 async def find_in_files(visit: Visit, call: Call) -> Response:
@@ -52,14 +51,18 @@ async def find_in_files(visit: Visit, call: Call) -> Response:
 
 
 def _show_matches(listed: bytes) -> list[Json]:
-    return [
-        {
-            "file": entries.normalise(found[1].decode(errors="replace")),
-            "line": int(found[2]),
-            "content": found[3].decode(errors="replace"),
-        }
-        for found in _MATCH.finditer(listed)
-    ]
+    """A record is `path`, zero, `number:line`; a path may have new lines in it, a line has none."""
+    found: list[Json] = []
+    place = 0
+    while (zero := listed.find(b"\0", place)) >= 0:
+        end = listed.find(b"\n", zero)
+        end = len(listed) if end < 0 else end
+        number, _, content = listed[zero + 1 : end].partition(b":")
+        if number.isdigit() and len(number) <= _DIGITS_MAX:
+            path = entries.normalise(listed[place:zero].decode(errors="replace"))
+            found.append({"file": path, "line": int(number), "content": content.decode(errors="replace")})
+        place = end + 1
+    return found
 
 
 async def search_files(visit: Visit, call: Call) -> Response:
@@ -87,7 +90,10 @@ async def _replace(visit: Visit, file: str, pattern: bytes, value: bytes) -> Jso
         path = check_path(file)
         async with visit.turn:
             content = await _read(visit, path)
-            if pattern in content:
+            count = content.count(pattern)
+            if len(content) + count * (len(value) - len(pattern)) > FILE_BYTES_MAX:
+                raise ApiError(413, f"{path} would have over {FILE_BYTES_MAX} bytes; use sed in the sandbox")
+            if count:
                 target = await Target(visit, path).open()
                 try:
                     await target.write(content.replace(pattern, value))

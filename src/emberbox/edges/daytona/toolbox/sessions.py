@@ -92,7 +92,7 @@ class Sessions:
         check(await run_script(visit, scripts.BEGIN, *arguments, takes_input, given=text.encode()))
         if is_async:
             return JSONResponse({"cmdId": name}, 202)
-        done = await gather(await visit.open_script(scripts.WAIT, *arguments), None, OUTPUT_BYTES_MAX)
+        done = await gather(await visit.open_script(scripts.WAIT, *arguments), None, OUTPUT_BYTES_MAX, turn=visit.turn)
         heard = _read_heard(done)
         return JSONResponse({"cmdId": name, "exitCode": heard.exit_code, **_show_heard(heard)})
 
@@ -107,7 +107,9 @@ class Sessions:
     async def get_logs(self, visit: Visit, call: Call) -> Response:
         """`GET /process/session/{name}/command/{id}/logs`."""
         command = await visit.open_script(scripts.TELL, *self.address(call))
-        return JSONResponse(_show_heard(_read_heard(await gather(command, bytes_max=OUTPUT_BYTES_MAX))))
+        return JSONResponse(
+            _show_heard(_read_heard(await gather(command, bytes_max=OUTPUT_BYTES_MAX, turn=visit.turn)))
+        )
 
     async def send_input(self, visit: Visit, call: Call) -> Response:
         """`POST /process/session/{name}/command/{id}/input`."""
