@@ -1,15 +1,21 @@
-"""Daytona's SDK, unmodified, from PyPI: the files of cases in `daytona`, and the example of the document."""
+"""Daytona's SDKs, unmodified, from PyPI and npm: the cases in `daytona`, and the example of the document."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from e2b import Sandbox
 
+from emberbox.time_limits import limit_s
 from support.aws import Clients
-from support.daytona import run_cases, run_daytona
+from support.daytona import CASES, daytona_variables, run_cases, run_daytona
 from support.e2b import e2b_environment
 from support.images import Image
 from support.server import Server
@@ -42,6 +48,33 @@ def test_files_are_copied_listed_and_searched(server: Server, probe_image: Image
 @pytest.mark.both_engines
 def test_commands_and_sessions_run_and_outlive_a_stop(server: Server, flask_image: Image, tmp_path: Path) -> None:
     run_cases(server, tmp_path, "cases_processes.py", flask_image)
+
+
+def test_the_javascript_sdk_goes_through_the_life_of_a_sandbox(
+    server: Server, probe_image: Image, install: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    (tmp_path / "node_modules").symlink_to(install(CASES / "package.json") / "node_modules")
+    shutil.copy(CASES / "daytona.mjs", tmp_path)
+    own = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "EMBERBOX_TEST_SNAPSHOT": probe_image.name}
+    done = subprocess.run(
+        ["node", "daytona.mjs"],
+        cwd=tmp_path,
+        env={**own, **daytona_variables(server)},
+        capture_output=True,
+        text=True,
+        timeout=limit_s(600),
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert json.loads(done.stdout) == {
+        "run": [3, "out create\n"],
+        "read": "text",
+        "names": ["a b.txt"],
+        "logs": {"out": "/usr\n", "err": "err\n"},
+        "listed": [True],
+        "stopped": "stopped",
+        "again": "/usr\n",
+        "none": ["DaytonaFileNotFoundError", 404],
+    }
 
 
 def test_every_edge_sees_the_same_sandbox(server: Server, probe_image: Image, clients: Clients, tmp_path: Path) -> None:
