@@ -46,8 +46,12 @@ def test_files_are_copied_listed_and_searched(server: Server, probe_image: Image
 
 
 @pytest.mark.both_engines
-def test_commands_and_sessions_run_and_outlive_a_stop(server: Server, flask_image: Image, tmp_path: Path) -> None:
-    run_cases(server, tmp_path, "cases_processes.py", flask_image)
+def test_commands_and_sessions_run_and_outlive_a_stop(server: Server, probe_image: Image, tmp_path: Path) -> None:
+    run_cases(server, tmp_path, "cases_processes.py", probe_image)
+
+
+def test_code_runs_and_contexts_keep_its_variables(server: Server, flask_image: Image, tmp_path: Path) -> None:
+    run_cases(server, tmp_path, "cases_code.py", flask_image)
 
 
 def test_the_javascript_sdk_goes_through_the_life_of_a_sandbox(

@@ -13,6 +13,7 @@ from emberbox.edges.asgi import serve
 from emberbox.edges.connection_guard import GuardLimits
 from emberbox.edges.daytona.app import DaytonaEdge, Offer
 from emberbox.edges.sandboxes import api_keys
+from emberbox.edges.sandboxes.interpreter import Program
 from emberbox.model.iam.access import Credential
 from support.e2b_world import E2bPlane
 from support.plain_machine import FakeLeftovers
@@ -25,11 +26,12 @@ def daytona_key_of(credential: Credential) -> str:
 
 
 @contextlib.asynccontextmanager
-async def serve_daytona(directory: Path) -> AsyncIterator[E2bPlane]:
+async def serve_daytona(directory: Path, program: Program | None = None) -> AsyncIterator[E2bPlane]:
     """Serve Daytona's API, with one image, for as long as the block lasts; `plane.url` is its address.
 
     Args:
         directory: has the state, and what guests have.
+        program: the interpreter of code.
     """
     plane = E2bPlane(directory, KEY, REGION)
     plane._log_writer.start()
@@ -46,6 +48,7 @@ async def serve_daytona(directory: Path) -> AsyncIterator[E2bPlane]:
                 region=REGION,
                 domain=f"localhost:{port}",
                 default_snapshot="standard",
+                program=program,
                 sessions_directory=f"{directory}/sessions-%d",
             )
         )
@@ -54,6 +57,7 @@ async def serve_daytona(directory: Path) -> AsyncIterator[E2bPlane]:
             async with serve(edge, listener, 75, limits=GuardLimits(), websocket_message_bytes=1 << 16):
                 yield plane
         finally:
+            await edge.close()
             await plane.control.sandboxes.service.close()
             await plane.close()
             await plane.local.close()

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from typing import Final
 
+from emberbox.app.interpreter import find_program
 from emberbox.control.assembly import Control
 from emberbox.control.sandboxes.tokens import SandboxTokens
 from emberbox.edges.asgi import listen
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 
 _KEEP_ALIVE_S: Final = 75
 _UPLOAD_MAX_S: Final = 3600.0
-_MESSAGE_BYTES_MAX: Final = 64 << 10
+_MESSAGE_BYTES_MAX: Final = 1 << 20
 
 
 async def serve_daytona(settings: Settings, control: Control, running: contextlib.AsyncExitStack) -> dict[str, str]:
@@ -39,8 +40,10 @@ async def serve_daytona(settings: Settings, control: Control, running: contextli
             region=settings.region,
             domain=settings.daytona_domain or f"{settings.domain}:{port}",
             default_snapshot=settings.daytona_snapshot or "base",
+            program=find_program(),
         )
     )
+    running.push_async_callback(edge.close)
     limits = GuardLimits(request_s=_UPLOAD_MAX_S)
     serving = serve_asgi(edge, listener, _KEEP_ALIVE_S, limits=limits, websocket_message_bytes=_MESSAGE_BYTES_MAX)
     await running.enter_async_context(serving)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import dataclass
-from importlib import resources
 from typing import Final
 
+from emberbox.app.interpreter import find_program
 from emberbox.app.objects import ObjectStorage, connect_as
 from emberbox.background import Background, every
 from emberbox.control.assembly import Control
@@ -22,7 +22,6 @@ from emberbox.edges.connection_guard import GuardLimits
 from emberbox.edges.e2b.app import E2bEdge, Offer
 from emberbox.edges.forwarded import KEEP_ALIVE_S, Forwarded
 from emberbox.edges.gateway.server import Gateway
-from emberbox.edges.sandboxes.interpreter import Program
 from emberbox.model.endpoints import with_port
 from emberbox.model.sandbox_names import read_domain
 from emberbox.settings import Settings
@@ -87,7 +86,7 @@ async def serve_e2b(
             tokens=_tokens(settings),
             guard=control.access,
             region=settings.region,
-            program=_find_program(),
+            program=find_program(),
             domain=settings.e2b_domain or f"{settings.domain}:{listener.getsockname()[1]}",
             tls_domain=_gateway_domain(settings) if ground.gateway.e2b_path else "",
         )
@@ -121,13 +120,3 @@ def _make_templates(settings: Settings, control: Control, ground: E2bGround) -> 
     limits = UploadLimits(settings.artifact_max_bytes, settings.artifact_max_unpacked_bytes)
     uploads = Uploads(connect_as(ground.objects, settings.region), settings.home / "builds", limits)
     return make_templates(control.sandboxes, control.images, control.versions, ground.logs, uploads)
-
-
-def _find_program() -> Program | None:
-    """Return the interpreter of the Python SDK as text; None where the SDK is not installed beside the server."""
-    try:
-        files = resources.files("emberbox_sdk")
-        return Program(files.joinpath("bridge.py").read_text(), files.joinpath("kernel.py").read_text())
-    except (ModuleNotFoundError, FileNotFoundError):
-        log.warning("emberbox-sdk is not installed: E2B's API is served without its code interpreter")
-        return None

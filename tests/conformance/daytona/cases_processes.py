@@ -1,4 +1,4 @@
-"""Daytona's SDK: commands, code and sessions, before a stop and after it."""
+"""Daytona's SDK: commands and sessions, before a stop and after it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import pytest
 from daytona import (
-    CodeRunParams,
     CreateSandboxFromSnapshotParams,
     Daytona,
     Sandbox,
@@ -61,13 +60,6 @@ def test_much_output_arrives_whole_up_to_a_limit(sandbox: Sandbox) -> None:
     with pytest.raises(DaytonaError, match="8388608 bytes") as failed:
         sandbox.process.exec("yes | head -c 20000000")
     assert failed.value.status_code == 413
-
-
-def test_code_runs_with_arguments_and_variables(sandbox: Sandbox) -> None:
-    code = "import sys, os\nprint(sys.argv[1:], os.environ['BOTH'])\nraise SystemExit(4)"
-    done = sandbox.process.code_run(code, CodeRunParams(argv=["a", "b c"], env={"BOTH": "code"}))
-    assert (done.exit_code, done.result) == (4, "['a', 'b c'] code\n")
-    assert "ZeroDivisionError" in sandbox.process.code_run("1 / 0").result
 
 
 def test_a_session_keeps_directory_and_variables(sandbox: Sandbox) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import websockets
 
 from emberbox.edges import asgi
 from emberbox.edges.connection_guard import GuardedProtocol, GuardLimits
@@ -248,3 +249,31 @@ async def test_an_answer_that_nobody_reads_is_not_kept(monkeypatch: pytest.Monke
         await lost.wait()
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert len(await client.wait_closed()) < 64 << 20
+
+
+async def test_a_websocket_is_nothing_of_the_guards_and_may_be_silent() -> None:
+    """Its bounds are those of who answers it: it takes no place, and is not closed for what it does not say."""
+
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await answer(scope, receive, send)
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        said = await receive()
+        await send({"type": "websocket.send", "text": said["text"]})
+
+    limits = replace(LIMITS, connections=1)
+    with listener() as bound:
+        port = bound.getsockname()[1]
+        async with (
+            asgi.serve(echo, bound, 5, limits=limits, websocket_message_bytes=1000),
+            websockets.connect(f"ws://127.0.0.1:{port}/") as socket_of_client,
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(HEAD)
+            writer.close()
+            await asyncio.sleep(3 * LIMITS.request_s)
+            await socket_of_client.send("still here")
+            assert await socket_of_client.recv() == "still here"

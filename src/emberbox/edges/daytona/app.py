@@ -20,13 +20,15 @@ from emberbox.control.sandboxes.assembly import Sandboxes
 from emberbox.control.sandboxes.tokens import SandboxTokens
 from emberbox.edges.daytona.errors import api_refusal, daemon_refusal, translate
 from emberbox.edges.daytona.keys import KEY_FORM, SOURCE
-from emberbox.edges.daytona.routes import FOLLOW_PATH, refuse, sandbox_rows, toolbox_rows
+from emberbox.edges.daytona.routes import FOLLOW_PATH, INTERPRET_PATH, refuse, sandbox_rows, toolbox_rows
 from emberbox.edges.daytona.sandboxes import Parts, SandboxHandlers
 from emberbox.edges.daytona.toolbox.entry import Entry
 from emberbox.edges.daytona.toolbox.following import Follower
+from emberbox.edges.daytona.toolbox.interpreting import Interpreting
 from emberbox.edges.daytona.toolbox.sessions import DIRECTORY, Sessions
 from emberbox.edges.sandboxes.call import Call, Guard, authenticate
 from emberbox.edges.sandboxes.errors import ApiError
+from emberbox.edges.sandboxes.interpreter import Program
 from emberbox.edges.sandboxes.ports import Ports, TokenForm
 from emberbox.edges.sandboxes.routes import Api, make_record, make_routes
 from emberbox.model.errors import EmberboxError
@@ -37,6 +39,8 @@ log = logging.getLogger(__name__)
 Scope = MutableMapping[str, Any]  # Any: ASGI's own
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+Serve = Callable[[WebSocket, Call], Awaitable[None]]
 
 WEBSOCKETS_MAX: Final = 256
 PREVIEW_TOKENS: Final = TokenForm("x-daytona-preview-token", parameter="DAYTONA_SANDBOX_AUTH_KEY")
@@ -54,6 +58,7 @@ class Offer:
         region: the region played.
         domain: what the host names of ports end with.
         default_snapshot: the image where a client names none.
+        program: the text of the interpreter that runs code; None where there is none.
         sessions_directory: where sessions are in guests.
     """
 
@@ -63,11 +68,12 @@ class Offer:
     region: str
     domain: str
     default_snapshot: str
+    program: Program | None = None
     sessions_directory: str = DIRECTORY
 
 
 class DaytonaEdge:
-    """The ASGI application.
+    """The ASGI application; whoever made it closes it.
 
     Args:
         offer: see there.
@@ -80,15 +86,17 @@ class DaytonaEdge:
         entry, sessions = Entry(self._door, service), Sessions(offer.sessions_directory)
         self._daemon = Api(SOURCE, offer.guard, offer.region, KEY_FORM, daemon_refusal, translate)
         api = Api(SOURCE, offer.guard, offer.region, KEY_FORM, api_refusal, translate)
-        self._follower = Follower(entry, sessions)
+        follower = Follower(entry, sessions)
+        self._interpreting = Interpreting(entry, offer.program)
         self._ports = Ports(self._door, offer.tokens, PREVIEW_TOKENS)
         self._websockets = 0
         self._app = Starlette(
             routes=[
                 Route("/api/health", _tell_health, methods=["GET"]),
                 *make_routes(sandbox_rows(SandboxHandlers(parts)), api),
-                *make_routes(toolbox_rows(entry, sessions), self._daemon),
-                WebSocketRoute(FOLLOW_PATH, self._follow),
+                *make_routes(toolbox_rows(entry, sessions, self._interpreting), self._daemon),
+                WebSocketRoute(FOLLOW_PATH, self._answer_websocket("GetSessionCommandLogs", follower.follow)),
+                WebSocketRoute(INTERPRET_PATH, self._answer_websocket("RunCode", self._interpreting.execute)),
             ],
             exception_handlers={HTTPException: refuse},
         )
@@ -103,6 +111,10 @@ class DaytonaEdge:
             response = await self._answer_at_port(address, Request(scope, receive, send))
             await response(scope, receive, send)
 
+    async def close(self) -> None:
+        """Wait for nothing in sandboxes any more."""
+        await self._interpreting.close()
+
     async def _answer_at_port(self, address: Address, request: Request) -> Response:
         sandbox = self._door.find(address.sandbox_id)
         try:
@@ -114,8 +126,16 @@ class DaytonaEdge:
         except EmberboxError as error:
             return daemon_refusal(translate(error))
 
-    async def _follow(self, websocket: WebSocket) -> None:
-        """Pass logs on, and record who has asked for them."""
+    def _answer_websocket(self, operation: str, serve: Serve) -> Callable[[WebSocket], Awaitable[None]]:
+        """Return the answer to WebSockets of a path."""
+
+        async def answer(websocket: WebSocket) -> None:
+            await self._serve_websocket(websocket, operation, serve)
+
+        return answer
+
+    async def _serve_websocket(self, websocket: WebSocket, operation: str, serve: Serve) -> None:
+        """Serve one, and record who has asked for it."""
         request_id, call, refusal = str(uuid.uuid4()), None, None
         self._websockets += 1
         try:
@@ -125,14 +145,13 @@ class DaytonaEdge:
             caller = authenticate(websocket, KEY_FORM, daemon.guard, daemon.region, request_id)
             # a WebSocket's head is a request's; nobody reads a body of it
             call = Call(cast("Request", websocket), caller, daemon.guard, daemon.region, {})
-            await self._follower.follow(websocket, call)
+            await serve(websocket, call)
         except EmberboxError as error:
             refusal = translate(error)
             await websocket.send_denial_response(daemon_refusal(refusal))
         finally:
             self._websockets -= 1
             status = 101 if refusal is None else refusal.status
-            operation = "GetSessionCommandLogs"
             record = make_record(self._daemon, operation, websocket, request_id, call, status, refusal)
             self._daemon.guard.record(record)
 

@@ -13,6 +13,7 @@ from emberbox.edges.daytona.errors import api_refusal, daemon_refusal
 from emberbox.edges.daytona.sandboxes import TOOLBOX_PATH, SandboxHandlers
 from emberbox.edges.daytona.toolbox import files, info, process, search, transfers
 from emberbox.edges.daytona.toolbox.entry import Entry
+from emberbox.edges.daytona.toolbox.interpreting import Interpreting
 from emberbox.edges.daytona.toolbox.sessions import Sessions
 from emberbox.edges.sandboxes.errors import ApiError
 from emberbox.edges.sandboxes.routes import Row
@@ -24,6 +25,8 @@ _SESSIONS: Final = f"{_INSIDE}/process/session"
 _SESSION: Final = f"{_SESSIONS}/{{session_id}}"
 _COMMAND: Final = f"{_SESSION}/command/{{command_id}}"
 FOLLOW_PATH: Final = f"{_COMMAND}/logs"
+_INTERPRETER: Final = f"{_INSIDE}/process/interpreter"
+INTERPRET_PATH: Final = f"{_INTERPRETER}/execute"
 
 _USE_EXEC: Final = "run the program itself with sandbox.process.exec"
 _NOT_HERE: Final[Mapping[str, str]] = {
@@ -51,7 +54,6 @@ _NOT_HERE: Final[Mapping[str, str]] = {
     "lsp": f"language servers are no part of this; {_USE_EXEC}",
     "computeruse": "computer use is not offered: sandboxes have no screen",
     "pty": "terminals are not offered here; `emberbox shell`, E2B's SDK and sessions are",
-    "interpreter": "variables are kept by E2B's run_code and the Python SDK; use process.code_run",
     "entrypoint": "what the image's application writes is in `emberbox logs`",
     "env": "variables are said when a sandbox is created, or with each command",
     "port": f"ports that listen are not listed; {_USE_EXEC}: exec('ss -ltn')",
@@ -81,7 +83,7 @@ def sandbox_rows(handlers: SandboxHandlers) -> list[Row]:
     ]  # fmt: skip
 
 
-def toolbox_rows(entry: Entry, sessions: Sessions) -> list[Row]:
+def toolbox_rows(entry: Entry, sessions: Sessions, interpreting: Interpreting) -> list[Row]:
     """Return the routes of sandboxes' daemons: as in E2B's, no request rate counts."""
     found = [
         ("GetHomeDirectory", "GET", f"{_INSIDE}/user-home-dir", info.get_home),
@@ -97,6 +99,9 @@ def toolbox_rows(entry: Entry, sessions: Sessions) -> list[Row]:
         ("GetSessionCommand", "GET", _COMMAND, sessions.get_command),
         ("GetSessionCommandLogs", "GET", FOLLOW_PATH, sessions.get_logs),
         ("SendSessionCommandInput", "POST", f"{_COMMAND}/input", sessions.send_input),
+        ("CreateCodeContext", "POST", f"{_INTERPRETER}/context", interpreting.create_context),
+        ("ListCodeContexts", "GET", f"{_INTERPRETER}/context", interpreting.list_contexts),
+        ("DeleteCodeContext", "DELETE", f"{_INTERPRETER}/context/{{context_id}}", interpreting.delete_context),
         ("ListFiles", "GET", f"{_INSIDE}/files", files.list_files),
         ("DeleteFile", "DELETE", f"{_INSIDE}/files", files.delete),
         ("GetFileInfo", "GET", f"{_INSIDE}/files/info", files.get_info),

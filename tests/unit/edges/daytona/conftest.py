@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from emberbox.edges.sandboxes.interpreter import Program
 from support.daytona_world import daytona_key_of, serve_daytona
 from support.e2b_world import E2bPlane
 
@@ -17,7 +18,8 @@ Create = Callable[..., Awaitable[str]]
 
 @pytest.fixture
 async def plane(tmp_path: Path) -> AsyncIterator[E2bPlane]:
-    async with serve_daytona(tmp_path) as plane:
+    nothing = Program("", "", f"{tmp_path}/code-%d")  # what runs code is seen where Daytona's SDK is
+    async with serve_daytona(tmp_path, nothing) as plane:
         yield plane
 
 

@@ -121,6 +121,31 @@ async def test_a_stop_cuts_off_who_follows(plane: E2bPlane, client: httpx.AsyncC
     assert (await client.delete(f"{inside}/one")).status_code == 204
 
 
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("no JSON", "must be a JSON object"),
+        ('{"code": 1}', "must be a JSON object with code"),
+        ('{"code": "1", "envs": {"A": 1}}', "envs must be"),
+        ('{"code": "1", "timeout": -1}', "timeout must be 0 to 86400 seconds"),
+        ('{"code": "1", "contextId": "none"}', "Context none not found"),
+    ],
+)
+async def test_malformed_code_is_refused(
+    plane: E2bPlane, client: httpx.AsyncClient, create: Create, message: str, told: str
+) -> None:
+    place = f"/toolbox/{await create()}/process/interpreter/execute"
+    url = f"{plane.url.removesuffix('/api').replace('http', 'ws')}{place}"
+    headers = {"authorization": client.headers["authorization"]}
+    async with websockets.connect(url, additional_headers=headers) as socket:
+        await socket.send(message)
+        with pytest.raises(websockets.ConnectionClosed) as closed:
+            await socket.recv()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1008
+    assert told in closed.value.rcvd.reason
+
+
 def test_what_a_guest_tells_of_sessions_may_be_anything() -> None:
     assert read_sessions(b"") == []
     (session,) = read_sessions(b"session\0one\0command\0id\0" + b"12x\0echo\0command\0")

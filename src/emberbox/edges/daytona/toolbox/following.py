@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 from typing import Final
@@ -12,6 +11,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from emberbox.edges.daytona.toolbox import session_scripts as scripts
 from emberbox.edges.daytona.toolbox.entry import Entry
 from emberbox.edges.daytona.toolbox.sessions import Sessions, check
+from emberbox.edges.daytona.toolbox.sockets import close, race
 from emberbox.edges.sandboxes.call import Call
 from emberbox.edges.sandboxes.scripts import run_script
 from emberbox.edges.sandboxes.visit import Visit
@@ -25,7 +25,6 @@ OUT, ERR = b"\x01\x01\x01", b"\x02\x02\x02"
 """Say of what follows that it is output, or error output."""
 
 _GOING_AWAY: Final = 1001
-_REASON_MAX: Final = 120
 
 
 class Follower:
@@ -58,28 +57,14 @@ class Follower:
         try:
             command = await visit.open_script(scripts.FOLLOW, *address)
             command.end_input()
-            await _until_one_ends(websocket, command)
+            await race(websocket, _send(websocket, command))
         except EmberboxError as error:
-            await _close(websocket, _GOING_AWAY, str(error))
+            await close(websocket, _GOING_AWAY, str(error))
         else:
-            await _close(websocket)
+            await close(websocket)
         finally:
             if command is not None:
                 command.close()
-
-
-async def _until_one_ends(websocket: WebSocket, command: GuestCommand) -> None:
-    """Pass on what a command writes until it has ended, or the client has gone."""
-    leaving = asyncio.create_task(_wait_for_leave(websocket))
-    sending = asyncio.create_task(_send(websocket, command))
-    try:
-        await asyncio.wait((leaving, sending), return_when=asyncio.FIRST_COMPLETED)
-        if sending.done():
-            sending.result()
-    finally:
-        leaving.cancel()
-        sending.cancel()
-        await asyncio.gather(leaving, sending, return_exceptions=True)
 
 
 async def _send(websocket: WebSocket, command: GuestCommand) -> None:
@@ -87,13 +72,3 @@ async def _send(websocket: WebSocket, command: GuestCommand) -> None:
         while (received := await command.read()) is not None:
             which, data = received
             await websocket.send_bytes((ERR if which == STDERR else OUT) + data)
-
-
-async def _wait_for_leave(websocket: WebSocket) -> None:
-    while (await websocket.receive())["type"] != "websocket.disconnect":
-        pass
-
-
-async def _close(websocket: WebSocket, code: int = 1000, reason: str = "") -> None:
-    with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # it is closed already
-        await websocket.close(code, reason.encode()[:_REASON_MAX].decode(errors="ignore"))
