@@ -12,6 +12,7 @@ from emberbox.edges.sandboxes.errors import CallError, Code
 from emberbox.edges.sandboxes.visit import Visit
 from emberbox.guest.streams import STDERR
 from emberbox.machine.base import GuestCommand
+from emberbox.model.errors import GuestError
 from emberbox.time_limits import limit_s
 
 OUTPUT_BYTES_MAX: Final = 4 << 20
@@ -99,7 +100,8 @@ async def gather(
     try:
         async with asyncio.timeout(timeout_s), contextlib.AsyncExitStack() as held:
             if given:
-                await command.write(given)
+                with contextlib.suppress(GuestError):  # it has ended without reading all: how, is told below
+                    await command.write(given)
             command.end_input()
             while (received := await command.read()) is not None:
                 which, data = received

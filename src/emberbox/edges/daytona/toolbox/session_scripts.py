@@ -16,7 +16,7 @@ FOREIGN, SESSION_THERE, NO_SESSION, NO_COMMAND, ENDED, NO_INPUT, COMPLETED = 40,
 SHELL: Final = """
 __s=$1
 exec 3<>"$__s/queue"
-trap '__r=$?; [ -z "$__c" ] || [ -e "$__c/code" ] || echo "$__r" >"$__c/code"; : >"$__s/ended"' EXIT
+trap '__r=$?; : >"$__s/ended"; [ -z "$__c" ] || [ -e "$__c/code" ] || echo "$__r" >"$__c/code"' EXIT
 __c=
 : >"$__s/ready"
 while IFS= read -r __n <&3; do
@@ -45,7 +45,7 @@ c=$s/$3
 _WAIT: Final = f"""
 nap=0.02
 while [ ! -e "$c/code" ]; do
-    alive || [ -e "$c/code" ] || exit {ENDED}
+    alive || {{ sleep 0.2 || sleep 1; [ -e "$c/code" ] || exit {ENDED}; }}
     sleep $nap || sleep 1
     nap=0.1
 done
