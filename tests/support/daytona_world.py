@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -61,3 +63,11 @@ async def serve_daytona(directory: Path, program: Program | None = None) -> Asyn
             await plane.control.sandboxes.service.close()
             await plane.close()
             await plane.local.close()
+            _end_sessions(directory)
+
+
+def _end_sessions(directory: Path) -> None:
+    """End the shells of sessions that no test has deleted: here they are this machine's."""
+    for path in directory.glob("sessions-*/*/pid"):
+        with contextlib.suppress(ProcessLookupError, ValueError):
+            os.killpg(int(path.read_text()), signal.SIGKILL)
