@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import os
 from collections.abc import Awaitable, Callable
 
 import httpx
@@ -13,6 +14,7 @@ import websockets
 from emberbox.edges.daytona.toolbox import session_scripts as scripts
 from emberbox.edges.daytona.toolbox.sessions import read_sessions
 from support.e2b_world import E2bPlane
+from support.waiting import wait_for_async
 
 Create = Callable[..., Awaitable[str]]
 
@@ -118,7 +120,19 @@ async def test_a_stop_cuts_off_who_follows(plane: E2bPlane, client: httpx.AsyncC
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1001
     await client.post(f"/api/sandbox/{sandbox}/start")
+    (path,) = plane.directory.glob("sessions-*/one/pid")
+    shell = int(path.read_text())
+    os.kill(shell, 0)  # it is there
     assert (await client.delete(f"{inside}/one")).status_code == 204
+    await wait_for_async("its shell is gone", lambda: not is_there(shell), 60)
+
+
+def is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ done
 
 DELETE: Final = f"""{_SESSION}
 [ -d "$s" ] || exit {NO_SESSION}
-p=$(cat "$s/pid") && kill -KILL -- "-$p" 2>/dev/null
+p=$(cat "$s/pid") && kill -s KILL -- "-$p" 2>/dev/null
 rm -rf "$s"
 """
 """End a session with all that runs in it: directory, session."""
