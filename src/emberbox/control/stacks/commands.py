@@ -55,6 +55,15 @@ class UpdateStack:
 
 
 @dataclass(frozen=True, slots=True)
+class RollbackStack:
+    """Asks for what has failed, and was left as it was, to be undone."""
+
+    name: str
+    role_arn: str | None = None
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteStack:
     """Asks for a stack's end; `retain` names resources that stay."""
 

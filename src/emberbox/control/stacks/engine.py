@@ -16,18 +16,18 @@ from typing import Final
 from emberbox.background import in_thread
 from emberbox.control.stacks.desk import Desk
 from emberbox.control.stacks.exports import Exports
+from emberbox.control.stacks.rollbacks import is_there, lead_back
 from emberbox.control.stacks.scopes import StackLookups, open_scope, resolve_outputs
-from emberbox.control.stacks.steps import StepError, Steps, describe, is_not_there
+from emberbox.control.stacks.steps import StepError, Steps, describe
 from emberbox.model.errors import EmberboxError
 from emberbox.model.stacks.order import needs_of, sort_by_needs, wanted_in_order
-from emberbox.model.stacks.records import StackResource, Work
-from emberbox.model.stacks.states import ResourceStatus, StackStatus
+from emberbox.model.stacks.records import StackResource
+from emberbox.model.stacks.states import StackStatus
 from emberbox.model.stacks.template import parse_template
 
 log = logging.getLogger(__name__)
 
 _KEEP: Final = frozenset({"Retain", "RetainExceptOnCreate"})
-_GONE: Final = frozenset({ResourceStatus.DELETE_COMPLETE, ResourceStatus.DELETE_SKIPPED})
 
 
 class StackEngine:
@@ -84,7 +84,7 @@ class StackEngine:
         if self._desk.stack.disable_rollback or self._desk.work.before is None:
             await self._desk.enter(StackStatus.UPDATE_FAILED, reason)
         else:
-            resources, work = self._lead_back()
+            resources, work = lead_back(self._desk.stack)
             await self._desk.enter(StackStatus.UPDATE_ROLLBACK_IN_PROGRESS, reason, resources=resources, work=work)
 
     async def _converge(self) -> None:
@@ -109,16 +109,6 @@ class StackEngine:
         )
 
     # --- and back
-
-    def _lead_back(self) -> tuple[Mapping[str, StackResource], Work]:
-        """Return what each resource is to be again; what an update has made beside them is left over."""
-        stack, work, before = self._desk.stack, self._desk.work, self._desk.work.before
-        assert before is not None
-        resources = {name: _as_before(old, stack.resources.get(name)) for name, old in before.resources.items()}
-        kept = {one.physical_id for one in resources.values()}
-        others = [one for one in (*stack.resources.values(), *work.leftovers) if is_there(one)]
-        leftovers = tuple(replace(one, deletion_policy="Delete") for one in others if one.physical_id not in kept)
-        return resources, replace(work, leftovers=leftovers)
 
     async def roll_back_update(self) -> None:
         """Change back what an update has changed."""
@@ -196,21 +186,6 @@ class StackEngine:
             if resource.deletion_policy not in _KEEP:
                 await self._steps.delete(resource, is_leftover=True)
         await self._desk.keep(work=replace(self._desk.work, leftovers=()))
-
-
-def is_there(resource: StackResource) -> bool:
-    """Say whether something of a resource may be there to be deleted."""
-    return resource.physical_id is not None and not is_not_there(resource) and resource.status not in _GONE
-
-
-def _as_before(old: StackResource, now: StackResource | None) -> StackResource:
-    """Return a resource as it was, with what it has to be changed back from."""
-    if now is None or now.physical_id != old.physical_id:
-        return old
-    changed = now.properties if now.wanted is None else now.wanted
-    if changed == old.properties and now.wanted is None:
-        return replace(old, attributes=now.attributes)
-    return replace(old, properties=changed, wanted=old.properties, attributes=now.attributes)
 
 
 def _backwards(resources: Iterable[StackResource]) -> list[StackResource]:

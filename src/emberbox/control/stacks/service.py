@@ -12,12 +12,13 @@ from typing import Final
 from emberbox.background import Background, in_thread
 from emberbox.control.access.delegation import Delegates
 from emberbox.control.requests.paging import Page, PageTokens
-from emberbox.control.stacks.commands import CreateStack, DeleteStack, ShapeRequest, UpdateStack
+from emberbox.control.stacks.commands import CreateStack, DeleteStack, RollbackStack, ShapeRequest, UpdateStack
 from emberbox.control.stacks.desk import Desk, stack_event
 from emberbox.control.stacks.engine import StackEngine
 from emberbox.control.stacks.exports import Exports
 from emberbox.control.stacks.kinds import ResourceKinds
 from emberbox.control.stacks.plans import plan
+from emberbox.control.stacks.rollbacks import WAYS_BACK, lead_back
 from emberbox.control.stacks.shapes import FindStored, Shaper
 from emberbox.control.stacks.steps import Steps
 from emberbox.model.caller import Caller
@@ -174,13 +175,33 @@ class StackService:
         Raises:
             ValidationError: it is being changed already.
         """
-        before = Before(stack.shape, stack.resources, stack.outputs, stack.imports)
         leftovers = () if stack.work is None else stack.work.leftovers
         acting = self._remember(caller, shape.role_arn)
         changed = replace(
             stack, status=StackStatus.UPDATE_IN_PROGRESS, reason="User Initiated", shape=shape,
             updated_at=datetime.now(UTC), disable_rollback=disable_rollback, change_set_id=change_set_id,
-            work=Work(acting, token, before=before, leftovers=leftovers),
+            work=Work(acting, token, before=_last_whole(stack), leftovers=leftovers),
+        )  # fmt: skip
+        self._begin(changed, stack.status)
+        return changed
+
+    def roll_back(self, caller: Caller, asked: RollbackStack) -> Stack:
+        """Begin to undo what has failed and was left as it was: a creation, or updates since the stack was last whole.
+
+        Raises:
+            ValidationError: there is no such stack, or nothing of the kind has happened to it.
+        """
+        stack = self.get(caller, asked.name)
+        status = WAYS_BACK.get(stack.status)
+        if status is None or stack.work is None:
+            raise _busy(stack, "rolled back")
+        resources, work = stack.resources, stack.work
+        if work.before is not None:
+            resources, work = lead_back(stack)
+        acting = self._remember(caller, asked.role_arn or stack.shape.role_arn)
+        changed = replace(
+            stack, status=status, reason="User Initiated", resources=resources,
+            work=replace(work, acting=acting, token=asked.token),
         )  # fmt: skip
         self._begin(changed, stack.status)
         return changed
@@ -294,6 +315,13 @@ def check_updatable(stack: Stack) -> None:
     """
     if stack.status not in UPDATABLE:
         raise _busy(stack, "updated")
+
+
+def _last_whole(stack: Stack) -> Before:
+    """Return what a rollback of an update leads back to: past updates that have failed and were left so, as on AWS."""
+    if stack.status is StackStatus.UPDATE_FAILED and stack.work is not None and stack.work.before is not None:
+        return stack.work.before
+    return Before(stack.shape, stack.resources, stack.outputs, stack.imports)
 
 
 def _busy(stack: Stack, verb: str) -> ValidationError:

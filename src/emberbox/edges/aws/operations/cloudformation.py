@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from emberbox.control.requests.paging import PageRequest, PageTokens, cut_page
 from emberbox.control.stacks.change_sets import ChangeSetService
-from emberbox.control.stacks.commands import CreateStack, DeleteStack, ShapeRequest, UpdateStack
+from emberbox.control.stacks.commands import CreateStack, DeleteStack, RollbackStack, ShapeRequest, UpdateStack
 from emberbox.control.stacks.service import StackService, TemplateSummary
 from emberbox.edges.aws.operations import cloudformation_sets
 from emberbox.edges.aws.operations.cloudformation_words import (
@@ -64,11 +64,16 @@ def _change_handlers(stacks: StackService) -> dict[str, Handler]:
         stacks.delete(caller, asked)
         return {}
 
+    async def roll_back(caller: Caller, parameters: Parameters) -> Members:
+        asked = RollbackStack(parameters["StackName"], parameters.get("RoleARN"), parameters.get("ClientRequestToken"))
+        return {"StackId": stacks.roll_back(caller, asked).id}
+
     asked = ("DisableRollback", "ClientRequestToken", "DeploymentConfig")
     made = ("OnFailure", "EnableTerminationProtection", *asked)
     return {
         "CreateStack": offer(create, "StackName", *SHAPE, *made),
         "UpdateStack": offer(update, "StackName", *SHAPE, "UsePreviousTemplate", *asked),
+        "RollbackStack": offer(roll_back, "StackName", "RoleARN", *asked[1:]),
         "DeleteStack": offer(delete, "StackName", "RetainResources", "RoleARN", *asked[1:]),
     }
 

@@ -186,6 +186,45 @@ async def test_an_update_that_fails_leads_back(plane: ControlPlane, admin: Aroun
     assert (await change(admin, TEMPLATE.replace("words", "other words")))["StackStatus"] == "UPDATE_COMPLETE"
 
 
+async def test_a_creation_that_was_left_as_it_failed_is_rolled_back_when_asked(admin: Around, s3: TableS3) -> None:
+    stack = await make(admin, FAILING, OnFailure="DO_NOTHING")
+    assert (stack["StackStatus"], len(s3.buckets)) == ("CREATE_FAILED", 1)
+    found = await admin.ok(CLOUDFORMATION, "RollbackStack", StackName="app", ClientRequestToken="back")
+    assert found["StackId"] == stack["StackId"]
+    assert (await ended(admin, "app"))["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert s3.buckets == {}
+    refused = await admin.refused(CLOUDFORMATION, "RollbackStack", StackName="app")
+    assert refused[1:] == (
+        "ValidationError", f"Stack:{stack['StackId']} is in ROLLBACK_COMPLETE state and can not be rolled back.",
+    )  # fmt: skip
+    events = (await admin.ok(CLOUDFORMATION, "DescribeStackEvents", StackName="app"))["StackEvents"]
+    assert "back" in {event.get("ClientRequestToken") for event in events if event["LogicalResourceId"] == "app"}
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+async def test_updates_that_were_left_as_they_failed_lead_back_past_them_all(
+    plane: ControlPlane, admin: Around, s3: TableS3, is_asked: bool
+) -> None:
+    """To what the stack was when it was last whole: as RollbackStack asks, or when the next one fails and is undone."""
+    await make(admin)
+    before = await physical(admin)
+    for name in ("first", "second"):
+        template = FAILING.replace("of ${AWS::StackName}", name).replace("/failing", f"/{name}")
+        stack = await change(admin, template, DisableRollback=True)
+        assert stack["StackStatus"] == "UPDATE_FAILED"
+    if is_asked:
+        await admin.ok(CLOUDFORMATION, "RollbackStack", StackName="app")
+        stack = await ended(admin, "app")
+    else:
+        stack = await change(admin, FAILING)
+    assert stack["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE", await reasons_of(admin, "app")
+    assert await physical(admin) == before
+    assert (await admin.ok(IAM, "GetRole", RoleName=before["Role"]))["Role"]["Description"] == "of app"
+    groups = (await World(plane).ok(LOGS, "DescribeLogGroups"))["logGroups"]
+    assert {group["logGroupName"] for group in groups} == {before["Group"], before["Extra"]}
+    assert (await admin.ok(CLOUDFORMATION, "GetTemplate", StackName="app"))["TemplateBody"] == TEMPLATE
+
+
 async def test_what_was_there_before_a_stack_is_not_taken_over_nor_deleted(plane: ControlPlane, admin: Around) -> None:
     await World(plane).send(LOGS, "CreateLogGroup", logGroupName="/app/log")
     assert (await make(admin))["StackStatus"] == "ROLLBACK_COMPLETE"
