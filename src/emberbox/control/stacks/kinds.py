@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from emberbox.model.caller import Caller
+from emberbox.model.stacks.records import StackResource
 from emberbox.model.stacks.template import Values
 
 
@@ -49,6 +50,17 @@ Tell = Callable[[str], Awaitable[None]]
 """Takes the physical id of what is there from now on, and has to be deleted should anything fail."""
 
 
+def has_other_tags(kinds: ResourceKinds, known: StackResource, tags: Mapping[str, str]) -> bool:
+    """Say whether a resource has to be given its stack's tags anew, whatever becomes of its properties.
+
+    Args:
+        kinds: knows which resources have tags.
+        known: the resource.
+        tags: the stack's.
+    """
+    return known.tags is not None and known.tags != tags and kinds.has_tags(known.type)
+
+
 class ResourceKinds(Protocol):
     """All kinds of resources. What fails raises an `EmberboxError` whose text becomes the reason."""
 
@@ -58,6 +70,10 @@ class ResourceKinds(Protocol):
 
     def names_itself(self, kind: str, properties: Values) -> bool:
         """Say whether a resource has a name of the template's choice."""
+        ...
+
+    def has_tags(self, kind: str) -> bool:
+        """Say whether a stack gives its tags to a resource."""
         ...
 
     def is_replaced(self, kind: str, before: Values, after: Values) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emberbox.control.stacks.kinds import ResourceKinds
+from emberbox.control.stacks.kinds import ResourceKinds, has_other_tags
 from emberbox.control.stacks.scopes import FindExport, StackLookups, open_scope, resolve_outputs
 from emberbox.model.errors import ValidationError
 from emberbox.model.stacks.order import wanted_in_order
@@ -36,7 +36,7 @@ def plan(
         declared = template.resources[logical_id]
         properties = scope.resolve(declared.properties)
         _check(declared, properties, kinds)
-        change = _compare(declared, properties, there.get(logical_id), kinds)
+        change = _compare(declared, properties, there.get(logical_id), stack, kinds)
         if change is not None:
             changes.append(change)
             if change.replacement == "True":
@@ -47,13 +47,15 @@ def plan(
 
 
 def _compare(
-    declared: DeclaredResource, properties: Values, known: StackResource | None, kinds: ResourceKinds
+    declared: DeclaredResource, properties: Values, known: StackResource | None, stack: Stack, kinds: ResourceKinds
 ) -> PlannedChange | None:
     if known is None:
         return PlannedChange("Add", declared.logical_id, declared.type)
     names = differing(known.properties, properties)
     if known.type != declared.type:
         return PlannedChange("Modify", declared.logical_id, declared.type, known.physical_id, "True", names)
+    if has_other_tags(kinds, known, stack.shape.tags):
+        names = tuple(sorted({*names, "Tags"}))
     if not names:
         return None
     replaced = str(kinds.is_replaced(declared.type, known.properties, properties))

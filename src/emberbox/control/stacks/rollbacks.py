@@ -45,6 +45,6 @@ def _as_before(old: StackResource, now: StackResource | None) -> StackResource:
     if now is None or now.physical_id != old.physical_id:
         return old
     changed = now.properties if now.wanted is None else now.wanted
-    if changed == old.properties and now.wanted is None:
+    if changed == old.properties and now.wanted is None and now.tags == old.tags:
         return replace(old, attributes=now.attributes)
     return replace(old, properties=changed, wanted=old.properties, attributes=now.attributes)

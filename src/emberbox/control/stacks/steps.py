@@ -11,16 +11,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from emberbox.control.access.delegation import Delegates
 from emberbox.control.stacks.desk import Desk
-from emberbox.control.stacks.kinds import Job, Made, ResourceKinds
+from emberbox.control.stacks.kinds import Job, Made, ResourceKinds, has_other_tags
 from emberbox.model.errors import EmberboxError, ServiceError
 from emberbox.model.stacks.records import StackResource
-from emberbox.model.stacks.states import ResourceStatus
+from emberbox.model.stacks.states import ResourceStatus, StackStatus
 from emberbox.model.stacks.template import DeclaredResource, Values
 from emberbox.time_limits import limit_s
 
@@ -79,10 +79,20 @@ class Steps:
         elif known.type != declared.type or self._is_replaced(declared, known, properties):
             await self._set_aside(known)
             await self._begin(replace(new, wanted=properties), is_repeat=False)
-        elif known.properties != properties or known.wanted is not None:
+        elif known.properties != properties or known.wanted is not None or self._has_other_tags(known):
             await self.change(replace(now, wanted=properties))
         elif now != known:
             await self.desk.put(now, silently=True)
+
+    def _has_other_tags(self, known: StackResource) -> bool:
+        return has_other_tags(self.kinds, known, self._tags)
+
+    @property
+    def _tags(self) -> Mapping[str, str]:
+        """The stack's tags; while an update is undone, those of before."""
+        stack, before = self.desk.stack, self.desk.work.before
+        is_undone = stack.status is StackStatus.UPDATE_ROLLBACK_IN_PROGRESS
+        return before.shape.tags if is_undone and before is not None else stack.shape.tags
 
     def _is_replaced(self, declared: DeclaredResource, known: StackResource, properties: Values) -> bool:
         try:
@@ -156,7 +166,7 @@ class Steps:
     async def _done(self, logical_id: str, made: Made, status: ResourceStatus) -> None:
         now = self.desk.stack.resources[logical_id]
         done = replace(now, status=status, reason=None, physical_id=made.physical_id, attributes=dict(made.attributes))
-        await self.desk.put(replace(done, properties=now.wanted or {}, wanted=None))
+        await self.desk.put(replace(done, properties=now.wanted or {}, wanted=None, tags=self._tags))
 
     def _job(self, resource: StackResource, *, is_repeat: bool = False) -> Job:
         stack = self.desk.stack
@@ -168,7 +178,7 @@ class Steps:
             stack_id=stack.id,
             token=resource.token,
             properties=resource.properties if resource.wanted is None else resource.wanted,
-            tags=stack.shape.tags,
+            tags=self._tags,
             is_repeat=is_repeat,
         )
 

@@ -55,6 +55,7 @@ class StackResource:
         needs: logical ids of those that it refers to.
         deletion_policy: Delete, Retain or RetainExceptOnCreate.
         replace_policy: the same for when it is replaced.
+        tags: the stack's, when it was last made or changed; None where an earlier server did not write them down.
     """
 
     logical_id: str
@@ -70,6 +71,7 @@ class StackResource:
     needs: tuple[str, ...] = ()
     deletion_policy: str = "Delete"
     replace_policy: str = "Delete"
+    tags: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,7 @@ class PlannedChange:
         type: such as AWS::IAM::Role.
         physical_id: where it exists.
         replacement: True, False or Conditional; None where nothing is modified.
-        names: of the properties that differ.
+        names: of the properties that differ; `Tags` also where the stack's do.
     """
 
     action: str

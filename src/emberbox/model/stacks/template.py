@@ -21,6 +21,7 @@ PARAMETERS_MAX: Final = 200
 OUTPUTS_MAX: Final = 200
 MAPPINGS_MAX: Final = 200
 
+_MACRO: Final = "Fn::Transform"
 _SECTIONS: Final = frozenset(
     {
         "AWSTemplateFormatVersion", "Description", "Metadata", "Parameters", "Rules", "Mappings", "Conditions",
@@ -150,6 +151,11 @@ def _section(document: Values, name: str, most: int) -> dict[str, Any]:
         return {}
     if not isinstance(found, dict):
         raise _malformed(f"[/{name}] must be an object.")
+    if _MACRO in found:
+        raise ValidationError(
+            f"[/{name}/{_MACRO}] is not offered by Emberbox, neither with AWS::Include nor with a macro: put what it "
+            "would bring into the template itself."
+        )
     if len(found) > most:
         raise ValidationError(f"Number of {name} {len(found)} is greater than maximum allowed {most}.")
     return found

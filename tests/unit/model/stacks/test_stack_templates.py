@@ -64,6 +64,7 @@ def test_json_is_read_as_the_same() -> None:
         ("Resources: {A: {Type: T}, A: {Type: T}}", "A is given twice"),
         ('{"Resources": {}, "Resources": {}}', "Resources is given twice"),
         ("Resources: {A-b: {Type: T}}", "non alphanumeric"),
+        ("Resources: {Fn::Transform: {Name: AWS::Include}}", "/Resources/Fn::Transform.*neither with AWS::Include"),
         ("Resources: {A: {}}", "must contain a Type"),
         ("Resources: {A: {Type: T, Propertys: {}}}", "Propertys is not taken"),
         ("Resources: {A: {Type: T, DependsOn: B}}", r"Unresolved resource dependencies \[B\]"),

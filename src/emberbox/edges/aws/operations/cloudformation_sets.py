@@ -129,15 +129,11 @@ def show_change_set(found: ChangeSet) -> Members:
 
 
 def show_change(change: PlannedChange) -> Members:
-    """Return a change of a resource."""
-    details = [
-        {
-            "Target": {"Attribute": "Properties", "Name": name},
-            "Evaluation": "Static",
-            "ChangeSource": "DirectModification",
-        }
-        for name in change.names
+    """Return a change of a resource; tags are an attribute of their own there, the resource's as the stack's."""
+    targets = [
+        {"Attribute": "Tags"} if name == "Tags" else {"Attribute": "Properties", "Name": name} for name in change.names
     ]
+    details = [{"Target": target, "Evaluation": "Static", "ChangeSource": "DirectModification"} for target in targets]
     return {
         "Type": "Resource",
         "ResourceChange": {
@@ -146,7 +142,7 @@ def show_change(change: PlannedChange) -> Members:
             "PhysicalResourceId": change.physical_id,
             "ResourceType": change.type,
             "Replacement": change.replacement,
-            "Scope": ["Properties"] if change.names else [],
+            "Scope": sorted({target["Attribute"] for target in targets}),
             "Details": details,
         },
     }

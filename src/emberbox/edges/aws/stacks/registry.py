@@ -111,6 +111,10 @@ class KnownKinds:
         """Say whether the template chooses a name."""
         return kind in self._kinds and bool(properties.get(self._kinds[kind].terms.name))
 
+    def has_tags(self, kind: str) -> bool:
+        """Say whether it has tags of its own, which the stack's are put beside."""
+        return "Tags" in self._find(kind).terms.taken
+
     def is_replaced(self, kind: str, before: Values, after: Values) -> bool:
         """Say whether a fixed property differs."""
         terms = self._find(kind).terms

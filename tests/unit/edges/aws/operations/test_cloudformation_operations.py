@@ -303,6 +303,47 @@ async def test_change_sets_are_looked_at_and_carried_out(admin: Around) -> None:
     await admin.ok(CLOUDFORMATION, "DeleteChangeSet", StackName="app", ChangeSetName="second")
 
 
+async def tags_of(client: Around, s3: TableS3, ids: dict[str, str]) -> list[dict[str, str]]:
+    """Return the tags that a stack's role and bucket have."""
+    role = (await client.ok(IAM, "GetRole", RoleName=ids["Role"]))["Role"].get("Tags") or []
+    bucket = s3.buckets[ids["Bucket"]].get("put_bucket_tagging", {}).get("TagSet", [])
+    return [{tag["Key"]: tag["Value"] for tag in tags} for tags in (role, bucket)]
+
+
+def pairs(**tags: str) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+async def test_other_tags_of_a_stack_are_given_to_what_it_has_already(admin: Around, s3: TableS3) -> None:
+    await make(admin, Tags=pairs(team="red", stage="test"))
+    ids = await physical(admin)
+    asked = {"StackName": "app", "TemplateBody": TEMPLATE, "Capabilities": NAMED, "Tags": pairs(team="blue")}
+    found = await admin.ok(CLOUDFORMATION, "CreateChangeSet", ChangeSetName="tags", **asked)
+    found = await admin.ok(CLOUDFORMATION, "DescribeChangeSet", ChangeSetName=found["Id"])
+    changes = {one["ResourceChange"]["LogicalResourceId"]: one["ResourceChange"] for one in found["Changes"]}
+    assert changes.keys() == {"Role", "Bucket", "Group", "Extra"}
+    for change_ in changes.values():
+        assert (change_["Replacement"], change_["Scope"]) == ("False", ["Tags"])
+        assert [detail["Target"] for detail in change_["Details"]] == [{"Attribute": "Tags"}]
+    await admin.ok(CLOUDFORMATION, "ExecuteChangeSet", ChangeSetName=found["ChangeSetId"])
+    assert (await ended(admin, "app"))["StackStatus"] == "UPDATE_COMPLETE", await reasons_of(admin, "app")
+    assert await physical(admin) == ids
+    assert await tags_of(admin, s3, ids) == [{"team": "blue"}] * 2
+    refused = await admin.refused(CLOUDFORMATION, "UpdateStack", **asked)
+    assert refused[2] == "No updates are to be performed."
+
+
+async def test_tags_are_as_before_when_an_update_fails(admin: Around, s3: TableS3) -> None:
+    await make(admin, Tags=pairs(team="red"))
+    ids = await physical(admin)
+    stack = await change(admin, FAILING.replace("of ${AWS::StackName}", "new"), Tags=pairs(team="blue"))
+    assert stack["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE", await reasons_of(admin, "app")
+    assert stack["Tags"] == pairs(team="red")
+    assert await tags_of(admin, s3, ids) == [{"team": "red"}] * 2
+    assert (await change(admin, TEMPLATE, Tags=[]))["StackStatus"] == "UPDATE_COMPLETE"
+    assert await tags_of(admin, s3, ids) == [{}, {}]
+
+
 async def test_the_name_of_an_executed_change_set_is_free_again(admin: Around) -> None:
     for kind, template in (("CREATE", TEMPLATE), ("UPDATE", TEMPLATE.replace("/log", "/other"))):
         asked = {"StackName": "app", "ChangeSetName": "deploy", "Capabilities": NAMED}
