@@ -26,6 +26,13 @@ FORWARD = """\
 trap 'kill $!; wait $! || :' EXIT
 curl -fsS --retry 60 --retry-delay 1 --retry-all-errors --max-time 10 "http://127.0.0.1:$2/healthz"
 """
+NONSENSE = """\
+import socket
+with socket.create_connection(("127.0.0.1", 8080)) as asked:
+    asked.sendall(b"nonsense\\r\\n\\r\\n")
+    print(asked.recv(20))
+"""
+"""The guest warns of it, whatever its two servers have made of each other's logging (clients.toml)."""
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +84,9 @@ def test_sandboxes_are_used(asb_desk: Desk, programs: Path, outputs: dict[str, s
     assert json.loads(asb("inspect", "one"))["imageArn"] == image
     asb("metrics", "one")
     group = f"/aws/lambda-microvms/{image.rpartition(':')[2]}"
-    assert "POST /v1/exec" in asb("logs", "one", "--log-group", group)
+    assert "400" in asb("exec", "one", "--", "python3", "-c", NONSENSE)
+    warned = "Invalid HTTP request received."
+    wait_for("the guest's warning is in its log", lambda: warned in asb("logs", "one", "--log-group", group))
     assert "42" in asb("run", image, "--", "echo", "42")
     asb("rm", "one")
     assert "one" not in asb("ls")
