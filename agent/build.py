@@ -7,6 +7,7 @@ Run by hatchling when the package is installed or built, and by `python agent/bu
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 import subprocess
 import sys
@@ -39,6 +40,19 @@ def build() -> None:
         _compile(f"openssl_random-{guest}.so", ["openssl_random.c"], [*target, *bare])
 
 
+def build_console() -> None:
+    """Make the console's page. What else there is works without it, so a registry that is out of reach is no error."""
+    spec = importlib.util.spec_from_file_location("console_build", HERE.parent / "console" / "build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    try:
+        module.build()
+    except module.BuildError as error:
+        print(f"the console's page is not made: {error}", file=sys.stderr)
+
+
 def _compile(name: str, sources: list[str], options: list[str]) -> None:
     target = OUTPUT / name
     inputs = [*HERE.glob("*.c"), *HERE.glob("*.h"), Path(__file__)]
@@ -67,6 +81,7 @@ else:
         ) -> None:
             """Compile, and mark the wheel as one for this kind of machine."""
             build()
+            build_console()
             build_data["pure_python"] = False
             build_data["infer_tag"] = True
 

@@ -58,6 +58,7 @@ def running_server(home: Path, settings: Mapping[str, str] | None = None) -> Ite
     environment = os.environ | {
         "EMBERBOX_HOME": str(home),
         "EMBERBOX_API_PORT": "0",
+        "EMBERBOX_CONSOLE_PORT": "0",
         "EMBERBOX_GATEWAY_PORT": "0",
         "EMBERBOX_HTTPS_PORT": "0",
         "EMBERBOX_S3_PORT": "0",

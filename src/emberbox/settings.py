@@ -93,6 +93,12 @@ def _network(text: str) -> ipaddress.IPv4Network:
     return network
 
 
+def _url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^/?#\s]+/?", text):
+        raise ValueError("it must be https:// or http:// with a host, and a port where it needs one")
+    return text.rstrip("/")
+
+
 _REGISTRY = re.compile(r"(?:https?://)?[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?")
 
 
@@ -116,6 +122,9 @@ class Settings:
     domain: str = _row("localhost", _matching(r"[a-z0-9.-]{1,200}", "a domain name"), "microVM endpoints end in it")
     api_host: str = _row("127.0.0.1", str, "the address that the API listens on")
     api_port: int = _row(9070, _port, "the API's port; 0 takes a free one")
+    console: str = _row("on", _one_of("off", "on"), "whether the console is served (docs/console.md)")
+    console_port: int = _row(9073, _port, "its port, at api_host; 0 takes a free one")
+    console_url: str = _row("", _url, "where browsers find it, behind a proxy that has TLS (docs/console.md)")
     e2b: str = _row("off", _one_of("off", "on"), "whether E2B's API is served too (docs/e2b.md)")
     e2b_port: int = _row(9072, _port, "its port, at api_host; 0 takes a free one")
     e2b_domain: str = _row("", str, "what names of its sandboxes end with (docs/e2b.md)")

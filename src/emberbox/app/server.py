@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from emberbox.app.api import serve_api
 from emberbox.app.builds import start_pipeline
+from emberbox.app.console import serve_console
 from emberbox.app.daytona import serve_daytona
 from emberbox.app.e2b import E2bGround, make_gate, serve_e2b
 from emberbox.app.endpoints import describe_gateway, open_admissions, serve_endpoints
@@ -81,8 +82,7 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
     home = settings.home
     ensure_credential(home, settings.account_id)
     database = _open_database(Database(database_url(settings, "emberbox.db"), metadata), running)
-    log_database = _open_database(Database(database_url(settings, "logs.db"), log_metadata, durable=False), running)
-    stores = Stores.over(database, log_database)
+    stores = Stores.over(database, _open_log_database(settings, database, running))
     admissions = open_admissions(settings, running)  # before a microVM of an earlier server can be replaced by another
     space, background = DiskSpace(home, settings.disk_reserve_bytes or None), Background()
     running.push_async_callback(background.close)
@@ -106,7 +106,7 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
     objects = await start_object_storage(settings, running)
     pipeline = start_pipeline(settings, guests, network.tap, objects, space, places, running)
 
-    watch = Watch(_make_directory(settings, runners, stores.microvms), admissions)
+    watch = Watch(directory := _make_directory(settings, runners, stores.microvms), admissions)
     ground = Ground(
         stores=stores, access=access, page_tokens=pages, token_keys=keys, log_writer=log_writer,
         machine=machine, checkpoints=LocalCheckpoints(guests, places), snapshots=LocalSnapshots(places),
@@ -128,6 +128,7 @@ async def _start(settings: Settings, running: contextlib.AsyncExitStack) -> dict
         "region": settings.region,
         "account_id": settings.account_id,
         "api_url": await serve_api(settings, handlers, access, gateway.api_path, running),
+        **await serve_console(settings, control, handlers, directory, database.changes, running),
         **await serve_e2b(settings, control, E2bGround(objects, stores.logs, gateway), running),
         **await serve_daytona(settings, control, running),
         "s3_url": objects.url,
@@ -149,6 +150,12 @@ def _take_over(microvms: MicrovmStore) -> list[Microvm]:
 def _open_database(database: Database, running: contextlib.AsyncExitStack) -> Database:
     running.callback(database.close)
     return database
+
+
+def _open_log_database(settings: Settings, database: Database, running: contextlib.AsyncExitStack) -> Database:
+    """Open the database of logs; who listens to changes of the other hears of its changes too."""
+    url = database_url(settings, "logs.db")
+    return _open_database(Database(url, log_metadata, durable=False, changes=database.changes), running)
 
 
 def _open_log_writer(store: LogStore, bytes_max: int, running: contextlib.AsyncExitStack) -> LogWriter:

@@ -54,6 +54,8 @@ class Server:
     access_key_id: str
     secret_access_key: str = field(repr=False)
     https_port: int = 0
+    console_url: str = ""
+    console_listener: str = ""
 
     def config(self) -> Config:
         """Return how the SDK reaches it."""
@@ -152,6 +154,8 @@ def read_server(home: Path) -> Server | None:
             access_key_id=access_key_id,
             secret_access_key=secret_access_key,
             https_port=int(content.get("https_port", 0)),
+            console_url=content.get("console_url", ""),
+            console_listener=content.get("console_listener", ""),
         )
     except FileNotFoundError:
         return None

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from emberbox.cli import (
     apply,
+    console,
     cp,
     doctor,
     env,
@@ -85,6 +86,7 @@ app.command()(quickstart.quickstart)
 app.command()(server.up)
 app.command()(server.down)
 app.command()(server.status)
+app.command()(console.console)
 app.command()(env.env)
 app.command()(trust.trust)
 app.command()(logs.logs)

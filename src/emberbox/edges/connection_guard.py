@@ -164,6 +164,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self._guard.note_request(self)
         super().on_message_complete()
 
+    def handle_websocket_upgrade(self) -> None:
+        """It is a WebSocket from now on: who serves those says how many there may be."""
+        self._guard.leave(self)
+        super().handle_websocket_upgrade()
+
     def on_response_complete(self) -> None:
         """It was answered. What is read of it afterwards, if the answer came before all of it, counts as waiting."""
         self._guard.note_answer(self)

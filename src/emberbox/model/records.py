@@ -68,7 +68,7 @@ class Microvm:
     `own_base` starts from a snapshot of its own, not from its image: it is a fork, or was rolled back.
 
     `host` is the machine that has it. `generation` counts those who may change it (docs/decisions/0028): whoever holds
-    an earlier one moves it no more.
+    an earlier one moves it no more. `forked_from` is the microVM that a fork goes on from, which may have ended.
     """
 
     id: str
@@ -88,6 +88,7 @@ class Microvm:
     own_base: bool = False
     host: str = LOCAL_HOST
     generation: int = 1
+    forked_from: str | None = None
 
 
 class ListedMicrovm(NamedTuple):
@@ -98,6 +99,7 @@ class ListedMicrovm(NamedTuple):
     image_version: str
     state: MicrovmState
     started_at: datetime
+    forked_from: str | None = None
 
 
 class LogGroup(NamedTuple):

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.schema import CreateColumn
 
 from emberbox.model.errors import HostError
+from emberbox.store.changes import Change, Changes
 
 
 class Database:
@@ -21,9 +22,14 @@ class Database:
         url: a SQLAlchemy URL (`sqlite:////path/to/file`, `postgresql+psycopg://…`).
         metadata: the tables; they, and columns of theirs that have a default, are made when missing.
         durable: a transaction that has ended survives a power cut; without it, only the death of this process.
+        changes: told what transactions have changed; by default one that nobody else knows.
+
+    Attributes:
+        changes: see there.
     """
 
-    def __init__(self, url: str, metadata: MetaData, *, durable: bool = True) -> None:
+    def __init__(self, url: str, metadata: MetaData, *, durable: bool = True, changes: Changes | None = None) -> None:
+        self.changes = changes or Changes()
         self._engine: Engine = create_engine(url)
         self._reader: Engine = create_engine(url, isolation_level="AUTOCOMMIT", pool_reset_on_return=None)
         self._watching: Connection | None = None
@@ -35,8 +41,11 @@ class Database:
         _add_columns(self._engine, metadata)
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    def transaction(self, *changed: Change) -> Iterator[Connection]:
         """Run a block in a transaction: all of it is stored, or nothing.
+
+        Args:
+            changed: what listeners are told when it has ended well.
 
         Raises:
             HostError: the database cannot be read or written, such as on a full disk.
@@ -49,6 +58,7 @@ class Database:
             raise
         except DBAPIError as error:
             raise HostError(f"the database cannot be used: {error.orig}") from error
+        self.changes.tell(*changed)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:

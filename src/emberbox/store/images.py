@@ -22,6 +22,7 @@ from emberbox.model.states import (
     VersionState,
     VersionStatus,
 )
+from emberbox.store.changes import Change, Kind
 from emberbox.store.client_tokens import ClientToken, insert_token
 from emberbox.store.database import Database
 from emberbox.store.image_requests import read_request, read_sizes, write_request, write_sizes
@@ -101,7 +102,7 @@ class ImageStore:
     def add(self, image: Image, version: ImageVersion, build: Build, token: ClientToken | None) -> bool:
         """Store a new image with its first version and build; False when the name or the token is taken."""
         try:
-            with self._database.transaction() as connection:
+            with self._database.transaction(Change(Kind.IMAGE, image.id)) as connection:
                 if token is not None:
                     insert_token(connection, token)
                 connection.execute(insert(images).values(_columns(image, images)))
@@ -165,12 +166,12 @@ class ImageStore:
 
     def change_state(self, image_id: str, state: ImageState, now: datetime) -> bool:
         """Move an image to a state; False when the transition table does not allow it from where it is."""
-        with self._database.transaction() as connection:
+        with self._database.transaction(Change(Kind.IMAGE, image_id)) as connection:
             return _move_image(connection, image_id, state, now)
 
     def remove(self, image_id: str) -> None:
         """Remove an image with its versions and builds."""
-        with self._database.transaction() as connection:
+        with self._database.transaction(Change(Kind.IMAGE, image_id)) as connection:
             for table in (builds, checkpoints, versions):
                 connection.execute(delete(table).where(table.c.image_id == image_id))
             connection.execute(delete(images).where(images.c.id == image_id))
@@ -213,7 +214,7 @@ class ImageStore:
             taken_from: the microVM that it is a snapshot of; None where it is built from an artifact.
         """
         try:
-            with self._database.transaction() as connection:
+            with self._database.transaction(Change(Kind.IMAGE, version.image_id)) as connection:
                 if not _move_image(connection, version.image_id, ImageState.UPDATING, version.created_at):
                     return False
                 if token is not None:
@@ -240,7 +241,7 @@ class ImageStore:
 
     def begin_to_delete_version(self, image_id: str, version: str, now: datetime) -> bool:
         """Make a version DELETING and its image UPDATING; False when the image is busy."""
-        with self._database.transaction() as connection:
+        with self._database.transaction(Change(Kind.IMAGE, image_id)) as connection:
             if not _move_image(connection, image_id, ImageState.UPDATING, now):
                 return False
             _move_version(connection, image_id, version, VersionState.DELETING, now)
@@ -249,7 +250,7 @@ class ImageStore:
 
     def finish_deleting_version(self, image_id: str, version: str, now: datetime, *, removed: bool) -> None:
         """Remove a version with its builds, or say that it could not be removed; its image is UPDATED again."""
-        with self._database.transaction() as connection:
+        with self._database.transaction(Change(Kind.IMAGE, image_id)) as connection:
             if removed:
                 for table in (builds, checkpoints, versions):
                     where = (table.c.image_id == image_id, table.c.version == version)
@@ -262,7 +263,7 @@ class ImageStore:
     def set_version_status(self, image_id: str, version: str, status: VersionStatus, now: datetime) -> None:
         """Allow or refuse launches of a version; the image's latest active one follows."""
         statement = update(versions).where(versions.c.image_id == image_id, versions.c.version == version)
-        with self._database.transaction() as connection:
+        with self._database.transaction(Change(Kind.IMAGE, image_id)) as connection:
             connection.execute(statement.values(status=status, updated_at=now))
             _refresh_latest(connection, image_id)
 
@@ -273,13 +274,13 @@ class ImageStore:
             HostError: the disk is full.
         """
         where = (versions.c.image_id == image_id, versions.c.version == version)
-        with self._database.transaction() as connection:
+        with self._database.transaction(Change(Kind.IMAGE, image_id)) as connection:
             stored = connection.execute(select(versions.c.request).where(*where)).scalar_one()
             connection.execute(update(versions).where(*where).values(request={**stored, "engine": engine}))
 
     def set_tags(self, image_id: str, tags: Mapping[str, str]) -> None:
         """Store the whole set of an image's tags."""
-        with self._database.transaction() as connection:
+        with self._database.transaction(Change(Kind.IMAGE, image_id)) as connection:
             connection.execute(update(images).where(images.c.id == image_id).values(tags=dict(tags)))
 
     def list_builds(self, image_id: str, version: str) -> list[Build]:
@@ -290,7 +291,7 @@ class ImageStore:
 
     def begin_build(self, build: Build, now: datetime) -> None:
         """Say that a build is in progress; one that a restart begins again is so already."""
-        with self._database.transaction() as connection:
+        with self._database.transaction(Change(Kind.IMAGE, build.image_id)) as connection:
             _move_build(connection, build.id, BuildState.IN_PROGRESS)
             _move_version(connection, build.image_id, build.version, VersionState.IN_PROGRESS, now)
 
@@ -310,7 +311,7 @@ class ImageStore:
         first, later = (
             (ImageState.CREATE_FAILED, ImageState.UPDATE_FAILED) if failed else (ImageState.CREATED, ImageState.UPDATED)
         )
-        with self._database.transaction() as connection:
+        with self._database.transaction(Change(Kind.IMAGE, build.image_id)) as connection:
             if not _move_build(connection, build.id, state, state_reason=reason, sizes=write_sizes(sizes)):
                 return
             _move_version(connection, build.image_id, build.version, VersionState(state), now)

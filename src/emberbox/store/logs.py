@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from emberbox.model.logs import GroupSummary, StreamSummary
 from emberbox.model.records import LogEvent, LogGroup
+from emberbox.store.changes import Change, Kind, log_key
 from emberbox.store.database import Database
 from emberbox.store.schema import log_events, log_groups
 
@@ -45,7 +46,8 @@ class LogStore:
             for timestamp, text in lines
         ]
         if rows:
-            with self._database.transaction() as connection:
+            key = log_key(group.account_id, group.name, stream)
+            with self._database.transaction(Change(Kind.LOG, key)) as connection:
                 connection.execute(insert(log_events), rows)
             self._keep_group(group)
 

@@ -25,6 +25,7 @@ from sqlalchemy.exc import IntegrityError
 from emberbox.model.clock import Instant
 from emberbox.model.records import ListedMicrovm, Microvm
 from emberbox.model.states import MICROVM_TRANSITIONS, MicrovmState, find_way
+from emberbox.store.changes import Change, Kind
 from emberbox.store.client_tokens import ClientToken, insert_token
 from emberbox.store.database import Database
 from emberbox.store.events import insert_event
@@ -49,7 +50,8 @@ def _microvm(row: Row[Any]) -> Microvm:
 
 
 def _listed(row: Row[Any]) -> ListedMicrovm:
-    return ListedMicrovm(row.id, row.image_arn, row.image_version, MicrovmState(row.state), row.started_at)
+    values = dict(row._mapping)
+    return ListedMicrovm(**values | {"state": MicrovmState(values["state"])})
 
 
 def _values(microvm: Microvm) -> dict[str, Any]:  # Any: each column has a type of its own
@@ -95,7 +97,7 @@ class MicrovmStore:
         """Store new microVMs, all or none; False when the client token was used meanwhile."""
         values = [_values(microvm) for microvm in new]
         try:
-            with self._database.transaction() as connection:
+            with self._database.transaction(*(Change(Kind.MICROVM, row["id"]) for row in values)) as connection:
                 if token is not None:
                     insert_token(connection, token)
                 connection.execute(insert(microvms), values)
@@ -186,7 +188,7 @@ class MicrovmStore:
             reason: the new stateReason.
             duration_s: how long the change took, where that is not the time in the state before.
         """
-        with self._database.transaction() as connection:
+        with self._database.transaction(Change(Kind.MICROVM, microvm_id)) as connection:
             found = _find_state(connection, microvm_id, generation)
             if found is None or state not in MICROVM_TRANSITIONS[found[1]]:
                 return False
@@ -220,7 +222,7 @@ class MicrovmStore:
         Returns:
             False when no way leads there: it is being terminated, or has been.
         """
-        with self._database.transaction() as connection:
+        with self._database.transaction(Change(Kind.MICROVM, microvm_id)) as connection:
             found = _find_state(connection, microvm_id, generation)
             way = None if found is None else find_way(MICROVM_TRANSITIONS, found[1], state)
             if found is None or way is None:
@@ -245,13 +247,13 @@ class MicrovmStore:
         held = microvms.c.id == microvm_id
         if generation is not None:
             held = and_(held, microvms.c.generation == generation)
-        with self._database.transaction() as connection:
+        with self._database.transaction(Change(Kind.MICROVM, microvm_id)) as connection:
             connection.execute(update(microvms).where(held).values(state_reason=reason))
 
     def note_event(self, microvm_id: str, reason: str) -> None:
         """Store an event of a microVM that changes nothing of its state."""
         query = select(microvms.c.account_id, microvms.c.state).where(microvms.c.id == microvm_id)
-        with self._database.transaction() as connection:
+        with self._database.transaction(Change(Kind.MICROVM, microvm_id)) as connection:
             row = connection.execute(query).first()
             if row is not None:
                 state, now = MicrovmState(row.state), datetime.now(UTC)
@@ -263,4 +265,7 @@ class MicrovmStore:
             microvms.c.state == MicrovmState.TERMINATED, microvms.c.terminated_at < before
         )
         with self._database.transaction() as connection:
-            return connection.execute(statement).rowcount
+            removed = connection.execute(statement).rowcount
+        if removed:
+            self._database.changes.tell(Change(Kind.MICROVM, None))
+        return removed

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     false,
+    null,
     true,
 )
 from sqlalchemy.engine import Dialect
@@ -126,6 +127,7 @@ microvms = Table(
     Column("own_base", Boolean, nullable=False, server_default=false()),
     Column("host", String(64), nullable=False, server_default="local"),
     Column("generation", Integer, nullable=False, server_default="1"),
+    Column("forked_from", String(64), server_default=null()),
     Index("microvms_in_order", "account_id", "started_at", "id"),
 )
 

@@ -250,7 +250,7 @@ def test_lists_and_counts_of_microvms(database: Database) -> None:
         ((None, "image", "2.0"), []),
     ):
         assert store.list_page(ACCOUNT, 10, *asked) == [
-            (item.id, item.image_arn, item.image_version, item.state, item.started_at) for item in expected
+            (item.id, item.image_arn, item.image_version, item.state, item.started_at, None) for item in expected
         ]
     assert (store.count_live("image"), store.count_live("other")) == (4, 0)
     assert len(store.list_live()) == 4

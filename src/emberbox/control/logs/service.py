@@ -132,6 +132,24 @@ class LogService:
             events, self._page_tokens.seal(_READ, ["f", last]), self._page_tokens.seal(_READ, ["b", first])
         )
 
+    async def read_newer(
+        self, caller: Caller, group: str, streams: Sequence[str], after: int | None, limit: int
+    ) -> list[LogEvent]:
+        """Return events of streams in the order they came; none where there is no such group or stream yet.
+
+        Args:
+            caller: whose group.
+            group: its name.
+            streams: their names.
+            after: those after the event of this id; None for the newest.
+            limit: so many at most.
+        """
+        place = LogGroup(caller.account_id, group)
+        events, _ = await in_thread(
+            self._store.page, place, list(streams), after or 0, limit, None, None, None, newest=after is None
+        )
+        return events
+
     def _open_events(self, token: str) -> tuple[bool, int]:
         direction, place = self._page_tokens.open(_READ, token)
         return direction == "f", int(place)

@@ -269,6 +269,7 @@ def _fork_of(source: Microvm, asked: ForkMicrovm, microvm_id: str) -> Microvm:
         started=Instant.now(),
         suspended=None,
         own_base=True,
+        forked_from=source.id,
         generation=1,
     )
 

@@ -176,6 +176,14 @@ class MicrovmService:
         except NotFoundError:
             return None
 
+    def list_snapshots(self, caller: Caller, microvm_id: str) -> list[str]:
+        """Return the versions of its image that are snapshots of a microVM, oldest first.
+
+        Raises:
+            NotFoundError: there is no such microVM.
+        """
+        return self._images.list_taken_from(self.find(caller, microvm_id).id)
+
     def list_microvms(self, caller: Caller, asked: ListMicrovms) -> Page[ListedMicrovm]:
         """Return microVMs of the caller's account, newest first.
 

@@ -64,6 +64,22 @@ def parse_request(match: Match, request: HttpRequest) -> dict[str, Any]:
     return parameters
 
 
+def parse_members(shape: Shape | None, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Read an operation's input that has all its members in one JSON object, by their names in the model.
+
+    Args:
+        shape: of the input.
+        document: the object.
+
+    Returns:
+        the parameters, as of `parse_request`; members that the model does not know are left out.
+
+    Raises:
+        SerializationError: a member does not have its type.
+    """
+    return {} if shape is None else _parse_structure(shape.members, document)
+
+
 @cache
 def _body_members(shape: Shape) -> dict[str, Shape]:
     return {name: member for name, member in shape.members.items() if "location" not in member.serialization}

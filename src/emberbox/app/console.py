@@ -1,0 +1,87 @@
+"""The console at its port, where the operator wants it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from emberbox.control.assembly import Control
+from emberbox.control.microvms.endpoint import EndpointDirectory
+from emberbox.edges.asgi import listen
+from emberbox.edges.asgi import serve as serve_asgi
+from emberbox.edges.aws.inside import InsideCalls
+from emberbox.edges.aws.operations.handler import Handler
+from emberbox.edges.connection_guard import GuardLimits
+from emberbox.edges.console.app import MESSAGE_BYTES_MAX, create_console
+from emberbox.edges.console.assets import Assets
+from emberbox.edges.console.attempts import Attempts
+from emberbox.edges.console.parts import Parts
+from emberbox.edges.console.sessions import Sessions
+from emberbox.edges.gateway.data_plane.app import create_data_plane
+from emberbox.edges.gateway.judge.authoriser import MICROVM_HEADER
+from emberbox.settings import Settings
+from emberbox.store.changes import Changes
+
+log = logging.getLogger(__name__)
+
+_KEEP_ALIVE_S: Final = 75
+_UPLOAD_MAX_S: Final = 3600.0
+
+
+async def serve_console(
+    settings: Settings, control: Control, handlers: Mapping[str, Mapping[str, Handler]], directory: EndpointDirectory,
+    changes: Changes, running: contextlib.AsyncExitStack,
+) -> dict[str, str]:  # fmt: skip
+    """Serve it; return what `runtime/endpoints.json` holds of it: nothing where it is not wanted.
+
+    Raises:
+        HostError: the port is taken.
+    """
+    if settings.console == "off":
+        return {}
+    listener = listen(settings.api_host, settings.console_port, "EMBERBOX_CONSOLE_PORT")
+    access = control.access
+    app = create_console(
+        Parts(
+            calls=InsideCalls(handlers, access, settings.region),
+            sessions=Sessions(access),
+            attempts=Attempts(),
+            record=access.record,
+            assets=Assets(),
+            changes=changes,
+            microvms=control.microvms,
+            logs=control.logs,
+            runners=control.runners,
+            directory=directory,
+            data_plane=_InMicrovms(create_data_plane(directory)),
+            region=settings.region,
+            url=settings.console_url,
+        )
+    )
+    serving = serve_asgi(
+        app, listener, _KEEP_ALIVE_S, limits=GuardLimits(request_s=_UPLOAD_MAX_S),
+        websocket_message_bytes=MESSAGE_BYTES_MAX,
+    )  # fmt: skip
+    await running.enter_async_context(serving)
+    own = f"http://{settings.api_host}:{listener.getsockname()[1]}"
+    log.info("the console is served at %s", own)
+    return {"console_url": settings.console_url or own, "console_listener": own}
+
+
+class _InMicrovms:
+    """Makes what serves shells and files of one microVM, as the gateway's authoriser would name it."""
+
+    def __init__(self, data_plane: ASGIApp) -> None:
+        self._data_plane = data_plane
+
+    def __call__(self, microvm_id: str) -> ASGIApp:
+        named = (MICROVM_HEADER.encode(), microvm_id.encode())
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            await self._data_plane({**scope, "headers": [*scope["headers"], named]}, receive, send)
+
+        return serve
