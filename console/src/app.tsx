@@ -13,6 +13,7 @@ import { MicrovmsPage } from "./microvms";
 import { Empty, Loading, Page } from "./parts";
 import { go, useRoute } from "./route";
 import { ServerPage } from "./server";
+import { UsagePage } from "./usage";
 
 const ENTER = /^#\/enter\/([\w-]+)$/;
 
@@ -65,6 +66,8 @@ function Shown({ session }: { session: Session }) {
       return id ? <MicrovmPage key={id} id={id} tab={tab ?? "overview"} /> : <MicrovmsPage session={session} />;
     case "images":
       return id ? <ImagePage key={id} name={id} build={tab ?? null} session={session} /> : <ImagesPage />;
+    case "usage":
+      return <UsagePage />;
     case "audit":
       return <AuditPage />;
     case "server":

@@ -133,7 +133,7 @@ function FileRow({ entry, path, base, go }: { entry: Entry; path: string; base: 
       <td class="wide quiet">
         {clean(entry.owner)}:{clean(entry.group)}
       </td>
-      <td class="quiet number">{moment(entry.modified)}</td>
+      <td class="quiet">{moment(entry.modified)}</td>
     </tr>
   );
 }

@@ -10,6 +10,7 @@ import { type Choice, choose, chosen } from "./theme";
 const PLACES = [
   ["microvms", "MicroVMs"],
   ["images", "Images"],
+  ["usage", "Usage"],
   ["audit", "Audit"],
   ["server", "Server"],
 ] as const;

@@ -53,7 +53,7 @@ export function MicrovmPage({ id, tab }: { id: string; tab: string }) {
 
 function Shown({ told, tab }: { told: Told; tab: string }) {
   const { microvm } = told;
-  const letsShellsIn = (microvm.ingressNetworkConnectors ?? []).some((arn) => arn.endsWith(":SHELL_INGRESS") || arn.endsWith("-SHELL_INGRESS") || arn.endsWith("SHELL_INGRESS"));
+  const letsShellsIn = (microvm.ingressNetworkConnectors ?? []).some((arn) => arn.endsWith(":SHELL_INGRESS"));
   if (tab === "terminal" || tab === "files") {
     if (microvm.state === "TERMINATED") return <Empty title="This microVM has ended." />;
     if (!letsShellsIn) return <Empty title="This microVM was launched without SHELL_INGRESS, so no shell or file can be opened in it." />;
@@ -217,7 +217,7 @@ function OpenDialog({ microvm, onClose }: { microvm: Microvm; onClose: () => voi
         {made && curl && (
           <>
             <p class="mt-3 mb-1">
-              <a class="btn btn-primary" href={`${url}.emberbox/enter?port=${made.port}#${made.token}`} target="_blank" rel="noopener noreferrer">
+              <a class="btn btn-primary" href={`${url}.emberbox/enter?port=${made.port}&token=${made.token}`} target="_blank" rel="noopener noreferrer">
                 Open the page
               </a>
             </p>
@@ -328,7 +328,7 @@ function Timeline({ events }: { events: Event[] }) {
                     </time>
                   </td>
                   <td>
-                    <State of={event.state} />
+                    <State of={event.state} isPast />
                   </td>
                   <td class="number">{event.durationInMilliseconds ? duration(event.durationInMilliseconds / 1000) : ""}</td>
                   <td class="wide quiet">{words(event.actor)}</td>

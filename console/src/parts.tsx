@@ -27,9 +27,10 @@ const TONES: Record<string, string> = {
   DELETE_FAILED: "bad",
 };
 
-export function State({ of }: { of: string }) {
+/** A state; one that is past does not move. */
+export function State({ of, isPast }: { of: string; isPast?: boolean }) {
   return (
-    <span class={`state state-${TONES[of] ?? "off"}`}>
+    <span class={`state state-${TONES[of] ?? "off"} ${isPast ? "state-past" : ""}`}>
       <span class="state-dot" aria-hidden="true" />
       {words(of)}
     </span>
@@ -144,6 +145,8 @@ export function Dialog(props: { title: string; onClose: () => void; children: Co
   useEffect(() => {
     const before = document.activeElement;
     found.current?.showModal();
+    // What is asked for first; where nothing is, the button that changes nothing.
+    found.current?.querySelector<HTMLElement>(".dialog-body :is(input, select, textarea), .dialog-foot button")?.focus();
     return () => {
       if (before instanceof HTMLElement) before.focus();
     };

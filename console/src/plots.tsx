@@ -36,7 +36,7 @@ export function Plots({ id, state }: { id: string; state: string }) {
   const last = data?.last;
   const at = data?.points.at(-1);
   return (
-    <Section title="Use" side={<span class="quiet">the last five minutes, since this page is open</span>}>
+    <Section title="Use" side={<span class="quiet">since this page is open, five minutes at most</span>}>
       {error ? (
         <p class="note">{error}</p>
       ) : (
@@ -125,16 +125,18 @@ function Plot({ label, value, of, points, pick, top }: PlotProps) {
 }
 
 const HEIGHT = 56;
+const SHORTEST_S = 60; // what a plot shows at least
 
 function data(points: Point[], pick: PlotProps["pick"]): [number[], (number | null)[]] {
   return [points.map((point) => point.at), points.map(pick)];
 }
 
 function rescale(plot: uPlot, points: Point[], pick: PlotProps["pick"], top?: number): void {
-  const end = points.at(-1)?.at ?? Date.now() / 1000;
+  const first = points[0]?.at ?? Date.now() / 1000;
+  const end = points.at(-1)?.at ?? first;
   const highest = Math.max(...points.map((point) => pick(point) ?? 0), 0);
   plot.batch(() => {
-    plot.setScale("x", { min: end - POINTS * 2, max: end });
+    plot.setScale("x", { min: first, max: Math.max(end, first + SHORTEST_S) });
     plot.setScale("y", { min: 0, max: Math.max(top ?? 0, highest) || 1 });
   });
 }

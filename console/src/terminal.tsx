@@ -65,7 +65,7 @@ export function TerminalTab({ id, state }: { id: string; state: string }) {
         )}
       </div>
       {why && <Problem text={why} />}
-      <div ref={place} class="terminal" id="terminal" />
+      <div ref={place} class="shell" />
     </div>
   );
 }

@@ -44,24 +44,8 @@ async def serve_console(
     if settings.console == "off":
         return {}
     listener = listen(settings.api_host, settings.console_port, "EMBERBOX_CONSOLE_PORT")
-    access = control.access
-    app = create_console(
-        Parts(
-            calls=InsideCalls(handlers, access, settings.region),
-            sessions=Sessions(access),
-            attempts=Attempts(),
-            record=access.record,
-            assets=Assets(),
-            changes=changes,
-            microvms=control.microvms,
-            logs=control.logs,
-            runners=control.runners,
-            directory=directory,
-            data_plane=_InMicrovms(create_data_plane(directory)),
-            region=settings.region,
-            url=settings.console_url,
-        )
-    )
+    parts = make_parts(settings.region, settings.console_url, control, handlers, directory, changes)
+    app = create_console(parts)
     serving = serve_asgi(
         app, listener, _KEEP_ALIVE_S, limits=GuardLimits(request_s=_UPLOAD_MAX_S),
         websocket_message_bytes=MESSAGE_BYTES_MAX,
@@ -70,6 +54,39 @@ async def serve_console(
     own = f"http://{settings.api_host}:{listener.getsockname()[1]}"
     log.info("the console is served at %s", own)
     return {"console_url": settings.console_url or own, "console_listener": own}
+
+
+def make_parts(
+    region: str, url: str, control: Control, handlers: Mapping[str, Mapping[str, Handler]],
+    directory: EndpointDirectory, changes: Changes,
+) -> Parts:  # fmt: skip
+    """Make what the console stands on.
+
+    Args:
+        region: the region played.
+        url: how people reach the console, where it is not what they type.
+        control: the services.
+        handlers: of all operations.
+        directory: finds the endpoints of microVMs.
+        changes: says which rows have changed.
+    """
+    access = control.access
+    return Parts(
+        calls=InsideCalls(handlers, access, region),
+        sessions=Sessions(access),
+        attempts=Attempts(),
+        record=access.record,
+        assets=Assets(),
+        changes=changes,
+        microvms=control.microvms,
+        logs=control.logs,
+        spending=control.spending,
+        runners=control.runners,
+        directory=directory,
+        data_plane=_InMicrovms(create_data_plane(directory)),
+        region=region,
+        url=url,
+    )
 
 
 class _InMicrovms:

@@ -30,6 +30,7 @@ from emberbox.control.requests.paging import PageTokens
 from emberbox.control.sandboxes.assembly import Sandboxes, make_sandboxes
 from emberbox.control.server.events import EventService
 from emberbox.control.server.host_info import HostInfo
+from emberbox.control.server.spending import SpendingService
 from emberbox.control.server.tags import TagService
 from emberbox.control.stacks.change_sets import ChangeSetService
 from emberbox.control.stacks.service import StackService
@@ -165,6 +166,7 @@ class Control:
     tags: TagService
     logs: LogService
     events: EventService
+    spending: SpendingService
     stacks: StackService
     change_sets: ChangeSetService
     stored_parameters: StoredParameters
@@ -253,6 +255,7 @@ def make_control(settings: ControlSettings, ground: Ground) -> Control:
         tags=_make_tags(ground, images, connectors),
         logs=LogService(stores.logs, pages),
         events=EventService(store=stores.events, retention_s=settings.event_retention_s),
+        spending=SpendingService(stores.events, stores.microvms, stores.images),
         stacks=stacks,
         change_sets=ChangeSetService(stacks, stores.stacks),
         stored_parameters=stored,

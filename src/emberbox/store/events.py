@@ -99,6 +99,12 @@ class EventStore:
             found = [_event(row) for row in connection.execute(query.limit(limit))]
         return sorted(found, key=lambda event: event.id)
 
+    def list_since(self, account_id: str, moment: datetime) -> list[Event]:
+        """Return all events of an account since a moment, oldest first."""
+        query = select(events).where(events.c.account_id == account_id, events.c.happened_at >= moment)
+        with self._database.reading() as connection:
+            return [_event(row) for row in connection.execute(query.order_by(events.c.id))]
+
     def forget(self, before: datetime) -> int:
         """Remove events from before a moment; return how many."""
         with self._database.transaction() as connection:

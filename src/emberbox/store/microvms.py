@@ -142,6 +142,12 @@ class MicrovmStore:
         with self._database.reading() as connection:
             return [_listed(row) for row in connection.execute(query)]
 
+    def list_of_account(self, account_id: str) -> list[Microvm]:
+        """Return all microVMs of an account that are not forgotten."""
+        with self._database.reading() as connection:
+            query = select(microvms).where(microvms.c.account_id == account_id)
+            return [_microvm(row) for row in connection.execute(query)]
+
     def list_live(self) -> list[Microvm]:
         """Return all microVMs that are not TERMINATED."""
         query = select(microvms).where(microvms.c.state != MicrovmState.TERMINATED)

@@ -177,12 +177,16 @@ class MicrovmService:
             return None
 
     def list_snapshots(self, caller: Caller, microvm_id: str) -> list[str]:
-        """Return the versions of its image that are snapshots of a microVM, oldest first.
+        """Return the versions of its image that a microVM can be rolled back to, oldest first.
 
         Raises:
             NotFoundError: there is no such microVM.
         """
-        return self._images.list_taken_from(self.find(caller, microvm_id).id)
+        microvm = self.find(caller, microvm_id)
+        taken = set(self._images.list_taken_from(microvm.id))
+        versions = self._images.list_versions(microvm.image_id) if taken else []
+        whole = (version for version in versions if version.state is VersionState.SUCCESSFUL)
+        return [version.version for version in whole if version.version in taken][::-1]
 
     def list_microvms(self, caller: Caller, asked: ListMicrovms) -> Page[ListedMicrovm]:
         """Return microVMs of the caller's account, newest first.

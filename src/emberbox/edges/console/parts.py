@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from emberbox.control.logs.service import LogService
 from emberbox.control.microvms.runners import Runners
 from emberbox.control.microvms.service import MicrovmService
+from emberbox.control.server.spending import SpendingService
 from emberbox.edges.console.assets import Assets
 from emberbox.edges.console.attempts import Attempts
 from emberbox.edges.console.sessions import Sessions
@@ -73,6 +74,7 @@ class Parts:
         changes: says which rows have changed.
         microvms: the service of that name.
         logs: the service of that name.
+        spending: the service of that name.
         runners: where microVMs that run are measured.
         directory: where commands are run in them.
         data_plane: makes what serves shells and files of a microVM.
@@ -88,6 +90,7 @@ class Parts:
     changes: Changes
     microvms: MicrovmService
     logs: LogService
+    spending: SpendingService
     runners: Runners
     directory: Directory
     data_plane: Callable[[str], ASGIApp]

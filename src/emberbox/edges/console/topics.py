@@ -7,8 +7,9 @@ time, and read when somebody is ready to take it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -19,12 +20,17 @@ from emberbox.model.caller import Caller
 from emberbox.model.errors import ServiceError, ValidationError, VmmError
 from emberbox.model.logs import log_stream_names
 from emberbox.model.records import ListedMicrovm, LogEvent, Microvm
-from emberbox.store.changes import Kind, log_key
+from emberbox.store.changes import Kind, Listener, log_key
 
 SETTLE_S: Final = 0.15
 """What changes together is told together."""
 
 SAMPLE_S: Final = 2.0
+SPENDING_S: Final = 86400
+"""Terminated microVMs are forgotten after a day by default, and what they were with them."""
+
+SPENDING_SETTLES_S: Final = 3.0
+SPENDING_ANEW_S: Final = 60.0
 _PAGE: Final = 1000
 _ROWS_AT_ONCE: Final = 200
 _LINES: Final = 1000
@@ -145,15 +151,34 @@ async def follow_microvm(watch: Watch) -> Documents:
     """One microVM: what GetMicrovm tells, its events, and the versions that are snapshots of it."""
     microvm_id = watch.text("microvmId")
     asked = {"microvmIdentifier": microvm_id}
-    with watch.parts.changes.listen(Kind.MICROVM, microvm_id) as listener:
-        told = await watch.begin("GetMicrovm", asked)
+    told = await watch.begin("GetMicrovm", asked)
+    image_id = watch.parts.microvms.find(watch.find_caller(), microvm_id).image_id
+    changes = watch.parts.changes
+    with changes.listen(Kind.MICROVM, microvm_id) as own, changes.listen(Kind.IMAGE, image_id) as of_image:
+        told = await watch.read("GetMicrovm", asked)  # it may have changed before anybody listened
         while True:
             events = await _try(watch, "ListEvents", {**asked, "maxResults": 200})
-            own = watch.parts.microvms.list_snapshots(watch.find_caller(), microvm_id)
-            yield {"microvm": told, "events": events.get("items", []), "snapshots": own}
+            snapshots = await _list_snapshots(watch, microvm_id)
+            yield {"microvm": told, "events": events.get("items", []), "snapshots": snapshots}
             await asyncio.sleep(SETTLE_S)
-            await listener.wait()
+            await _wait_for_any(own, of_image)
             told = await watch.read("GetMicrovm", asked)
+
+
+async def _list_snapshots(watch: Watch, microvm_id: str) -> list[str]:
+    """Return the versions that a microVM can be rolled back to: a snapshot that is being taken is none yet."""
+    caller = watch.find_caller()
+    return await asyncio.to_thread(watch.parts.microvms.list_snapshots, caller, microvm_id)
+
+
+async def _wait_for_any(*listeners: Listener) -> None:
+    """Wait until one of them has heard something. What others hear meanwhile is no loss: all is read anew."""
+    waiting = [asyncio.ensure_future(listener.wait()) for listener in listeners]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waiting:
+            one.cancel()
 
 
 async def _try(watch: Watch, operation: str, document: Json) -> Mapping[str, Any]:  # Any: JSON
@@ -187,7 +212,7 @@ async def follow_usage(watch: Watch) -> Documents:
                 "disk": used.disk_bytes,
                 "cpu": used.cpu_s,
                 "processors": size.vcpu_count,
-                "memoryMax": size.baseline_mib << 20,
+                "memoryMax": size.mem_size_mib << 20,
             }
         await asyncio.sleep(SAMPLE_S)
         watch.parts.calls.authorise(watch.find_caller(), "GetMicrovm", {"microvmIdentifier": microvm_id})
@@ -200,6 +225,21 @@ async def follow_host(watch: Watch) -> Documents:
         yield told
         await asyncio.sleep(SAMPLE_S)
         told = await watch.read("DescribeHost", {})
+
+
+async def follow_spending(watch: Watch) -> Documents:
+    """What the account's microVMs have used in the last `SPENDING_S`, by image: when one changes, and each minute."""
+    with watch.parts.changes.listen(Kind.MICROVM) as listener:
+        await watch.begin("ListEvents", {"maxResults": 1})
+        while True:
+            now, caller = datetime.now(UTC), watch.find_caller()
+            since = now - timedelta(seconds=SPENDING_S)
+            found = await asyncio.to_thread(watch.parts.spending.measure, caller, since, now)
+            yield {"seconds": SPENDING_S, "images": [asdict(one) for one in found]}
+            await asyncio.sleep(SPENDING_SETTLES_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(listener.wait(), SPENDING_ANEW_S)
+            watch.parts.calls.authorise(watch.find_caller(), "ListEvents", {})
 
 
 async def follow_images(watch: Watch) -> Documents:
@@ -265,6 +305,7 @@ TOPICS: Final[Mapping[str, Callable[[Watch], Documents]]] = {
     "usage": follow_usage,
     "host": follow_host,
     "images": follow_images,
+    "spending": follow_spending,
     "image": follow_image,
     "log": follow_log,
 }

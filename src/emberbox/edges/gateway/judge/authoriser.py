@@ -31,6 +31,14 @@ from emberbox.edges.gateway.judge.request import (
     Request,
     read_request,
 )
+from emberbox.edges.gateway.judge.visitor import (
+    ENTER_PATH,
+    is_of_endpoint,
+    make_cookie,
+    read_cookie,
+    read_link,
+    without_cookie,
+)
 from emberbox.edges.gateway.proxy.admissions import LIFE_S, Admissions
 from emberbox.edges.gateway.proxy.limits import RequestRates
 from emberbox.edges.gateway.proxy.tls_ports import TlsPorts
@@ -63,6 +71,7 @@ DATA_PLANE: Final = {("POST", "/exec"), ("GET", "/files"), ("PUT", "/files"), ("
 
 _PATIENCE_S: Final = 0.25  # connections that a client has just closed are reported as closed within this time
 _SERVICE_LABEL: Final = "lambda-microvm"
+_ENTERED: Final = ((b"cache-control", b"no-store"), (b"referrer-policy", b"no-referrer"))
 _TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
 
 
@@ -80,10 +89,11 @@ class Cluster(StrEnum):
 class _Refusal(Exception):  # noqa: N818  # not an error of ours: an answer for the client
     """Leave the judging of a request with this answer."""
 
-    def __init__(self, status: int, text: str = "") -> None:
+    def __init__(self, status: int, text: str = "", headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         super().__init__(status, text)
         self.status = status
         self.text = text
+        self.headers = headers
 
 
 class Authoriser:
@@ -119,14 +129,15 @@ class Authoriser:
         """Answer Envoy: 200 and where to, or the refusal that the client gets."""
         assert scope["type"] == "http"
         try:
-            headers = await self._judge(scope)
+            told = await self._judge(scope)
         except _Refusal as refusal:
-            await _answer(send, refusal.status, [_TEXT] if refusal.text else [], refusal.text.encode())
+            headers = [*refusal.headers, *([_TEXT] if refusal.text else [])]
+            await _answer(send, refusal.status, headers, refusal.text.encode())
         except Exception:
             log.exception("a request could not be judged")
             await _answer(send, 500, [], b"")
         else:
-            await _answer(send, 200, [(name.encode(), value.encode("latin-1")) for name, value in headers], b"")
+            await _answer(send, 200, [(name.encode(), value.encode("latin-1")) for name, value in told], b"")
 
     async def _judge(self, scope: Scope) -> list[tuple[str, str]]:
         request = read_request(scope["headers"])
@@ -134,6 +145,9 @@ class Authoriser:
             label, _, rest = _host_name(request.hosts[0]).partition(".")
             if rest == self._sandboxes.domain:
                 return await self._judge_sandbox(self._sandboxes, label, request)
+        if scope["path"] == ENTER_PATH:
+            raise self._enter(scope, request)
+        is_visit = self._let_visitor_in(scope["method"], request)
         grant, endpoint = self._authenticate(request)
         if grant.kind == "shell":
             if not request.is_websocket and (scope["method"], scope["path"]) not in DATA_PLANE:
@@ -150,7 +164,8 @@ class Authoriser:
         limits = endpoint.limits()
         await self._limit(request, grant.microvm_id, limits)
         upstream = await self._hold(endpoint.connect(port))
-        admission = self._admit(grant, limits)  # before anything else is waited for: it may be revoked meanwhile
+        # Before anything else is waited for: it may be revoked meanwhile.
+        admission = _hide_cookie(request) if is_visit else self._admit(grant, limits)
         return [
             *await self._begin(grant.microvm_id, port, upstream, request),
             *admission,
@@ -241,6 +256,27 @@ class Authoriser:
             raise _Refusal(403, "Token authentication failed") from None
         return grant, self._find(request.hosts, grant.microvm_id)
 
+    def _enter(self, scope: Scope, request: Request) -> _Refusal:
+        """Return the answer that lets a browser in: the token of a link in a cookie, and where to go on."""
+        link = read_link(scope["query_string"].decode("latin-1"))
+        request.tokens = [] if link is None else [link[1]]
+        grant, _ = self._authenticate(request)
+        if link is None or grant.kind != "application":
+            raise _Refusal(403, "Token authentication failed")
+        seconds = max(0, int(grant.expires_at.timestamp() - time.time()))
+        cookie = make_cookie(*link, seconds).encode()
+        return _Refusal(303, "", ((b"location", b"/"), (b"set-cookie", cookie), *_ENTERED))
+
+    @staticmethod
+    def _let_visitor_in(method: str, request: Request) -> bool:
+        """Take the token of a browser's cookie where a request has no other; say whether it counts."""
+        visit = None if request.tokens else read_cookie(request.visitor)
+        if visit is None or len(request.hosts) != 1 or not is_of_endpoint(method, request.hosts[0], request.visitor):
+            return False
+        port, token = visit
+        request.tokens, request.ports = [token], request.ports or [port]
+        return True
+
     def _find(self, hosts: list[str], microvm_id: str) -> Endpoint | None:
         """Return a microVM's endpoint when the Host may go with a token of it: an endpoint's name must be its own."""
         if len(hosts) == 1:
@@ -279,6 +315,12 @@ def _websocket_headers(request: Request) -> list[tuple[str, str]]:
     if request.offers_marker:
         headers.append((SUBPROTOCOL_HEADER, MARKER))
     return headers
+
+
+def _hide_cookie(request: Request) -> list[tuple[str, str]]:
+    """Take the cookie that let a browser in off what the guest sees."""
+    left = without_cookie(request.visitor["cookie"])
+    return [("cookie", left)] if left else [(REMOVE_HEADER, "cookie")]
 
 
 def _missing_key(request: Request) -> list[tuple[str, str]]:

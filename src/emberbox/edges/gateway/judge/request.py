@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from emberbox.edges.gateway.judge.visitor import VISITOR_HEADERS
 from emberbox.model.sandbox_names import TRAFFIC_HEADER
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -37,6 +38,7 @@ JUDGED_HEADERS: Final = (
     TRAFFIC_HEADER,
     CONNECTION_HEADER,
     REQUEST_ID_HEADER,
+    *VISITOR_HEADERS,
 )
 
 _PLAIN: Final = {
@@ -44,6 +46,7 @@ _PLAIN: Final = {
     REQUEST_ID_HEADER.encode(): "id",
     TRAFFIC_HEADER.encode(): "traffic_token",
 }
+_VISITOR: Final = {name.encode(): name for name in VISITOR_HEADERS}
 _TOKEN_PREFIX: Final = f"{MARKER}.authentication."
 _PORT_PREFIX: Final = f"{MARKER}.port."
 _PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
@@ -73,6 +76,7 @@ class Request:
         connection: Envoy's number of the client's connection.
         id: Envoy's name for it.
         traffic_token: what it has for the ports of a private sandbox of E2B's API.
+        visitor: what tells of a browser; the last of each header.
     """
 
     hosts: list[str] = field(default_factory=list)
@@ -87,6 +91,7 @@ class Request:
     connection: str = ""
     id: str = ""
     traffic_token: str = ""
+    visitor: dict[str, str] = field(default_factory=dict)
 
     def port(self) -> int:
         """Return the guest's port.
@@ -126,11 +131,19 @@ def read_request(headers: Headers) -> Request:
                 request.is_websocket = True
             case b"sec-websocket-key":
                 request.has_websocket_key = True
-            case _ if name in _PLAIN:
-                setattr(request, _PLAIN[name], text)
+            case _:
+                _read_plain(request, name, text)
     if offered:
         _read_subprotocols(request, [subprotocol.strip() for subprotocol in offered])
     return request
+
+
+def _read_plain(request: Request, name: bytes, text: str) -> None:
+    """Keep a header that is told as it stands."""
+    if name in _VISITOR:
+        request.visitor[_VISITOR[name]] = text
+    elif name in _PLAIN:
+        setattr(request, _PLAIN[name], text)
 
 
 def _read_subprotocols(request: Request, offered: list[str]) -> None:

@@ -45,7 +45,9 @@ _NEVER_ALIKE: Final = (SUBPROTOCOLS_HEADER, "sec-websocket-version", WEBSOCKET_K
 _ALIKE: Final = (":authority", *(name for name in JUDGED_HEADERS if name not in (*_NEVER_ALIKE, REQUEST_ID_HEADER)))
 # What the authoriser says to the guest, and of which microVM it speaks to our own data plane. The id is the request's
 # already; it is said again because Envoy looks for another route only when the authoriser has set some header.
-_TOLD_GUESTS: Final = (REQUEST_ID_HEADER, SUBPROTOCOLS_HEADER, WEBSOCKET_KEY_HEADER, MICROVM_HEADER)
+_TOLD_GUESTS: Final = (REQUEST_ID_HEADER, SUBPROTOCOLS_HEADER, WEBSOCKET_KEY_HEADER, MICROVM_HEADER, "cookie")
+# What it says to a client that it does not let through, or not yet.
+_TOLD_CLIENTS: Final = ("content-type", "location", "set-cookie", "cache-control", "referrer-policy")
 _LUA: Final = Path(__file__).with_name("admissions.lua")
 
 
@@ -112,7 +114,7 @@ def ext_authz(settings: EnvoySettings) -> Config:
             "server_uri": {"uri": "http://authoriser", "cluster": AUTHORISER, "timeout": timeout},
             "authorization_response": {
                 "allowed_upstream_headers": {"patterns": [{"exact": name} for name in _TOLD_GUESTS]},
-                "allowed_client_headers": {"patterns": [{"exact": "content-type"}]},
+                "allowed_client_headers": {"patterns": [{"exact": name} for name in _TOLD_CLIENTS]},
                 "dynamic_metadata_from_headers": {
                     "patterns": [{"exact": name} for name in (*_VERDICT, ADMISSION_HEADER)]
                 },

@@ -1,0 +1,71 @@
+"""Fixtures: a real Chromium, and pages of it in which nothing may go wrong unseen."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from support.console_browser import FLAGS, PATIENCE_MS, Screen
+from support.server import Server
+
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    program = shutil.which("chromium")
+    assert program, "the console is tested in Chromium: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: Browser, server: Server) -> Iterator[OpenPage]:
+    """Makes pages of sessions of their own; fails when one of them has met an error or asked for anything elsewhere."""
+    contexts, wrong = [], list[str]()
+    home = server.endpoints["console_url"]
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            wrong.append(f"console: {message.text}")
+
+    def make(screen: Screen | None = None) -> Page:
+        screen = screen or Screen()
+        context = chromium.new_context(
+            viewport={"width": screen.width, "height": screen.height},
+            color_scheme="dark" if screen.is_dark else "light",
+            reduced_motion="reduce",
+            base_url=home,
+            locale="en-GB",
+        )
+        context.set_default_timeout(PATIENCE_MS)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", hear)
+        page.on("pageerror", lambda error: wrong.append(f"page: {error}"))
+        page.on("request", lambda request: _check_place(request.url, home, wrong))
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def _check_place(url: str, home: str, wrong: list[str]) -> None:
+    if not url.startswith((home, home.replace("http", "ws", 1), "data:", "blob:")):
+        wrong.append(f"elsewhere: {url}")
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The text of axe-core, which console/build.py has fetched."""
+    path = Path(__file__).resolve().parents[2] / "console/node_modules/axe-core/axe.min.js"
+    assert path.exists(), "axe-core is not there: python console/build.py --tools"
+    return path.read_text()
