@@ -136,7 +136,7 @@ def _move_files(page: Page, directory: Path) -> None:
     sent = directory / "sent.txt"
     sent.write_text("over and back")
     page.get_by_label("Files to upload").set_input_files(sent)
-    page.get_by_role("button", name="Upload").click()
+    page.get_by_role("button", name="Upload", exact=True).click()
     expect(page.get_by_role("link", name="sent.txt")).to_be_visible()
     with page.expect_download() as download:
         page.get_by_role("link", name="sent.txt").click()

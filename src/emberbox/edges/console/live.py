@@ -56,7 +56,7 @@ class _Channel:
             for task in (beating, reading, *self._watches.values()):
                 task.cancel()
             await asyncio.gather(beating, reading, *self._watches.values(), return_exceptions=True)
-            with contextlib.suppress(RuntimeError, OSError):
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect, OSError):
                 await self._websocket.close(SESSION_ENDED, "the session has ended")
 
     async def _beat(self) -> None:
