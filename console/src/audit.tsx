@@ -90,7 +90,7 @@ function Records({ found }: { found: Found[] }) {
   const [count, setCount] = useState(100);
   return (
     <>
-      <div class="table-box">
+      <div class="table-box" role="region" aria-label="Records" tabIndex={0}>
         <table class="table table-sm rows">
           <thead>
             <tr>

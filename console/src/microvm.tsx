@@ -302,7 +302,7 @@ function Timeline({ events }: { events: Event[] }) {
   if (!events.length) return null;
   return (
     <Section title="Timeline">
-      <div class="table-box">
+      <div class="table-box" role="region" aria-label="Timeline" tabIndex={0}>
         <table class="table table-sm rows timeline">
           <thead>
             <tr>

@@ -14,7 +14,7 @@ interface Spent {
   usd: number;
 }
 
-const hours = (s: number): string => (s / 3600).toFixed(s < 36_000 ? 2 : 1);
+const hours = (s: number): string => (s / 3600).toFixed(s < 3600 ? 3 : 1);
 const dollars = (usd: number): string => `$${usd.toFixed(usd < 10 ? 4 : 2)}`;
 
 export function UsagePage() {
@@ -34,7 +34,7 @@ export function UsagePage() {
 function Table({ images }: { images: Spent[] }) {
   const sum = (pick: (one: Spent) => number): number => images.reduce((total, one) => total + pick(one), 0);
   return (
-    <div class="table-box">
+    <div class="table-box" role="region" aria-label="Usage by image" tabIndex={0}>
       <table class="table table-sm rows">
         <thead>
           <tr>

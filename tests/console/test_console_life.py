@@ -161,7 +161,7 @@ def test_the_keyboard_alone_is_enough(open_page: OpenPage, server: Server, probe
     page.keyboard.press("Tab")
     expect(page.get_by_role("button", name="Launch")).to_be_focused()
     page.keyboard.press("Enter")
-    image = page.get_by_label("Image")
+    image = page.get_by_label("Image", exact=True)
     expect(image).to_be_focused()
     page.keyboard.type(probe_image.name)
     expect(image).to_have_value(probe_image.name)
