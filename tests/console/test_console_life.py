@@ -163,13 +163,16 @@ def test_the_keyboard_alone_is_enough(open_page: OpenPage, server: Server, probe
     page.keyboard.press("Enter")
     image = page.get_by_label("Image", exact=True)
     expect(image).to_be_focused()
+    expect(image.get_by_role("option", name=re.compile(probe_image.name))).to_be_attached()
     page.keyboard.type(probe_image.name)
     expect(image).to_have_value(probe_image.name)
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(page.get_by_role("button", name="Launch")).to_be_focused()
     page.keyboard.press("Enter")
+    expect(image.get_by_role("option", name=re.compile(probe_image.name))).to_be_attached()
     page.keyboard.type(probe_image.name)
+    expect(image).to_have_value(probe_image.name)
     _tab_to(page, "Launch")
     page.keyboard.press("Enter")
     wait_for_state(page, "running")
@@ -232,6 +235,27 @@ def test_pages_have_no_barriers_and_fit_their_screen(
     page.get_by_role("dialog").get_by_role("button", name="Terminate").click()
     wait_for_state(page, "terminated")
     assert barriers == {}
+
+
+def test_an_application_is_opened_by_a_link(open_page: OpenPage, server: Server, probe_image: Image) -> None:
+    page = open_page()
+    log_in(page, server)
+    launch(page, probe_image.name)
+    page.get_by_role("button", name="Open", exact=True).click()
+    page.get_by_role("button", name="Make a token").click()
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Open the page").click()
+    shown = opened.value
+    shown.wait_for_url(re.compile(r"^https://[0-9a-f-]+\.lambda-microvm\.[^/]+/$"))  # no token is left in it
+    expect(shown.locator("body")).to_contain_text("hostname")
+    shown.reload()
+    expect(shown.locator("body")).to_contain_text("hostname")
+    own = shown.evaluate("() => document.cookie")
+    assert own == ""  # the application's scripts do not see it
+    page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Terminate").click()
+    page.get_by_role("dialog").get_by_role("button", name="Terminate").click()
+    wait_for_state(page, "terminated")
 
 
 def test_a_link_of_the_command_line_logs_in_once(open_page: OpenPage, server: Server) -> None:

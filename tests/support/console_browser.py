@@ -10,11 +10,11 @@ from typing import Any
 from playwright.sync_api import Page, expect
 
 from emberbox.time_limits import limit_s
-from support.server import Server
+from support.server import DOMAIN, Server
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
+    "--disable-component-update", "--disable-sync", f"--host-resolver-rules=MAP *.{DOMAIN} 127.0.0.1",
 ]  # fmt: skip
 PATIENCE_MS = limit_s(60) * 1000
 expect.set_options(timeout=PATIENCE_MS)
