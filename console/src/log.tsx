@@ -12,7 +12,6 @@ function append(before: Line[] | null, told: { lines: Line[] }): Line[] {
   return [...(before ?? []), ...told.lines].slice(-LINES_MAX);
 }
 
-// biome-ignore lint: control characters are what is taken out
 const CONTROLS = /\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]/g;
 
 /** A line without what would move a cursor or turn the direction of writing. */
