@@ -174,11 +174,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._guard.note_answer(self)
         super().on_response_complete()
 
-    def handle_websocket_upgrade(self) -> None:
-        """It becomes a WebSocket: its bounds are those of who answers it."""
-        self._guard.leave(self)
-        super().handle_websocket_upgrade()
-
     def is_late(self, now: float) -> bool:
         """Say whether a request takes too long to come."""
         if self._since is None or self.pipeline:

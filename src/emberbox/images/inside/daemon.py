@@ -7,10 +7,11 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from emberbox.images.inside.engine_api import EngineApi
 
@@ -35,6 +36,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 30.0
 _TAIL_LINES = 20
+_TAIL_BYTES = 2000
 _SAID = re.compile(r"#\d+ \d+\.\d+ (.*)", re.DOTALL)
 
 
@@ -58,23 +60,37 @@ def running_daemon() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _running(command: Sequence[str], socket: Path) -> Iterator[None]:
-    """Run a server for as long as the block lasts, which begins when its socket is there."""
-    said = Path(f"/tmp/{command[0]}.log")  # noqa: S108 - the sandbox's own, and nobody else is in it yet
-    with said.open("wb") as log:
+    """Run a server for as long as the block lasts, which begins when its socket is there.
+
+    Raises:
+        DaemonError: it does not start, or the block failed as it had ended; with what it said last.
+    """
+    with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while not socket.exists():
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise DaemonError(f"{command[0]} does not start: {said.read_text(errors='replace')[-2000:]}")
-            time.sleep(0.01)
-        yield
-    finally:
-        server.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(_STOP_TIMEOUT_S)
-        server.kill()
-        server.wait()
+        try:
+            deadline = time.monotonic() + _START_TIMEOUT_S
+            while not socket.exists():
+                if server.poll() is not None or time.monotonic() > deadline:
+                    raise DaemonError(f"{command[0]} does not start: {_tail(log)}")
+                time.sleep(0.01)
+            try:
+                yield
+            except Exception as error:
+                if server.poll() is None:
+                    raise
+                raise DaemonError(f"{command[0]} has ended: {_tail(log)}") from error
+        finally:
+            server.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(_STOP_TIMEOUT_S)
+            server.kill()
+            server.wait()
+
+
+def _tail(log: IO[bytes]) -> str:
+    size = log.seek(0, os.SEEK_END)
+    log.seek(max(0, size - _TAIL_BYTES))
+    return log.read().decode(errors="replace").strip()
 
 
 def _mount_cgroups() -> None:
