@@ -69,5 +69,7 @@ async def serve_daytona(directory: Path, program: Program | None = None) -> Asyn
 def _end_sessions(directory: Path) -> None:
     """End the shells of sessions that no test has deleted: here they are this machine's."""
     for path in directory.glob("sessions-*/*/pid"):
-        with contextlib.suppress(ProcessLookupError, ValueError):
-            os.killpg(int(path.read_text()), signal.SIGKILL)
+        with contextlib.suppress(OSError, ValueError):
+            shell = int(path.read_text())
+            if any(str(directory) in os.readlink(fd) for fd in Path(f"/proc/{shell}/fd").iterdir()):  # noqa: PTH115
+                os.killpg(shell, signal.SIGKILL)  # else it has ended, and its number is another's

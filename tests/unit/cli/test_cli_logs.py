@@ -59,8 +59,8 @@ def test_a_group_that_does_not_exist_is_said_with_those_that_do(logs_api: LogsAp
 
 def test_following_goes_on_until_interrupted(home: Path, logs_api: LogsApi) -> None:
     child = subprocess.Popen(
-        [sys.executable, "-u", "-m", "emberbox.cli.main", "logs", "app", "--follow"],
-        env={**os.environ, "EMBERBOX_HOME": str(home)},
+        ["env", "--default-signal=INT", sys.executable, "-u", "-m", "emberbox.cli.main", "logs", "app", "--follow"],
+        env={**os.environ, "EMBERBOX_HOME": str(home)},  # who starts the tests may ignore interrupts
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -111,10 +111,11 @@ done
 
 DELETE: Final = f"""{_SESSION}
 [ -d "$s" ] || exit {NO_SESSION}
-p=$(cat "$s/pid") && kill -s KILL -- "-$p" 2>/dev/null
+p=$(cat "$s/pid") && {{ alive || ! kill -0 "$p" 2>/dev/null; }} && kill -s KILL -- "-$p" 2>/dev/null
 rm -rf "$s"
 """
-"""End a session with all that runs in it: directory, session."""
+"""End a session with all that runs in it: directory, session. Where its shell has ended, a process of its number is
+another one; as long as something is left of its group there is none."""
 
 INPUT: Final = f"""{_COMMAND}
 [ ! -e "$c/code" ] || exit {COMPLETED}
