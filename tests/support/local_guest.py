@@ -108,8 +108,11 @@ class LocalCommand:
 
     def signal(self, number: int) -> None:
         """See `GuestCommand.signal`."""
+        pid = self._process.pid
+        if self._process.returncode is not None and Path(f"/proc/{pid}").exists():
+            return  # it has ended, and its number is another's: as long as something is left of its group there is none
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+            os.killpg(pid, number)
 
     def resize(self, columns: int, rows: int) -> None:
         """See `GuestCommand.resize`."""
