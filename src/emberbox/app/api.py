@@ -6,10 +6,9 @@ import contextlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 from emberbox.control.access.guard import Access
-from emberbox.edges.asgi import listen, listen_at
+from emberbox.edges.asgi import CLIENTS_KEEP_ALIVE_S, listen, listen_at
 from emberbox.edges.asgi import serve as serve_asgi
 from emberbox.edges.aws.operations.handler import Handler
 from emberbox.edges.aws.server import create_api
@@ -18,8 +17,6 @@ from emberbox.edges.forwarded import KEEP_ALIVE_S, Forwarded
 from emberbox.settings import Settings
 
 log = logging.getLogger(__name__)
-
-API_KEEP_ALIVE_S: Final = 75
 
 
 async def serve_api(
@@ -40,7 +37,7 @@ async def serve_api(
     """
     listener = listen(settings.api_host, settings.api_port, "EMBERBOX_API_PORT")
     app = create_api(handlers, access.find_credential, settings.region, guard=access)
-    await running.enter_async_context(serve_asgi(app, listener, API_KEEP_ALIVE_S, limits=GuardLimits()))
+    await running.enter_async_context(serve_asgi(app, listener, CLIENTS_KEEP_ALIVE_S, limits=GuardLimits()))
     if behind is not None:
         forwarded = running.enter_context(listen_at(behind))
         serving = serve_asgi(Forwarded(app), forwarded, KEEP_ALIVE_S, limits=GuardLimits())

@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Mapping
-from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from emberbox.control.assembly import Control
 from emberbox.control.microvms.endpoint import EndpointDirectory
-from emberbox.edges.asgi import listen
+from emberbox.edges.asgi import CLIENTS_KEEP_ALIVE_S, listen
 from emberbox.edges.asgi import serve as serve_asgi
 from emberbox.edges.aws.inside import InsideCalls
 from emberbox.edges.aws.operations.handler import Handler
-from emberbox.edges.connection_guard import GuardLimits
+from emberbox.edges.connection_guard import UPLOAD_LIMITS
 from emberbox.edges.console.app import MESSAGE_BYTES_MAX, create_console
 from emberbox.edges.console.assets import Assets
 from emberbox.edges.console.attempts import Attempts
@@ -27,9 +26,6 @@ from emberbox.settings import Settings
 from emberbox.store.changes import Changes
 
 log = logging.getLogger(__name__)
-
-_KEEP_ALIVE_S: Final = 75
-_UPLOAD_MAX_S: Final = 3600.0
 
 
 async def serve_console(
@@ -47,7 +43,7 @@ async def serve_console(
     parts = make_parts(settings.region, settings.console_url, control, handlers, directory, changes)
     app = create_console(parts)
     serving = serve_asgi(
-        app, listener, _KEEP_ALIVE_S, limits=GuardLimits(request_s=_UPLOAD_MAX_S),
+        app, listener, CLIENTS_KEEP_ALIVE_S, limits=UPLOAD_LIMITS,
         websocket_message_bytes=MESSAGE_BYTES_MAX,
     )  # fmt: skip
     await running.enter_async_context(serving)

@@ -6,19 +6,17 @@ import contextlib
 import logging
 from typing import Final
 
+from emberbox.app.home import sandbox_tokens
 from emberbox.app.interpreter import find_program
 from emberbox.control.assembly import Control
-from emberbox.control.sandboxes.tokens import SandboxTokens
-from emberbox.edges.asgi import listen
+from emberbox.edges.asgi import CLIENTS_KEEP_ALIVE_S, listen
 from emberbox.edges.asgi import serve as serve_asgi
-from emberbox.edges.connection_guard import GuardLimits
+from emberbox.edges.connection_guard import UPLOAD_LIMITS
 from emberbox.edges.daytona.app import DaytonaEdge, Offer
 from emberbox.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_KEEP_ALIVE_S: Final = 75
-_UPLOAD_MAX_S: Final = 3600.0
 _MESSAGE_BYTES_MAX: Final = 1 << 20
 
 
@@ -35,7 +33,7 @@ async def serve_daytona(settings: Settings, control: Control, running: contextli
     edge = DaytonaEdge(
         Offer(
             sandboxes=control.sandboxes,
-            tokens=SandboxTokens(settings.home / "secrets" / "sandboxes.key"),
+            tokens=sandbox_tokens(settings),
             guard=control.access,
             region=settings.region,
             domain=settings.daytona_domain or f"{settings.domain}:{port}",
@@ -44,8 +42,9 @@ async def serve_daytona(settings: Settings, control: Control, running: contextli
         )
     )
     running.push_async_callback(edge.close)
-    limits = GuardLimits(request_s=_UPLOAD_MAX_S)
-    serving = serve_asgi(edge, listener, _KEEP_ALIVE_S, limits=limits, websocket_message_bytes=_MESSAGE_BYTES_MAX)
+    serving = serve_asgi(
+        edge, listener, CLIENTS_KEEP_ALIVE_S, limits=UPLOAD_LIMITS, websocket_message_bytes=_MESSAGE_BYTES_MAX
+    )
     await running.enter_async_context(serving)
     url = f"http://{settings.api_host}:{port}/api"
     log.info("Daytona's API is served at %s", url)

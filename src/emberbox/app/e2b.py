@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
+from emberbox.app.home import sandbox_tokens
 from emberbox.app.interpreter import find_program
 from emberbox.app.objects import ObjectStorage, connect_as
 from emberbox.background import Background, every
@@ -14,11 +15,10 @@ from emberbox.control.assembly import Control
 from emberbox.control.sandboxes.assembly import Templates, make_templates
 from emberbox.control.sandboxes.gate import SandboxGate
 from emberbox.control.sandboxes.sandbox_logs import SandboxLogs
-from emberbox.control.sandboxes.tokens import SandboxTokens
 from emberbox.control.sandboxes.uploads import UploadLimits, Uploads
-from emberbox.edges.asgi import listen, listen_at
+from emberbox.edges.asgi import CLIENTS_KEEP_ALIVE_S, listen, listen_at
 from emberbox.edges.asgi import serve as serve_asgi
-from emberbox.edges.connection_guard import GuardLimits
+from emberbox.edges.connection_guard import UPLOAD_LIMITS
 from emberbox.edges.e2b.app import E2bEdge, Offer
 from emberbox.edges.forwarded import KEEP_ALIVE_S, Forwarded
 from emberbox.edges.gateway.server import Gateway
@@ -29,9 +29,7 @@ from emberbox.store.logs import LogStore
 
 log = logging.getLogger(__name__)
 
-_KEEP_ALIVE_S: Final = 75
 _HOUSEKEEPING_S: Final = 60.0
-_UPLOAD_MAX_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +52,11 @@ def make_gate(settings: Settings, control: Control) -> SandboxGate | None:
     domain = _gateway_domain(settings)
     if settings.e2b == "off" or not domain:
         return None
-    return SandboxGate(control.sandboxes.door, _tokens(settings), domain)
+    return SandboxGate(control.sandboxes.door, sandbox_tokens(settings), domain)
 
 
 def _gateway_domain(settings: Settings) -> str:
     return read_domain(settings.e2b_domain or f"e2b.{settings.domain}")
-
-
-def _tokens(settings: Settings) -> SandboxTokens:
-    return SandboxTokens(settings.home / "secrets" / "sandboxes.key")
 
 
 async def serve_e2b(
@@ -83,7 +77,7 @@ async def serve_e2b(
             sandboxes=control.sandboxes,
             templates=templates,
             logs=SandboxLogs(control.sandboxes.images, ground.logs),
-            tokens=_tokens(settings),
+            tokens=sandbox_tokens(settings),
             guard=control.access,
             region=settings.region,
             program=find_program(),
@@ -95,8 +89,7 @@ async def serve_e2b(
     background = Background()
     running.push_async_callback(background.close)
     background.start(every(_HOUSEKEEPING_S, edge.forget_ended), "the housekeeping of E2B's API")
-    limits = GuardLimits(request_s=_UPLOAD_MAX_S)
-    await running.enter_async_context(serve_asgi(edge, listener, _KEEP_ALIVE_S, limits=limits))
+    await running.enter_async_context(serve_asgi(edge, listener, CLIENTS_KEEP_ALIVE_S, limits=UPLOAD_LIMITS))
     url = f"http://{settings.api_host}:{listener.getsockname()[1]}"
     log.info("E2B's API is served at %s", url)
     return {"e2b_url": url, **await _serve_behind(edge, settings, ground.gateway, running)}
@@ -109,8 +102,7 @@ async def _serve_behind(
     if gateway.e2b_path is None:
         return {}
     behind = running.enter_context(listen_at(gateway.e2b_path))
-    limits = GuardLimits(request_s=_UPLOAD_MAX_S)
-    await running.enter_async_context(serve_asgi(Forwarded(edge), behind, KEEP_ALIVE_S, limits=limits))
+    await running.enter_async_context(serve_asgi(Forwarded(edge), behind, KEEP_ALIVE_S, limits=UPLOAD_LIMITS))
     domain = with_port(_gateway_domain(settings), gateway.endpoint_port)
     log.info("E2B's API is served at https://api.%s", domain)
     return {"e2b_domain": domain}

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from emberbox.control.sandboxes.tokens import SandboxTokens
 from emberbox.model.errors import HostError
 from emberbox.settings import Settings
 
@@ -45,6 +46,11 @@ def endpoints_file(home: Path, endpoints: Mapping[str, str | int]) -> Iterator[N
         yield
     finally:
         path.unlink(missing_ok=True)
+
+
+def sandbox_tokens(settings: Settings) -> SandboxTokens:
+    """Return what opens sandboxes, for all edges that have them."""
+    return SandboxTokens(settings.home / "secrets" / "sandboxes.key")
 
 
 def database_url(settings: Settings, name: str) -> str:

@@ -128,6 +128,15 @@ def get_server(home: Path) -> Server:
     return server
 
 
+def read_endpoints(home: Path) -> dict[str, str]:
+    """Return where the server of a home is reached; nothing where none runs."""
+    try:
+        content = json.loads((home / "runtime" / "endpoints.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return {name: str(value) for name, value in content.items()} if isinstance(content, dict) else {}
+
+
 def read_server(home: Path) -> Server | None:
     """Return what the files in the home say, without looking whether the server still runs; None when they say nothing.
 

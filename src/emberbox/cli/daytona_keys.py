@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from emberbox.cli.access import AccountOption, given, own_client
-from emberbox.cli.e2b_keys import read_endpoints
+from emberbox.cli.context import read_endpoints
 from emberbox.edges.sandboxes import api_keys
 from emberbox.model.errors import HostError
 from emberbox.settings import load

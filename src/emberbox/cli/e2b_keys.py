@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from emberbox.cli.access import AccountOption, given, own_client
+from emberbox.cli.context import read_endpoints
 from emberbox.edges.sandboxes import api_keys
 from emberbox.model.errors import HostError
 from emberbox.settings import load
@@ -63,12 +63,3 @@ def _find_domain(home: Path) -> dict[str, str]:
     if not domain:
         raise HostError("E2B's API is not served over TLS: EMBERBOX_E2B_DOMAIN must be a domain name (docs/e2b.md)")
     return {"E2B_DOMAIN": domain, "E2B_API_URL": "", "E2B_SANDBOX_URL": ""}
-
-
-def read_endpoints(home: Path) -> dict[str, str]:
-    """Return where the server of a home is reached; nothing where none runs."""
-    try:
-        content = json.loads((home / "runtime" / "endpoints.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return {name: str(value) for name, value in content.items()} if isinstance(content, dict) else {}

@@ -8,13 +8,16 @@ import functools
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from emberbox.edges.connection_guard import ConnectionGuard, GuardedProtocol, GuardLimits
 from emberbox.model.errors import HostError
+
+CLIENTS_KEEP_ALIVE_S: Final = 75
+"""How long a client's connection may be idle."""
 
 
 class _Server(uvicorn.Server):

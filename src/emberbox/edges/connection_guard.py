@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -41,6 +41,10 @@ class GuardLimits:
     request_s: float = 75.0
     answer_s: float = 60.0
     sweep_s: float = 1.0
+
+
+UPLOAD_LIMITS: Final = GuardLimits(request_s=3600.0)
+"""Where files of any size are taken."""
 
 
 class ConnectionGuard:

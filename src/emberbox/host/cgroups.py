@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from emberbox.process.adoption import descendants
+from emberbox.process.adoption import descendant_pids
 
 CONTROLLERS: Final = ("memory", "cpu", "pids")
 CONTROLLER_NAMES: Final[Mapping[str, str]] = {"memory": "memory", "cpu": "processors", "pids": "processes"}
@@ -288,7 +288,7 @@ def _hand_down(place: Place) -> bool:
 
 def _started_here(place: Place) -> list[str]:
     """Return the processes in a place that this one has started: a server makes its first sandbox late."""
-    ours = {str(process.pid) for process in descendants(os.getpid())}
+    ours = set(map(str, descendant_pids(os.getpid())))
     return [pid for pid in _read(place.path / "cgroup.procs").split() if pid in ours]
 
 

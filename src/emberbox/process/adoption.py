@@ -90,17 +90,23 @@ def find_process(path: Path, log_path: Path) -> AdoptedProcess | None:
     return found if is_it and found.returncode is None else None
 
 
-def descendants(pid: int) -> list[AdoptedProcess]:
-    """Return all processes that a process has started, and those that they have."""
+def descendant_pids(pid: int) -> list[int]:
+    """Return the ids of all processes that a process has started, and of those that they have."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with contextlib.suppress(OSError):
                 children.setdefault(_parent(entry), []).append(int(entry.name))
-    found, parents = [], [pid]
+    parents = [pid]
     for parent in parents:
         parents += children.get(parent, [])
-    for started in parents[1:]:
+    return parents[1:]
+
+
+def descendants(pid: int) -> list[AdoptedProcess]:
+    """Return the same processes, to be waited for or ended."""
+    found = []
+    for started in descendant_pids(pid):
         with contextlib.suppress(OSError):
             found.append(AdoptedProcess(started, os.pidfd_open(started)))
     return found

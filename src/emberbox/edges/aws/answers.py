@@ -38,6 +38,19 @@ def answer_error(match: Match, dialect: Dialect, error: ServiceError, request_id
     return serialise_xml_error(match, dialect, error, request_id)
 
 
+def answer_refusal(error: ServiceError | WireError, match: Match | None, dialect: Dialect, request_id: str) -> Answer:
+    """Turn either into an answer; an error of the service has a model where the operation is known.
+
+    Raises:
+        LookupError, TypeError: see `answer_error`.
+    """
+    if isinstance(error, WireError):
+        return answer_wire_error(error, dialect, request_id)
+    if match is not None:
+        return answer_error(match, dialect, error, request_id)
+    return answer_wire_error(WireError(error.message, error.code, 400), dialect, request_id)
+
+
 def answer_wire_error(error: WireError, dialect: Dialect, request_id: str) -> Answer:
     """Turn a refusal of the wire layer into an answer."""
     if dialect.is_json:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from emberbox.edges.aws.answers import answer_error, answer_result, answer_wire_error
+from emberbox.edges.aws.answers import answer_refusal, answer_result
 from emberbox.edges.aws.audit import make_record
 from emberbox.edges.aws.dialects import Dialect
 from emberbox.edges.aws.errors import UnknownOperationError, WireError
@@ -138,10 +138,6 @@ def _refuse(error: Exception, exchange: Exchange) -> tuple[Answer, tuple[int, di
     if not isinstance(error, ServiceError | WireError):
         log.error("%s %s failed", exchange.request_id, exchange.name, exc_info=error)
         error = InternalError(f"An internal error occurred. Request id: {exchange.request_id}")
-    if isinstance(error, ServiceError) and exchange.match is not None:
-        answer = answer_error(exchange.match, exchange.dialect, error, exchange.request_id)
-    else:
-        wire = error if isinstance(error, WireError) else WireError(error.message, error.code, 400)
-        answer = answer_wire_error(wire, exchange.dialect, exchange.request_id)
+    answer = answer_refusal(error, exchange.match, exchange.dialect, exchange.request_id)
     code = error.error_code if isinstance(error, WireError) else error.code
     return answer, (answer.status, {"code": code, "message": _text(error)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -96,6 +96,3 @@ class Parts:
     data_plane: Callable[[str], ASGIApp]
     region: str
     url: str = ""
-
-
-Send = Callable[[Any], Awaitable[None]]  # Any: JSON

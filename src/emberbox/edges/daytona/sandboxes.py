@@ -93,9 +93,7 @@ class SandboxHandlers:
 
     async def delete(self, call: Call) -> Response:
         """`DELETE /sandbox/{id or name}`."""
-        sandbox = self._find(call, "lambda:TerminateMicrovm")
-        self._sandboxes.kill(call.caller, sandbox.id)
-        return JSONResponse({**self._show(call, sandbox), "state": "destroying", "desiredState": "destroyed"})
+        return self._kill(call, self._find(call, "lambda:TerminateMicrovm"))
 
     async def start(self, call: Call) -> Response:
         """`POST /sandbox/{id or name}/start`."""
@@ -107,11 +105,14 @@ class SandboxHandlers:
         sandbox = self._find(call, "lambda:SuspendMicrovm")
         if sandbox.terms.moves_with_use and not sandbox.terms.pauses_itself:
             call.allow_on(sandbox.id, "lambda:TerminateMicrovm")
-            self._sandboxes.kill(call.caller, sandbox.id)
-            return JSONResponse({**self._show(call, sandbox), "state": "destroying", "desiredState": "destroyed"})
+            return self._kill(call, sandbox)
         if not sandbox.is_paused:
             await self._sandboxes.pause(call.caller, sandbox.id)
         return JSONResponse(self._show(call, self._sandboxes.get(call.caller, sandbox.id)))
+
+    def _kill(self, call: Call, sandbox: Sandbox) -> Response:
+        self._sandboxes.kill(call.caller, sandbox.id)
+        return JSONResponse({**self._show(call, sandbox), "state": "destroying", "desiredState": "destroyed"})
 
     async def fork(self, call: Call) -> Response:
         """`POST /sandbox/{id or name}/fork`."""

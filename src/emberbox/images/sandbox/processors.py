@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from emberbox.background import in_thread
+from emberbox.host.usage import cpu_seconds
+from emberbox.process.adoption import descendant_pids
 
 LOOK_S: Final = 0.5
 """How long it runs on all processors before what runs is judged."""
@@ -95,18 +97,21 @@ async def _find_place(pid: int, everywhere: Collection[int]) -> int:
 
 def read(pid: int) -> Reading:
     """Read what a process and all that it started have used, and what every processor has had to do (proc_stat(5))."""
-    idle = {}
+    used_s, idle = 0.0, dict[int, float]()
+    for each in (pid, *descendant_pids(pid)):
+        with contextlib.suppress(OSError):  # it has ended, and counts as its parent's
+            used_s += cpu_seconds(each, with_ended=True)
     for line in _STAT.read_text().splitlines():
         name, *times = line.split()
         if name.startswith("cpu") and name != "cpu":
             idle[int(name[3:])] = (int(times[3]) + int(times[4])) / _TICKS
-    return Reading(sum(_find_tree(pid).values()) / _TICKS, idle)
+    return Reading(used_s, idle)
 
 
 def place(pid: int, cpus: Collection[int]) -> None:
     """Let all threads of a process and of what it started run on these processors; what they start later, too."""
     for _ in range(_PASSES):  # a thread that starts meanwhile may have the place of before
-        if not sum(_place_threads(each, cpus) for each in _find_tree(pid)):
+        if not sum(_place_threads(each, cpus) for each in (pid, *descendant_pids(pid))):
             return
 
 
@@ -119,18 +124,3 @@ def _place_threads(pid: int, cpus: Collection[int]) -> bool:
                     os.sched_setaffinity(int(entry.name), cpus)
                     moved = True
     return moved
-
-
-def _find_tree(root: int) -> dict[int, int]:
-    """Return a process and all that it started, each with the ticks that it and its ended children have run."""
-    ran, children = dict[int, int](), dict[int, list[int]]()
-    for entry in os.scandir(_PROC):
-        if entry.name.isdecimal():
-            with contextlib.suppress(OSError):
-                fields = (_PROC / entry.name / "stat").read_text().rpartition(")")[2].split()
-                ran[int(entry.name)] = sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime: proc_pid_stat(5)
-                children.setdefault(int(fields[1]), []).append(int(entry.name))
-    found = [root]
-    for parent in found:
-        found += children.get(parent, [])
-    return {pid: ran[pid] for pid in found if pid in ran}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from emberbox.process.adoption import descendants
+from emberbox.process.adoption import descendant_pids
 
 _MEMORY_FILE = "/memfd:runsc-memory"
 
@@ -26,7 +26,7 @@ def read_usage(pid: int) -> Usage:
     The memory of a sandbox's programs is one file, which its own processes do not have mapped as a whole.
     """
     anonymous, files = 0, dict[tuple[int, int], int]()
-    found = [pid, *(started.pid for started in descendants(pid))]
+    found = [pid, *descendant_pids(pid)]
     for started in found:
         with contextlib.suppress(OSError):  # it has ended
             anonymous += _anonymous_bytes(started)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from emberbox.control.access.authorisation import AccessRequest
-from emberbox.edges.aws.answers import answer_error, answer_wire_error
+from emberbox.edges.aws.answers import answer_refusal
 from emberbox.edges.aws.audit import make_record
 from emberbox.edges.aws.dialects import Dialect
 from emberbox.edges.aws.errors import WireError
@@ -81,7 +81,7 @@ class Calls:
             result = exchange.result = await self._answer(caller, match, parameters, exchange)
         except (ServiceError, WireError) as error:
             exchange.error = error
-            self._record(exchange, _refusal(error, exchange))
+            self._record(exchange, answer_refusal(error, match, dialect, exchange.request_id))
             raise
         if not operation.startswith(_READ_ONLY):  # what waits for something asks again and again
             self._record(exchange, Answer(200, {}, b""))
@@ -108,10 +108,3 @@ class Calls:
     def _record(self, exchange: Exchange, answer: Answer) -> None:
         record = make_record(exchange, answer, self._region)
         self._guard.record(replace(record, source_ip=SENDER, user_agent=SENDER))
-
-
-def _refusal(error: ServiceError | WireError, exchange: Exchange) -> Answer:
-    if isinstance(error, WireError) or exchange.match is None:
-        wire = error if isinstance(error, WireError) else WireError(error.message)
-        return answer_wire_error(wire, exchange.dialect, exchange.request_id)
-    return answer_error(exchange.match, exchange.dialect, error, exchange.request_id)
