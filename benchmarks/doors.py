@@ -40,9 +40,11 @@ Figures = dict[str, float]
 MIB = 1 << 20
 FILE_ROUNDS = 3
 LOOP = 20
-"""How many times `true` is run in the guest by one command, to see what it takes there."""
+"""How many times a command is run in the guest by one of ours, to see what it takes there."""
 
-CREATE, WARM, INSIDE, BEYOND = "create to first command", "warm command", "`true` in the guest", "beyond the command"
+CREATE, WARM, INSIDE, BEYOND = "create to first command", "warm command", "command in the guest", "beyond the command"
+COMMANDS = {"boto3": "/bin/true", "SDK": "/bin/true", "E2B SDK": "/bin/bash -l -c true", "MCP": "/bin/sh -c true"}
+"""What each door starts in the guest: E2B's SDK makes every line a login shell's."""
 
 
 def timed(work: Callable[[], Any]) -> float:
@@ -160,14 +162,19 @@ class E2b:
         self.sandbox.kill()
 
 
-def measure_guest(client: Client, image: Image, rounds: int) -> Figures:
-    """Return what a command takes inside the guest, and what only the SDK has: code."""
+def measure_guest(client: Client, image: Image, rounds: int) -> dict[str, Figures]:
+    """Return what each door's command takes inside the guest, and what only the SDK has: code."""
     with Sandbox.create(image, client=client) as sandbox:
-        loop = f"i=0; while [ $i -lt {LOOP} ]; do /bin/true; i=$((i+1)); done"
-        sandbox.run("true")
-        inside = (median(lambda: sandbox.run(loop), rounds) - median(lambda: sandbox.run(":"), rounds)) / LOOP
-        first = timed(lambda: sandbox.run_code("1"))
-        return {INSIDE: inside, "first code": first, "warm code": median(lambda: sandbox.run_code("1"), rounds)}
+        nothing = median(lambda: sandbox.run(":"), rounds)
+
+        def inside(command: str) -> float:
+            loop = f"i=0; while [ $i -lt {LOOP} ]; do {command}; i=$((i+1)); done"
+            return (median(lambda: sandbox.run(loop), rounds) - nothing) / LOOP
+
+        figures = {door: {INSIDE: inside(command)} for door, command in COMMANDS.items()}
+        figures["SDK"]["first code"] = timed(lambda: sandbox.run_code("1"))
+        figures["SDK"]["warm code"] = median(lambda: sandbox.run_code("1"), rounds)
+        return figures
 
 
 async def measure_mcp(server: Server, rounds: int) -> Figures:
@@ -193,9 +200,8 @@ async def measure_mcp(server: Server, rounds: int) -> Figures:
 
 def show(doors: dict[str, Figures]) -> None:
     """Print a table: a line for each thing, a column for each door."""
-    inside = doors["SDK"][INSIDE]
     for figures in doors.values():
-        figures[BEYOND] = figures[WARM] - inside
+        figures[BEYOND] = figures[WARM] - figures[INSIDE]
     names = [CREATE, WARM, BEYOND, *(name for name in doors["SDK"] if name not in (CREATE, WARM, BEYOND))]
     print(f"{'milliseconds':<26}" + "".join(f"{door:>18}" for door in doors))
     for name in names:
@@ -228,7 +234,8 @@ def main() -> None:
                 "E2B SDK": measure(lambda: E2b(image), given.rounds, given.mib),
                 "MCP": asyncio.run(measure_mcp(server, given.rounds)),
             }
-            doors["SDK"] |= measure_guest(client, image, given.rounds)
+            for door, figures in measure_guest(client, image, given.rounds).items():
+                doors[door] |= figures
     finally:
         server.remove()
     show(doors)
