@@ -3,7 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { call, say } from "./api";
 import { moment, seconds } from "./format";
-import { Empty, Loading, Page, Problem } from "./parts";
+import { Empty, Loading, Page, Problem, Rows } from "./parts";
 
 interface Found {
   eventId: string;
@@ -91,35 +91,22 @@ function Records({ found }: { found: Found[] }) {
   return (
     <>
       <div class="table-box" role="region" aria-label="Records" tabIndex={0}>
-        <table class="table table-sm rows">
-          <thead>
-            <tr>
-              <th scope="col">When</th>
-              <th scope="col">Operation</th>
-              <th scope="col">By</th>
-              <th scope="col">Outcome</th>
-              <th scope="col" class="wide">
-                Record
-              </th>
+        <Rows columns={["When", "Operation", "By", "Outcome", { name: "Record", is: "wide" }]}>
+          {found.slice(0, count).map((event) => (
+            <tr key={event.eventId}>
+              <td class="quiet number">{moment(seconds(event.eventTime) ?? 0)}</td>
+              <td class="name">{event.eventName}</td>
+              <td>{event.username ?? "–"}</td>
+              <td class={event.errorCode ? "text-bad" : "quiet"}>{event.errorCode ?? "done"}</td>
+              <td class="wide">
+                <details class="record">
+                  <summary>show</summary>
+                  <pre class="code">{pretty(event.auditEvent)}</pre>
+                </details>
+              </td>
             </tr>
-          </thead>
-          <tbody>
-            {found.slice(0, count).map((event) => (
-              <tr key={event.eventId}>
-                <td class="quiet number">{moment(seconds(event.eventTime) ?? 0)}</td>
-                <td class="name">{event.eventName}</td>
-                <td>{event.username ?? "–"}</td>
-                <td class={event.errorCode ? "text-bad" : "quiet"}>{event.errorCode ?? "done"}</td>
-                <td class="wide">
-                  <details class="record">
-                    <summary>show</summary>
-                    <pre class="code">{pretty(event.auditEvent)}</pre>
-                  </details>
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
+          ))}
+        </Rows>
       </div>
       {count < found.length && (
         <button type="button" class="btn btn-sm btn-outline-secondary" onClick={() => setCount(count + 100)}>

@@ -4,7 +4,7 @@ import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { ask, read, say } from "./api";
 import { bytes, moment } from "./format";
 import { clean } from "./log";
-import { Act, Empty, Loading, Problem } from "./parts";
+import { Act, Empty, Loading, Problem, Rows } from "./parts";
 
 interface Entry {
   name: string;
@@ -77,28 +77,19 @@ export function FilesTab({ id }: { id: string }) {
         <Empty title="This directory is empty." />
       ) : (
         <div class="table-box" aria-busy={busy}>
-          <table class="table table-sm rows">
-            <thead>
-              <tr>
-                <th scope="col">Name</th>
-                <th scope="col" class="number">
-                  Size
-                </th>
-                <th scope="col" class="wide">
-                  Mode
-                </th>
-                <th scope="col" class="wide">
-                  Owner
-                </th>
-                <th scope="col">Modified</th>
-              </tr>
-            </thead>
-            <tbody>
-              {[...listing.entries].sort(inOrder).map((entry) => (
-                <FileRow key={entry.name} entry={entry} path={path} base={base} go={(wanted) => void load(wanted)} />
-              ))}
-            </tbody>
-          </table>
+          <Rows
+            columns={[
+              "Name",
+              { name: "Size", is: "number" },
+              { name: "Mode", is: "wide" },
+              { name: "Owner", is: "wide" },
+              "Modified",
+            ]}
+          >
+            {[...listing.entries].sort(inOrder).map((entry) => (
+              <FileRow key={entry.name} entry={entry} path={path} base={base} go={(wanted) => void load(wanted)} />
+            ))}
+          </Rows>
           {listing.isCut && <p class="note">There are more files than can be shown here.</p>}
         </div>
       )}

@@ -6,7 +6,7 @@ import { seconds, words } from "./format";
 import { LaunchDialog } from "./launch";
 import { replace, useWatch } from "./live";
 import { LogView } from "./log";
-import { Act, Ago, FormDialog, Loading, Page, Problem, Section, State, useNow } from "./parts";
+import { Act, Ago, FormDialog, Loading, Page, Problem, Rows, Section, State, useNow } from "./parts";
 import { go, to } from "./route";
 
 interface Told {
@@ -76,54 +76,45 @@ function Versions({ told, arn, onLaunch }: { told: Told; arn: string; onLaunch: 
     <Section title="Versions">
       {error && <Problem text={error} />}
       <div class="table-box">
-        <table class="table table-sm rows">
-          <thead>
-            <tr>
-              <th scope="col">Version</th>
-              <th scope="col">State</th>
-              <th scope="col">Launches</th>
-              <th scope="col" class="wide number">
-                Memory
-              </th>
-              <th scope="col" class="wide">
-                Made
-              </th>
-              <th scope="col">
-                <span class="visually-hidden">Actions</span>
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {told.versions.map((version) => {
-              const build = told.builds.find((one) => one.imageVersion === version.imageVersion);
-              const canLaunch = version.state === "SUCCESSFUL" && version.status === "ACTIVE";
-              return (
-                <tr key={version.imageVersion}>
-                  <td class="number">
-                    {build ? <a href={to("images", told.image.name, build.buildId)}>{version.imageVersion}</a> : version.imageVersion}
-                  </td>
-                  <td>
-                    <State of={version.state} />
-                    {version.stateReason && <div class="quiet breaks">{version.stateReason}</div>}
-                  </td>
-                  <td>{words(version.status)}</td>
-                  <td class="wide number">{version.resources?.[0] ? `${version.resources[0].minimumMemoryInMiB} MiB` : "–"}</td>
-                  <td class="wide quiet">
-                    <Ago at={seconds(version.createdAt)} now={now} />
-                  </td>
-                  <td class="row-actions">
-                    <button type="button" class="btn btn-sm btn-outline-secondary" disabled={!canLaunch} onClick={() => onLaunch(version.imageVersion)}>
-                      Launch<span class="visually-hidden"> version {version.imageVersion}</span>
-                    </button>
-                    {version.state === "SUCCESSFUL" && (
-                      <Act label={version.status === "ACTIVE" ? "Deactivate" : "Activate"} run={set(version)} onError={setError} />
-                    )}
-                  </td>
-                </tr>
-              );
-            })}
-          </tbody>
-        </table>
+        <Rows
+          columns={[
+            "Version",
+            "State",
+            "Launches",
+            { name: "Memory", is: "wide number" },
+            { name: "Made", is: "wide" },
+            { name: "Actions", isHidden: true },
+          ]}
+        >
+          {told.versions.map((version) => {
+            const build = told.builds.find((one) => one.imageVersion === version.imageVersion);
+            const canLaunch = version.state === "SUCCESSFUL" && version.status === "ACTIVE";
+            return (
+              <tr key={version.imageVersion}>
+                <td class="number">
+                  {build ? <a href={to("images", told.image.name, build.buildId)}>{version.imageVersion}</a> : version.imageVersion}
+                </td>
+                <td>
+                  <State of={version.state} />
+                  {version.stateReason && <div class="quiet breaks">{version.stateReason}</div>}
+                </td>
+                <td>{words(version.status)}</td>
+                <td class="wide number">{version.resources?.[0] ? `${version.resources[0].minimumMemoryInMiB} MiB` : "–"}</td>
+                <td class="wide quiet">
+                  <Ago at={seconds(version.createdAt)} now={now} />
+                </td>
+                <td class="row-actions">
+                  <button type="button" class="btn btn-sm btn-outline-secondary" disabled={!canLaunch} onClick={() => onLaunch(version.imageVersion)}>
+                    Launch<span class="visually-hidden"> version {version.imageVersion}</span>
+                  </button>
+                  {version.state === "SUCCESSFUL" && (
+                    <Act label={version.status === "ACTIVE" ? "Deactivate" : "Activate"} run={set(version)} onError={setError} />
+                  )}
+                </td>
+              </tr>
+            );
+          })}
+        </Rows>
       </div>
     </Section>
   );

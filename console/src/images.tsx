@@ -3,7 +3,7 @@
 import { type Image } from "./api";
 import { seconds } from "./format";
 import { replace, useWatch } from "./live";
-import { Ago, Empty, Loading, Page, Problem, State, useNow } from "./parts";
+import { Ago, Empty, Loading, Page, Problem, Rows, State, useNow } from "./parts";
 import { to } from "./route";
 
 export function ImagesPage() {
@@ -22,36 +22,23 @@ export function ImagesPage() {
         </Empty>
       ) : (
         <div class="table-box">
-          <table class="table table-sm rows">
-            <thead>
-              <tr>
-                <th scope="col">Image</th>
-                <th scope="col">State</th>
-                <th scope="col">Launches</th>
-                <th scope="col" class="wide">
-                  Last failed
-                </th>
-                <th scope="col">Made</th>
+          <Rows columns={["Image", "State", "Launches", { name: "Last failed", is: "wide" }, "Made"]}>
+            {data.all.map((image) => (
+              <tr key={image.imageArn}>
+                <td class="name">
+                  <a href={to("images", image.name)}>{image.name}</a>
+                </td>
+                <td>
+                  <State of={image.state} />
+                </td>
+                <td class="number">{image.latestActiveImageVersion ?? "–"}</td>
+                <td class="wide number">{image.latestFailedImageVersion ?? "–"}</td>
+                <td class="quiet">
+                  <Ago at={seconds(image.createdAt)} now={now} />
+                </td>
               </tr>
-            </thead>
-            <tbody>
-              {data.all.map((image) => (
-                <tr key={image.imageArn}>
-                  <td class="name">
-                    <a href={to("images", image.name)}>{image.name}</a>
-                  </td>
-                  <td>
-                    <State of={image.state} />
-                  </td>
-                  <td class="number">{image.latestActiveImageVersion ?? "–"}</td>
-                  <td class="wide number">{image.latestFailedImageVersion ?? "–"}</td>
-                  <td class="quiet">
-                    <Ago at={seconds(image.createdAt)} now={now} />
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
+            ))}
+          </Rows>
         </div>
       )}
     </Page>

@@ -6,7 +6,7 @@ import { FilesTab } from "./files";
 import { duration, imageName, moment, seconds, short, time, words } from "./format";
 import { replace, useWatch } from "./live";
 import { LogView } from "./log";
-import { Act, Ago, Copy, Dialog, Empty, FormDialog, Loading, Page, Problem, Section, State, Tabs, useNow } from "./parts";
+import { Act, Ago, Copy, Dialog, Empty, FormDialog, Loading, Page, Problem, Rows, Section, State, Tabs, useNow } from "./parts";
 import { Plots } from "./plots";
 import { to } from "./route";
 import { TerminalTab } from "./terminal";
@@ -303,41 +303,29 @@ function Timeline({ events }: { events: Event[] }) {
   return (
     <Section title="Timeline">
       <div class="table-box" role="region" aria-label="Timeline" tabIndex={0}>
-        <table class="table table-sm rows timeline">
-          <thead>
-            <tr>
-              <th scope="col">When</th>
-              <th scope="col">State</th>
-              <th scope="col" class="number">
-                Took
-              </th>
-              <th scope="col" class="wide">
-                By
-              </th>
-              <th scope="col">Reason</th>
-            </tr>
-          </thead>
-          <tbody>
-            {[...events].reverse().map((event) => {
-              const at = seconds(event.time) ?? 0;
-              return (
-                <tr key={event.eventId}>
-                  <td class="quiet number">
-                    <time dateTime={new Date(at * 1000).toISOString()} title={moment(at)}>
-                      {time(at)}
-                    </time>
-                  </td>
-                  <td>
-                    <State of={event.state} isPast />
-                  </td>
-                  <td class="number">{event.durationInMilliseconds ? duration(event.durationInMilliseconds / 1000) : ""}</td>
-                  <td class="wide quiet">{words(event.actor)}</td>
-                  <td class="breaks">{event.reason}</td>
-                </tr>
-              );
-            })}
-          </tbody>
-        </table>
+        <Rows
+          kind="timeline"
+          columns={["When", "State", { name: "Took", is: "number" }, { name: "By", is: "wide" }, "Reason"]}
+        >
+          {[...events].reverse().map((event) => {
+            const at = seconds(event.time) ?? 0;
+            return (
+              <tr key={event.eventId}>
+                <td class="quiet number">
+                  <time dateTime={new Date(at * 1000).toISOString()} title={moment(at)}>
+                    {time(at)}
+                  </time>
+                </td>
+                <td>
+                  <State of={event.state} isPast />
+                </td>
+                <td class="number">{event.durationInMilliseconds ? duration(event.durationInMilliseconds / 1000) : ""}</td>
+                <td class="wide quiet">{words(event.actor)}</td>
+                <td class="breaks">{event.reason}</td>
+              </tr>
+            );
+          })}
+        </Rows>
       </div>
     </Section>
   );

@@ -5,7 +5,7 @@ import { type Row, type Session } from "./api";
 import { short } from "./format";
 import { LaunchDialog } from "./launch";
 import { useWatch } from "./live";
-import { Ago, Empty, Loading, Page, Problem, State, useNow } from "./parts";
+import { Ago, Empty, Loading, Page, Problem, Rows, State, useNow } from "./parts";
 import { to } from "./route";
 
 export type Rows = Map<string, Row>;
@@ -106,45 +106,32 @@ function List({ rows }: { rows: Rows }) {
         </Empty>
       ) : (
         <div class="table-box">
-          <table class="table table-sm rows">
-            <thead>
-              <tr>
-                <th scope="col">MicroVM</th>
-                <th scope="col">State</th>
-                <th scope="col">Image</th>
-                <th scope="col" class="wide">
-                  Version
-                </th>
-                <th scope="col">Launched</th>
+          <Rows columns={["MicroVM", "State", "Image", { name: "Version", is: "wide" }, "Launched"]}>
+            {found.slice(at * AT_ONCE, (at + 1) * AT_ONCE).map((row) => (
+              <tr key={row.id}>
+                <td>
+                  <a class="id" href={to("microvms", row.id)} title={row.id}>
+                    {short(row.id)}
+                  </a>
+                  {row.parent && (
+                    <span class="tag" title={`forked from ${row.parent}`}>
+                      fork
+                    </span>
+                  )}
+                </td>
+                <td>
+                  <State of={row.state} />
+                </td>
+                <td class="name">
+                  <a href={to("images", row.image)}>{row.image}</a>
+                </td>
+                <td class="wide number">{row.version}</td>
+                <td class="quiet">
+                  <Ago at={row.startedAt} now={now} />
+                </td>
               </tr>
-            </thead>
-            <tbody>
-              {found.slice(at * AT_ONCE, (at + 1) * AT_ONCE).map((row) => (
-                <tr key={row.id}>
-                  <td>
-                    <a class="id" href={to("microvms", row.id)} title={row.id}>
-                      {short(row.id)}
-                    </a>
-                    {row.parent && (
-                      <span class="tag" title={`forked from ${row.parent}`}>
-                        fork
-                      </span>
-                    )}
-                  </td>
-                  <td>
-                    <State of={row.state} />
-                  </td>
-                  <td class="name">
-                    <a href={to("images", row.image)}>{row.image}</a>
-                  </td>
-                  <td class="wide number">{row.version}</td>
-                  <td class="quiet">
-                    <Ago at={row.startedAt} now={now} />
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
+            ))}
+          </Rows>
         </div>
       )}
     </>

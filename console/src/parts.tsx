@@ -206,6 +206,32 @@ export function FormDialog(props: {
   );
 }
 
+// --- tables
+
+/** A column's heading: one of numbers is set to the right, a `wide` one is not on a phone, a hidden one is only read out. */
+type Column = string | { name: string; is?: string; isHidden?: boolean };
+
+export function Rows(props: { columns: Column[]; kind?: string; foot?: ComponentChildren; children: ComponentChildren }) {
+  return (
+    <table class={`table table-sm rows ${props.kind ?? ""}`}>
+      <thead>
+        <tr>
+          {props.columns.map((column) => {
+            const { name, is, isHidden } = typeof column === "string" ? { name: column } : { ...column };
+            return (
+              <th key={name} scope="col" class={is}>
+                {isHidden ? <span class="visually-hidden">{name}</span> : name}
+              </th>
+            );
+          })}
+        </tr>
+      </thead>
+      <tbody>{props.children}</tbody>
+      {props.foot && <tfoot>{props.foot}</tfoot>}
+    </table>
+  );
+}
+
 // --- the frame of a page
 
 export function Page(props: {

@@ -4,7 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import { type Host, call, say } from "./api";
 import { bytes, seconds, short } from "./format";
 import { replace, useWatch } from "./live";
-import { Ago, Loading, Page, Problem, Section, useNow } from "./parts";
+import { Ago, Loading, Page, Problem, Rows, Section, useNow } from "./parts";
 import { to } from "./route";
 
 interface Server {
@@ -105,36 +105,27 @@ function Uses({ host }: { host: Host }) {
   return (
     <Section title="Your microVMs" side={<span class="quiet">those that use most</span>}>
       <div class="table-box">
-        <table class="table table-sm rows">
-          <thead>
-            <tr>
-              <th scope="col">MicroVM</th>
-              <th scope="col" class="number">
-                Memory
-              </th>
-              <th scope="col" class="number">
-                Disk
-              </th>
-              <th scope="col" class="number">
-                Processor time
-              </th>
+        <Rows
+          columns={[
+            "MicroVM",
+            { name: "Memory", is: "number" },
+            { name: "Disk", is: "number" },
+            { name: "Processor time", is: "number" },
+          ]}
+        >
+          {rows.map((row) => (
+            <tr key={row.microvmId}>
+              <td>
+                <a class="id" href={to("microvms", row.microvmId)}>
+                  {short(row.microvmId)}
+                </a>
+              </td>
+              <td class="number">{bytes(row.memoryInBytes)}</td>
+              <td class="number">{bytes(row.diskInBytes)}</td>
+              <td class="number">{row.cpuSeconds.toFixed(1)} s</td>
             </tr>
-          </thead>
-          <tbody>
-            {rows.map((row) => (
-              <tr key={row.microvmId}>
-                <td>
-                  <a class="id" href={to("microvms", row.microvmId)}>
-                    {short(row.microvmId)}
-                  </a>
-                </td>
-                <td class="number">{bytes(row.memoryInBytes)}</td>
-                <td class="number">{bytes(row.diskInBytes)}</td>
-                <td class="number">{row.cpuSeconds.toFixed(1)} s</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
+          ))}
+        </Rows>
       </div>
     </Section>
   );

@@ -2,7 +2,7 @@
 
 import { duration, imageName } from "./format";
 import { replace, useWatch } from "./live";
-import { Empty, Loading, Page, Problem } from "./parts";
+import { Empty, Loading, Page, Problem, Rows } from "./parts";
 import { to } from "./route";
 
 interface Spent {
@@ -35,42 +35,16 @@ function Table({ images }: { images: Spent[] }) {
   const sum = (pick: (one: Spent) => number): number => images.reduce((total, one) => total + pick(one), 0);
   return (
     <div class="table-box" role="region" aria-label="Usage by image" tabIndex={0}>
-      <table class="table table-sm rows">
-        <thead>
-          <tr>
-            <th scope="col">Image</th>
-            <th scope="col" class="number">
-              Launches
-            </th>
-            <th scope="col" class="number wide">
-              Ran for
-            </th>
-            <th scope="col" class="number wide">
-              vCPU hours
-            </th>
-            <th scope="col" class="number wide">
-              GiB hours
-            </th>
-            <th scope="col" class="number">
-              Price on AWS
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {images.map((one) => (
-            <tr key={one.image_arn}>
-              <td class="name">
-                <a href={to("images", imageName(one.image_arn))}>{imageName(one.image_arn)}</a>
-              </td>
-              <td class="number">{one.launches}</td>
-              <td class="number wide">{duration(one.running_s)}</td>
-              <td class="number wide">{hours(one.vcpu_s)}</td>
-              <td class="number wide">{hours(one.gib_s)}</td>
-              <td class="number">{dollars(one.usd)}</td>
-            </tr>
-          ))}
-        </tbody>
-        <tfoot>
+      <Rows
+        columns={[
+          "Image",
+          { name: "Launches", is: "number" },
+          { name: "Ran for", is: "number wide" },
+          { name: "vCPU hours", is: "number wide" },
+          { name: "GiB hours", is: "number wide" },
+          { name: "Price on AWS", is: "number" },
+        ]}
+        foot={
           <tr>
             <th scope="row">All</th>
             <td class="number">{sum((one) => one.launches)}</td>
@@ -79,8 +53,21 @@ function Table({ images }: { images: Spent[] }) {
             <td class="number wide">{hours(sum((one) => one.gib_s))}</td>
             <td class="number">{dollars(sum((one) => one.usd))}</td>
           </tr>
-        </tfoot>
-      </table>
+        }
+      >
+        {images.map((one) => (
+          <tr key={one.image_arn}>
+            <td class="name">
+              <a href={to("images", imageName(one.image_arn))}>{imageName(one.image_arn)}</a>
+            </td>
+            <td class="number">{one.launches}</td>
+            <td class="number wide">{duration(one.running_s)}</td>
+            <td class="number wide">{hours(one.vcpu_s)}</td>
+            <td class="number wide">{hours(one.gib_s)}</td>
+            <td class="number">{dollars(one.usd)}</td>
+          </tr>
+        ))}
+      </Rows>
     </div>
   );
 }
