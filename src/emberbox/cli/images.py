@@ -17,7 +17,7 @@ import typer
 
 from emberbox.cli.context import Server, get_server
 from emberbox.cli.logs import render_time
-from emberbox.cli.progress import waiting
+from emberbox.cli.progress import build_view, waiting
 from emberbox.host.architecture import ARCHITECTURES
 from emberbox.model.errors import HostError, ValidationError
 from emberbox.model.image_references import SCHEMES, parse_reference
@@ -44,6 +44,7 @@ def import_image(
         str | None, typer.Option(help="linux/amd64 or linux/arm64: which one, where there are several (docs/arm.md).")
     ] = None,
     env: Annotated[list[str] | None, typer.Option("--env", "-e", help="NAME=VALUE; may be repeated.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all lines of the build's log.")] = False,
 ) -> None:
     """Make an image of a container image: its layers are the files, its config says what runs."""
     options: dict[str, Any] = {
@@ -54,10 +55,10 @@ def import_image(
     uri = find_uri(source)
     server = get_server(load().home)
     if uri is not None:
-        print(build(server, name, uri, options))
+        print(build(server, name, uri, options, verbose=verbose))
         return
     with archive_of(Path(source)) as archive, uploaded(server, name, archive) as sent:
-        print(build(server, name, sent, options))
+        print(build(server, name, sent, options, verbose=verbose))
 
 
 def find_architecture(platform: str) -> str:
@@ -161,7 +162,7 @@ def _summed(tell: Callable[[int], None]) -> Callable[[int], None]:
     return add
 
 
-def build(server: Server, name: str, uri: str, options: dict[str, Any]) -> str:
+def build(server: Server, name: str, uri: str, options: dict[str, Any], *, verbose: bool = False) -> str:
     """Build an image of what is at a URI, with its log, and return a line about it.
 
     Args:
@@ -169,6 +170,7 @@ def build(server: Server, name: str, uri: str, options: dict[str, Any]) -> str:
         name: the image's; one that is there gets a further version, whatever it was built from.
         uri: of an image in a registry, or of an archive in S3.
         options: what else `Image.build` is told.
+        verbose: the log is not folded.
 
     Raises:
         HostError: the build failed.
@@ -178,10 +180,10 @@ def build(server: Server, name: str, uri: str, options: dict[str, Any]) -> str:
     def say(line: str) -> None:
         print(f"{render_time(datetime.now(UTC))} {line}", flush=True)
 
-    with server.open() as client:
+    with server.open() as client, build_view(say, everything=verbose) as view:
         try:
             made = Image.build(
-                uri=uri, name=name, again=True, timeout_s=math.inf, on_progress=say, client=client, **options
+                uri=uri, name=name, again=True, timeout_s=math.inf, on_progress=view.take, client=client, **options
             )
         except BuildError as error:
             raise HostError(f"{name} {error.version} failed: {error.reason}") from error

@@ -1,4 +1,4 @@
-"""Live progress: one thing that is awaited, or steps with their times, a log between them, and a table at the end."""
+"""Live progress: what is awaited, a build's log folded, or steps with their times and a table of them at the end."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_PATIENCE_S = 1.0
+_PATIENCE_S: Final = 1.0
+_BAR_CELLS: Final = 12
+_ROOM_OF_SPINNER: Final = 4
 
 
 @contextmanager
@@ -35,18 +38,103 @@ def waiting(title: str) -> Iterator[Callable[[int], None] | None]:
         status.stop()
 
 
+class BuildView:
+    """Shows a build's log as it comes: its steps and how it goes on; of what a step says only the last line, live.
+
+    All that a step has said is shown where it fails; the whole log is the server's to keep (`emberbox logs`).
+
+    Args:
+        show: shows a line for good.
+        tell: shows what is under way in place of what was under way; None where nobody looks.
+        everything: nothing is folded.
+    """
+
+    def __init__(
+        self, show: Callable[[str], None], tell: Callable[[str], None] | None = None, *, everything: bool = False
+    ) -> None:
+        from emberbox_sdk.build_log import FoldedLog, Kind
+
+        self._show = show
+        self._tell = tell
+        self._folded = None if everything else FoldedLog()
+        self._left_out = Kind.END if tell is None else Kind.BEGIN  # a live line says what has begun
+
+    def take(self, line: str) -> None:
+        """Take the log's next line."""
+        if self._folded is None:
+            self._show(line)
+            return
+        for told in self._folded.take(line):
+            if told.kind is not self._left_out:
+                self._show(told.text)
+        if self._tell is not None:
+            self._tell(_describe(*self._folded.steps, self._folded.now))
+
+
+def _describe(ended: int, total: int, now: str) -> str:
+    if not total or not now:
+        return ""
+    cells = round(_BAR_CELLS * ended / total)
+    return f"{'━' * cells}{'─' * (_BAR_CELLS - cells)} {now}"
+
+
+@contextmanager
+def build_view(show: Callable[[str], None], *, everything: bool = False) -> Iterator[BuildView]:
+    """Give a view of a build, with a live line where the output is a terminal.
+
+    Args:
+        show: prints a line.
+        everything: nothing is folded.
+    """
+    with live_line("building …") as tell:
+        yield BuildView(show, tell, everything=everything)
+
+
+@contextmanager
+def live_line(title: str = "") -> Iterator[Callable[[str], None] | None]:
+    """Give what shows a text below all output, in one line, until the next one; an empty one takes it away.
+
+    None where the output is no terminal.
+    """
+    console = Console()
+    if not console.is_terminal:
+        yield None
+        return
+    status = console.status("")
+
+    def tell(text: str) -> None:
+        if not text:
+            status.stop()
+            return
+        status.update(_one_line(console, f"{title} {text}".strip()))
+        status.start()
+
+    try:
+        yield tell
+    finally:
+        status.stop()
+
+
+def _one_line(console: Console, text: str) -> Text:
+    line = Text(text)
+    line.truncate(max(1, console.width - _ROOM_OF_SPINNER), overflow="ellipsis")
+    return line
+
+
 class Step:
     """A step under way.
 
     Attributes:
         note: shown behind the title when it is done.
         failed: set where a step goes on after a failure, so that it is not shown as done.
+        tell: shows behind the title what is under way; None where nobody looks.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, tell: Callable[[str], None] | None) -> None:
         self.title = title
         self.note = ""
         self.failed = False
+        self.tell = tell
 
 
 class Timeline:
@@ -63,10 +151,15 @@ class Timeline:
     @contextmanager
     def step(self, title: str) -> Iterator[Step]:
         """Time a step; it is marked as done or failed when the block ends."""
-        step = Step(title)
         begin = time.monotonic()
+        status = self.console.status(Text(f"{title} …"))
+
+        def tell(text: str) -> None:
+            status.update(_one_line(self.console, f"{title} … {text}"))
+
+        step = Step(title, tell if self.console.is_terminal else None)
         try:
-            with self.console.status(Text(f"{title} …")):
+            with status:
                 yield step
         except BaseException:
             self._print(Text.assemble(("✗ ", "bold red"), title))

@@ -19,10 +19,11 @@ import typer
 from rich.console import Console
 
 from emberbox.cli.clients import Mend, find_name_problems, find_trust_problems, mend_clients
+from emberbox.cli.console import make_link
 from emberbox.cli.context import Server, describe_refusal, find_server
 from emberbox.cli.endpoint import Endpoint
 from emberbox.cli.processes import measure_vmms
-from emberbox.cli.progress import Timeline
+from emberbox.cli.progress import BuildView, Timeline
 from emberbox.cli.server import start_detached, stop_server
 from emberbox.model.boundary import describe_boundary
 from emberbox.model.errors import HostError
@@ -61,13 +62,16 @@ class Example(StrEnum):
 def quickstart(
     example: Annotated[Example, typer.Option(help="Which of the shipped applications.")] = Example.FLASK,
     keep: Annotated[
-        bool,
-        typer.Option("--keep", help="Leave the server, the image and its microVMs for you to play with."),
-    ] = False,
+        bool | None,
+        typer.Option(help="Leave the server, the image and its microVMs for you; by default on a terminal."),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all lines of the build's log.")] = False,
     mend: Mend = False,
 ) -> None:
     """Build an image, launch microVMs, suspend and resume one: live, on this machine."""
     timeline = Timeline(Console())
+    if keep is None:
+        keep = timeline.console.is_terminal
     if mend:
         asyncio.run(mend_clients(load(), timeline.say))
     source = EXAMPLES / example
@@ -75,7 +79,7 @@ def quickstart(
         raise HostError(f"there is no example in {source}; the examples come with a checkout of the sources")
     with _running_server(timeline, keep) as server:
         _look_at_clients(server, timeline)
-        tour = Tour(server, timeline, source)
+        tour = Tour(server, timeline, source, verbose=verbose)
         try:
             tour.build()
             tour.use()
@@ -83,8 +87,7 @@ def quickstart(
             if not keep:
                 tour.clean_up()
     timeline.show_table()
-    if keep:
-        _show_what_is_left(tour)
+    show_next(timeline.console, tour if keep else None)
     if tour.left_behind:
         raise HostError(f"something is left behind: {'; '.join(tour.left_behind)}")
 
@@ -145,9 +148,10 @@ class Tour:
         server: whom to ask.
         timeline: where to show it.
         source: the application's directory.
+        verbose: show all of the build's log.
     """
 
-    def __init__(self, server: Server, timeline: Timeline, source: Path) -> None:
+    def __init__(self, server: Server, timeline: Timeline, source: Path, *, verbose: bool = False) -> None:
         self.server = server
         self.name = f"{PREFIX}{source.name}-{secrets.token_hex(3)}"
         self.image_arn = ""
@@ -155,6 +159,7 @@ class Tour:
         self.left_behind: list[str] = []
         self._timeline = timeline
         self._source = source
+        self._verbose = verbose
         self._client = server.client("lambda-microvms")
         self._s3 = server.client("s3")
         self._bucket = ""
@@ -180,7 +185,7 @@ class Tour:
                 hooks=HOOKS,
             )
             self.image_arn = created["imageArn"]
-            self._follow_build()
+            self._follow_build(BuildView(self._timeline.quote, step.tell, everything=self._verbose))
             self._check_build(created["imageVersion"])
             step.note = self._describe_build(created["imageVersion"])
 
@@ -199,9 +204,10 @@ class Tour:
         self._s3.put_object(Bucket=self._bucket, Key="app.zip", Body=archive)
         return f"s3://{self._bucket}/app.zip"
 
-    def _follow_build(self) -> None:
+    def _follow_build(self, view: BuildView) -> None:
         """Show the build's log until the image has settled."""
         from emberbox_sdk import Logs
+        from emberbox_sdk.build_log import BUILD_STREAM
         from emberbox_sdk.wire import log_group
 
         deadline = time.monotonic() + BUILD_TIMEOUT_S
@@ -210,7 +216,10 @@ class Tour:
             while True:
                 state = self._client.get_microvm_image(imageIdentifier=self.image_arn)["state"]
                 for line in reader.poll():
-                    self._timeline.quote(line.message)
+                    if BUILD_STREAM in line.stream:
+                        view.take(line.message)
+                    else:
+                        self._timeline.quote(line.message)
                 if state != "CREATING":
                     return
                 if time.monotonic() > deadline:
@@ -282,7 +291,9 @@ class Tour:
     def _launch(self, label: str) -> tuple[Endpoint, dict[str, Any]]:
         """Return the new microVM's endpoint and its first answer."""
         with self._timeline.step(f"microVM {label} launched, to its first answer") as step:
-            answer = self._client.run_microvm(imageIdentifier=self.image_arn)
+            answer = self._client.run_microvm(
+                imageIdentifier=self.image_arn, ingressNetworkConnectors=self._find_ingress()
+            )
             self.microvms[label] = answer["microvmId"]
             self._wait_state(label, "RUNNING")
             token = self._client.create_microvm_auth_token(
@@ -295,6 +306,11 @@ class Tour:
             step.note = f"{answer['microvmId']} at https://{answer['endpoint']}/"
         self._show(label, reply)
         return endpoint, reply
+
+    def _find_ingress(self) -> list[str]:
+        """Return what lets requests in, and shells, for whoever looks around afterwards."""
+        connectors = f"arn:aws:lambda:{self.server.region}:aws:network-connector:aws-network-connector"
+        return [f"{connectors}:{name}" for name in ("HTTP_INGRESS", "SHELL_INGRESS")]
 
     def _ask(self, label: str, endpoint: Endpoint) -> dict[str, Any]:
         reply = endpoint.get().json()
@@ -366,6 +382,29 @@ def _expect(holds: bool, promise: str) -> None:
         raise HostError(f"what should hold does not: {promise}")
 
 
-def _show_what_is_left(tour: Tour) -> None:
-    print(f"\nleft for you: the image {tour.name} and the microVMs {', '.join(tour.microvms.values())}")
-    print('go on with: eval "$(emberbox env)"; emberbox status; at the end: emberbox down')
+def show_next(console: Console, left: Tour | None) -> None:
+    """Say where the console is and what to try next.
+
+    Args:
+        console: where to.
+        left: what still runs; None where nothing does.
+    """
+    command = "./run emberbox" if (EXAMPLES.parent / "run").is_file() else "emberbox"
+    write = partial(console.print, soft_wrap=True, highlight=False, markup=False)
+    if left is None:
+        write(f"\nnothing is left running; `{command} quickstart --keep` leaves it for you, with a link to the console")
+        return
+    first = left.microvms["A"]
+    write("\nit all runs on for you. The console; this link logs you in, once, within two minutes:")
+    try:
+        write(f"  {make_link(left.server)}")
+    except HostError as error:
+        write(f"  none: {error}")
+    write("\ntry next:")
+    for then, why in (
+        (f"shell {first}", "a terminal in microVM A"),
+        (f"fork {first} --count 3", "three more that go on from where A is now"),
+        (f"init hello && {command} dev hello", "an application of your own, built again when you change it"),
+    ):
+        write(f"  {command} {then}\n      {why}")
+    write(f"\nat the end `{command} down` stops the server; `{command} console` makes a new link")

@@ -115,9 +115,12 @@ class Run:
         self.stream.write(line)
 
     async def take_line(self, line: str) -> None:
-        """Pass on what a tool says; the tool waits while too many lines are not stored yet."""
+        """Pass on what a tool says; the tool waits while too many lines are not stored yet.
+
+        Of a line that is drawn over itself, as progress is, the last counts, as on a terminal.
+        """
         await self.stream.wait_for_room()
-        self.stream.write(line)
+        self.stream.write(line.rpartition("\r")[2])
 
     @contextlib.asynccontextmanager
     async def output(self) -> AsyncIterator[OutputListener]:
