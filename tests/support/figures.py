@@ -54,8 +54,9 @@ class Module:
 
 
 def read_modules(directory: Path = SOURCES) -> list[Module]:
-    """Return the figures of every module below a directory."""
-    return [_read(path, path.relative_to(directory).as_posix()) for path in sorted(directory.rglob("*.py"))]
+    """Return the figures of every module below a directory; what `emberbox init` writes is no part of it."""
+    paths = [path for path in sorted(directory.rglob("*.py")) if "starters" not in path.parts]
+    return [_read(path, path.relative_to(directory).as_posix()) for path in paths]
 
 
 def _read(path: Path, name: str) -> Module:

@@ -111,9 +111,11 @@ class FoldedLog:
             return []
         if not self._open:
             return [Told(Kind.WORDS, line)] if line else []  # BuildKit parts what it says by empty lines
-        self._tail.append(line)
         self._said = line.strip() or self._said
-        return [Told(Kind.WORDS, line)] if line.startswith(_ALWAYS) else []
+        if line.startswith(_ALWAYS):
+            return [Told(Kind.WORDS, line)]
+        self._tail.append(line)
+        return []
 
     def _take_buildkit(self, number: str, text: str) -> list[Told]:
         if found := _BUILDKIT_STEP.match(text):

@@ -190,6 +190,11 @@ def get_image_version(image_arn: str, version: str) -> ApiRequest:
     return ApiRequest("GET", _image(image_arn, f"/versions/{quote(version, safe='')}"))
 
 
+def delete_image_version(image_arn: str, version: str) -> ApiRequest:
+    """DeleteMicrovmImageVersion."""
+    return ApiRequest("DELETE", _image(image_arn, f"/versions/{quote(version, safe='')}"))
+
+
 def list_image_builds(image_arn: str, version: str) -> ApiRequest:
     """ListMicrovmImageBuilds of a version: how it was built, or why not."""
     return ApiRequest("GET", _image(image_arn, f"/versions/{quote(version, safe='')}/builds"))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PROFILE = "emberbox"
 _CONNECT_TIMEOUT_S = limit_s(2.0)
+_CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 class NoServerError(HostError):
@@ -96,6 +97,11 @@ class Server:
             aws_secret_access_key=self.secret_access_key,
             config=Config(proxies={}, retries={"mode": "standard"}),  # it is on this machine: no proxy between
         )
+
+
+def command_name() -> str:
+    """Return what a user types for the command line: in a checkout that is `./run emberbox`."""
+    return "./run emberbox" if (_CHECKOUT / "run").is_file() else "emberbox"
 
 
 def log_path(home: Path) -> Path:

@@ -1,4 +1,4 @@
-"""`emberbox images import`: an image of containers that is there already becomes an image of microVMs."""
+"""`emberbox images`: what there is, away with it, and an image of containers becomes an image of microVMs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,28 @@ from emberbox.settings import load
 _PARTS = ("oci-layout", "index.json", "manifest.json", "blobs")
 """What of a directory is sent; other tools keep more in the same one."""
 
-images = typer.Typer(no_args_is_help=True, help="Make images of what is there already.")
+images = typer.Typer(no_args_is_help=True, help="List and remove images, and make images of what is there already.")
+
+
+@images.command("ls")
+def list_images() -> None:
+    """List the images with the version that is launched when none is named."""
+    from emberbox_sdk import Image
+
+    with get_server(load().home).open() as client:
+        for image in sorted(Image.list(client=client), key=lambda one: one.name):
+            print(f"{image.name}  {image.version or '(none that can be launched)'}")
+
+
+@images.command("rm")
+def remove_images(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or ARNs.")]) -> None:
+    """Delete images with all their versions; microVMs of them must have ended."""
+    from emberbox_sdk import wire
+
+    with get_server(load().home).open() as client:
+        for name in names:
+            client.call(wire.delete_image(client.find_image(name)))
+            print(f"deleted {name}")
 
 
 @images.command("import")

@@ -13,10 +13,12 @@ from emberbox.cli import (
     apply,
     console,
     cp,
+    dev,
     doctor,
     env,
     execute,
     forks,
+    init,
     logs,
     mcp,
     microvms,
@@ -83,6 +85,8 @@ def _options(
 
 
 app.command()(quickstart.quickstart)
+app.command()(init.init)
+app.command()(dev.dev)
 app.command()(server.up)
 app.command()(server.down)
 app.command()(server.status)

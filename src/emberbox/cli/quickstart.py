@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 import secrets
-import subprocess
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -20,12 +18,11 @@ from rich.console import Console
 
 from emberbox.cli.clients import Mend, find_name_problems, find_trust_problems, mend_clients
 from emberbox.cli.console import make_link
-from emberbox.cli.context import Server, describe_refusal, find_server
+from emberbox.cli.context import Server, command_name, describe_refusal
 from emberbox.cli.endpoint import Endpoint
 from emberbox.cli.processes import measure_vmms
 from emberbox.cli.progress import BuildView, Timeline
-from emberbox.cli.server import start_detached, stop_server
-from emberbox.model.boundary import describe_boundary
+from emberbox.cli.server import running_server
 from emberbox.model.errors import HostError
 from emberbox.settings import load
 from emberbox.time_limits import limit_s
@@ -77,7 +74,7 @@ def quickstart(
     source = EXAMPLES / example
     if not (source / "Dockerfile").is_file():
         raise HostError(f"there is no example in {source}; the examples come with a checkout of the sources")
-    with _running_server(timeline, keep) as server:
+    with running_server(timeline, keep=keep) as server:
         _look_at_clients(server, timeline)
         tour = Tour(server, timeline, source, verbose=verbose)
         try:
@@ -104,32 +101,6 @@ def _look_at_clients(server: Server, timeline: Timeline) -> None:
         timeline.warn(problem)
     if not problems:
         timeline.say("names of endpoints resolve here, and clients trust them with what `emberbox env` prints")
-
-
-@contextlib.contextmanager
-def _running_server(timeline: Timeline, keep: bool) -> Iterator[Server]:
-    """Give the server that runs, or one that is started here and stopped at the end."""
-    settings = load()
-    running = find_server(settings.home)
-    if running is not None:
-        timeline.say(f"the server runs already (pid {running.pid}) and stays")
-        yield running
-        return
-    with timeline.step("server started") as step:
-        child, server = start_detached(settings, timeline.quote)
-        step.note = f"state in {server.home}"
-    timeline.say(f"guests run by: {describe_boundary(server.accelerator)}")
-    try:
-        yield server
-    finally:
-        if not keep:
-            with timeline.step("server stopped"):
-                _stop(child)
-
-
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    stop_server(child.pid)
-    child.wait()
 
 
 def pack(source: Path) -> bytes:
@@ -389,7 +360,7 @@ def show_next(console: Console, left: Tour | None) -> None:
         console: where to.
         left: what still runs; None where nothing does.
     """
-    command = "./run emberbox" if (EXAMPLES.parent / "run").is_file() else "emberbox"
+    command = command_name()
     write = partial(console.print, soft_wrap=True, highlight=False, markup=False)
     if left is None:
         write(f"\nnothing is left running; `{command} quickstart --keep` leaves it for you, with a link to the console")

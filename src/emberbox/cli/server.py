@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +22,7 @@ from rich.table import Table
 from emberbox.cli.clients import Mend, find_name_problems, find_trust_problems, mend_clients
 from emberbox.cli.context import Server, find_server, get_server, log_path, read_server
 from emberbox.cli.microvms import format_bytes, list_microvms
-from emberbox.cli.progress import waiting
+from emberbox.cli.progress import Timeline, waiting
 from emberbox.model.boundary import describe_boundary
 from emberbox.model.errors import HostError
 from emberbox.settings import Settings, load
@@ -218,6 +218,33 @@ def _wait_ready(child: subprocess.Popen[bytes], home: Path, tail: _Tail) -> Serv
             return server
         time.sleep(_POLL_S)
     raise HostError(f"the server was not ready within {START_TIMEOUT_S:g} s (log: {log_path(home)})")
+
+
+@contextlib.contextmanager
+def running_server(timeline: Timeline, *, keep: bool = False) -> Iterator[Server]:
+    """Give the server that runs, or one that is started here.
+
+    Args:
+        timeline: where to show it.
+        keep: what is started here is not stopped at the end.
+    """
+    settings = load()
+    running = find_server(settings.home)
+    if running is not None:
+        timeline.say(f"the server runs already (pid {running.pid}) and stays")
+        yield running
+        return
+    with timeline.step("server started") as step:
+        child, server = start_detached(settings, timeline.quote)
+        step.note = f"state in {server.home}"
+    timeline.say(f"guests run by: {describe_boundary(server.accelerator)}")
+    try:
+        yield server
+    finally:
+        if not keep:
+            with timeline.step("server stopped"):
+                stop_server(child.pid)
+                child.wait()
 
 
 def stop_server(pid: int, timeout_s: float = STOP_TIMEOUT_S) -> None:

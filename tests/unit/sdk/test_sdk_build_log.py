@@ -87,6 +87,6 @@ def test_a_long_command_leaves_room_for_what_it_says() -> None:
 def test_a_step_that_speaks_as_the_server_does_hides_nothing_of_it() -> None:
     log = FoldedLog()
     log.take("#5 [2/3] RUN echo x")
-    log.take("Packing my things")
+    assert log.take("Packing my things") == []
     assert [told.text for told in log.take("NOTE: of the server")] == ["NOTE: of the server"]
-    assert [told.text for told in log.take(FAILED)] == [FAILED]
+    assert [told.text for told in log.take(FAILED)] == ["Packing my things", FAILED]
