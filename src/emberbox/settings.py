@@ -130,7 +130,7 @@ class Settings:
     e2b_domain: str = _row("", str, "what names of its sandboxes end with (docs/e2b.md)")
     e2b_template: str = _row("", str, "the image that stands for E2B's templates `base` and `code-interpreter-v1`")
     daytona: str = _row("off", _one_of("off", "on"), "whether Daytona's API is served too (docs/daytona.md)")
-    daytona_port: int = _row(9073, _port, "its port, at api_host; 0 takes a free one")
+    daytona_port: int = _row(9074, _port, "its port, at api_host; 0 takes a free one")
     daytona_domain: str = _row("", str, "what host names of its sandboxes' ports end with (docs/daytona.md)")
     daytona_snapshot: str = _row("", str, "the image of sandboxes where Daytona's clients name no snapshot")
     gateway_host: str = _row("127.0.0.1", str, "the address that the gateway listens on")

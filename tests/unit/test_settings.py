@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,11 @@ def test_without_anything_the_defaults_count(tmp_path: Path) -> None:
     settings = load({"EMBERBOX_HOME": str(tmp_path)})
     assert settings == Settings(home=tmp_path)
     assert (settings.api_port, settings.region, settings.network) == (9070, "us-east-1", "auto")
+
+
+def test_no_two_listeners_have_one_port_by_default() -> None:
+    ports = [row.default for row in fields(Settings) if row.name.endswith("_port")]
+    assert len(ports) == len(set(ports)) >= 7
 
 
 def test_arguments_beat_the_environment_and_that_beats_the_file(tmp_path: Path) -> None:

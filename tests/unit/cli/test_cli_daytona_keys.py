@@ -20,12 +20,12 @@ def test_a_key_is_printed_with_where_it_is_good_for(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(daytona_keys, "own_client", lambda: SimpleNamespace(create_access_key=lambda **_: made))
     (tmp_path / "runtime").mkdir()
     endpoints = tmp_path / "runtime" / "endpoints.json"
-    endpoints.write_text(json.dumps({"daytona_url": "http://127.0.0.1:9073/api"}))
+    endpoints.write_text(json.dumps({"daytona_url": "http://127.0.0.1:9074/api"}))
 
     done = CliRunner().invoke(app, ["daytona-keys", "create"])
 
     lines = dict(line.removeprefix("export ").split("=", 1) for line in done.output.splitlines())
-    assert lines["DAYTONA_API_URL"] == "http://127.0.0.1:9073/api"
+    assert lines["DAYTONA_API_URL"] == "http://127.0.0.1:9074/api"
     assert read_api_key(DAYTONA, lines["DAYTONA_API_KEY"]) == ("AKIAEXAMPLE", "secret")
 
     endpoints.write_text("{}")
