@@ -21,6 +21,7 @@ from emberbox.cli.local_port import HOST, LocalPort
 from emberbox.cli.progress import BuildView, Timeline
 from emberbox.cli.server import running_server
 from emberbox.model.errors import HostError
+from emberbox.time_limits import limit_s
 
 if TYPE_CHECKING:
     from emberbox_sdk import AsyncClient, AsyncImage, AsyncSandbox
@@ -31,6 +32,8 @@ DEFINITION: Final = "microvm-image.json"
 _MEMBERS: Final = ("name", "resources", "hooks", "environmentVariables")
 _NAME_CHARACTERS_MAX: Final = 64
 _PORT_MAX: Final = 65535
+_END_TIMEOUT_S: Final = limit_s(30.0)
+_END_POLL_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,8 @@ async def _develop(config: Any, work: Development, port: int, tell_address: Call
 
     task = asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         async with AsyncClient(config) as client:
             local = LocalPort(_split(config.gateway), config.tls())
@@ -233,11 +237,14 @@ class Development:
 
     async def _drop(self, sandbox: AsyncSandbox, image: AsyncImage) -> None:
         """End the microVM of before, and remove the version that it was launched from."""
-        from emberbox_sdk import wire
+        from emberbox_sdk import State, wire
         from emberbox_sdk.errors import ApiError
 
         await sandbox.terminate()
-        with contextlib.suppress(ApiError):  # somebody has launched it too
+        with contextlib.suppress(ApiError, TimeoutError):  # somebody has launched it too, or it does not end
+            async with asyncio.timeout(_END_TIMEOUT_S):
+                while (await sandbox.info()).state is not State.TERMINATED:  # noqa: ASYNC110 - the API tells only who asks
+                    await asyncio.sleep(_END_POLL_S)
             await self._client.call(wire.delete_image_version(image.arn, image.version))
 
     async def end(self) -> None:
