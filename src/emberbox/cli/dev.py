@@ -34,6 +34,8 @@ _NAME_CHARACTERS_MAX: Final = 64
 _PORT_MAX: Final = 65535
 _END_TIMEOUT_S: Final = limit_s(30.0)
 _END_POLL_S: Final = 0.2
+_IDLE_S: Final = 900
+"""After so long without a request it is suspended, and resumed by the next one: also when this was killed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +216,9 @@ class Development:
         from emberbox_sdk import AsyncSandbox
 
         with self._timeline.step("microVM launched") as step:
-            sandbox = await AsyncSandbox.create(image, version=image.version, client=self._client)
+            sandbox = await AsyncSandbox.create(
+                image, version=image.version, suspend_after_idle_s=_IDLE_S, client=self._client
+            )
             step.note = sandbox.id
         return sandbox
 
