@@ -128,7 +128,8 @@ def _use_the_terminal(page: Page) -> None:
 
 def _move_files(page: Page, directory: Path) -> None:
     page.locator(".xterm-helper-textarea").focus()
-    page.keyboard.type(f'echo content > "/tmp/{HOSTILE.replace("/", "")}"\n')
+    page.keyboard.type(f'echo content > "/tmp/{HOSTILE.replace("/", "")}"; echo $((6*8))\n')
+    expect(page.locator(".xterm-rows")).to_contain_text("48")  # who leaves the page hangs up on its shell
     page.get_by_role("link", name="Files").click()
     page.get_by_role("button", name="tmp/").click()
     expect(page.get_by_role("link", name=HOSTILE)).to_be_visible()
