@@ -19,6 +19,11 @@ _HEAD_BYTES_MAX: Final = 64 << 10
 _CHUNK_BYTES: Final = 64 << 10
 _END: Final = b"\r\n\r\n"
 _LEFT_OUT: Final = re.compile(rb"^(host|connection|keep-alive|x-aws-proxy-[a-z-]*)\s*:", re.IGNORECASE)
+_HOST: Final = re.compile(
+    rb"^host\s*:\s*(?:127\.0\.0\.1|\[::1\]|(?:[a-z0-9.-]+\.)?localhost)(?::\d+)?\s*$", re.IGNORECASE
+)
+"""This machine, by names that are nobody else's: a page of another site must not get in by a name of its own."""
+
 _UPGRADE: Final = re.compile(rb"^connection\s*:.*\bupgrade\b", re.IGNORECASE)
 
 
@@ -69,7 +74,11 @@ class LocalPort:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = await reader.readuntil(_END)
-            if self.target is None:
+            if not is_for_here(head):
+                writer.write(
+                    _refuse("421 Misdirected Request", f"only {HOST}, [::1] and names of localhost are answered")
+                )
+            elif self.target is None:
                 writer.write(_refuse("503 Service Unavailable", "nothing runs yet"))
             else:
                 await self._pass_on(self.target, head, reader, writer)
@@ -102,6 +111,12 @@ class LocalPort:
             with contextlib.suppress(OSError, ssl.SSLError):
                 request.close()
                 await request.wait_closed()
+
+
+def is_for_here(head: bytes) -> bool:
+    """Say whether the head of a request names this machine, and nothing else."""
+    hosts = [line for line in head.split(b"\r\n")[1:] if line[:5].lower() == b"host:"]
+    return len(hosts) == 1 and _HOST.match(hosts[0]) is not None
 
 
 def rewrite(head: bytes, headers: dict[str, str]) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from emberbox.cli.dev import read_definition
-from emberbox.cli.local_port import LocalPort, rewrite
+from emberbox.cli.local_port import LocalPort, is_for_here, rewrite
 from emberbox.cli.main import app
 from emberbox.edges.gateway.tls.certificates import ensure_certificates
 from emberbox.model.errors import HostError
@@ -70,6 +70,29 @@ def test_heads_are_rewritten() -> None:
     assert rewrite(upgrade, {}) == b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nconnection: upgrade\r\n\r\n"
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8080", "localhost:8080", "[::1]:8080", "app.localhost"])
+def test_this_machines_names_are_answered(host: str) -> None:
+    assert is_for_here(f"GET / HTTP/1.1\r\nHost: {host}\r\nA: b\r\n\r\n".encode())
+
+
+@pytest.mark.parametrize(
+    "hosts", [["evil.test"], ["localhost.evil.test"], ["127.0.0.1.evil.test"], [], ["localhost", "x"]]
+)
+def test_no_page_of_another_site_gets_in_by_a_name_of_its_own(hosts: list[str]) -> None:
+    lines = "".join(f"Host: {host}\r\n" for host in hosts)
+    assert not is_for_here(f"GET / HTTP/1.1\r\n{lines}\r\n".encode())
+
+
+async def test_a_foreign_name_is_refused(tmp_path: Path) -> None:
+    async with local_port(tmp_path) as (local, port):
+        local.target = cast("Any", Target())
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n")
+        async with asyncio.timeout(30):
+            assert (await reader.read()).startswith(b"HTTP/1.1 421 ")
+        writer.close()
+
+
 # --- with a gateway that answers what it is sent
 
 
@@ -108,7 +131,7 @@ async def test_requests_are_passed_on_with_a_token_and_streams_both_ways(tmp_pat
     async with local_port(tmp_path) as (local, port):
         local.target = cast("Any", Target())
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nfirst")
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nfirst")
         async with asyncio.timeout(30):
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
             told = await reader.readuntil(b"\r\n\r\n")
@@ -123,7 +146,7 @@ async def test_requests_are_passed_on_with_a_token_and_streams_both_ways(tmp_pat
 async def test_before_anything_runs_the_answer_says_so(tmp_path: Path) -> None:
     async with local_port(tmp_path) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n")
         async with asyncio.timeout(30):
             answer = await reader.read()
         writer.close()
@@ -136,7 +159,7 @@ async def test_a_connection_that_is_open_does_not_hold_up_the_end(tmp_path: Path
         async with local_port(tmp_path) as (local, port):
             local.target = cast("Any", Target())
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n")
             await reader.readuntil(b"\r\n\r\n")
         assert await reader.read() is not None
         writer.close()
