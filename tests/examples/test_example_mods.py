@@ -21,7 +21,7 @@ TICKS = 8
 def game(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> tuple[str, dict[str, Any]]:
     """What a short game printed, and what became of each mod; moves have much time, for machines under load."""
     result = tmp_path_factory.mktemp("mods") / "result.json"
-    limits = ("--move-s", "20", "--load-s", "120", "--cpu-s", "600", "--memory-mib", "96")
+    limits = ("--move-s", "300", "--load-s", "300", "--cpu-s", "5", "--memory-mib", "48")
     printed = run_example("mods", environment, "--ticks", str(TICKS), *limits, "--out", str(result))
     return printed, {row["name"]: row for row in json.loads(Path(result).read_text())}
 
@@ -29,10 +29,10 @@ def game(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) 
 def test_each_bad_mod_is_out_for_what_it_did(game: tuple[str, dict[str, Any]]) -> None:
     _, mods = game
     fates = {name: row["fate"].partition(":")[0] for name, row in mods.items()}
-    assert fates == {"walker": "", "runner": "", "hanging": "time", "greedy": "memory", "crashing": "crash"}
+    assert fates == {"walker": "", "runner": "", "hanging": "processor", "greedy": "memory", "crashing": "crash"}
     assert mods["hanging"]["ticks"] == 2
     assert mods["crashing"]["ticks"] == 3
-    assert 2 < mods["greedy"]["ticks"] < TICKS
+    assert 0 < mods["greedy"]["ticks"] < TICKS
 
 
 def test_the_game_goes_on(game: tuple[str, dict[str, Any]]) -> None:
@@ -48,13 +48,12 @@ def test_no_microvm_is_left(game: tuple[str, dict[str, Any]], sdk: Client) -> No
     assert {info.id for info in Sandbox.list(client=sdk)}.isdisjoint(row["microvm"] for row in mods.values())
 
 
-def test_a_mod_may_not_use_more_of_a_processor_than_its_budget(tmp_path: Path, environment: dict[str, str]) -> None:
-    """With no budget at all even a good mod is out after its first move."""
+def test_a_mod_that_is_late_is_out(tmp_path: Path, environment: dict[str, str]) -> None:
+    """With next to no time even a good mod is late."""
     result = tmp_path / "result.json"
-    run_example("mods", environment, "--ticks", "2", "--move-s", "60", "--cpu-s", "0", "--out", str(result), "walker")
+    run_example("mods", environment, "--ticks", "1", "--move-s", "0.0001", "--out", str(result), "walker")
     (row,) = json.loads(result.read_text())
-    assert row["fate"].startswith("processor:")
-    assert row["ticks"] == 1
+    assert (row["fate"].partition(":")[0], row["ticks"]) == ("time", 0)
 
 
 def test_the_readme_names_what_is_tested() -> None:
