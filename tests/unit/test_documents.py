@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DECISIONS = ROOT / "docs" / "decisions"
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
 OF_TODAY = [path for path in DOCUMENTS if path.parent != DECISIONS and path.name != "CHANGELOG.md"]
 NUMBERED = sorted(DECISIONS.glob("[0-9]*.md"))
 
