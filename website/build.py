@@ -25,6 +25,7 @@ BESIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "README.md", "SECURITY.md")
 """Pages of the repository's root, which docs link to."""
 
 _LINK = re.compile(r"(\]\()((?:\.\./)+)([^)\s#]+)((?:#[^)\s]*)?\))")
+_TO_DIRECTORY = re.compile(r"\]\((\w+)/\)")
 _PORT = 8000
 
 
@@ -49,7 +50,7 @@ def build(output: Path) -> None:
         ]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode != 0:
-            raise SystemExit(f"{done.stdout}\n{done.stderr.strip().splitlines()[-1:]}")
+            raise SystemExit(f"{done.stdout}\n{done.stderr.partition('Traceback ')[0]}")
         shutil.rmtree(output, ignore_errors=True)
         shutil.copytree(project / "output", output)
 
@@ -60,11 +61,12 @@ def stage(pages: Path) -> None:
     (pages / "project").mkdir()
     for name in BESIDE:
         text = (ROOT / name).read_text()
-        (pages / "project" / name).write_text(re.sub(r"\]\(docs/", "](../", text))
+        text = re.sub(r"\]\(docs/", "](../", text)
+        (pages / "project" / name).write_text(re.sub(r"\]\((examples/(?:\w+/)?)README\.md", r"](../\1index.md", text))
     for readme in sorted((ROOT / "examples").rglob("README.md")):
         place = pages / "examples" / readme.parent.relative_to(ROOT / "examples") / "index.md"
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(_lead(readme.read_text(), readme, place, pages))
+        place.write_text(_TO_DIRECTORY.sub(r"](\1/index.md)", _lead(readme.read_text(), readme, place, pages)))
     for page in sorted((ROOT / "docs").rglob("*.md")):
         staged = pages / page.relative_to(ROOT / "docs")
         staged.write_text(_lead(page.read_text(), page, staged, pages))
