@@ -11,7 +11,7 @@ import pytest
 
 from support.aws import Clients, refusal
 from support.guests import Microvm
-from support.images import BUILD_ROLE, Image, unique
+from support.images import BUILD_ROLE, Image, ImageMaker, unique
 from support.server import Server
 from support.waiting import wait_for
 
@@ -22,8 +22,11 @@ AWS_CLI_2 = "/usr/bin/aws"
 
 
 @pytest.mark.rule("GetLogEvents", "FilterLogEvents", "DescribeLogStreams")
-def test_events_are_read_from_either_end_and_by_patterns(clients: Clients, probe_image: Image) -> None:
+def test_events_are_read_from_either_end_and_by_patterns(
+    clients: Clients, images: ImageMaker, probe_image: Image
+) -> None:
     """GetLogEvents begins at the newest unless startFromHead; patterns are terms, phrases, -exclusions and ?any."""
+    images.log(probe_image, "SUCCESSFUL")  # lines are stored a moment after they are written
     group = f"/aws/lambda-microvms/{probe_image.name}"
     rows = clients.logs.describe_log_streams(logGroupName=group)["logStreams"]
     (stream,) = [row["logStreamName"] for row in rows if "[0.0]" in row["logStreamName"]]
