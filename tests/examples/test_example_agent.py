@@ -9,7 +9,7 @@ import pytest
 
 from emberbox.time_limits import limit_s
 from emberbox_sdk import Client, Sandbox
-from support.examples import EXAMPLES, named_programs, run_example
+from support.examples import EXAMPLES, run_example
 
 pytestmark = [pytest.mark.vm, pytest.mark.both_engines]
 
@@ -63,7 +63,3 @@ def test_all_others_have_ended(printed: str, outcomes: dict[str, tuple[str, str]
     assert source
     there = {info.id for info in Sandbox.list(client=sdk)}
     assert there & {source[1], *(microvm for _, microvm in outcomes.values())} == {kept.id}
-
-
-def test_the_readme_names_what_is_tested() -> None:
-    assert named_programs("agent") == {"examples/agent/run.py"}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from emberbox_sdk import Client, Sandbox
-from support.examples import named_programs, run_example
+from support.examples import run_example
 
 pytestmark = [pytest.mark.vm]
 
@@ -51,8 +51,3 @@ def test_each_sees_its_own_file_alone(episodes: tuple[int, dict[str, Any]]) -> N
 def test_no_microvm_is_left(episodes: tuple[int, dict[str, Any]], sdk: Client) -> None:
     _, found = episodes
     assert {info.id for info in Sandbox.list(client=sdk)}.isdisjoint(result["microvm"] for result in found["results"])
-
-
-@pytest.mark.both_engines
-def test_the_readme_names_what_is_tested() -> None:
-    assert named_programs("episodes") == {"examples/episodes/run.py"}

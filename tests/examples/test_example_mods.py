@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from emberbox_sdk import Client, Sandbox
-from support.examples import named_programs, run_example
+from support.examples import run_example
 
 pytestmark = [pytest.mark.vm, pytest.mark.both_engines]
 
@@ -54,7 +54,3 @@ def test_a_mod_that_is_late_is_out(tmp_path: Path, environment: dict[str, str]) 
     run_example("mods", environment, "--ticks", "1", "--move-s", "0.0001", "--out", str(result), "walker")
     (row,) = json.loads(result.read_text())
     assert (row["fate"].partition(":")[0], row["ticks"]) == ("time", 0)
-
-
-def test_the_readme_names_what_is_tested() -> None:
-    assert named_programs("mods") == {"examples/mods/run.py"}

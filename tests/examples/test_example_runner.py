@@ -10,15 +10,13 @@ from typing import Any
 import pytest
 
 from emberbox_sdk import Client, Sandbox
-from support.examples import named_programs, run_example
+from support.examples import CALL, run_example
 
 pytestmark = [
     pytest.mark.vm,
     pytest.mark.both_engines,
     pytest.mark.skipif(os.geteuid() != 0, reason="only root gives microVMs networks of their own"),
 ]
-
-CALL = "import socket; socket.create_connection(('deb.debian.org', 80), timeout=20)"
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +71,3 @@ def test_what_a_job_leaves_is_gone_with_its_microvm(results: list[dict[str, Any]
 def test_the_call_would_have_got_through_without_the_connector(out: Path, sdk: Client) -> None:
     with Sandbox.create("example-runner", client=sdk) as sandbox:
         assert sandbox.run(["python3", "-c", CALL]).exit_code == 0
-
-
-def test_the_readme_names_what_is_tested() -> None:
-    assert named_programs("runner") == {"examples/runner/run.py"}

@@ -10,15 +10,13 @@ from typing import Any
 import pytest
 
 from emberbox_sdk import Client, Sandbox
-from support.examples import EXAMPLES, named_programs, run_example
+from support.examples import CALL, EXAMPLES, run_example
 
 pytestmark = [
     pytest.mark.vm,
     pytest.mark.both_engines,
     pytest.mark.skipif(os.geteuid() != 0, reason="only root gives microVMs networks of their own"),
 ]
-
-CALL = "import socket; socket.create_connection(('deb.debian.org', 80), timeout=20)"
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +74,3 @@ def test_a_sample_finds_nothing_that_an_earlier_one_left(sdk: Client, reports: d
     with Sandbox.create("example-scan", client=sdk) as sandbox:
         assert not sandbox.files.exists("/usr/local/bin/updater")
         assert not sandbox.files.exists("/srv/sample")
-
-
-def test_the_readme_names_what_is_tested() -> None:
-    assert named_programs("scan") == {"examples/scan/run.py"}

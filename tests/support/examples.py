@@ -14,6 +14,9 @@ from emberbox.time_limits import limit_s
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 TIMEOUT_S = 1800
+CALL = "import socket; socket.create_connection(('deb.debian.org', 80), timeout=20)"
+"""Python that needs a way out."""
+
 COMMAND = re.compile(r"^ {4}python (examples/\S+)", re.MULTILINE)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from support.examples import EXAMPLES, named_programs
+
 ROOT = Path(__file__).resolve().parents[2]
 DECISIONS = ROOT / "docs" / "decisions"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
@@ -51,6 +53,11 @@ def changed_by(status: str) -> list[str]:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_each_relative_link_leads_somewhere(document: Path) -> None:
     assert dead_links(document) == []
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in EXAMPLES.glob("*/run.py")))
+def test_the_readme_of_an_example_names_the_program_that_is_tested(name: str) -> None:
+    assert named_programs(name) == {f"examples/{name}/run.py"}
 
 
 @pytest.mark.parametrize("document", OF_TODAY, ids=lambda path: str(path.relative_to(ROOT)))

@@ -29,8 +29,9 @@ def load(name: str) -> ModuleType:
 def test_the_reference_is_as_the_code_is() -> None:
     """Write it anew with `python website/reference.py`."""
     reference = load("reference")
-    assert {path.name for path in reference.DIRECTORY.iterdir()} == set(reference.make_pages())
-    for name, text in reference.make_pages().items():
+    pages = reference.make_pages()
+    assert {path.name for path in reference.DIRECTORY.iterdir()} == set(pages)
+    for name, text in pages.items():
         assert (reference.DIRECTORY / name).read_text() == text
 
 

@@ -164,3 +164,15 @@ class FoldedLog:
         self._open.clear()
         self._tail.clear()
         return told
+
+
+def folding(show: Callable[[str], None]) -> Callable[[str], None]:
+    """Return what takes the lines of one build and shows, for good, what is left of them where nothing is live."""
+    log = FoldedLog()
+
+    def take(line: str) -> None:
+        for told in log.take(line):
+            if told.kind is not Kind.END:
+                show(told.text)
+
+    return take

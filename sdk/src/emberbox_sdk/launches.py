@@ -12,13 +12,18 @@ from emberbox_sdk.results import SandboxInfo, State
 SUSPENDED_S: Final = 28_800
 
 
+def ingress(region: str) -> list[str]:
+    """Return the network connectors of both ways in, for commands and for ports."""
+    prefix = f"arn:aws:lambda:{region}:aws:network-connector:aws-network-connector"
+    return [f"{prefix}:SHELL_INGRESS", f"{prefix}:HTTP_INGRESS"]
+
+
 def ask(config: Config, arn: str, version: str | None) -> dict[str, Any]:
-    """Return what RunMicrovm is asked for in any case: both ways in, for commands and for ports."""
-    prefix = f"arn:aws:lambda:{config.region}:aws:network-connector:aws-network-connector"
+    """Return what RunMicrovm is asked for in any case."""
     return {
         "imageIdentifier": arn,
         "imageVersion": version,
-        "ingressNetworkConnectors": [f"{prefix}:SHELL_INGRESS", f"{prefix}:HTTP_INGRESS"],
+        "ingressNetworkConnectors": ingress(config.region),
     }
 
 

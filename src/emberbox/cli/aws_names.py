@@ -71,7 +71,7 @@ def _find_problem(server: Server, name: str) -> str:
 
 def address(server: Server) -> str:
     """Return the address that names lead to."""
-    host = server.gateway.rpartition(":")[0].strip("[]")
+    host, _ = server.gateway_address
     return _EVERYWHERE.get(host, host)
 
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 PROFILE = "emberbox"
 _CONNECT_TIMEOUT_S = limit_s(2.0)
-_CHECKOUT = Path(__file__).resolve().parents[3]
+CHECKOUT = Path(__file__).resolve().parents[3]
+"""Where the sources are, if this is run from them."""
 
 
 class NoServerError(HostError):
@@ -57,6 +58,12 @@ class Server:
     https_port: int = 0
     console_url: str = ""
     console_listener: str = ""
+
+    @property
+    def gateway_address(self) -> tuple[str, int]:
+        """Host and port of the gateway."""
+        host, _, port = self.gateway.rpartition(":")
+        return host.strip("[]"), int(port)
 
     def config(self) -> Config:
         """Return how the SDK reaches it."""
@@ -101,7 +108,7 @@ class Server:
 
 def command_name() -> str:
     """Return what a user types for the command line: in a checkout that is `./run emberbox`."""
-    return "./run emberbox" if (_CHECKOUT / "run").is_file() else "emberbox"
+    return "./run emberbox" if (CHECKOUT / "run").is_file() else "emberbox"
 
 
 def log_path(home: Path) -> Path:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 import signal
+import time
 import webbrowser
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.console import Console
 
-from emberbox.cli.context import command_name
+from emberbox.cli.context import Server, command_name
 from emberbox.cli.local_port import HOST, LocalPort
 from emberbox.cli.progress import BuildView, Timeline
 from emberbox.cli.server import running_server
@@ -66,14 +67,13 @@ def dev(
     definition = read_definition(directory)
     timeline = Timeline(Console())
     with running_server(timeline) as server:
-        work = Development(definition, app_port, timeline, verbose=verbose)
+
+        def begin(client: AsyncClient, local: LocalPort) -> Development:
+            return Development(definition, app_port, timeline, client, local, verbose=verbose)
+
         tell_address: Callable[[str], object] = webbrowser.open if open_it else lambda _url: None
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_develop(server.config(), work, port, tell_address))
-        if work.image is not None:
-            timeline.say(
-                f"the image {definition.name} stays; `{command_name()} images rm {definition.name}` removes it"
-            )
+            asyncio.run(_develop(server, begin, port, tell_address))
 
 
 def read_definition(directory: Path) -> Definition:
@@ -109,7 +109,12 @@ def _name(directory: Path) -> str:
     return name[:_NAME_CHARACTERS_MAX] or "app"
 
 
-async def _develop(config: Any, work: Development, port: int, tell_address: Callable[[str], object]) -> None:
+async def _develop(
+    server: Server,
+    begin: Callable[[AsyncClient, LocalPort], Development],
+    port: int,
+    tell_address: Callable[[str], object],
+) -> None:
     """Run the application until this is interrupted."""
     from watchfiles import awatch
 
@@ -120,10 +125,10 @@ async def _develop(config: Any, work: Development, port: int, tell_address: Call
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):
-        async with AsyncClient(config) as client:
-            local = LocalPort(_split(config.gateway), config.tls())
+        async with AsyncClient(server.config()) as client:
+            local = LocalPort(server.gateway_address, client.tls)
             async with local.listening(port) as listening:
-                work.begin(client, local)
+                work = begin(client, local)
                 url = f"http://{HOST}:{listening}/"
                 try:
                     await work.renew(url)
@@ -132,11 +137,6 @@ async def _develop(config: Any, work: Development, port: int, tell_address: Call
                         await work.renew(url)
                 finally:
                     await work.end()
-
-
-def _split(authority: str) -> tuple[str, int]:
-    host, _, port = authority.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 class Development:
@@ -150,22 +150,30 @@ class Development:
         definition: see above.
         app_port: where it listens.
         timeline: where to show it.
+        client: builds and launches it.
+        local: the port that leads to it.
         verbose: show all of builds' logs.
     """
 
-    def __init__(self, definition: Definition, app_port: int, timeline: Timeline, *, verbose: bool) -> None:
+    def __init__(
+        self,
+        definition: Definition,
+        app_port: int,
+        timeline: Timeline,
+        client: AsyncClient,
+        local: LocalPort,
+        *,
+        verbose: bool,
+    ) -> None:
         self.definition = definition
         self.image: AsyncImage | None = None
         self._app_port = app_port
         self._timeline = timeline
+        self._client = client
+        self._local = local
         self._verbose = verbose
         self._sandbox: AsyncSandbox | None = None
         self._showing: asyncio.Task[None] | None = None
-
-    def begin(self, client: AsyncClient, local: LocalPort) -> None:
-        """Say by which client it is built, and which port leads to it."""
-        self._client = client
-        self._local = local
 
     async def renew(self, url: str) -> None:
         """Build what has changed and run it in place of what runs; where that fails, what runs goes on."""
@@ -175,6 +183,7 @@ class Development:
             image = await self._build()
             if image is None:
                 return
+            since_ms = round(time.time() * 1000)
             sandbox = await self._launch(image)
         except BuildError as error:
             self._failed(f"{error.reason}; `{command_name()} logs {self.definition.name}` has the whole log")
@@ -185,7 +194,7 @@ class Development:
         before, old = self._sandbox, self.image
         self._sandbox, self.image = sandbox, image
         self._local.target = await sandbox.url(self._app_port)
-        await self._show(sandbox)
+        await self._show(sandbox, since_ms)
         self._timeline.say(url)
         if before is not None and old is not None:
             await self._drop(before, old)
@@ -222,16 +231,17 @@ class Development:
             step.note = sandbox.id
         return sandbox
 
-    async def _show(self, sandbox: AsyncSandbox) -> None:
-        """Show from now on what the application writes there."""
+    async def _show(self, sandbox: AsyncSandbox, since_ms: int) -> None:
+        """Show what the application has written there since then, and from now on."""
         await self._stop_showing()
-        self._showing = asyncio.create_task(self._follow(sandbox))
+        self._showing = asyncio.create_task(self._follow(sandbox, since_ms))
 
-    async def _follow(self, sandbox: AsyncSandbox) -> None:
+    async def _follow(self, sandbox: AsyncSandbox, since_ms: int) -> None:
         from emberbox_sdk import AsyncLogs
         from emberbox_sdk.wire import log_group
 
-        async for line in AsyncLogs(self._client, log_group(self.definition.name), owner=sandbox.id).follow():
+        group = log_group(self.definition.name)
+        async for line in AsyncLogs(self._client, group, owner=sandbox.id, since_ms=since_ms).follow():
             self._timeline.quote(line.message)
 
     async def _stop_showing(self) -> None:
@@ -252,9 +262,11 @@ class Development:
             await self._client.call(wire.delete_image_version(image.arn, image.version))
 
     async def end(self) -> None:
-        """End the microVM."""
+        """End the microVM, and say what stays."""
         self._local.target = None
         await self._stop_showing()
         if self._sandbox is not None:
             with self._timeline.step("microVM terminated"):
                 await self._sandbox.terminate()
+            name = self.definition.name
+            self._timeline.say(f"the image {name} stays; `{command_name()} images rm {name}` removes it")

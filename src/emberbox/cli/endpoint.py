@@ -48,8 +48,7 @@ class Endpoint:
     """
 
     def __init__(self, server: Server, token: str) -> None:
-        host, _, port = server.gateway.rpartition(":")
-        self._address = (host, int(port))
+        self._address = server.gateway_address
         self._headers = {TOKEN_HEADER: token}
         self._tls = ssl.create_default_context(cafile=server.ca_bundle)
 

@@ -36,8 +36,9 @@ def logs(
                 raise HostError(f"there is no log group {reader.group}{_suggest(client)}")
             if follow and sys.stdout.isatty() and not verbose:
                 show_folded(reader.follow())
-            for line in reader.follow() if follow else reader.poll():
-                print(render(line), flush=True)
+            else:
+                for line in reader.follow() if follow else reader.poll():
+                    print(render(line), flush=True)
     except KeyboardInterrupt:
         return
     except BrokenPipeError:  # the reader has seen enough, as in `emberbox logs x | head`

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from emberbox.cli.clients import Mend, find_name_problems, find_trust_problems, mend_clients
 from emberbox.cli.console import make_link
-from emberbox.cli.context import Server, command_name, describe_refusal
+from emberbox.cli.context import CHECKOUT, Server, command_name, describe_refusal
 from emberbox.cli.endpoint import Endpoint
 from emberbox.cli.processes import measure_vmms
 from emberbox.cli.progress import BuildView, Timeline
@@ -27,7 +27,7 @@ from emberbox.model.errors import HostError
 from emberbox.settings import load
 from emberbox.time_limits import limit_s
 
-EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+EXAMPLES = CHECKOUT / "examples"
 
 PREFIX = "quickstart-"
 """The names of its images begin so."""
@@ -261,9 +261,12 @@ class Tour:
 
     def _launch(self, label: str) -> tuple[Endpoint, dict[str, Any]]:
         """Return the new microVM's endpoint and its first answer."""
+        from emberbox_sdk.launches import ingress
+
         with self._timeline.step(f"microVM {label} launched, to its first answer") as step:
             answer = self._client.run_microvm(
-                imageIdentifier=self.image_arn, ingressNetworkConnectors=self._find_ingress()
+                imageIdentifier=self.image_arn,
+                ingressNetworkConnectors=ingress(self.server.region),  # shells too, for whoever looks around afterwards
             )
             self.microvms[label] = answer["microvmId"]
             self._wait_state(label, "RUNNING")
@@ -277,11 +280,6 @@ class Tour:
             step.note = f"{answer['microvmId']} at https://{answer['endpoint']}/"
         self._show(label, reply)
         return endpoint, reply
-
-    def _find_ingress(self) -> list[str]:
-        """Return what lets requests in, and shells, for whoever looks around afterwards."""
-        connectors = f"arn:aws:lambda:{self.server.region}:aws:network-connector:aws-network-connector"
-        return [f"{connectors}:{name}" for name in ("HTTP_INGRESS", "SHELL_INGRESS")]
 
     def _ask(self, label: str, endpoint: Endpoint) -> dict[str, Any]:
         reply = endpoint.get().json()

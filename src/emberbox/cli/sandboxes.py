@@ -34,14 +34,14 @@ def explained(server: Server, microvm: str) -> Iterator[None]:
         HostError: it does not.
     """
     from emberbox_sdk.errors import ApiError
+    from emberbox_sdk.launches import ingress
 
     try:
         yield
     except ApiError as error:
         if "SHELL_INGRESS" not in error.message:
             raise
-        connectors = f"arn:aws:lambda:{server.region}:aws:network-connector:aws-network-connector"
         raise HostError(
             f"{microvm} was run without SHELL_INGRESS, which cannot be changed any more; run another one with "
-            f"--ingress-network-connectors {connectors}:SHELL_INGRESS {connectors}:HTTP_INGRESS"
+            f"--ingress-network-connectors {' '.join(ingress(server.region))}"
         ) from error

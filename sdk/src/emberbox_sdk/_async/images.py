@@ -16,7 +16,7 @@ from emberbox_sdk._async import platform
 from emberbox_sdk._async.client import AsyncClient
 from emberbox_sdk._async.logs import AsyncLogs
 from emberbox_sdk.artifacts import Artifact, Elsewhere
-from emberbox_sdk.build_log import FoldedLog, Kind
+from emberbox_sdk.build_log import folding
 from emberbox_sdk.config import Config
 from emberbox_sdk.errors import BuildError, ConfigurationError, ConflictError, DeadlineError, NotFoundError
 
@@ -91,7 +91,7 @@ class AsyncImage:
         variables = dict(environment or {})
         settings = (memory_mib, variables, dict(hooks or {}), *([architecture] if architecture else []))
         chosen = name or artifacts.name_of(artifact, *settings)
-        say = on_progress or (_folded() if sys.stderr.isatty() else _ignore)
+        say = on_progress or (folding(_tell) if sys.stderr.isatty() else _ignore)
         async with _shared(client, config) as used:
             build = _Build(used, chosen, artifact, say, timeout_s, named_by_contents=name is None, again=again)
             members = _ask(used.config, memory_mib, architecture) | {
@@ -317,15 +317,8 @@ def _read(image: wire.Members) -> AsyncImage:
     return AsyncImage(image["name"], image["imageArn"], version)
 
 
-def _folded() -> OnProgress:
-    log = FoldedLog()
-
-    def tell(line: str) -> None:
-        for told in log.take(line):
-            if told.kind is not Kind.END:
-                sys.stderr.write(f"{told.text}\n")
-
-    return tell
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def _ignore(line: str) -> None:

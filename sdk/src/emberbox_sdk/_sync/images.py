@@ -17,7 +17,7 @@ from emberbox_sdk._sync import platform
 from emberbox_sdk._sync.client import Client
 from emberbox_sdk._sync.logs import Logs
 from emberbox_sdk.artifacts import Artifact, Elsewhere
-from emberbox_sdk.build_log import FoldedLog, Kind
+from emberbox_sdk.build_log import folding
 from emberbox_sdk.config import Config
 from emberbox_sdk.errors import BuildError, ConfigurationError, ConflictError, DeadlineError, NotFoundError
 
@@ -92,7 +92,7 @@ class Image:
         variables = dict(environment or {})
         settings = (memory_mib, variables, dict(hooks or {}), *([architecture] if architecture else []))
         chosen = name or artifacts.name_of(artifact, *settings)
-        say = on_progress or (_folded() if sys.stderr.isatty() else _ignore)
+        say = on_progress or (folding(_tell) if sys.stderr.isatty() else _ignore)
         with _shared(client, config) as used:
             build = _Build(used, chosen, artifact, say, timeout_s, named_by_contents=name is None, again=again)
             members = _ask(used.config, memory_mib, architecture) | {
@@ -314,15 +314,8 @@ def _read(image: wire.Members) -> Image:
     return Image(image["name"], image["imageArn"], version)
 
 
-def _folded() -> OnProgress:
-    log = FoldedLog()
-
-    def tell(line: str) -> None:
-        for told in log.take(line):
-            if told.kind is not Kind.END:
-                sys.stderr.write(f"{told.text}\n")
-
-    return tell
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def _ignore(line: str) -> None:
