@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from emberbox.background import in_thread
 from emberbox.host.debian_packages import ensure_packages
+from emberbox.host.runsc.event_polls import mend
 from emberbox.model.errors import HostError
 
 SUITE: Final = "trixie"
@@ -35,7 +37,9 @@ async def ensure_runsc(home: Path, named: str = "") -> Path:
         HostError: it is missing, or cannot be fetched; the message says what to do.
     """
     if not named:
-        return await ensure_packages(_directory(home), SUITE, ["runsc"]) / _PROGRAM
+        program = await ensure_packages(_directory(home), SUITE, ["runsc"]) / _PROGRAM
+        await in_thread(mend, program)
+        return program
     if not Path(named).is_file():
         raise HostError(f"EMBERBOX_RUNSC is {named}, and there is no such program")
     return Path(named)

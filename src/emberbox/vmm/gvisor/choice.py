@@ -6,9 +6,11 @@ import logging
 import os
 from pathlib import Path
 
+from emberbox.background import in_thread
 from emberbox.host.cgroups import Groups, open_places
 from emberbox.host.processor import find_processor
 from emberbox.host.runsc.command import PLATFORM, find_version
+from emberbox.host.runsc.event_polls import is_mended
 from emberbox.host.runsc.program import ensure_runsc
 from emberbox.host.user_namespace import OBSTACLE
 from emberbox.model.errors import HostError
@@ -29,6 +31,11 @@ LOST_AS_USER = (
 )
 """What a server that does not run as root has less of gVisor."""
 
+POLLS_FAULT = (
+    "applications with event loops (epoll) may end or run in circles after their second resume; name a runsc of April "
+    "2026 or later in EMBERBOX_RUNSC, or none, so that Debian's is taken and mended (docs/engines.md)"
+)
+
 
 async def make_driver(request: EngineRequest) -> GvisorDriver:
     """Return gVisor as this server uses it, after a tiny sandbox was run, saved and restored here.
@@ -40,7 +47,10 @@ async def make_driver(request: EngineRequest) -> GvisorDriver:
     groups = Groups(open_places(), request.home)
     if groups.lacks:
         log.warning("nothing limits a guest's %s: %s", ", ".join(groups.lacks), NO_LIMITS)
-    driver = GvisorDriver(await find_engine(runsc), runsc, groups)
+    engine = await find_engine(runsc)
+    if not await in_thread(is_mended, runsc, engine.version):
+        log.warning("%s (runsc %s): %s", runsc, engine.version, POLLS_FAULT)
+    driver = GvisorDriver(engine, runsc, groups)
     if problem := await try_driver(driver):
         raise HostError(
             f"gVisor does not work here: {problem}. Mend that (`emberbox doctor` tries it again); "
