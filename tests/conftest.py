@@ -62,7 +62,7 @@ class Scheduling(LoadScopeScheduling):
     """Three at a time where they are not in each other's way.
 
     Those that share a server and its images in one process: most of tests/vm, and beside them tests/conformance with
-    the rest. Then the unit tests file by file, and the longest of those whose servers are their own.
+    the rest. Then the unit tests and the examples file by file, and the longest of those whose servers are their own.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -73,7 +73,7 @@ class Scheduling(LoadScopeScheduling):
 
 
 def _is_apart(file: str) -> bool:
-    return file.startswith("tests/unit/") or file in LONG_WITH_OWN_SERVERS
+    return file.startswith(("tests/unit/", "tests/examples/")) or file in LONG_WITH_OWN_SERVERS
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
