@@ -66,8 +66,7 @@ def test_the_page_and_its_websocket_open_by_the_link(facts: dict[str, str], sdk:
         address, _, number = sdk.config.gateway.rpartition(":")
         with connect(
             f"wss://{host}/api/kernels/{kernel}/channels",
-            host=address,
-            port=int(number),
+            address=(address, int(number)),
             ssl=sdk.config.tls(),
             additional_headers={"Cookie": headers["Cookie"]},
             origin=f"https://{host}",  # type: ignore[arg-type]
