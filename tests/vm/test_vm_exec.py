@@ -102,6 +102,16 @@ def test_user_directory_and_variables_can_be_chosen(emberbox: Command, shell_mic
     assert numbers.stdout == b"1234\n5\n"
 
 
+@pytest.mark.both_engines
+def test_any_user_opens_terminals(emberbox: Command, shell_microvm: Microvm) -> None:
+    """As an editor, tmux or `script` does, whoever the image's user is."""
+    line = ["script", "-qec", "stat -c '%U %A' $(tty)", "/dev/null"]
+    done = emberbox.run("exec", "-u", "www-data", "-w", "/tmp", shell_microvm.id, "--", *line)
+    assert (done.returncode, done.stderr) == (0, b"")
+    owner, mode = done.stdout.decode().split()
+    assert (owner, mode[:4]) == ("www-data", "crw-")
+
+
 @pytest.mark.parametrize(
     ("options", "program", "code", "text"),
     [
