@@ -25,7 +25,7 @@ ANSWER = r"<(\d[^<>$]*)>"  # which the line itself, as the terminal shows it, is
 def main(options):
     config = Config.from_environment()
     watch = Watch()
-    image = Image.build(HERE, name="example-ide", memory_mib=1024, config=config)
+    image = Image.build(HERE, name="example-ide", memory_mib=2048, config=config)
     watch.tell("image", f"{image.name} {image.version}")
     with Sandbox.create(image, max_s=8 * 3600, config=config) as sandbox:
         port = sandbox.url(PORT)
