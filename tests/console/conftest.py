@@ -15,7 +15,7 @@ from support.server import Server
 OpenPage = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no thread has two Playwrights, and tests/examples have their own
 def chromium() -> Iterator[Browser]:
     program = shutil.which("chromium")
     assert program, "the console is tested in Chromium: apt-get install chromium"
