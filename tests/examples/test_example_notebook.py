@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 
 from emberbox_sdk import Client, History, Sandbox, State
 from emberbox_sdk.commands import TOKEN_HEADER
-from support.examples import named_programs, run_example
+from support.examples import run_example
 
 pytestmark = [pytest.mark.vm, pytest.mark.both_engines]
 
@@ -79,7 +79,3 @@ def test_the_page_and_its_websocket_open_by_the_link(facts: dict[str, str], sdk:
             kinds = set[str]()
             while "kernel_info_reply" not in kinds:
                 kinds.add(json.loads(socket.recv(timeout=120))["msg_type"])
-
-
-def test_the_readme_names_what_is_tested() -> None:
-    assert named_programs("notebook") == {"examples/notebook/run.py"}
