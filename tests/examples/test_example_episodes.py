@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import random
+import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from emberbox_sdk import Client, Sandbox
-from support.examples import run_example
+from support.examples import EXAMPLES, run_example
 
 pytestmark = [pytest.mark.vm]
 
@@ -27,6 +30,22 @@ def episodes(
     return request.param, json.loads(Path(out).read_text())
 
 
+@pytest.fixture(scope="module")
+def played_alone(episodes: tuple[int, dict[str, Any]]) -> dict[int, tuple[str, int]]:
+    """The digest of the end and the reward of each policy, played one after the other in worlds of this process."""
+    example = runpy.run_path(str(EXAMPLES / "episodes" / "world.py"))
+    start = example["World"](1)
+    for _ in range(STEPS):
+        start.step(start.random.choice(example["MOVES"]))
+
+    def play(seed: int) -> tuple[str, int]:
+        world, policy = copy.deepcopy(start), random.Random(seed)
+        reward = sum(world.step(policy.choice(example["MOVES"])) for _ in range(example["STEPS"]))
+        return world.digest(), reward
+
+    return {seed: play(seed) for seed in range(episodes[0])}
+
+
 def test_each_fork_began_from_the_start_state(episodes: tuple[int, dict[str, Any]]) -> None:
     count, found = episodes
     assert found["start"]["steps"] == STEPS
@@ -35,9 +54,16 @@ def test_each_fork_began_from_the_start_state(episodes: tuple[int, dict[str, Any
     assert len({result["microvm"] for result in found["results"]}) == count
 
 
-def test_each_policy_has_come_to_an_end_of_its_own(episodes: tuple[int, dict[str, Any]]) -> None:
+def test_each_policy_has_come_to_the_end_that_it_comes_to_alone(
+    episodes: tuple[int, dict[str, Any]], played_alone: dict[int, tuple[str, int]]
+) -> None:
+    _, found = episodes
+    assert {result["seed"]: (result["end"]["digest"], result["reward"]) for result in found["results"]} == played_alone
+    assert len(set(played_alone.values())) > len(played_alone) / 2
+
+
+def test_each_drew_random_numbers_of_its_own(episodes: tuple[int, dict[str, Any]]) -> None:
     count, found = episodes
-    assert len({result["end"]["digest"] for result in found["results"]}) == count
     assert len({result["entropy"] for result in found["results"]}) == count
 
 
