@@ -54,8 +54,7 @@ def main(options):
         after = terminal.run(ASK, ANSWER)
         watch.tell("after", after)
         terminal.close()
-        token = port.headers()["X-aws-proxy-auth"]
-        print(f"link      {port.public_url}.emberbox/enter?port={PORT}&token={token}")
+        print(f"link      {port.link()}")
         if options.out:
             facts = {"microvm": sandbox.id, "notes": notes, "before": before, "after": after}
             options.out.write_text(json.dumps(facts))

@@ -87,8 +87,7 @@ def main(options):
         watch.tell("resume", sandbox.id)
         after = kernel.run(ASK)
         watch.tell("after", after)
-        token = port.headers()["X-aws-proxy-auth"]
-        print(f"page      {port.public_url}.emberbox/enter?port={PORT}&token={token}")
+        print(f"page      {port.link()}")
         if options.out:
             facts = {"microvm": sandbox.id, "kernel": kernel.id, "before": before, "after": after}
             options.out.write_text(json.dumps(facts))

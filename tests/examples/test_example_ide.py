@@ -17,7 +17,6 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from emberbox.cli.context import get_server
 from emberbox.cli.env import variables
 from emberbox_sdk import Client, History, Sandbox, State
-from emberbox_sdk.commands import TOKEN_HEADER
 from support import without_netlink
 from support.console_browser import FLAGS, PATIENCE_MS, take
 from support.examples import run_example
@@ -88,7 +87,7 @@ def test_a_page_has_its_terminal_back_after_a_suspend(facts: dict[str, str], sdk
     ):
         context.set_default_timeout(PATIENCE_MS)
         port = sandbox.url(PORT)
-        link = f"{port.public_url}.emberbox/enter?port={PORT}&token={port.headers()[TOKEN_HEADER]}"
+        link = port.link()
         page = context.new_page()
         refused = page.goto(port.public_url)
         assert refused is not None

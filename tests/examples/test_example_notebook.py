@@ -13,7 +13,6 @@ import pytest
 from websockets.sync.client import connect
 
 from emberbox_sdk import Client, History, Sandbox, State
-from emberbox_sdk.commands import TOKEN_HEADER
 from support.examples import run_example
 
 pytestmark = [pytest.mark.vm, pytest.mark.both_engines]
@@ -53,8 +52,7 @@ def test_the_page_and_its_websocket_open_by_the_link(facts: dict[str, str], sdk:
         of_page = {"Host": host, "Sec-Fetch-Site": "same-origin"}
         with httpx2.Client(verify=sdk.config.tls(), headers=of_page, timeout=120) as browser:
             assert browser.get(f"{gateway}/tree").status_code == httpx2.codes.FORBIDDEN
-            link = {"port": str(PORT), "token": port.headers()[TOKEN_HEADER]}
-            entered = browser.get(f"{gateway}/.emberbox/enter", params=link)
+            entered = browser.get(port.link().replace(f"https://{host}", gateway))
             assert entered.status_code == httpx2.codes.SEE_OTHER
             cookie = entered.headers["set-cookie"].partition(";")[0]
             page = browser.get(f"{gateway}/tree", headers={"Cookie": cookie})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import httpx2
@@ -146,6 +147,15 @@ def test_tokens_are_renewed_before_they_expire(
     assert len(minted) == 2
     assert server.asked[-1].headers["x-aws-proxy-port"] == "8000"
     assert (str(port), port.public_url) == ("https://gateway.test:9443/", "https://e.test/")
+
+
+def test_a_link_has_a_token_of_its_own_that_holds_as_long_as_asked(server: Server, sandbox: Sandbox) -> None:
+    port = sandbox.url(8000)
+    port.headers()
+    server.on("POST", "/auth-token", token("for-a-browser"))
+    assert port.link(minutes=5) == "https://e.test/.emberbox/enter?port=8000&token=for-a-browser"
+    asked = json.loads(server.asked[-1].content)
+    assert asked == {"allowedPorts": [{"port": 8000}], "expirationInMinutes": 5}
 
 
 def test_a_port_that_nobody_listens_on_is_told(server: Server, sandbox: Sandbox) -> None:

@@ -45,16 +45,22 @@ class AsyncTokens:
         """
         token, since = self._kept.get(port, ("", 0.0))
         if not token or time.monotonic() - since > RENEW_AFTER_S:
-            token = await self._mint(port)
+            token = await self.mint(port)
             self._kept[port] = token, time.monotonic()
         return token
 
-    async def _mint(self, port: int | None) -> str:
+    async def mint(self, port: int | None = None, minutes: int = TOKEN_MINUTES) -> str:
+        """Return a new token.
+
+        Args:
+            port: that it opens; None for commands and files.
+            minutes: that it holds, 60 at most.
+        """
         if port is None:
-            request = wire.create_shell_token(self._sandbox_id, TOKEN_MINUTES)
+            request = wire.create_shell_token(self._sandbox_id, minutes)
         else:
             ports: list[Members] = [{"port": port}]
-            request = wire.create_auth_token(self._sandbox_id, TOKEN_MINUTES, ports)
+            request = wire.create_auth_token(self._sandbox_id, minutes, ports)
         answer = await self._client.call(request)
         return str(answer["authToken"][TOKEN_HEADER])
 

@@ -44,6 +44,20 @@ class AsyncPort:
         """Return the headers that let a request in, with a token that holds for minutes at least."""
         return await self._endpoint.headers(self.port)
 
+    async def link(self, minutes: int = 60) -> str:
+        """Return a link that opens the page in a browser, which can send no headers; whoever has it is let in.
+
+        It gives the browser a cookie for this port, and leads to `/`.
+
+        Args:
+            minutes: that the link and the cookie hold, 60 at most.
+
+        Raises:
+            ApiError: the server takes no such `minutes`.
+        """
+        token = await self._endpoint.tokens.mint(self.port, minutes)
+        return f"{self.public_url}.emberbox/enter?port={self.port}&token={token}"
+
     async def request(self, method: str, path: str = "/", **more: Any) -> httpx2.Response:
         """Send a request.
 

@@ -45,6 +45,20 @@ class Port:
         """Return the headers that let a request in, with a token that holds for minutes at least."""
         return self._endpoint.headers(self.port)
 
+    def link(self, minutes: int = 60) -> str:
+        """Return a link that opens the page in a browser, which can send no headers; whoever has it is let in.
+
+        It gives the browser a cookie for this port, and leads to `/`.
+
+        Args:
+            minutes: that the link and the cookie hold, 60 at most.
+
+        Raises:
+            ApiError: the server takes no such `minutes`.
+        """
+        token = self._endpoint.tokens.mint(self.port, minutes)
+        return f"{self.public_url}.emberbox/enter?port={self.port}&token={token}"
+
     def request(self, method: str, path: str = "/", **more: Any) -> httpx2.Response:
         """Send a request.
 
