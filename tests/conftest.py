@@ -28,7 +28,7 @@ from support.images import (
 )
 from support.server import DOMAIN, Server, make_home, save
 from support.shell import ingress
-from support.unfit import GVISOR, skip_unfit
+from support.unfit import GVISOR, find_unfit, skip_unfit
 
 # No test asserts how long something takes; neither does Hypothesis, whose own deadline is 200 ms an example.
 hypothesis.settings.register_profile("no-deadline", deadline=None)
@@ -84,6 +84,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return file in LONG_WITH_OWN_SERVERS, _is_apart(file)
 
     items.sort(key=turn)
+    for item, _ in find_unfit(items, GVISOR):
+        item.add_marker(pytest.mark.not_on_gvisor)
     if engines.NAME == "gvisor":
         skip_unfit(items, GVISOR, "not on gVisor")
 

@@ -139,23 +139,36 @@ export function Act(props: {
 
 // --- dialogs
 
-/** A dialog of the browser's own: it keeps the focus inside, and the Escape key closes it. */
+/** A dialog of the browser's own: it keeps the focus inside, and the Escape key closes it.
+ *
+ * It is closed by going from the page, in the turn of the key or the click: the browser tells of a dialog that it has closed
+ * itself a turn later, and what opens one would meanwhile be pressed in vain.
+ */
 export function Dialog(props: { title: string; onClose: () => void; children: ComponentChildren }) {
   const found = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     const before = document.activeElement;
-    found.current?.showModal();
+    const dialog = found.current;
+    dialog?.showModal();
     // What is asked for first; where nothing is, the button that changes nothing.
-    found.current?.querySelector<HTMLElement>(".dialog-body :is(input, select, textarea), .dialog-foot button")?.focus();
+    dialog?.querySelector<HTMLElement>(".dialog-body :is(input, select, textarea), .dialog-foot button")?.focus();
     return () => {
+      dialog?.close(); // nothing behind an open one takes the focus
       if (before instanceof HTMLElement) before.focus();
     };
   }, []);
+  const cancel = (event: Event) => {
+    event.preventDefault();
+    props.onClose();
+  };
+  const closed = (event: JSX.TargetedEvent<HTMLDialogElement>) => {
+    if (event.currentTarget.isConnected) props.onClose(); // by the browser, which asks before it only once
+  };
   return (
-    <dialog ref={found} class="dialog" aria-labelledby="dialog-title" onClose={props.onClose}>
+    <dialog ref={found} class="dialog" aria-labelledby="dialog-title" onCancel={cancel} onClose={closed}>
       <header class="dialog-head">
         <h2 id="dialog-title">{props.title}</h2>
-        <button type="button" class="btn-close" aria-label="Close" onClick={() => found.current?.close()} />
+        <button type="button" class="btn-close" aria-label="Close" onClick={props.onClose} />
       </header>
       {props.children}
     </dialog>

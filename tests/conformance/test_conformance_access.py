@@ -210,7 +210,7 @@ def test_the_audit_trail_says_who_did_what(operator: Operator, admin: Any, accou
 @pytest.fixture
 def strict_server() -> Iterator[Server]:
     """A server of its own, with AWS's rates and strict roles."""
-    server = Server(make_home(), rate_limits="aws", strict_roles="true", network="user")
+    server = Server(make_home(), rate_limits="aws", strict_roles="true")
     try:
         server.start()
         yield server

@@ -11,6 +11,7 @@ import pytest
 from botocore.session import get_session
 
 from support.aws import Clients, refusal
+from support.engines import ENGINE
 from support.guests import Microvm
 from support.images import Image, ImageMaker, probe_files
 from support.server import DOMAIN, Server
@@ -370,4 +371,4 @@ def test_a_microvms_output_follows_while_it_runs(clients: Clients, launch: Launc
 def test_the_endpoints_file_and_the_services_agree(server: Server, clients: Clients) -> None:
     """What `runtime/endpoints.json` says is what boto3 talks to."""
     assert clients.microvms.meta.endpoint_url == server.endpoints["api_url"]
-    assert server.endpoints["accelerator"] in ("kvm", "tcg")
+    assert server.endpoints["accelerator"] in ENGINE.accelerators

@@ -22,6 +22,7 @@ class EngineFacts:
 
     Args:
         title: its name in messages.
+        accelerators: what its guests' instructions may be run by.
         fixed_bytes: what a suspend writes of a guest that has merely lived: what its kernel, interpreter and network
             have changed; where all memory in use is written, that.
         kernel_is_debians: a guest has the kernel under the home.
@@ -31,6 +32,7 @@ class EngineFacts:
     """
 
     title: str
+    accelerators: frozenset[str]
     fixed_bytes: int
     kernel_is_debians: bool
     holds_streams: bool
@@ -40,6 +42,7 @@ class EngineFacts:
 
 _QEMU: Final = EngineFacts(
     title="QEMU",
+    accelerators=frozenset({"kvm", "tcg"}),
     fixed_bytes=12 * MIB,
     kernel_is_debians=True,
     holds_streams=True,
@@ -48,6 +51,7 @@ _QEMU: Final = EngineFacts(
 )
 _GVISOR: Final = EngineFacts(
     title="gVisor",
+    accelerators=frozenset({"systrap"}),
     fixed_bytes=40 * MIB,
     kernel_is_debians=False,
     holds_streams=False,

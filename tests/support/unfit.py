@@ -6,12 +6,20 @@ A table has `[tests]`, by file or test (with or without its parameters), and `[f
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 GVISOR = Path(__file__).resolve().parents[1] / "gvisor_unfit.toml"
+
+
+def find_unfit(items: Iterable[pytest.Item], table: Path) -> Iterator[tuple[pytest.Item, str]]:
+    """Return those that a table names, each with the reason."""
+    unfit: dict[str, dict[str, str]] = tomllib.loads(table.read_text())
+    for item in items:
+        if reason := _find_reason(item, unfit):
+            yield item, reason
 
 
 def skip_unfit(items: Iterable[pytest.Item], table: Path, where: str) -> None:
@@ -22,10 +30,8 @@ def skip_unfit(items: Iterable[pytest.Item], table: Path, where: str) -> None:
         table: the file.
         where: in words, what the reason follows: `not in the emulated machine`.
     """
-    unfit: dict[str, dict[str, str]] = tomllib.loads(table.read_text())
-    for item in items:
-        if reason := _find_reason(item, unfit):
-            item.add_marker(pytest.mark.skip(reason=f"{where}: {reason}"))
+    for item, reason in find_unfit(items, table):
+        item.add_marker(pytest.mark.skip(reason=f"{where}: {reason}"))
 
 
 def _find_reason(item: pytest.Item, unfit: dict[str, dict[str, str]]) -> str | None:

@@ -162,7 +162,7 @@ def test_a_server_that_needs_kvm_and_has_none_ends_at_its_start_and_says_what_to
     version = '[ "$1" != --version ] || { echo QEMU emulator version 7.2.22; exit 0; }'
     qemu.write_text(f"#!/bin/sh\n{version}\necho failed to initialize kvm >&2\nexit 1\n")
     qemu.chmod(0o755)
-    server = Server(make_home(), accelerator=wanted, network="user")
+    server = Server(make_home(), engine="qemu", accelerator=wanted, network="user")
     try:
         publish(server.home / "images/one/1.0", KVM)
         server.environment["PATH"] = f"{tmp_path}:{server.environment['PATH']}"
