@@ -28,6 +28,7 @@ class EngineFacts:
         kernel_is_debians: a guest has the kernel under the home.
         holds_streams: what is open to a guest can go on over a suspend, in networks of its own; else it is closed.
         stalls: a guest that meets a full disk of the host's stands still until there is room; it can be held up before.
+        interrupted: calls of blocking_calls.py that a suspend may end with EINTR, as a stop may on Linux (signal(7)).
         disk_is_memory: what a guest writes to files is saved with its memory.
     """
 
@@ -37,6 +38,7 @@ class EngineFacts:
     kernel_is_debians: bool
     holds_streams: bool
     stalls: bool
+    interrupted: frozenset[str]
     disk_is_memory: bool
 
 
@@ -47,6 +49,7 @@ _QEMU: Final = EngineFacts(
     kernel_is_debians=True,
     holds_streams=True,
     stalls=True,
+    interrupted=frozenset({"epoll_wait", "epoll_wait with a limit", "semop", "sigwaitinfo"}),
     disk_is_memory=False,
 )
 _GVISOR: Final = EngineFacts(
@@ -56,6 +59,7 @@ _GVISOR: Final = EngineFacts(
     kernel_is_debians=False,
     holds_streams=False,
     stalls=False,
+    interrupted=frozenset({"epoll_wait with a limit", "msgrcv", "semop", "sigwaitinfo"}),
     disk_is_memory=True,
 )
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from emberbox.background import in_thread
 from emberbox.host.debian_packages import ensure_packages
-from emberbox.host.runsc.event_polls import mend
+from emberbox.host.runsc.mending import mend
 from emberbox.model.errors import HostError
 
 SUITE: Final = "trixie"

@@ -10,7 +10,7 @@ from emberbox.background import in_thread
 from emberbox.host.cgroups import Groups, open_places
 from emberbox.host.processor import find_processor
 from emberbox.host.runsc.command import PLATFORM, find_version
-from emberbox.host.runsc.event_polls import is_mended
+from emberbox.host.runsc.mending import is_mended
 from emberbox.host.runsc.program import ensure_runsc
 from emberbox.host.user_namespace import OBSTACLE
 from emberbox.model.errors import HostError
@@ -31,9 +31,10 @@ LOST_AS_USER = (
 )
 """What a server that does not run as root has less of gVisor."""
 
-POLLS_FAULT = (
-    "applications with event loops (epoll) may end or run in circles after their second resume; name a runsc of April "
-    "2026 or later in EMBERBOX_RUNSC, or none, so that Debian's is taken and mended (docs/engines.md)"
+FAULTS = (
+    "applications with event loops (epoll) may end or run in circles after their second resume, and those that wait "
+    "for connections or messages may be told EINTR; name a runsc of June 2026 or later in EMBERBOX_RUNSC, or none, so "
+    "that Debian's is taken and mended (docs/engines.md)"
 )
 
 
@@ -49,7 +50,7 @@ async def make_driver(request: EngineRequest) -> GvisorDriver:
         log.warning("nothing limits a guest's %s: %s", ", ".join(groups.lacks), NO_LIMITS)
     engine = await find_engine(runsc)
     if not await in_thread(is_mended, runsc, engine.version):
-        log.warning("%s (runsc %s): %s", runsc, engine.version, POLLS_FAULT)
+        log.warning("%s (runsc %s): %s", runsc, engine.version, FAULTS)
     driver = GvisorDriver(engine, runsc, groups)
     if problem := await try_driver(driver):
         raise HostError(

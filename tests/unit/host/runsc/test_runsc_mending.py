@@ -1,4 +1,7 @@
-"""The mending of gVisor's epoll, on files that stand for programs; tests/vm/test_vm_event_polls.py has the real one."""
+"""The mending of gVisor, on files that stand for programs.
+
+tests/vm/test_vm_event_polls.py and tests/vm/test_vm_blocking_calls.py have the real one.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from emberbox.host.runsc import event_polls
-from emberbox.host.runsc.event_polls import Change, is_mended, mend
+from emberbox.host.runsc import mending
+from emberbox.host.runsc.mending import Change, Program, is_mended, mend
 from emberbox.model.errors import HostError
 
 CONTENT = b"program" * 1000
-OFFSET = 700
+CHANGES = (Change(700, b"prog", b"Xrog"), Change(1400, b"pr", b"pY"))
+MENDED = CONTENT[:700] + b"X" + CONTENT[701:1401] + b"Y" + CONTENT[1402:]
 
 
 @pytest.fixture
@@ -21,15 +25,15 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "runsc"
     path.write_bytes(CONTENT)
     path.chmod(0o755)
-    change = Change(hashlib.sha256(CONTENT).hexdigest(), OFFSET, b"prog", b"Xrog")
-    monkeypatch.setattr(event_polls, "CHANGES", (change,))
+    known = Program(hashlib.sha256(CONTENT).hexdigest(), CHANGES)
+    monkeypatch.setattr(mending, "PROGRAMS", (known,))
     return path
 
 
-def test_a_known_program_is_changed_at_one_place_and_once(program: Path) -> None:
+def test_a_known_program_is_changed_where_it_must_be_and_once(program: Path) -> None:
     before = program.stat().st_ino
     mend(program)
-    assert program.read_bytes() == CONTENT[:OFFSET] + b"X" + CONTENT[OFFSET + 1 :]
+    assert program.read_bytes() == MENDED
     assert program.stat().st_mode & 0o777 == 0o755
     assert is_mended(program, "20240729.0")
     mended = program.stat().st_ino
@@ -37,6 +41,13 @@ def test_a_known_program_is_changed_at_one_place_and_once(program: Path) -> None
     mend(program)
     assert program.stat().st_ino == mended
     assert [path.name for path in program.parent.iterdir()] == ["runsc"]
+
+
+def test_what_an_earlier_release_has_mended_in_part_gets_the_rest(program: Path) -> None:
+    program.write_bytes(CONTENT[:700] + b"X" + CONTENT[701:])
+    assert not is_mended(program, "20240729.0")
+    mend(program)
+    assert program.read_bytes() == MENDED
 
 
 def test_another_program_stays_as_it_is(program: Path) -> None:
@@ -55,7 +66,7 @@ def test_a_short_file_is_no_program(program: Path) -> None:
 
 @pytest.mark.parametrize(
     ("version", "is_new"),
-    [("20260406.0", True), ("release-20270101.1", True), ("20260330.0", False), ("1.2", False), ("", False)],
+    [("20260601.0", True), ("release-20270101.1", True), ("20260525.0", False), ("1.2", False), ("", False)],
 )
 def test_releases_since_then_need_nothing(program: Path, version: str, is_new: bool) -> None:
     assert is_mended(program, version) is is_new
