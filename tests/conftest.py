@@ -37,20 +37,28 @@ hypothesis.settings.load_profile("no-deadline")
 Launch = Callable[..., Microvm]
 
 
-LONG_WITH_OWN_SERVERS = (
-    "tests/vm/test_vm_restart.py",
-    "tests/vm/test_vm_chaos.py",
-    "tests/conformance/test_conformance_quickstart.py",
-    "tests/vm/test_vm_full_disk.py",
-    "tests/vm/test_vm_names.py",
-    "tests/vm/test_vm_arm.py",
+APART = (
     "tests/vm/test_vm_sandboxed_builds.py",
-    "tests/vm/test_vm_gvisor_attacks.py",
+    "tests/vm/test_vm_restart.py",
+    "tests/vm/test_vm_randomness.py",
+    "tests/vm/test_vm_build_authorities.py",
+    "tests/vm/test_vm_arm.py",
     "tests/vm/test_vm_dockerfile_reference.py",
-    "tests/vm/test_vm_user_gvisor.py",
-    "tests/vm/test_vm_import.py",
     "tests/vm/test_vm_build_leftovers.py",
+    "tests/vm/test_vm_e2b_templates.py",
+    "tests/vm/test_vm_import.py",
+    "tests/vm/test_vm_mcp.py",
+    "tests/vm/test_vm_user_gvisor.py",
+    "tests/vm/test_vm_names.py",
+    "tests/vm/test_vm_chaos.py",
+    "tests/vm/test_vm_full_disk.py",
+    "tests/vm/test_vm_engines.py",
+    "tests/vm/test_vm_stand_in.py",
+    "tests/vm/test_vm_aws_names.py",
+    "tests/conformance/test_conformance_quickstart.py",
+    "tests/vm/test_vm_gvisor_attacks.py",
 )
+"""They have servers of their own, or images that nobody else needs; the longest first."""
 
 WITH_CONFORMANCE = tuple(
     f"tests/vm/test_vm_{name}.py" for name in ("cage", "cp", "egress", "exec", "modules", "pool", "shell")
@@ -62,7 +70,8 @@ class Scheduling(LoadScopeScheduling):
     """Three at a time where they are not in each other's way.
 
     Those that share a server and its images in one process: most of tests/vm, and beside them tests/conformance with
-    the rest. Then the unit tests and the examples file by file, and the longest of those whose servers are their own.
+    the rest, and tests/console. The others file by file: what takes long, the examples, and the unit tests at the end,
+    which are short.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -73,15 +82,15 @@ class Scheduling(LoadScopeScheduling):
 
 
 def _is_apart(file: str) -> bool:
-    return file.startswith(("tests/unit/", "tests/examples/")) or file in LONG_WITH_OWN_SERVERS
+    return file.startswith(("tests/unit/", "tests/examples/")) or file in APART
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the folders, and put those last that want what others have made by then: a base image in the cache."""
+    """Begin with the folders, then with what takes long: what is short fills the gaps at the end."""
 
-    def turn(item: pytest.Item) -> tuple[bool, bool]:
+    def turn(item: pytest.Item) -> tuple[bool, bool, int]:
         file = item.nodeid.partition("::")[0]
-        return file in LONG_WITH_OWN_SERVERS, _is_apart(file)
+        return _is_apart(file), file.startswith("tests/unit/"), APART.index(file) if file in APART else len(APART)
 
     items.sort(key=turn)
     for item, _ in find_unfit(items, GVISOR):

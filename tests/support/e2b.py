@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from e2b import Sandbox
+from e2b import Sandbox, Template
 
 from emberbox.cli.context import get_server
 from emberbox.edges.sandboxes import api_keys
@@ -29,6 +29,14 @@ def e2b_environment(server: Server) -> Iterator[None]:
         for name, value in e2b_variables(server).items():
             patch.setenv(name, value)
         yield
+
+
+def build_code_interpreter() -> str:
+    """Build the template that the code interpreter asks for by itself, unless it is there; return its name."""
+    name = "code-interpreter-v1"
+    if not Template.exists(name):
+        Template.build(Template().from_template(name), name, memory_mb=512)
+    return name
 
 
 def e2b_desk(server: Server, directory: Path) -> Desk:

@@ -6,10 +6,9 @@ import base64
 from collections.abc import Iterator
 
 import pytest
-from e2b import Template
 from e2b_code_interpreter import Sandbox
 
-from support.e2b import e2b_environment
+from support.e2b import build_code_interpreter, e2b_environment
 from support.server import Server
 
 pytestmark = pytest.mark.vm
@@ -28,10 +27,9 @@ plt.show()
 
 @pytest.fixture(scope="module", autouse=True)
 def environment(server: Server) -> Iterator[None]:
-    """Lead the SDK here by its own variables, and build the template that it asks for where none is named."""
+    """Lead the SDK here by its own variables."""
     with e2b_environment(server):
-        if not Template.exists("code-interpreter-v1"):
-            Template.build(Template().from_template("code-interpreter-v1"), "code-interpreter-v1", memory_mb=512)
+        build_code_interpreter()
         yield
 
 

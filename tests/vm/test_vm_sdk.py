@@ -33,8 +33,9 @@ from emberbox_sdk import (
     Sandbox,
     State,
 )
+from support.e2b import build_code_interpreter, e2b_environment
 from support.images import Image as MadeImage
-from support.images import ImageMaker, unique
+from support.images import ImageMaker
 from support.server import Server
 from support.waiting import wait_for
 
@@ -43,11 +44,6 @@ pytestmark = pytest.mark.vm
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LONG_S = limit_s(120)
-CHARTS = """\
-FROM emberbox/debian:12
-RUN apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends python3-matplotlib
-CMD ["sleep", "infinity"]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -249,16 +245,15 @@ def test_an_image_without_python_says_what_to_do(client: Client, probe_image: Ma
         sandbox.run_code("1")
 
 
-def test_charts_are_pictures(client: Client) -> None:
-    image = Image.build(dockerfile=CHARTS, name=unique("charts"), client=client)
+def test_charts_are_pictures(client: Client, server: Server) -> None:
+    with e2b_environment(server):
+        image = build_code_interpreter()
     with Sandbox.create(image, client=client, timeout_s=LONG_S) as sandbox:
         code = "import matplotlib.pyplot as plt\nplt.plot([1, 3, 2])\nplt.show()"
         execution = sandbox.run_code(code, timeout_s=limit_s(300))
         assert execution.error is None, execution.error
         assert execution.png is not None
         assert execution.png.startswith(b"\x89PNG")
-    wait_for("it has ended", lambda: sandbox.info().state is State.TERMINATED)
-    image.delete(client=client)
 
 
 # --- ports
