@@ -118,6 +118,7 @@ def reaches(microvm: Microvm, address: str, port: int) -> bool:
 
 
 @pytest.mark.usefixtures("private_host")
+@pytest.mark.both_engines
 def test_connectors_decide_what_a_microvm_reaches(
     launch: Launch, probe_image: Image, connectors: Connectors, clients: Clients, server: Server
 ) -> None:

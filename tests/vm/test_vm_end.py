@@ -15,7 +15,7 @@ from support.images import Image
 from support.server import Server
 from support.waiting import wait_for
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.both_engines]
 
 Launch = Callable[..., Microvm]
 

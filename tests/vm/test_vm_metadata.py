@@ -54,6 +54,7 @@ def role(server: Server) -> Iterator[str]:
     client.delete_role(roleName=ROLE)
 
 
+@pytest.mark.both_engines
 def test_a_microvm_acts_with_its_roles_rights_and_no_others(
     launch: Launch, probe_image: Image, server: Server, role: str
 ) -> None:

@@ -87,6 +87,7 @@ def test_ipv6_ends_at_the_guests_loopback(probe: Microvm) -> None:
     assert "unreachable" in refused or "No route to host" in refused  # Linux, gVisor
 
 
+@pytest.mark.both_engines
 def test_a_port_is_reached_at_whatever_address_it_is_open(launch: Launch, probe_image: Image, gateway: Gateway) -> None:
     """127.0.0.1, ::1, the guest's own address, and all of IPv6 with IPv4 and without; over a suspend and a fork."""
     microvm = launch(probe_image)

@@ -7,7 +7,7 @@ import pytest
 from support.guests import Microvm
 from support.shell import open_shell
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.both_engines]
 
 
 def test_a_shell_is_a_terminal_in_the_container(shell_microvm: Microvm) -> None:
