@@ -51,7 +51,7 @@ def create_line(
     ]
 
 
-def run_line(binary: Path, state: Path, bundle: Path, panic_log: Path, *, has_network: bool) -> list[str]:
+def run_line(binary: Path, state: Path, bundle: Path, log: Path, panic_log: Path, *, has_network: bool) -> list[str]:
     """Return the command that runs a sandbox to its end, and exits as its first process does.
 
     What it may write it writes to the host's files, past any layer; nobody else writes to what it has of the host.
@@ -60,6 +60,7 @@ def run_line(binary: Path, state: Path, bundle: Path, panic_log: Path, *, has_ne
         binary: runsc.
         state: a directory of this sandbox's own.
         bundle: from `bundle.write_bundle`.
+        log: where its processes on the host say why they end, the gofer's among them, which has no other place.
         panic_log: where the sandbox says why it dies, if it can.
         has_network: it takes over the devices of its network namespace; else it has none.
     """
@@ -71,6 +72,7 @@ def run_line(binary: Path, state: Path, bundle: Path, panic_log: Path, *, has_ne
         "--overlay2=none",
         "--file-access-mounts=exclusive",
         "--ignore-cgroups",
+        f"--log={log}",
         f"--panic-log={panic_log}",
         "run",
         f"--bundle={bundle}",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
+import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -34,9 +36,13 @@ from emberbox.images.sandbox.usage import Usage, read_usage
 from emberbox.model.errors import BuildError
 from emberbox.process.watched import Child
 
+log = logging.getLogger(__name__)
+
 WATCH_INTERVAL_S = 0.5
 _TAIL_BYTES = 500
-_PANIC_LOG = "panic.log"
+_LOG, _PANIC_LOG = "runsc.log", "panic.log"
+_NOT_BEGUN = "Error reading mounts file"
+"""What a sandbox says whose gofer was gone before anything could run in it; why it goes is not known."""
 _GIB = 1 << 30
 _TMPFS_BYTES = 1 << 30
 _BYTES_OF_TASK = 8 << 20
@@ -75,6 +81,16 @@ class GvisorSandbox:
     async def run(self, plan: SandboxPlan, on_line: process.OnLine) -> None:
         """See `base.Sandbox`."""
         runsc = await self._runsc()
+        done = await self._run_watched(runsc, plan, on_line)
+        if done.returncode != 0 and _NOT_BEGUN in done.stdout:
+            log.warning("a build's sandbox did not begin, and is begun again: %s", _last_words(plan.directory, done))
+            done = await self._run_watched(runsc, plan, on_line)
+        if done.returncode != 0:
+            how = process.describe_exit(done.returncode)
+            last = _last_words(plan.directory, done)
+            raise BuildError("CONTAINER_BUILD_FAILED", f"the sandbox of the build {how}; it said last: {last}")
+
+    async def _run_watched(self, runsc: Path, plan: SandboxPlan, on_line: process.OnLine) -> process.Completed:
         async with self._groups.around(plan.limits) as group:
             _write_surroundings(plan, group)
             outputs = [share.path for share in plan.shares if share.is_writable and share.path.is_file()]
@@ -89,10 +105,7 @@ class GvisorSandbox:
             finally:
                 await watch.stop()
             watch.check()
-        if done.returncode != 0:
-            how = process.describe_exit(done.returncode)
-            tail = (_read_panic(plan.directory / _PANIC_LOG) or done.stdout.strip())[-_TAIL_BYTES:]
-            raise BuildError("CONTAINER_BUILD_FAILED", f"the sandbox of the build {how}; it said last: {tail}")
+        return done
 
     async def _run(self, runsc: Path, plan: SandboxPlan, on_line: process.OnLine, watch: _Watch) -> process.Completed:
         directory = plan.directory
@@ -100,8 +113,11 @@ class GvisorSandbox:
         command = [
             *["prlimit", f"--fsize={_file_bytes(plan.limits)}", "--"],
             *["unshare", "--net", "--", "sh", "-c", _ENTER, "sh", namespace, str(directory)],
-            *run_line(runsc, directory / "state", directory, directory / _PANIC_LOG, has_network=bool(namespace)),
-        ]
+            *run_line(
+                runsc, directory / "state", directory, directory / _LOG, directory / _PANIC_LOG,
+                has_network=bool(namespace),
+            ),
+        ]  # fmt: skip
         try:
             return await process.run(
                 command,
@@ -174,8 +190,12 @@ class _Watch:
             raise BuildError("CONTAINER_BUILD_FAILED", f"the build took more than {self._passed}")
 
 
-def _read_panic(path: Path) -> str:
-    """Return how the words begin with which a sandbox died."""
+def _last_words(directory: Path, done: process.Completed) -> str:
+    """Return how the words begin with which a sandbox died, or the end of what it and its tools have said."""
+    return _read(directory / _PANIC_LOG) or f"{done.stdout.strip()[-_TAIL_BYTES:]} {_read(directory / _LOG)}".strip()
+
+
+def _read(path: Path) -> str:
     with contextlib.suppress(OSError), path.open("rb") as file:
         return file.read(_TAIL_BYTES).decode(errors="replace").strip()
     return ""
@@ -204,8 +224,9 @@ def _tell(passed: Passed, limits: Limits) -> str | None:
 
 def _write_surroundings(plan: SandboxPlan, group: Group | None) -> None:
     """Write what runsc and the commands around it read: the container, its control groups and its network."""
-    (plan.directory / "state").mkdir(parents=True)
-    (plan.directory / "store").mkdir()
+    for name in ("state", "store"):  # another attempt begins anew
+        shutil.rmtree(plan.directory / name, ignore_errors=True)
+        (plan.directory / name).mkdir(parents=True)
     write_bundle(plan.directory, describe(plan))
     groups = group.directories if group is not None else ()
     (plan.directory / "groups").write_text("".join(f"{directory}\n" for directory in groups))

@@ -53,7 +53,8 @@ def test_what_is_given_stands_in_place_of_the_usual(tmp_path: Path) -> None:
 
 def test_one_without_a_network_is_told_so(tmp_path: Path) -> None:
     for has_network, flag in ((True, "--network=sandbox"), (False, "--network=none")):
-        line = run_line(Path("/runsc"), tmp_path, tmp_path / "bundle", tmp_path / "panic", has_network=has_network)
+        logs = tmp_path / "log", tmp_path / "panic"
+        line = run_line(Path("/runsc"), tmp_path, tmp_path / "bundle", *logs, has_network=has_network)
         assert line.index(flag) < line.index("run")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from emberbox.images.sandbox.groups import BuildGroups
 from emberbox.images.sandbox.gvisor import GvisorSandbox, _file_bytes, _Watch, compare, describe
 from emberbox.images.sandbox.usage import Usage
 from emberbox.model.errors import BuildError
+
+Run = Callable[[str], Awaitable[list[str]]]
 
 LIMITS = Limits(memory_bytes=1 << 30, disk_bytes=5 << 30, processes=10, timeout_s=1)
 SHARES = (Share(Path("/h/context"), "/context"), Share(Path("/h/out"), "/out", is_writable=True))
@@ -110,30 +113,62 @@ while [ "$1" != -- ]; do shift; done
 shift
 exec "$@"
 """
-TOOLS = {"runsc": DYING_RUNSC, "mount": "#!/bin/sh\n", "unshare": UNSHARING_NOTHING}
+TOOLS = {"mount": "#!/bin/sh\n", "unshare": UNSHARING_NOTHING}
 """In place of what only root may do."""
 
 
-async def test_what_a_sandbox_died_of_is_in_the_error_of_its_build(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is written to a log of its own; what was printed before is of no use then."""
-    for name, text in TOOLS.items():
-        (tmp_path / name).write_text(text)
-        (tmp_path / name).chmod(0o755)
+FAILING_AT_FIRST = """\
+#!/bin/sh
+for argument; do
+    case "$argument" in
+    --root=*) state=${argument#--root=} ;;
+    --log=*) echo "the gofer's words" > "${argument#--log=}" ;;
+    esac
+done
+echo used > "$state/container"
+echo begun >> "$0.begun"
+[ "$(wc -l < "$0.begun")" -lt %d ] || exit 0
+echo "Error reading mounts file: unexpected end"
+exit 128
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a script in runsc's place; returns what it printed."""
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     (directory := tmp_path / "sandbox").mkdir()
+    plan = replace(PLAN, directory=directory, shares=(), limits=replace(LIMITS, timeout_s=60))
 
     async def find() -> Path:
         return tmp_path / "runsc"
 
-    lines: list[str] = []
-    plan = replace(PLAN, directory=directory, shares=(), limits=replace(LIMITS, timeout_s=60))
-    groups = BuildGroups(tmp_path, open_places=tuple)
+    async def run(script: str) -> list[str]:
+        for name, text in {**TOOLS, "runsc": script}.items():
+            (tmp_path / name).write_text(text)
+            (tmp_path / name).chmod(0o755)
+        lines: list[str] = []
+        await GvisorSandbox(find, BuildGroups(tmp_path, open_places=tuple)).run(plan, lines.append)
+        return lines
+
+    return run
+
+
+async def test_what_a_sandbox_died_of_is_in_the_error_of_its_build(run: Run) -> None:
+    """It is written to a log of its own; what was printed before is of no use then."""
     with pytest.raises(BuildError, match="panic: out of something") as raised:
-        await GvisorSandbox(find, groups).run(plan, lines.append)
+        await run(DYING_RUNSC)
     assert "a line" not in str(raised.value)
-    assert lines == [" a line"]
+
+
+async def test_one_that_did_not_begin_is_begun_again(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    assert await run(FAILING_AT_FIRST % 2) == ["Error reading mounts file: unexpected end"]
+    assert "the gofer's words" in caplog.text
+
+
+async def test_one_that_does_not_begin_twice_fails(run: Run) -> None:
+    with pytest.raises(BuildError, match="mounts file: unexpected end the gofer's words"):
+        await run(FAILING_AT_FIRST % 9)
 
 
 async def test_its_processors_are_chosen_from_its_first_line_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
