@@ -47,7 +47,6 @@ APART = (
     "tests/vm/test_vm_build_leftovers.py",
     "tests/vm/test_vm_e2b_templates.py",
     "tests/vm/test_vm_import.py",
-    "tests/vm/test_vm_mcp.py",
     "tests/vm/test_vm_user_gvisor.py",
     "tests/vm/test_vm_names.py",
     "tests/vm/test_vm_chaos.py",
