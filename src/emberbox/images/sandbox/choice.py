@@ -17,6 +17,7 @@ from emberbox.images.sandbox.base import Limits, Sandbox, SandboxPlan
 from emberbox.images.sandbox.groups import BuildGroups
 from emberbox.images.sandbox.gvisor import GvisorSandbox
 from emberbox.images.sandbox.root import RunscFinder
+from emberbox.images.sandbox.waiting import Announcer
 from emberbox.model.errors import BuildError, HostError
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class ChoosingBuilder:
         self._on_host = on_host
         self._obstacle = obstacle
         self._lock = asyncio.Lock()
+        self._announcer = Announcer()
         self._chosen: ContainerBuilder | None = None
 
     async def prepare(self, say: LogLine) -> None:
@@ -88,18 +90,20 @@ class ChoosingBuilder:
         return await (await self._choose(work.say)).load(work)
 
     async def _choose(self, say: LogLine) -> ContainerBuilder:
-        async with self._lock:
-            if self._chosen is None:
-                obstacle = await self._find_obstacle(say)
-                if obstacle:
-                    log.warning("%s; no sandbox runs here: %s", ON_HOST, obstacle)
-                else:
-                    log.info("Dockerfiles are built in gVisor sandboxes")
-                self._chosen = self._on_host if obstacle else self._sandboxed
-            return self._chosen
+        with self._announcer.heard_by(say) as say_to_all:
+            async with self._lock:
+                if self._chosen is None:
+                    obstacle = await self._find_obstacle(say_to_all)
+                    if obstacle:
+                        log.warning("%s; no sandbox runs here: %s", ON_HOST, obstacle)
+                    else:
+                        log.info("Dockerfiles are built in gVisor sandboxes")
+                    self._chosen = self._on_host if obstacle else self._sandboxed
+                return self._chosen
 
     async def _find_obstacle(self, say: LogLine) -> str:
         """Return why sandboxes do not run here, or why what they are made of cannot be had."""
+        say("Trying a sandbox for builds (gVisor is fetched the first time) ...")
         if obstacle := await self._obstacle():
             return obstacle
         try:

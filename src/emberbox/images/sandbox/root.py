@@ -21,6 +21,7 @@ from emberbox.host.runsc.program import ensure_runsc
 from emberbox.images.containers import LogLine
 from emberbox.images.managed import ManagedImages
 from emberbox.images.sandbox.base import PROCESSES_MAX, Limits, Sandbox, SandboxPlan, Share
+from emberbox.images.sandbox.waiting import Announcer
 from emberbox.model.errors import HostError
 
 SUITE = "trixie"
@@ -75,8 +76,7 @@ class BuilderRoots:
         self._sandbox = sandbox
         self._lock = asyncio.Lock()
         self._made: BuilderRoot | None = None
-        self._waiting: list[LogLine] = []
-        self._doing = ""
+        self._announcer = Announcer()
 
     async def ensure(self, say: LogLine) -> BuilderRoot:
         """Return it.
@@ -87,37 +87,24 @@ class BuilderRoots:
         Raises:
             HostError: something cannot be had or made.
         """
-        self._waiting.append(say)
-        try:
-            if self._doing:
-                say(self._doing)
+        with self._announcer.heard_by(say) as say_to_all:
             async with self._lock:
                 if self._made is None:
-                    self._made = await self._make()
+                    self._made = await self._make(say_to_all)
                 return self._made
-        finally:
-            self._waiting.remove(say)
 
-    def _say(self, line: str) -> None:
-        self._doing = line
-        for say in self._waiting:
-            say(line)
-
-    async def _make(self) -> BuilderRoot:
-        try:
-            base = await self._managed.ensure_archive(self._say)
-            root = self._directory / "root"
-            if not root.exists():
-                self._say("Making the builder with mmdebstrap (once; about half a minute) ...")
-                await _make_root(root)
-            seed_id = _identify(base)
-            seed = self._directory / f"seed-{seed_id}"
-            if not seed.exists():
-                self._say("Storing the base image for builds ...")
-                await self._make_seed(root, base, seed)
-            return BuilderRoot(root, seed, seed_id)
-        finally:
-            self._doing = ""
+    async def _make(self, say: LogLine) -> BuilderRoot:
+        base = await self._managed.ensure_archive(say)
+        root = self._directory / "root"
+        if not root.exists():
+            say("Making the builder with mmdebstrap (once; about half a minute) ...")
+            await _make_root(root)
+        seed_id = _identify(base)
+        seed = self._directory / f"seed-{seed_id}"
+        if not seed.exists():
+            say("Storing the base image for builds ...")
+            await self._make_seed(root, base, seed)
+        return BuilderRoot(root, seed, seed_id)
 
     async def _make_seed(self, root: Path, base: Path, seed: Path) -> None:
         for old in self._directory.glob("seed-*"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from types import SimpleNamespace
 from typing import Any
@@ -53,6 +54,25 @@ async def test_it_is_found_out_once(obstacle: str, lack: str, chosen: str, caplo
     (said,) = [record for record in caplog.records if record.name.endswith("choice")]
     assert ("as trusted as this server" in said.getMessage()) == (chosen == "host")
     assert (obstacle or lack) in said.getMessage()
+
+
+async def test_all_who_wait_for_it_are_told_what_is_being_done() -> None:
+    """A server finds it out when it starts, for nobody; the first build must not be silent meanwhile."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def find() -> str:
+        begun.set()
+        await go_on.wait()
+        return ""
+
+    builder, heard = ChoosingBuilder(Builder(), Builder(), find), (list[str](), list[str]())
+    tasks = [asyncio.ensure_future(builder.prepare(heard[0].append))]
+    await begun.wait()
+    tasks.append(asyncio.ensure_future(builder.prepare(heard[1].append)))
+    await asyncio.sleep(0)
+    assert heard[0] == heard[1] == ["Trying a sandbox for builds (gVisor is fetched the first time) ..."]
+    go_on.set()
+    await asyncio.gather(*tasks)
 
 
 class Trial:
