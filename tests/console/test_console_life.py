@@ -30,8 +30,11 @@ HOSTILE = "<img src=x onerror=document.title='owned'>"
 
 
 @pytest.fixture(scope="module")
-def hostile_image(images: ImageMaker) -> Image:
-    """An image whose build and application write what would be HTML and control characters elsewhere."""
+def hostile_image(images: ImageMaker, probe_image: Image) -> Image:
+    """An image whose build and application write what would be HTML and control characters elsewhere.
+
+    Its build is under way, and the base image is there: that is made with the first.
+    """
     files = probe_files()
     dockerfile = files["Dockerfile"]
     text = dockerfile if isinstance(dockerfile, str) else dockerfile.decode()
