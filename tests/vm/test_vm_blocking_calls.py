@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from emberbox.cli.context import get_server
-from emberbox_sdk import Client, Sandbox
+from emberbox_sdk import Sandbox
 from support import blocking_calls
 from support.blocking_calls import NEXT, SAID, TIMED, WAITING, WAITS_S
 from support.engines import ENGINE
 from support.images import Image
+from support.programs import errors, running
 from support.server import Server
 from support.waiting import wait_for
 
 pytestmark = [pytest.mark.vm, pytest.mark.both_engines]
 
-PROGRAM = "/tmp/blocking_calls.py"
-
 
 @pytest.fixture
 def sandbox(server: Server, flask_image: Image) -> Iterator[Sandbox]:
-    with Client(get_server(server.home).config()) as client, Sandbox.create(flask_image.name, client=client) as sandbox:
-        sandbox.files.write(PROGRAM, Path(blocking_calls.__file__).read_bytes())
-        sandbox.run(f"(setsid python3 {PROGRAM} >/tmp/calls.error 2>&1 &)")
+    with running(blocking_calls, server, flask_image) as sandbox:
         yield sandbox
 
 
 def said(sandbox: Sandbox) -> list[str]:
-    return sandbox.run(f"cat {SAID} /tmp/calls.error 2>/dev/null").stdout.splitlines()
+    return sandbox.run(f"cat {SAID} {errors(blocking_calls)} 2>/dev/null").stdout.splitlines()
 
 
 def test_calls_that_wait_go_on_over_suspends(sandbox: Sandbox) -> None:

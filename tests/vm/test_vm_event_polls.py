@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from emberbox.cli.context import get_server
-from emberbox_sdk import Client, Sandbox
+from emberbox_sdk import Sandbox
 from support import event_polls
 from support.images import Image
+from support.programs import errors, running
 from support.server import Server
 from support.waiting import wait_for
 
 pytestmark = [pytest.mark.vm, pytest.mark.both_engines]
 
-PROGRAM = "/tmp/event_polls.py"
-
 
 @pytest.fixture
 def sandbox(server: Server, flask_image: Image) -> Iterator[Sandbox]:
-    with Client(get_server(server.home).config()) as client, Sandbox.create(flask_image.name, client=client) as sandbox:
-        sandbox.files.write(PROGRAM, Path(event_polls.__file__).read_bytes())
-        sandbox.run(f"(setsid python3 {PROGRAM} >/tmp/polls.error 2>&1 &)")
+    with running(event_polls, server, flask_image) as sandbox:
         yield sandbox
 
 
 def said(sandbox: Sandbox) -> list[str]:
-    return sandbox.run(f"cat {event_polls.SAID} /tmp/polls.error 2>/dev/null").stdout.splitlines()
+    return sandbox.run(f"cat {event_polls.SAID} {errors(event_polls)} 2>/dev/null").stdout.splitlines()
 
 
 def go_on(sandbox: Sandbox, number: int, told: str) -> None:
