@@ -92,10 +92,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return _is_apart(file), file.startswith("tests/unit/"), APART.index(file) if file in APART else len(APART)
 
     items.sort(key=turn)
-    for item, _ in find_unfit(items, GVISOR):
-        item.add_marker(pytest.mark.not_on_gvisor)
     if engines.NAME == "gvisor":
         skip_unfit(items, GVISOR, "not on gVisor")
+        return
+    for item, _ in find_unfit(items, GVISOR):
+        item.add_marker(pytest.mark.not_on_gvisor)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:

@@ -174,12 +174,7 @@ def epolls(milliseconds: int = -1) -> tuple[Call, Release]:
     near, far = os.pipe()
     instance = select.epoll()
     instance.register(near, select.EPOLLIN)
-
-    def call() -> int:
-        assert instance is not None
-        return libc.epoll_wait(instance.fileno(), buffer, 1, milliseconds)
-
-    return call, lambda: os.write(far, b"x")
+    return lambda: libc.epoll_wait(instance.fileno(), buffer, 1, milliseconds), lambda: os.write(far, b"x")
 
 
 def semaphore_is_waited_for() -> tuple[Call, Release]:

@@ -254,6 +254,7 @@ def test_charts_are_pictures(client: Client, server: Server) -> None:
         assert execution.error is None, execution.error
         assert execution.png is not None
         assert execution.png.startswith(b"\x89PNG")
+    wait_for("it has ended", lambda: sandbox.info().state is State.TERMINATED)
 
 
 # --- ports

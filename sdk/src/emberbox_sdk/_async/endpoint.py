@@ -49,7 +49,7 @@ class AsyncTokens:
             self._kept[port] = token, time.monotonic()
         return token
 
-    async def mint(self, port: int | None = None, minutes: int = TOKEN_MINUTES) -> str:
+    async def mint(self, port: int | None, minutes: int = TOKEN_MINUTES) -> str:
         """Return a new token.
 
         Args:

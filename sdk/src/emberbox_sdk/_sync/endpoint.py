@@ -50,7 +50,7 @@ class Tokens:
             self._kept[port] = token, time.monotonic()
         return token
 
-    def mint(self, port: int | None = None, minutes: int = TOKEN_MINUTES) -> str:
+    def mint(self, port: int | None, minutes: int = TOKEN_MINUTES) -> str:
         """Return a new token.
 
         Args:

@@ -104,7 +104,11 @@ def mend(path: Path) -> None:
         HostError: it cannot be written.
     """
     for program in PROGRAMS:
-        if not _has_all(path, program) and _digest_as_it_came(path, program) == program.digest:
+        there = _read_places(path, program)
+        is_likely = all(
+            found in (change.before, change.after) for found, change in zip(there, program.changes, strict=True)
+        )
+        if is_likely and not _is_whole(there, program) and _digest_as_it_came(path, program) == program.digest:
             _write(path, program)
 
 
@@ -113,16 +117,21 @@ def is_mended(path: Path, version: str) -> bool:
     day = version.partition(".")[0].removeprefix("release-")
     if day.isdigit() and int(day) >= MENDED_SINCE:
         return True
-    return any(_has_all(path, program) for program in PROGRAMS)
+    return any(_is_whole(_read_places(path, program), program) for program in PROGRAMS)
 
 
-def _has_all(path: Path, program: Program) -> bool:
+def _read_places(path: Path, program: Program) -> list[bytes]:
+    """Return what is at each place of a file that is changed in a program."""
+    found = []
     with path.open("rb") as file:
         for change in program.changes:
             file.seek(change.offset)
-            if file.read(len(change.after)) != change.after:
-                return False
-    return True
+            found.append(file.read(len(change.before)))
+    return found
+
+
+def _is_whole(there: list[bytes], program: Program) -> bool:
+    return there == [change.after for change in program.changes]
 
 
 def _digest_as_it_came(path: Path, program: Program) -> str:

@@ -19,7 +19,7 @@ from emberbox.images.sandbox.gvisor import GvisorSandbox, _file_bytes, _Watch, c
 from emberbox.images.sandbox.usage import Usage
 from emberbox.model.errors import BuildError
 
-Run = Callable[[str], Awaitable[list[str]]]
+Run = Callable[[str, list[str]], Awaitable[None]]
 
 LIMITS = Limits(memory_bytes=1 << 30, disk_bytes=5 << 30, processes=10, timeout_s=1)
 SHARES = (Share(Path("/h/context"), "/context"), Share(Path("/h/out"), "/out", is_writable=True))
@@ -135,7 +135,7 @@ exit 128
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a script in runsc's place; returns what it printed."""
+    """Runs a script in runsc's place; adds the lines that it prints to a list."""
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     (directory := tmp_path / "sandbox").mkdir()
     plan = replace(PLAN, directory=directory, shares=(), limits=replace(LIMITS, timeout_s=60))
@@ -143,32 +143,34 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     async def find() -> Path:
         return tmp_path / "runsc"
 
-    async def run(script: str) -> list[str]:
+    async def run(script: str, lines: list[str]) -> None:
         for name, text in {**TOOLS, "runsc": script}.items():
             (tmp_path / name).write_text(text)
             (tmp_path / name).chmod(0o755)
-        lines: list[str] = []
         await GvisorSandbox(find, BuildGroups(tmp_path, open_places=tuple)).run(plan, lines.append)
-        return lines
 
     return run
 
 
 async def test_what_a_sandbox_died_of_is_in_the_error_of_its_build(run: Run) -> None:
     """It is written to a log of its own; what was printed before is of no use then."""
+    lines: list[str] = []
     with pytest.raises(BuildError, match="panic: out of something") as raised:
-        await run(DYING_RUNSC)
+        await run(DYING_RUNSC, lines)
     assert "a line" not in str(raised.value)
+    assert lines == [" a line"]
 
 
 async def test_one_that_did_not_begin_is_begun_again(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    assert await run(FAILING_AT_FIRST % 2) == ["Error reading mounts file: unexpected end"]
+    lines: list[str] = []
+    await run(FAILING_AT_FIRST % 2, lines)
+    assert lines == ["Error reading mounts file: unexpected end"]
     assert "the gofer's words" in caplog.text
 
 
 async def test_one_that_does_not_begin_twice_fails(run: Run) -> None:
     with pytest.raises(BuildError, match="mounts file: unexpected end the gofer's words"):
-        await run(FAILING_AT_FIRST % 9)
+        await run(FAILING_AT_FIRST % 9, [])
 
 
 async def test_its_processors_are_chosen_from_its_first_line_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
