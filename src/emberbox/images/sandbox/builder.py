@@ -73,14 +73,14 @@ class SandboxBuilder:
         made = await self._roots.ensure(work.say)
         directory = work.directory / "sandbox"
         directory.mkdir()
-        cache, new_cache = self._cache_of(work.plan.account_id, made), directory / "cache"
+        cache, used, new_cache = self._cache_of(work.plan.account_id, made), directory / "used", directory / "cache"
         shares = [CODE, Share(made.seed, "/seed"), Share(work.context, "/context")]
         shares += [self._write_job(work, directory, kind), *_writable(work.root, "/root.erofs")]
         shares += [Share(base.layout, place) for base, place in _places(work) if base.layout is not None]
         shares += [] if work.modules is None else [Share(work.modules, _MODULES)]
         if self._cache_bytes and kind == "build":
             shares += _writable(new_cache, "/cache-out")
-            shares += [Share(cache, "/cache.tar")] if cache.exists() else []
+            shares += [Share(used, "/cache.tar")] if _hold(cache, used) else []
         outcome = Outcome(lambda _line: None)
 
         async def take_line(line: str) -> None:
@@ -98,8 +98,8 @@ class SandboxBuilder:
         try:
             told = outcome.read()
         except HostError:
-            if kind == "build":
-                cache.unlink(missing_ok=True)  # it may be what the sandbox could not begin with
+            if used.exists() and cache.exists() and used.samefile(cache):
+                cache.unlink()  # it may be what the sandbox could not begin with
             raise
         self._keep_cache(new_cache, cache)
         shutil.rmtree(directory)
@@ -110,10 +110,11 @@ class SandboxBuilder:
         if not made.exists() or not made.stat().st_size:
             return
         cache.parent.mkdir(parents=True, exist_ok=True)
+        made.replace(cache)
         account_id, _, _ = cache.name.partition("-")
         for old in cache.parent.glob(f"{account_id}-*.tar"):
-            old.unlink()
-        made.replace(cache)
+            if old != cache:
+                old.unlink()
 
     def _cache_of(self, account_id: str, made: BuilderRoot) -> Path:
         return self._caches / f"{account_id}-{made.seed_id}.tar"
@@ -134,6 +135,18 @@ class SandboxBuilder:
             agent=None if work.own_kernel else agent,
             modules=None if work.modules is None else {"source": _MODULES, "release": work.modules.name},
         )
+
+
+def _hold(cache: Path, used: Path) -> bool:
+    """Keep an account's cache for one build, whatever other builds of the account put in its place; say if there is one.
+
+    A sandbox one of whose files goes before it has begun dies of it.
+    """
+    try:
+        used.hardlink_to(cache)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _places(work: ContainerBuild) -> list[tuple[Base, str]]:

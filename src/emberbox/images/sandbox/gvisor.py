@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
-import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -36,13 +34,9 @@ from emberbox.images.sandbox.usage import Usage, read_usage
 from emberbox.model.errors import BuildError
 from emberbox.process.watched import Child
 
-log = logging.getLogger(__name__)
-
 WATCH_INTERVAL_S = 0.5
 _TAIL_BYTES = 500
 _LOG, _PANIC_LOG = "runsc.log", "panic.log"
-_NOT_BEGUN = "Error reading mounts file"
-"""What a sandbox says whose gofer was gone before anything could run in it; why it goes is not known."""
 _GIB = 1 << 30
 _TMPFS_BYTES = 1 << 30
 _BYTES_OF_TASK = 8 << 20
@@ -81,16 +75,6 @@ class GvisorSandbox:
     async def run(self, plan: SandboxPlan, on_line: process.OnLine) -> None:
         """See `base.Sandbox`."""
         runsc = await self._runsc()
-        done = await self._run_watched(runsc, plan, on_line)
-        if done.returncode != 0 and _NOT_BEGUN in done.stdout:
-            log.warning("a build's sandbox did not begin, and is begun again: %s", _last_words(plan.directory, done))
-            done = await self._run_watched(runsc, plan, on_line)
-        if done.returncode != 0:
-            how = process.describe_exit(done.returncode)
-            last = _last_words(plan.directory, done)
-            raise BuildError("CONTAINER_BUILD_FAILED", f"the sandbox of the build {how}; it said last: {last}")
-
-    async def _run_watched(self, runsc: Path, plan: SandboxPlan, on_line: process.OnLine) -> process.Completed:
         async with self._groups.around(plan.limits) as group:
             _write_surroundings(plan, group)
             outputs = [share.path for share in plan.shares if share.is_writable and share.path.is_file()]
@@ -105,7 +89,10 @@ class GvisorSandbox:
             finally:
                 await watch.stop()
             watch.check()
-        return done
+        if done.returncode != 0:
+            how = process.describe_exit(done.returncode)
+            last = _last_words(plan.directory, done)
+            raise BuildError("CONTAINER_BUILD_FAILED", f"the sandbox of the build {how}; it said last: {last}")
 
     async def _run(self, runsc: Path, plan: SandboxPlan, on_line: process.OnLine, watch: _Watch) -> process.Completed:
         directory = plan.directory
@@ -224,8 +211,7 @@ def _tell(passed: Passed, limits: Limits) -> str | None:
 
 def _write_surroundings(plan: SandboxPlan, group: Group | None) -> None:
     """Write what runsc and the commands around it read: the container, its control groups and its network."""
-    for name in ("state", "store"):  # another attempt begins anew
-        shutil.rmtree(plan.directory / name, ignore_errors=True)
+    for name in ("state", "store"):
         (plan.directory / name).mkdir(parents=True)
     write_bundle(plan.directory, describe(plan))
     groups = group.directories if group is not None else ()

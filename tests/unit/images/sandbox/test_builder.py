@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -64,14 +64,19 @@ def test_anything_else_is_refused(told: dict[str, Any]) -> None:
 class Told:
     """A sandbox that tells an outcome, and writes what a build would."""
 
-    def __init__(self, line: str, cache: bytes = b"") -> None:
-        self._line, self._cache = line, cache
+    def __init__(self, line: str, cache: bytes = b"", meanwhile: Callable[[], object] = lambda: None) -> None:
+        self._line, self._cache, self._meanwhile = line, cache, meanwhile
         self.plan: SandboxPlan | None = None
+        self.cache = ""
         self.job: dict[str, Any] = {}
 
     async def run(self, plan: SandboxPlan, on_line: OnLine) -> None:
         self.plan = plan
+        self._meanwhile()
         for share in plan.shares:
+            if share.destination == "/cache.tar":
+                assert not share.is_writable
+                self.cache = share.path.read_text()
             if share.destination == "/job.json":
                 self.job = json.loads(share.path.read_text())
             if share.destination == "/cache-out":
@@ -131,10 +136,27 @@ async def test_a_cache_is_given_to_its_account_alone_and_replaced(tmp_path: Path
     kept = {path.name: path.read_text() for path in (tmp_path / "caches").iterdir()}
     assert kept == {"000000000000-new.tar": "layers", "111111111111-new.tar": "earlier"}
     await build(tmp_path, second := Told(GOOD))
-    assert second.plan is not None
-    shared = {share.destination: share for share in second.plan.shares}
-    assert shared["/cache.tar"].path.name == "000000000000-new.tar"
-    assert not shared["/cache.tar"].is_writable
+    assert second.cache == "layers"
+
+
+def put(cache: Path, text: str) -> None:
+    """Do what another build of the account does at its end."""
+    cache.with_name("new").write_text(text)
+    cache.with_name("new").replace(cache)
+
+
+@pytest.mark.parametrize("line", [GOOD, '={"failed": "dockerd does not start"}'])
+async def test_another_build_of_the_account_takes_no_cache_away_from_one_that_begins(
+    tmp_path: Path, line: str
+) -> None:
+    """A sandbox dies of a file that goes before it has begun; and a new cache is not why one with the old failed."""
+    await build(tmp_path, Told(GOOD, b"layers"))
+    (cache,) = (tmp_path / "caches").iterdir()
+    told = Told(line, b"mine", lambda: put(cache, "others"))
+    with contextlib.nullcontext() if line == GOOD else pytest.raises(HostError, match="dockerd"):
+        await build(tmp_path, told)
+    assert told.cache == "layers"
+    assert [path.read_text() for path in (tmp_path / "caches").iterdir()] == ["mine" if line == GOOD else "others"]
 
 
 async def test_an_image_that_is_there_has_nothing_to_do_with_the_cache(tmp_path: Path) -> None:

@@ -117,18 +117,14 @@ TOOLS = {"mount": "#!/bin/sh\n", "unshare": UNSHARING_NOTHING}
 """In place of what only root may do."""
 
 
-FAILING_AT_FIRST = """\
+NOT_BEGINNING = """\
 #!/bin/sh
 for argument; do
     case "$argument" in
-    --root=*) state=${argument#--root=} ;;
     --log=*) echo "the gofer's words" > "${argument#--log=}" ;;
     esac
 done
-echo used > "$state/container"
-echo begun >> "$0.begun"
-[ "$(wc -l < "$0.begun")" -lt %d ] || exit 0
-echo "Error reading mounts file: unexpected end"
+echo "waiting for sandbox to start: EOF"
 exit 128
 """
 
@@ -161,16 +157,10 @@ async def test_what_a_sandbox_died_of_is_in_the_error_of_its_build(run: Run) -> 
     assert lines == [" a line"]
 
 
-async def test_one_that_did_not_begin_is_begun_again(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    lines: list[str] = []
-    await run(FAILING_AT_FIRST % 2, lines)
-    assert lines == ["Error reading mounts file: unexpected end"]
-    assert "the gofer's words" in caplog.text
-
-
-async def test_one_that_does_not_begin_twice_fails(run: Run) -> None:
-    with pytest.raises(BuildError, match="mounts file: unexpected end the gofer's words"):
-        await run(FAILING_AT_FIRST % 9, [])
+async def test_why_a_sandbox_did_not_begin_is_in_the_error_of_its_build(run: Run) -> None:
+    """Its file server has no other place for its words than the log."""
+    with pytest.raises(BuildError, match="to start: EOF the gofer's words"):
+        await run(NOT_BEGINNING, [])
 
 
 async def test_its_processors_are_chosen_from_its_first_line_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
