@@ -1,4 +1,4 @@
-"""Two faults of gVisor's that are mended in the program which Debian has (decisions 0061 and 0062).
+"""Faults of gVisor's that are mended in the program which Debian has (decisions 0061, 0062 and 0064).
 
 **Removed entries of epoll.** What a program had taken out of an epoll instance was told to it again after the next
 restore, for ever: those with an event loop ended or ran in circles after their second resume. An entry that is not
@@ -11,6 +11,10 @@ entry says that it is ready (gVisor, "vfs: clear temporary notReady lists", 31 M
 (gVisor, "Fix EINTR leakage", 20 May 2026): what interrupted them became an error of the host's kind on its way, which
 nobody took for an interruption. Here it becomes gVisor's own, as what would block does. So did opening a FIFO, which
 says EINTR itself, and epoll_wait without a limit of time; they begin again unless a signal's handler was called.
+
+**Wake-ups in a circle.** A call that gVisor makes in a program's process, such as the mmap of a fault, ends with a
+futex's wake-up, said again until gVisor's thread is found asleep. Where that thread waits for the same processor, which
+who wakes it holds, all of its time went by so. Here the processor is given up (sched_yield) before the next wake-up.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from typing import Final
 from emberbox.model.errors import HostError
 
 MENDED_SINCE: Final = 20260601
-"""The first release after the days on which gVisor mended both: a release is named by its day."""
+"""The first release after the days on which gVisor mended what programs see: a release is named by its day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,19 @@ PROGRAMS: Final = (
                 0x7C473D,
                 bytes.fromhex("4889b42448010000 488d15d4c79b00 48"),
                 bytes.fromhex("807c243700 753e 488b1d85464f01 eb35"),  # cmpb $0; jne on; mov ERESTARTNOHAND,rbx; jmp on
+            ),
+            Change(  # the stub's end of a call: the futex is at r12; the rest is futex(2)'s arguments, and the loop
+                0x9FD47B,
+                bytes.fromhex(
+                    "4c89e7 48c7c601000000 48c7c201000000"  # mov r12,rdi; mov FUTEX_WAKE,rsi; mov 1,rdx
+                    "49c7c200000000 49c7c000000000 49c7c100000000"  # mov 0,r10; mov 0,r8; mov 0,r9
+                    "48c7c0ca000000 0f05 4883f801 75f1"  # again: mov SYS_futex,rax; syscall; cmp 1,rax; jne again
+                ),
+                bytes.fromhex(
+                    "4c89e7 be01000000 ba01000000 4531d2 4531c0 4531c9"  # the same arguments
+                    "b8ca000000 0f05 ffc8 7414"  # again: mov SYS_futex,eax; syscall; dec eax; je past
+                    "b818000000 0f05 ebec 9090909090909090909090"  # mov SYS_sched_yield,eax; syscall; jmp again
+                ),
             ),
         ),
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,8 @@ OPAQUE_MARK = ".wh..wh..opq"
 """A file that stands for that attribute in archives of layers (OCI image layer specification, "Opaque Whiteout")."""
 
 _OPAQUE = "trusted.overlay.opaque"
+_WHITEOUT = 0
+"""The kind of a name that a layer takes away, in place of a kind of file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,49 +57,95 @@ def find_changes(
     Returns:
         None when nearly all has to be packed, as the root directory itself is replaced.
     """
-    found = _Found(base)
+    found, all_layers = _Found(_Tree(base)), _Tree(merged)
     for layer in layers:
-        for directory, below, files in _walk(layer):
-            found.take(directory.relative_to(layer), directory, [*below, *files], hides_base(directory))
-    if Path() in found.replaced:
+        tree = _Tree(layer)
+        for directory in tree.walk():
+            found.take(directory, tree.names(directory), hides_base(layer / directory))
+    if "" in found.replaced:
         return None
-    replaced = [path for path in found.replaced if _is_directory(merged / path)]
-    replaced = [path for path in replaced if not found.replaced & set(path.parents)]
-    names = {path for path in found.changed if os.path.lexists(merged / path)}
+    replaced = [path for path in found.replaced if all_layers.kind(path) == stat.S_IFDIR]
+    replaced = [path for path in replaced if found.replaced.isdisjoint(_parents(path))]
+    names = {path for path in found.changed if all_layers.kind(path)}
     for path in replaced:
-        for directory, below, files in _walk(merged / path):
-            names |= {directory.relative_to(merged) / name for name in ("", *below, *files)}
-    return Changes(tuple(sorted(map(str, names))), tuple(sorted(map(str, replaced))))
+        for directory in all_layers.walk(path):
+            names |= {directory, *(_join(directory, name) for name in all_layers.names(directory))}
+    return Changes((".", *sorted(names)), tuple(sorted(replaced)))
+
+
+class _Tree:
+    """What is in a directory, and in those in it: each is read once, when it is first asked about.
+
+    A question to the kernel for each name would be dear in a sandbox. Links are not followed; paths are below the top.
+    """
+
+    def __init__(self, top: Path) -> None:
+        self._top = top
+        self._known = {"": _read_directory(top)}
+
+    def names(self, directory: str) -> Mapping[str, int]:
+        """Return the names in a directory, each with its kind (`stat.S_IFMT`); none in what is no directory."""
+        if directory not in self._known:
+            is_there = self.kind(directory) == stat.S_IFDIR
+            self._known[directory] = _read_directory(self._top / directory) if is_there else {}
+        return self._known[directory]
+
+    def kind(self, path: str) -> int | None:
+        """Return what kind of file a path other than the top is, None if there is none."""
+        parent, _, name = path.rpartition("/")
+        return self.names(parent).get(name)
+
+    def walk(self, directory: str = "") -> Iterator[str]:
+        """Visit a directory and those in it, each before what is in it."""
+        left = [directory]
+        while left:
+            here = left.pop()
+            yield here
+            left += [_join(here, name) for name, kind in self.names(here).items() if kind == stat.S_IFDIR]
+
+
+def _read_directory(path: Path) -> dict[str, int]:
+    with os.scandir(path) as entries:
+        return {entry.name: _kind(entry) for entry in entries}
+
+
+def _kind(entry: os.DirEntry[str]) -> int:
+    if entry.is_symlink():
+        return stat.S_IFLNK
+    if entry.is_dir():
+        return stat.S_IFDIR
+    if entry.is_file():
+        return stat.S_IFREG
+    status = entry.stat(follow_symlinks=False)
+    is_whiteout = stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+    return _WHITEOUT if is_whiteout else stat.S_IFMT(status.st_mode)
+
+
+def _join(directory: str, name: str) -> str:
+    return f"{directory}/{name}" if directory else name
+
+
+def _parents(path: str) -> Iterator[str]:
+    while path:
+        path = path.rpartition("/")[0]
+        yield path
 
 
 @dataclass(slots=True)
 class _Found:
     """What was seen so far in layers over a base."""
 
-    base: Path
-    changed: set[Path] = field(default_factory=lambda: {Path()})
-    replaced: set[Path] = field(default_factory=set)
+    base: _Tree
+    changed: set[str] = field(default_factory=set)
+    replaced: set[str] = field(default_factory=set)
 
-    def take(self, path: Path, directory: Path, names: Sequence[str], is_opaque: bool) -> None:
+    def take(self, path: str, names: Mapping[str, int], is_opaque: bool) -> None:
         """Take a directory of a layer."""
         if is_opaque:
             self.replaced.add(path)
-        for name in names:
-            below, status = self.base / path / name, (directory / name).lstat()
-            if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
-                if os.path.lexists(below):
-                    self.replaced.add(path)
-                continue
-            self.changed.add(path / name)
-            if os.path.lexists(below) and stat.S_IFMT(below.lstat().st_mode) != stat.S_IFMT(status.st_mode):
+        below = self.base.names(path)
+        for name, kind in names.items():
+            if kind != _WHITEOUT:
+                self.changed.add(_join(path, name))
+            if below.get(name, kind) != kind:
                 self.replaced.add(path)
-
-
-def _walk(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Visit a directory and those in it; links are not followed."""
-    for directory, below, files in os.walk(top):
-        yield Path(directory), below, files
-
-
-def _is_directory(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()

@@ -138,9 +138,9 @@ class SandboxBuilder:
 
 
 def _hold(cache: Path, used: Path) -> bool:
-    """Keep an account's cache for one build, whatever other builds of the account put in its place; say if there is one.
+    """Keep an account's cache for one build, whatever others of the account put in its place; say if there is one.
 
-    A sandbox one of whose files goes before it has begun dies of it.
+    A sandbox dies of a file that goes before it has begun.
     """
     try:
         used.hardlink_to(cache)

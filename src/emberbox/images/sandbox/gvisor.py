@@ -29,7 +29,6 @@ from emberbox.host.runsc.bundle import (
 from emberbox.host.runsc.command import run_line
 from emberbox.images.sandbox.base import Limits, SandboxPlan
 from emberbox.images.sandbox.groups import BuildGroups
-from emberbox.images.sandbox.processors import keep_together
 from emberbox.images.sandbox.usage import Usage, read_usage
 from emberbox.model.errors import BuildError
 from emberbox.process.watched import Child
@@ -79,13 +78,8 @@ class GvisorSandbox:
             _write_surroundings(plan, group)
             outputs = [share.path for share in plan.shares if share.is_writable and share.path.is_file()]
             watch = _Watch(plan.limits, group, outputs)
-
-            def hear(line: str) -> Awaitable[None] | None:
-                watch.hear()
-                return on_line(line)
-
             try:
-                done = await self._run(runsc, plan, hear, watch)
+                done = await self._run(runsc, plan, on_line, watch)
             finally:
                 await watch.stop()
             watch.check()
@@ -122,25 +116,18 @@ class GvisorSandbox:
 
 
 class _Watch:
-    """Ends a sandbox that has taken more than it may, and chooses its processors."""
+    """Ends a sandbox that has taken more than it may."""
 
     def __init__(self, limits: Limits, group: Group | None, outputs: Sequence[Path]) -> None:
         self._limits = limits
         self._group = group
         self._outputs = outputs
-        self._child: Child | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
         self._passed: str | None = None
 
     def start(self, child: Child) -> None:
         """Begin to watch a sandbox."""
-        self._child = child
-        self._tasks.append(asyncio.create_task(self._watch(child)))
-
-    def hear(self) -> None:
-        """Choose its processors from now on: it has said something, so it knows how many there are."""
-        if self._child is not None and len(self._tasks) == 1:
-            self._tasks.append(asyncio.create_task(keep_together(self._child.pid)))
+        self._task = asyncio.create_task(self._watch(child))
 
     async def _watch(self, child: Child) -> None:
         while child.returncode is None and self._passed is None:
@@ -162,10 +149,10 @@ class _Watch:
         """Watch no longer; what the kernel has held the sandbox to counts also when it has ended of that."""
         if self._passed is None and self._group is not None:
             self._passed = _tell(self._group.read_passed(), self._limits)
-        for task in self._tasks:
-            task.cancel()
+        if self._task is not None:
+            self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await task
+                await self._task
 
     def check(self) -> None:
         """Fail if it was ended.

@@ -71,6 +71,17 @@ def test_what_a_later_layer_removed_is_not_packed(tmp_path: Path) -> None:
     assert found == Changes((".", "a", "a/x"), ())
 
 
+def test_links_lead_nowhere(tmp_path: Path) -> None:
+    """A later layer's link in place of a directory: what that had is not there, whatever the link leads to."""
+    lower = make(tmp_path / "lower", {"n/d/y": "", "n/z": ""})
+    merged = make(tmp_path / "merged", {"a/x": ""})
+    outside = make(tmp_path / "outside", {"d/y": "", "z": ""})
+    (upper := make(tmp_path / "upper", {}) / "n").symlink_to(outside)
+    (merged / "n").symlink_to(outside)
+    found = find_changes([upper.parent, lower], make(tmp_path / "base", {"a/x": ""}), merged)
+    assert found == Changes((".", "n"), ())
+
+
 @pytest.mark.parametrize("layer", [{"gone": None}, {"a/x": ""}])
 def test_when_the_root_itself_is_replaced_all_is_packed(tmp_path: Path, layer: Tree) -> None:
     assert compare(tmp_path, {"gone": "", "a": ""}, layer, {"a/x": ""}) is None

@@ -146,9 +146,7 @@ def put(cache: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("line", [GOOD, '={"failed": "dockerd does not start"}'])
-async def test_another_build_of_the_account_takes_no_cache_away_from_one_that_begins(
-    tmp_path: Path, line: str
-) -> None:
+async def test_another_build_of_the_account_takes_no_cache_away_from_one_that_begins(tmp_path: Path, line: str) -> None:
     """A sandbox dies of a file that goes before it has begun; and a new cache is not why one with the old failed."""
     await build(tmp_path, Told(GOOD, b"layers"))
     (cache,) = (tmp_path / "caches").iterdir()

@@ -161,31 +161,3 @@ async def test_why_a_sandbox_did_not_begin_is_in_the_error_of_its_build(run: Run
     """Its file server has no other place for its words than the log."""
     with pytest.raises(BuildError, match="to start: EOF the gofer's words"):
         await run(NOT_BEGINNING, [])
-
-
-async def test_its_processors_are_chosen_from_its_first_line_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not before: its kernel takes as many as it could run on when it began."""
-    began, ended = list[int](), list[int]()
-
-    async def keep(pid: int) -> None:
-        began.append(pid)
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.append(pid)
-
-    monkeypatch.setattr("emberbox.images.sandbox.gvisor.keep_together", keep)
-    child = await process.start(["sleep", "60"])
-    try:
-        watch = _Watch(LIMITS, Held(Passed(memory=False, processes=False)), [])
-        watch.start(child)
-        await asyncio.sleep(0)
-        assert began == []
-        for _ in range(3):
-            watch.hear()
-        await asyncio.sleep(0)
-        assert (began, ended) == ([child.pid], [])
-        await watch.stop()
-        assert ended == [child.pid]
-    finally:
-        await child.kill_group()
