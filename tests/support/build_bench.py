@@ -22,6 +22,7 @@ from emberbox.images.containers import Containers
 from emberbox.images.managed import ManagedImages
 from emberbox.images.sandbox.base import PROCESSES_MAX, Limits
 from emberbox.images.sandbox.builder import SandboxBuilder
+from emberbox.images.sandbox.caches import LayerCaches
 from emberbox.images.sandbox.groups import BuildGroups
 from emberbox.images.sandbox.gvisor import GvisorSandbox
 from emberbox.images.sandbox.root import BuilderRoots, RunscFinder
@@ -77,11 +78,11 @@ class BuildBench:
         managed = ManagedImages(self.containers, home / "base")
         sandbox = GvisorSandbox(RunscFinder(home), BuildGroups(home))
         roots = BuilderRoots(home / "builder", managed, sandbox)
-        caches = home / "build-cache"
+        caches = LayerCaches(home / "build-cache", cache_bytes)
 
         def make_builders(authorities: str) -> dict[bool, ContainerBuilder]:
             return {
-                False: SandboxBuilder(sandbox, roots, self.network, limits, caches, cache_bytes, authorities),
+                False: SandboxBuilder(sandbox, roots, self.network, limits, caches, authorities),
                 True: HostBuilder(self.containers, managed, self.network, authorities),
             }
 

@@ -27,6 +27,7 @@ from emberbox.images.pipeline import Limits, Pipeline, Workshop
 from emberbox.images.sandbox.base import PROCESSES_MAX
 from emberbox.images.sandbox.base import Limits as SandboxLimits
 from emberbox.images.sandbox.builder import SandboxBuilder
+from emberbox.images.sandbox.caches import LayerCaches
 from emberbox.images.sandbox.choice import NEEDS_NETWORKS, ON_HOST, ChoosingBuilder, find_sandbox_obstacle, make_sandbox
 from emberbox.images.sandbox.root import BuilderRoots
 from emberbox.images.substitutes import read_substitutes
@@ -145,10 +146,10 @@ class _BuilderChoice:
             settings.build_timeout_s,
             settings.build_processors,
         )
+        caches = LayerCaches(settings.home / "build-cache", settings.build_cache_bytes)
         return SandboxBuilder(
-            self._sandbox, self._roots, _build_network(self.tap), limits, settings.home / "build-cache",
-            settings.build_cache_bytes, self.authorities, architecture,
-        )  # fmt: skip
+            self._sandbox, self._roots, _build_network(self.tap), limits, caches, self.authorities, architecture
+        )
 
     def choose(self, on_host: ContainerBuilder, sandboxed: ContainerBuilder) -> ContainerBuilder:
         """Return the one of two that is to be used here."""

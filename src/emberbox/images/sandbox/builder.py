@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,12 @@ from emberbox.images.builders import BuildNetworkScope, ContainerBuild
 from emberbox.images.config import ImageConfig, RootFileSystem, User
 from emberbox.images.containers import LogLine
 from emberbox.images.sandbox.base import Limits, Sandbox, SandboxPlan, Share
+from emberbox.images.sandbox.caches import Kept, LayerCaches, find_beginning
 from emberbox.images.sandbox.root import (
     CODE,
     COMMAND,
     ENVIRONMENT,
     STORE,
-    BuilderRoot,
     BuilderRoots,
     Outcome,
     write_job,
@@ -26,6 +27,8 @@ from emberbox.images.substitutes import Base
 from emberbox.model.errors import BuildError, HostError
 
 _MODULES = "/run/modules"
+_READ_BYTES = 1 << 20
+"""Of a Dockerfile, to look for how it begins."""
 
 
 class SandboxBuilder:
@@ -36,22 +39,20 @@ class SandboxBuilder:
         roots: makes what they are made of.
         network: gives them their network.
         limits: what each may use.
-        caches: the directory of the accounts' layer caches.
-        cache_bytes: how large one is; 0 keeps none.
+        caches: keeps layers.
         authorities: what builds and guests trust (PEM); empty: nothing in particular.
         architecture: what images are for that it takes; None: what this machine has, which alone it can build for.
     """
 
     def __init__(
-        self, sandbox: Sandbox, roots: BuilderRoots, network: BuildNetworkScope, limits: Limits, caches: Path,
-        cache_bytes: int, authorities: str = "", architecture: Architecture | None = None,
+        self, sandbox: Sandbox, roots: BuilderRoots, network: BuildNetworkScope, limits: Limits, caches: LayerCaches,
+        authorities: str = "", architecture: Architecture | None = None,
     ) -> None:  # fmt: skip
         self._sandbox = sandbox
         self._roots = roots
         self._network = network
         self._limits = limits
         self._caches = caches
-        self._cache_bytes = cache_bytes
         self._authorities = authorities
         self._architecture = architecture
 
@@ -73,14 +74,15 @@ class SandboxBuilder:
         made = await self._roots.ensure(work.say)
         directory = work.directory / "sandbox"
         directory.mkdir()
-        cache, used, new_cache = self._cache_of(work.plan.account_id, made), directory / "used", directory / "cache"
+        used, new_cache = directory / "used", directory / "cache"
+        kept = Kept(work.plan.account_id, made.seed_id, work.plan.image_name, _read_beginning(work))
         shares = [CODE, Share(made.seed, "/seed"), Share(work.context, "/context")]
         shares += [self._write_job(work, directory, kind), *_writable(work.root, "/root.erofs")]
         shares += [Share(base.layout, place) for base, place in _places(work) if base.layout is not None]
         shares += [] if work.modules is None else [Share(work.modules, _MODULES)]
-        if self._cache_bytes and kind == "build":
+        if self._caches.bytes_max and kind == "build":
             shares += _writable(new_cache, "/cache-out")
-            shares += [Share(used, "/cache.tar")] if _hold(cache, used) else []
+            shares += [Share(used, "/cache.tar")] if self._caches.hold(kept, used) else []
         outcome = Outcome(lambda _line: None)
 
         async def take_line(line: str) -> None:
@@ -98,33 +100,18 @@ class SandboxBuilder:
         try:
             told = outcome.read()
         except HostError:
-            if used.exists() and cache.exists() and used.samefile(cache):
-                cache.unlink()  # it may be what the sandbox could not begin with
+            self._caches.drop(used)
             raise
-        self._keep_cache(new_cache, cache)
+        self._caches.keep(kept, new_cache)
         shutil.rmtree(directory)
         return read_outcome(told)
-
-    def _keep_cache(self, made: Path, cache: Path) -> None:
-        """Let a new cache take the place of an account's, those from an earlier base image too."""
-        if not made.exists() or not made.stat().st_size:
-            return
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        made.replace(cache)
-        account_id, _, _ = cache.name.partition("-")
-        for old in cache.parent.glob(f"{account_id}-*.tar"):
-            if old != cache:
-                old.unlink()
-
-    def _cache_of(self, account_id: str, made: BuilderRoot) -> Path:
-        return self._caches / f"{account_id}-{made.seed_id}.tar"
 
     def _write_job(self, work: ContainerBuild, directory: Path, kind: str) -> Share:
         agent = {"source": _inside(native.agent_path()), "destination": native.AGENT_IN_IMAGE}
         return write_job(
             directory / "job.json",
             kind=kind,
-            cache_bytes=self._cache_bytes,
+            cache_bytes=self._caches.bytes_max,
             environment=dict(work.plan.environment),
             authorities=self._authorities,
             bases=[
@@ -137,16 +124,10 @@ class SandboxBuilder:
         )
 
 
-def _hold(cache: Path, used: Path) -> bool:
-    """Keep an account's cache for one build, whatever others of the account put in its place; say if there is one.
-
-    A sandbox dies of a file that goes before it has begun.
-    """
-    try:
-        used.hardlink_to(cache)
-    except FileNotFoundError:
-        return False
-    return True
+def _read_beginning(work: ContainerBuild) -> bytes:
+    with contextlib.suppress(OSError), (work.context / "Dockerfile").open("rb") as file:
+        return find_beginning(file.read(_READ_BYTES))
+    return b""
 
 
 def _places(work: ContainerBuild) -> list[tuple[Base, str]]:

@@ -17,6 +17,7 @@ from emberbox.images.config import ImageConfig, RootFileSystem, User
 from emberbox.images.containers import BuildNetwork, LogLine
 from emberbox.images.sandbox.base import Limits, SandboxPlan
 from emberbox.images.sandbox.builder import SandboxBuilder, read_outcome
+from emberbox.images.sandbox.caches import Kept, LayerCaches
 from emberbox.images.sandbox.root import BuilderRoot
 from emberbox.images.substitutes import Base
 from emberbox.model.errors import BuildError, HostError
@@ -59,6 +60,9 @@ def test_a_failure_is_the_builds() -> None:
 def test_anything_else_is_refused(told: dict[str, Any]) -> None:
     with pytest.raises(HostError, match="makes no sense"):
         read_outcome(told)
+
+
+DOCKERFILE = b"FROM emberbox/debian:12\nCMD true\n"
 
 
 class Told:
@@ -105,13 +109,16 @@ async def build(
 ) -> list[str]:  # fmt: skip
     directory, lines = tmp_path / "b", list[str]()
     directory.mkdir()
+    (tmp_path / "Dockerfile").write_bytes(DOCKERFILE)
 
     async def take(line: str) -> None:
         lines.append(line)
 
-    plan: Any = SimpleNamespace(egress=None, account_id=account_id, environment={"A": "1"})
+    plan: Any = SimpleNamespace(egress=None, account_id=account_id, environment={"A": "1"}, image_name="image")
     roots: Any = Roots()
-    builder = SandboxBuilder(told, roots, no_network, Limits(1, 1, 1, 1), tmp_path / "caches", 1, "PEM")
+    builder = SandboxBuilder(
+        told, roots, no_network, Limits(1, 1, 1, 1), LayerCaches(tmp_path / "caches", 1 << 20), "PEM"
+    )
     work = ContainerBuild(
         plan, directory, tmp_path, directory / "root.erofs", 1, lines.append, take, bases=bases, modules=modules
     )
@@ -125,36 +132,33 @@ async def build(
 GOOD = f"={json.dumps({'config': CONFIG, 'root': ROOT})}"
 
 
-async def test_a_cache_is_given_to_its_account_alone_and_replaced(tmp_path: Path) -> None:
-    """One of an earlier base image goes with it."""
-    (tmp_path / "caches").mkdir()
-    for name in ("000000000000-old.tar", "111111111111-new.tar"):
-        (tmp_path / "caches" / name).write_text("earlier")
-    assert "a line" in await build(tmp_path, first := Told(GOOD, b"layers"))
-    assert first.plan is not None
-    assert "/cache.tar" not in [share.destination for share in first.plan.shares]
-    kept = {path.name: path.read_text() for path in (tmp_path / "caches").iterdir()}
-    assert kept == {"000000000000-new.tar": "layers", "111111111111-new.tar": "earlier"}
+def find_kept(tmp_path: Path) -> set[str]:
+    return {path.read_text() for path in (tmp_path / "caches").iterdir()}
+
+
+async def test_a_build_begins_with_the_layers_of_the_one_before(tmp_path: Path) -> None:
+    await build(tmp_path, first := Told(GOOD, b"layers"))
     await build(tmp_path, second := Told(GOOD))
-    assert second.cache == "layers"
+    await build(tmp_path, other := Told(GOOD), "111111111111")
+    assert (first.cache, second.cache, other.cache) == ("", "layers", "")
+    assert find_kept(tmp_path) == {"layers"}
 
 
-def put(cache: Path, text: str) -> None:
-    """Do what another build of the account does at its end."""
-    cache.with_name("new").write_text(text)
-    cache.with_name("new").replace(cache)
+def put(tmp_path: Path, text: str) -> None:
+    """Do what another build of the image does at its end."""
+    (tmp_path / "new").write_text(text)
+    LayerCaches(tmp_path / "caches", 1 << 20).keep(Kept("000000000000", "new", "image", DOCKERFILE), tmp_path / "new")
 
 
 @pytest.mark.parametrize("line", [GOOD, '={"failed": "dockerd does not start"}'])
-async def test_another_build_of_the_account_takes_no_cache_away_from_one_that_begins(tmp_path: Path, line: str) -> None:
+async def test_another_build_takes_no_cache_away_from_one_that_begins(tmp_path: Path, line: str) -> None:
     """A sandbox dies of a file that goes before it has begun; and a new cache is not why one with the old failed."""
     await build(tmp_path, Told(GOOD, b"layers"))
-    (cache,) = (tmp_path / "caches").iterdir()
-    told = Told(line, b"mine", lambda: put(cache, "others"))
+    told = Told(line, b"mine", lambda: put(tmp_path, "others"))
     with contextlib.nullcontext() if line == GOOD else pytest.raises(HostError, match="dockerd"):
         await build(tmp_path, told)
     assert told.cache == "layers"
-    assert [path.read_text() for path in (tmp_path / "caches").iterdir()] == ["mine" if line == GOOD else "others"]
+    assert find_kept(tmp_path) == {"mine" if line == GOOD else "others"}
 
 
 async def test_an_image_that_is_there_has_nothing_to_do_with_the_cache(tmp_path: Path) -> None:
@@ -164,7 +168,7 @@ async def test_an_image_that_is_there_has_nothing_to_do_with_the_cache(tmp_path:
     assert {"/cache.tar", "/cache-out"} & {share.destination for share in told.plan.shares} == set()
     with pytest.raises(HostError, match="dockerd"):
         await build(tmp_path, Told('={"failed": "dockerd does not start"}'), is_image=True)
-    assert [path.read_text() for path in (tmp_path / "caches").iterdir()] == ["layers"]
+    assert find_kept(tmp_path) == {"layers"}
 
 
 async def test_a_cache_that_may_be_why_a_sandbox_failed_is_dropped(tmp_path: Path) -> None:

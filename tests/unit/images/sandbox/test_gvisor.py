@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from emberbox import process
 from emberbox.host.cgroups import Group, Passed
 from emberbox.host.runsc.bundle import render
 from emberbox.images.sandbox.base import Limits, SandboxPlan, Share
