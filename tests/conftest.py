@@ -26,7 +26,7 @@ from support.images import (
     probe_files,
     protocols_files,
 )
-from support.server import DOMAIN, Server, make_home, save
+from support.server import DOMAIN, Server, make_home, save, save_layers, seed_layers
 from support.shell import ingress
 from support.unfit import GVISOR, find_unfit, skip_unfit
 
@@ -107,7 +107,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """The server that all tests share, with a domain of its own; when it stops, nothing of it may be left."""
-    with Server(make_home(), domain=DOMAIN, e2b="on", daytona="on").running() as server:
+    server = Server(make_home(), domain=DOMAIN, e2b="on", daytona="on")
+    seed_layers(server.home)
+    with server.running():
         yield server
 
 
@@ -159,18 +161,24 @@ def probe_image(images: ImageMaker, started_images: dict[str, Image], server: Se
 
 
 @pytest.fixture(scope="session")
-def flask_image(images: ImageMaker, started_images: dict[str, Image]) -> Image:
-    return images.wait_created(started_images["flask"])
+def flask_image(images: ImageMaker, started_images: dict[str, Image], server: Server) -> Image:
+    image = images.wait_created(started_images["flask"])
+    save_layers(server.home, example_files("flask")["Dockerfile"])
+    return image
 
 
 @pytest.fixture(scope="session")
-def express_image(images: ImageMaker, more_started_images: dict[str, Image]) -> Image:
-    return images.wait_created(more_started_images["express"])
+def express_image(images: ImageMaker, more_started_images: dict[str, Image], server: Server) -> Image:
+    image = images.wait_created(more_started_images["express"])
+    save_layers(server.home, example_files("express")["Dockerfile"])
+    return image
 
 
 @pytest.fixture(scope="session")
-def protocols_image(images: ImageMaker, more_started_images: dict[str, Image]) -> Image:
-    return images.wait_created(more_started_images["protocols"])
+def protocols_image(images: ImageMaker, more_started_images: dict[str, Image], server: Server) -> Image:
+    image = images.wait_created(more_started_images["protocols"])
+    save_layers(server.home, protocols_files()["Dockerfile"])
+    return image
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from emberbox.images.sandbox.caches import Kept, find_beginning
 from emberbox.time_limits import limit_s
 from support import engines, host
 from support.waiting import wait_for
@@ -24,6 +25,7 @@ SOURCES = Path(__file__).resolve().parents[2] / "src/emberbox"
 START_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 120.0
 DOMAIN = "ember.test"
+OPERATOR = "000000000000"
 ANY_FREE_PORT = {f"EMBERBOX_{name}_PORT": "0" for name in ("API", "CONSOLE", "DAYTONA", "E2B", "GATEWAY", "S3")}
 NO_AUTHORITIES = {"EMBERBOX_BUILD_CA": "none"}  # what this machine has is no matter of the tests'
 NO_SECOND_PORT = {"EMBERBOX_HTTPS_PORT": "0"}  # there is one 443 for all servers of a machine
@@ -265,6 +267,24 @@ def save(home: Path) -> None:
             with contextlib.suppress(OSError):
                 (scratch / "kept").rename(cache() / name)
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def seed_layers(home: Path) -> None:
+    """Put into a new home what `save_layers` has kept: builds of the same begin with it."""
+    (home / "build-cache").mkdir(parents=True, exist_ok=True)
+    for kept in (cache() / "layers").glob("*.tar"):
+        with contextlib.suppress(OSError):  # a small disk stays small
+            os.link(kept, home / "build-cache" / kept.name)
+
+
+def save_layers(home: Path, dockerfile: str | bytes) -> None:
+    """Keep the layers of a build, for servers that build the same later; nobody writes into these files."""
+    content = dockerfile.encode() if isinstance(dockerfile, str) else dockerfile
+    (cache() / "layers").mkdir(parents=True, exist_ok=True)
+    for seed_id in (path.name.removeprefix("seed-") for path in (home / "builder").glob("seed-*")):
+        _, name = Kept(OPERATOR, seed_id, "", find_beginning(content)).names()
+        with contextlib.suppress(OSError):  # another run was first, or this server keeps none
+            os.link(home / "build-cache" / name, cache() / "layers" / name)
 
 
 def _fetched(place: Path) -> list[str]:
