@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page
 
-from support.console_browser import FLAGS, PATIENCE_MS, Screen
+from support.console_browser import PATIENCE_MS, Screen, chromium_browser
 from support.server import Server
 
 OpenPage = Callable[..., Page]
 
 
 @pytest.fixture(scope="module")  # no thread has two Playwrights, and tests/examples have their own
-def chromium() -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    assert program, "the console is tested in Chromium: apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with chromium_browser(tmp_path_factory.mktemp("chromium")) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

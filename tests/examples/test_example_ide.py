@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import shlex
-import shutil
 import ssl
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from emberbox.cli.context import get_server
 from emberbox.cli.env import variables
 from emberbox_sdk import Client, History, Sandbox, State
-from support import without_netlink
-from support.console_browser import FLAGS, PATIENCE_MS, take
+from support.console_browser import PATIENCE_MS, chromium_browser, take
 from support.examples import run_example
 from support.server import DOMAIN, Server, make_home
 
@@ -53,17 +49,8 @@ def facts(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str])
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """A browser that the networks of microVMs do not disturb, whoever's they are."""
-    program = shutil.which("chromium")
-    assert program, "the IDE is tested in Chromium: apt-get install chromium"
-    begin = tmp_path_factory.mktemp("chromium") / "chromium"
-    command = shlex.join([sys.executable, without_netlink.__file__, program])
-    begin.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-    begin.chmod(0o755)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=begin, args=FLAGS)
+    with chromium_browser(tmp_path_factory.mktemp("chromium")) as browser:
         yield browser
-        browser.close()
 
 
 def test_shell_variable_process_and_file_are_the_same_after_a_suspend(facts: dict[str, str]) -> None:

@@ -1,26 +1,51 @@
-"""What tests do in the console: log in, find things, look at pages with axe-core, and take screenshots."""
+"""What tests do in Chromium: start it, log in to the console, find things, look with axe-core, take screenshots."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from emberbox.time_limits import limit_s
+from support import without_netlink
 from support.server import DOMAIN, Server
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", f"--host-resolver-rules=MAP *.{DOMAIN} 127.0.0.1",
 ]  # fmt: skip
+PROGRAM = shutil.which("chromium")
 PATIENCE_MS = limit_s(60) * 1000
 expect.set_options(timeout=PATIENCE_MS)
 
 SHOTS = os.environ.get("EMBERBOX_CONSOLE_SHOTS", "")
 """A directory for screenshots; none are kept without it."""
+
+
+@contextlib.contextmanager
+def chromium_browser(directory: Path) -> Iterator[Browser]:
+    """Start a Chromium that the networks of microVMs do not disturb, whoever's they are.
+
+    Args:
+        directory: for what it is started by.
+    """
+    assert PROGRAM, "pages are tested in Chromium: apt-get install chromium"
+    begin = directory / "chromium"
+    command = shlex.join([sys.executable, without_netlink.__file__, PROGRAM])
+    begin.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    begin.chmod(0o755)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=begin, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     program = tmp_path_factory.mktemp("agent") / "archive"
     sources = [str(AGENT / name) for name in ("archive.c", "pack.c", "unpack.c")]
     options = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-target", "x86_64-linux-musl"]
-    options += ["-static", "-fsanitize=undefined", "-fsanitize-trap=undefined", f"-I{AGENT}"]
+    options += ["-static", "-s", "-fsanitize=undefined", "-fsanitize-trap=undefined", f"-I{AGENT}"]
     subprocess.run([sys.executable, "-m", "ziglang", "cc", *options, "-o", program, DRIVER, *sources], check=True)
 
     def run(work: str, path: Path | str, archive: bytes = b"") -> subprocess.CompletedProcess[bytes]:

@@ -18,7 +18,7 @@ ENCLOSED = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("agent") / "freezer"
     options = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-target", "x86_64-linux-musl"]
-    options += ["-static", "-fsanitize=undefined", "-fsanitize-trap=undefined", f"-I{AGENT}"]
+    options += ["-static", "-s", "-fsanitize=undefined", "-fsanitize-trap=undefined", f"-I{AGENT}"]
     sources = [DRIVER, AGENT / "freezer.c"]
     subprocess.run([sys.executable, "-m", "ziglang", "cc", *options, "-o", made, *sources], check=True)
     return made

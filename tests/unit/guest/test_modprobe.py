@@ -44,7 +44,7 @@ Ask = Callable[..., tuple[int, list[str]]]
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("agent") / "modprobe"
     options = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-target", "x86_64-linux-musl"]
-    options += ["-static", "-fsanitize=undefined", "-fsanitize-trap=undefined", f"-I{AGENT}"]
+    options += ["-static", "-s", "-fsanitize=undefined", "-fsanitize-trap=undefined", f"-I{AGENT}"]
     subprocess.run([sys.executable, "-m", "ziglang", "cc", *options, "-o", made, DRIVER], check=True)
     return made
 

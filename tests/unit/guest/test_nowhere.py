@@ -28,7 +28,7 @@ Ask = Callable[[bytes], bytes | None]
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     made = tmp_path_factory.mktemp("keeper") / "nowhere.so"
-    options = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-shared", "-fPIC"]
+    options = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-shared", "-fPIC", "-s"]
     options += ["-fsanitize=undefined", "-fsanitize-trap=undefined"]
     target = ["-target", "x86_64-linux-gnu.2.31"]
     sources = [AGENT / "nowhere.c"]
