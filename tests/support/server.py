@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from emberbox.images.sandbox.caches import Kept, find_beginning
+from emberbox.images.sandbox.caches import CacheKey, find_beginning
 from emberbox.time_limits import limit_s
 from support import engines, host
 from support.waiting import wait_for
@@ -282,7 +282,7 @@ def save_layers(home: Path, dockerfile: str | bytes) -> None:
     content = dockerfile.encode() if isinstance(dockerfile, str) else dockerfile
     (cache() / "layers").mkdir(parents=True, exist_ok=True)
     for seed_id in (path.name.removeprefix("seed-") for path in (home / "builder").glob("seed-*")):
-        _, name = Kept(OPERATOR, seed_id, "", find_beginning(content)).names()
+        _, name = CacheKey(OPERATOR, seed_id, "", find_beginning(content)).names()
         with contextlib.suppress(OSError):  # another run was first, or this server keeps none
             os.link(home / "build-cache" / name, cache() / "layers" / name)
 

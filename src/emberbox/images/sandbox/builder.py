@@ -13,7 +13,7 @@ from emberbox.images.builders import BuildNetworkScope, ContainerBuild
 from emberbox.images.config import ImageConfig, RootFileSystem, User
 from emberbox.images.containers import LogLine
 from emberbox.images.sandbox.base import Limits, Sandbox, SandboxPlan, Share
-from emberbox.images.sandbox.caches import Kept, LayerCaches, find_beginning
+from emberbox.images.sandbox.caches import CacheKey, LayerCaches, find_beginning
 from emberbox.images.sandbox.root import (
     CODE,
     COMMAND,
@@ -75,14 +75,14 @@ class SandboxBuilder:
         directory = work.directory / "sandbox"
         directory.mkdir()
         used, new_cache = directory / "used", directory / "cache"
-        kept = Kept(work.plan.account_id, made.seed_id, work.plan.image_name, _read_beginning(work))
+        key = CacheKey(work.plan.account_id, made.seed_id, work.plan.image_name, _read_beginning(work))
         shares = [CODE, Share(made.seed, "/seed"), Share(work.context, "/context")]
         shares += [self._write_job(work, directory, kind), *_writable(work.root, "/root.erofs")]
         shares += [Share(base.layout, place) for base, place in _places(work) if base.layout is not None]
         shares += [] if work.modules is None else [Share(work.modules, _MODULES)]
         if self._caches.bytes_max and kind == "build":
             shares += _writable(new_cache, "/cache-out")
-            shares += [Share(used, "/cache.tar")] if self._caches.hold(kept, used) else []
+            shares += [Share(used, "/cache.tar")] if self._caches.hold(key, used) else []
         outcome = Outcome(lambda _line: None)
 
         async def take_line(line: str) -> None:
@@ -102,7 +102,7 @@ class SandboxBuilder:
         except HostError:
             self._caches.drop(used)
             raise
-        self._caches.keep(kept, new_cache)
+        self._caches.keep(key, new_cache)
         shutil.rmtree(directory)
         return read_outcome(told)
 

@@ -20,8 +20,8 @@ _NEW: Final = ".new"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What belongs together.
+class CacheKey:
+    """Says which layers belong together.
 
     Args:
         account_id: whose it is.
@@ -68,26 +68,26 @@ class LayerCaches:
         self._directory = directory
         self.bytes_max = bytes_max
 
-    def hold(self, kept: Kept, used: Path) -> bool:
+    def hold(self, key: CacheKey, used: Path) -> bool:
         """Give a build an archive that stays there, whatever other builds of the account put in its place.
 
         A sandbox dies of a file that goes before it has begun.
 
         Args:
-            kept: which.
+            key: of what belongs together.
             used: where the build gets it, on the same file system.
 
         Returns:
             whether there is one.
         """
-        for name in kept.names():
+        for name in key.names():
             with contextlib.suppress(FileNotFoundError):
                 used.hardlink_to(self._directory / name)
                 os.utime(used)
                 return True
         return False
 
-    def keep(self, kept: Kept, made: Path) -> None:
+    def keep(self, key: CacheKey, made: Path) -> None:
         """Let a new archive take the place of an earlier one; an empty one, or none, is not kept.
 
         What the account has of another seed goes, and what was used longest ago as far as there is too much.
@@ -96,11 +96,11 @@ class LayerCaches:
             return
         self._directory.mkdir(parents=True, exist_ok=True)
         os.utime(made)
-        for name in kept.names():
+        for name in key.names():
             (new := self._directory / f"{name}{_NEW}").unlink(missing_ok=True)
             new.hardlink_to(made)
             new.replace(self._directory / name)
-        self._drop_old(kept)
+        self._drop_old(key)
 
     def drop(self, used: Path) -> None:
         """Remove what a build was given, if it is there still: it may be what the sandbox could not begin with."""
@@ -109,9 +109,9 @@ class LayerCaches:
                 if path.samefile(used):
                     path.unlink()
 
-    def _drop_old(self, kept: Kept) -> None:
+    def _drop_old(self, key: CacheKey) -> None:
         archives = dict[int, list[Path]]()
-        for path in self._directory.glob(f"{kept.account_id}-*"):
+        for path in self._directory.glob(f"{key.account_id}-*"):
             if path.suffix == _NEW:  # of a server that was killed
                 path.unlink()
             else:
@@ -119,7 +119,7 @@ class LayerCaches:
         total = 0
         for names in sorted(archives.values(), key=lambda names: -names[0].stat().st_mtime_ns):
             size = names[0].stat().st_size
-            if kept.has(names[0].name) and (total == 0 or total + size <= self.bytes_max):
+            if key.has(names[0].name) and (total == 0 or total + size <= self.bytes_max):
                 total += size
                 continue
             for path in names:

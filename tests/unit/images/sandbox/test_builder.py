@@ -17,7 +17,7 @@ from emberbox.images.config import ImageConfig, RootFileSystem, User
 from emberbox.images.containers import BuildNetwork, LogLine
 from emberbox.images.sandbox.base import Limits, SandboxPlan
 from emberbox.images.sandbox.builder import SandboxBuilder, read_outcome
-from emberbox.images.sandbox.caches import Kept, LayerCaches
+from emberbox.images.sandbox.caches import CacheKey, LayerCaches
 from emberbox.images.sandbox.root import BuilderRoot
 from emberbox.images.substitutes import Base
 from emberbox.model.errors import BuildError, HostError
@@ -147,7 +147,9 @@ async def test_a_build_begins_with_the_layers_of_the_one_before(tmp_path: Path) 
 def put(tmp_path: Path, text: str) -> None:
     """Do what another build of the image does at its end."""
     (tmp_path / "new").write_text(text)
-    LayerCaches(tmp_path / "caches", 1 << 20).keep(Kept("000000000000", "new", "image", DOCKERFILE), tmp_path / "new")
+    LayerCaches(tmp_path / "caches", 1 << 20).keep(
+        CacheKey("000000000000", "new", "image", DOCKERFILE), tmp_path / "new"
+    )
 
 
 @pytest.mark.parametrize("line", [GOOD, '={"failed": "dockerd does not start"}'])

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from emberbox.images.sandbox.caches import Kept, LayerCaches, find_beginning
+from emberbox.images.sandbox.caches import CacheKey, LayerCaches, find_beginning
 
-OF_ONE = Kept("000000000000", "seed", "one", b"FROM a\nRUN x")
+OF_ONE = CacheKey("000000000000", "seed", "one", b"FROM a\nRUN x")
 
 
 @pytest.fixture
@@ -17,16 +17,16 @@ def caches(tmp_path: Path) -> LayerCaches:
     return LayerCaches(tmp_path / "caches", 100)
 
 
-def keep(caches: LayerCaches, tmp_path: Path, kept: Kept, text: str) -> None:
+def keep(caches: LayerCaches, tmp_path: Path, key: CacheKey, text: str) -> None:
     (made := tmp_path / "made").write_text(text)
-    caches.keep(kept, made)
+    caches.keep(key, made)
     made.unlink()
 
 
-def begin(caches: LayerCaches, tmp_path: Path, kept: Kept) -> str | None:
+def begin(caches: LayerCaches, tmp_path: Path, key: CacheKey) -> str | None:
     """Return what a build would begin with."""
     used = tmp_path / "used"
-    if not caches.hold(kept, used):
+    if not caches.hold(key, used):
         return None
     text = used.read_text()
     used.unlink()
@@ -35,12 +35,12 @@ def begin(caches: LayerCaches, tmp_path: Path, kept: Kept) -> str | None:
 
 def of(
     image: str, beginning: bytes = OF_ONE.beginning, account_id: str = "000000000000", seed_id: str = "seed"
-) -> Kept:
-    return Kept(account_id, seed_id, image, beginning)
+) -> CacheKey:
+    return CacheKey(account_id, seed_id, image, beginning)
 
 
 @pytest.mark.parametrize(
-    ("kept", "begins"),
+    ("key", "begins"),
     [
         (of("one"), True),
         (of("one", b"FROM a\nRUN y"), True),
@@ -51,11 +51,11 @@ def of(
     ],
 )
 def test_an_image_begins_with_its_own_or_with_what_began_alike(
-    caches: LayerCaches, tmp_path: Path, kept: Kept, begins: bool
+    caches: LayerCaches, tmp_path: Path, key: CacheKey, begins: bool
 ) -> None:
     """Of its own account, and of the base image of today."""
     keep(caches, tmp_path, OF_ONE, "layers")
-    assert begin(caches, tmp_path, kept) == ("layers" if begins else None)
+    assert begin(caches, tmp_path, key) == ("layers" if begins else None)
 
 
 def test_images_that_are_built_at_once_keep_what_each_has(caches: LayerCaches, tmp_path: Path) -> None:
