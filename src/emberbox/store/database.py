@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect
+from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event, inspect
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.schema import CreateColumn
 
@@ -37,8 +37,9 @@ class Database:
             for engine in (self._engine, self._reader):
                 event.listen(engine, "connect", partial(_configure_sqlite, "FULL" if durable else "NORMAL"))
             event.listen(self._engine, "begin", _begin_immediately)
+        were_there = inspect(self._engine).get_table_names()
         metadata.create_all(self._engine)
-        _add_columns(self._engine, metadata)
+        _add_columns(self._engine, [table for table in metadata.sorted_tables if table.name in were_there])
 
     @contextlib.contextmanager
     def transaction(self, *changed: Change) -> Iterator[Connection]:
@@ -98,14 +99,14 @@ class Database:
         self._reader.dispose()
 
 
-def _add_columns(engine: Engine, metadata: MetaData) -> None:
-    """Add the columns that an earlier release did not know, those of which old rows have a value by default.
+def _add_columns(engine: Engine, tables: Sequence[Table]) -> None:
+    """Add to tables the columns that an earlier release did not know, those of which old rows have a value by default.
 
     Raises:
         HostError: a column without one is missing: the database is another release's.
     """
     found = inspect(engine)
-    for table in metadata.sorted_tables:
+    for table in tables:
         known = {row["name"] for row in found.get_columns(table.name)}
         missing = [column for column in table.columns if column.name not in known]
         if any(column.server_default is None for column in missing):

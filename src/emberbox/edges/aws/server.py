@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final, Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -128,6 +129,11 @@ def create_api(
     return _Api(handlers, credentials, region, clock, guard)
 
 
+@cache
+def _render_description() -> bytes:
+    return json.dumps(render_openapi(), indent=1).encode()
+
+
 class _Api:
     """The application that `create_api` returns."""
 
@@ -149,7 +155,7 @@ class _Api:
         self._room = BodyRoom()
         self._public = {
             "/health": Answer(200, _JSON, b'{"status":"ok"}'),
-            "/emberbox/openapi.json": Answer(200, _JSON, json.dumps(render_openapi(), indent=1).encode()),
+            "/emberbox/openapi.json": Answer(200, _JSON, _render_description()),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
