@@ -7,7 +7,6 @@ import io
 import os
 import stat
 import subprocess
-import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-AGENT = Path(__file__).resolve().parents[3] / "agent"
+from support.compiling import compile_c
+
 DRIVER = Path(__file__).with_name("agent_archive_driver.c")
 LONG = "long-name-" * 14
 
@@ -27,10 +27,7 @@ Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Runs the agent's code: `run("pack", path)`, `run("unpack", path, archive)`."""
     program = tmp_path_factory.mktemp("agent") / "archive"
-    sources = [str(AGENT / name) for name in ("archive.c", "pack.c", "unpack.c")]
-    options = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-target", "x86_64-linux-musl"]
-    options += ["-static", "-s", "-fsanitize=undefined", "-fsanitize-trap=undefined", f"-I{AGENT}"]
-    subprocess.run([sys.executable, "-m", "ziglang", "cc", *options, "-o", program, DRIVER, *sources], check=True)
+    compile_c(program, [DRIVER, *map(Path, ("archive.c", "pack.c", "unpack.c"))])
 
     def run(work: str, path: Path | str, archive: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         return subprocess.run([program, work, str(path)], input=archive, capture_output=True, timeout=60)

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-AGENT = Path(__file__).resolve().parents[3] / "agent"
+from support.compiling import compile_c
+
 DRIVER = Path(__file__).with_name("agent_freezer_driver.c")
 ENCLOSED = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("agent") / "freezer"
-    options = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-target", "x86_64-linux-musl"]
-    options += ["-static", "-s", "-fsanitize=undefined", "-fsanitize-trap=undefined", f"-I{AGENT}"]
-    sources = [DRIVER, AGENT / "freezer.c"]
-    subprocess.run([sys.executable, "-m", "ziglang", "cc", *options, "-o", made, *sources], check=True)
-    return made
+    return compile_c(tmp_path_factory.mktemp("agent") / "freezer", [DRIVER, Path("freezer.c")])
 
 
 def test_it_touches_nobody_outside_of_a_namespace_of_its_own(program: Path) -> None:

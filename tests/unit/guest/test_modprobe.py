@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-AGENT = Path(__file__).resolve().parents[3] / "agent"
+from support.compiling import compile_c
+
 DRIVER = Path(__file__).with_name("agent_modprobe_driver.c")
 DEPENDENCIES = """\
 kernel/net/bridge.ko: kernel/net/stp.ko kernel/net/llc.ko
@@ -42,11 +42,7 @@ Ask = Callable[..., tuple[int, list[str]]]
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("agent") / "modprobe"
-    options = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-target", "x86_64-linux-musl"]
-    options += ["-static", "-s", "-fsanitize=undefined", "-fsanitize-trap=undefined", f"-I{AGENT}"]
-    subprocess.run([sys.executable, "-m", "ziglang", "cc", *options, "-o", made, DRIVER], check=True)
-    return made
+    return compile_c(tmp_path_factory.mktemp("agent") / "modprobe", [DRIVER])
 
 
 @pytest.fixture

@@ -5,14 +5,13 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-AGENT = Path(__file__).resolve().parents[3] / "agent"
+from support.compiling import LIBRARY, compile_c
+
 OFFLOAD = bytes(10)
 GUEST, GATEWAY = bytes.fromhex("02eb00000001"), bytes.fromhex("02eb00000002")
 GUEST_IP, OUTSIDE = socket.inet_aton("10.0.2.15"), socket.inet_aton("198.51.100.7")
@@ -27,12 +26,7 @@ Ask = Callable[[bytes], bytes | None]
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    made = tmp_path_factory.mktemp("keeper") / "nowhere.so"
-    options = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-shared", "-fPIC", "-s"]
-    options += ["-fsanitize=undefined", "-fsanitize-trap=undefined"]
-    target = ["-target", "x86_64-linux-gnu.2.31"]
-    sources = [AGENT / "nowhere.c"]
-    subprocess.run([sys.executable, "-m", "ziglang", "cc", *options, *target, "-o", made, *sources], check=True)
+    made = compile_c(tmp_path_factory.mktemp("keeper") / "nowhere.so", [Path("nowhere.c")], LIBRARY)
     return ctypes.CDLL(str(made))
 
 
