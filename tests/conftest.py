@@ -6,7 +6,7 @@ fails, with the server's own words.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import hypothesis
@@ -162,22 +162,23 @@ def probe_image(images: ImageMaker, started_images: dict[str, Image], server: Se
 
 @pytest.fixture(scope="session")
 def flask_image(images: ImageMaker, started_images: dict[str, Image], server: Server) -> Image:
-    image = images.wait_created(started_images["flask"])
-    save_layers(server.home, example_files("flask")["Dockerfile"])
-    return image
+    return _wait_and_keep(images, started_images["flask"], server, example_files("flask"))
 
 
 @pytest.fixture(scope="session")
 def express_image(images: ImageMaker, more_started_images: dict[str, Image], server: Server) -> Image:
-    image = images.wait_created(more_started_images["express"])
-    save_layers(server.home, example_files("express")["Dockerfile"])
-    return image
+    return _wait_and_keep(images, more_started_images["express"], server, example_files("express"))
 
 
 @pytest.fixture(scope="session")
 def protocols_image(images: ImageMaker, more_started_images: dict[str, Image], server: Server) -> Image:
-    image = images.wait_created(more_started_images["protocols"])
-    save_layers(server.home, protocols_files()["Dockerfile"])
+    return _wait_and_keep(images, more_started_images["protocols"], server, protocols_files())
+
+
+def _wait_and_keep(images: ImageMaker, image: Image, server: Server, files: Mapping[str, str | bytes]) -> Image:
+    """Wait for a build, and keep its layers for the next server that builds the same."""
+    images.wait_created(image)
+    save_layers(server.home, files["Dockerfile"])
     return image
 
 

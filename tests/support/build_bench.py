@@ -28,11 +28,11 @@ from emberbox.images.sandbox.gvisor import GvisorSandbox
 from emberbox.images.sandbox.root import BuilderRoots, RunscFinder
 from emberbox.model.errors import BuildError
 from emberbox.model.sizes import SIZES
-from support.server import save, seed
+from support.server import OPERATOR, save, seed
 
 BASE = "FROM emberbox/debian:12\n"
 LIMITS = Limits(memory_bytes=2 << 30, disk_bytes=4 << 30, processes=PROCESSES_MAX, timeout_s=900)
-OPERATOR, OTHER = "000000000000", "111111111111"
+OTHER = "111111111111"
 
 
 @dataclass(frozen=True)

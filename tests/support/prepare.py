@@ -7,25 +7,23 @@ It is kept for later runs (`server.cache`); where it is kept already nothing is 
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ["EMBERBOX_ENGINE"] = "qemu"  # the kernel is for it alone; what gVisor needs builds need too
 
 from support.aws import Clients
 from support.images import ALL_HOOKS, ImageMaker, probe_files
-from support.server import Server, cache, make_home, save
+from support.server import MADE, Server, cache, make_home, save
 
 
 def main() -> None:
     """Build an image on a server of its own, and keep what was made for that."""
-    if all((cache() / name).exists() for name in ("base", "builder", "kernel")):
+    if all((cache() / name).exists() for name in (*dict(MADE), "builder")):
         return
     sys.stdout.write("preparing what all servers of the tests need\n")
     sys.stdout.flush()
-    with Server(make_home()).running() as server:
+    with Server(make_home(), engine="qemu").running() as server:  # only that makes a kernel; gVisor comes with a build
         images = ImageMaker(Clients.of(server), server.endpoints["region"])
         images.build("first", probe_files(), hooks=ALL_HOOKS)
         save(server.home)

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from emberbox.images.sandbox.caches import CacheKey, find_beginning
+from emberbox.images.dockerfile import find_beginning
+from emberbox.images.sandbox.caches import CacheKey
 from emberbox.time_limits import limit_s
 from support import engines, host
 from support.waiting import wait_for

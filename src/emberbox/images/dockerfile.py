@@ -145,6 +145,18 @@ def find_images(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def find_beginning(dockerfile: bytes) -> bytes:
+    """Return a Dockerfile up to its first RUN, with it: what comes after is often other, and what is long is there."""
+    lines = dockerfile.decode(errors="surrogateescape").split("\n")
+    end = None
+    for index, instruction, begins in _walk(lines):
+        if begins and end is not None:
+            break
+        if instruction == "RUN":
+            end = index + 1
+    return "\n".join(lines[:end]).encode(errors="surrogateescape")
+
+
 def _join(lines: list[str]) -> list[str]:
     """Return each instruction on one line, without heredocs."""
     escape, joined = _escape(lines), list[list[str]]()

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from emberbox.images.dockerfile import find_images, find_platform, prepare
+from emberbox.images.dockerfile import find_beginning, find_images, find_platform, prepare
 from emberbox.model.errors import BuildError
 
 DIGEST = "@sha256:" + "05cb9b38" * 8
@@ -152,3 +152,20 @@ def test_what_it_is_built_for_is_no_note() -> None:
     prepared = prepare(text, "linux/arm64")
     assert prepared.text == "FROM a AS b\nFROM b\n"
     assert prepared.notes == ("NOTE: --platform=linux/amd64 is ignored; images are linux/arm64 here",)
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "beginning"),
+    [
+        (b"FROM a\nRUN one\nCOPY . .\nRUN two\n", b"FROM a\nRUN one"),
+        (b"FROM a\n  run one \\\n && two \\\r\n && three\nCMD x\n", b"FROM a\n  run one \\\n && two \\\r\n && three"),
+        (b"FROM a\n# RUN of the mill\nENV RUN=1\nCOPY . .\n", b"FROM a\n# RUN of the mill\nENV RUN=1\nCOPY . .\n"),
+        (b"RUN a \\", b"RUN a \\"),
+        (b"# escape=`\nRUN a `\n b \\\nUSER x\n", b"# escape=`\nRUN a `\n b \\"),
+        (b"COPY <<E /x\nRUN no\nE\nRUN a\nUSER x\n", b"COPY <<E /x\nRUN no\nE\nRUN a"),
+        (b"\xff", b"\xff"),
+        (b"", b""),
+    ],
+)
+def test_a_dockerfile_begins_with_its_first_step(dockerfile: bytes, beginning: bytes) -> None:
+    assert find_beginning(dockerfile) == beginning

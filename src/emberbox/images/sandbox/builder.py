@@ -12,8 +12,9 @@ from emberbox.host.architecture import Architecture
 from emberbox.images.builders import BuildNetworkScope, ContainerBuild
 from emberbox.images.config import ImageConfig, RootFileSystem, User
 from emberbox.images.containers import LogLine
+from emberbox.images.dockerfile import find_beginning
 from emberbox.images.sandbox.base import Limits, Sandbox, SandboxPlan, Share
-from emberbox.images.sandbox.caches import CacheKey, LayerCaches, find_beginning
+from emberbox.images.sandbox.caches import CacheKey, LayerCaches
 from emberbox.images.sandbox.root import (
     CODE,
     COMMAND,

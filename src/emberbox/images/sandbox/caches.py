@@ -10,13 +10,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
-
-_FIRST_STEP: Final = re.compile(rb"(?im)^[ \t]*RUN\b(?:[^\n]*\\\r?\n)*[^\n]*")
-_NEW: Final = ".new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +22,7 @@ class CacheKey:
         account_id: whose it is.
         seed_id: of the store that sandboxes begin with; layers fit no other.
         image: the image's name.
-        beginning: of its Dockerfile, see `find_beginning`.
+        beginning: of its Dockerfile, see `dockerfile.find_beginning`.
     """
 
     account_id: str
@@ -43,17 +38,11 @@ class CacheKey:
 
     def has(self, name: str) -> bool:
         """Say whether an archive is of the same account and the same seed."""
-        return name.startswith(self._prefix)
+        return name.startswith(self._prefix) and name.endswith(".tar")
 
     @property
     def _prefix(self) -> str:
         return f"{self.account_id}-{self.seed_id}-"
-
-
-def find_beginning(dockerfile: bytes) -> bytes:
-    """Return a Dockerfile up to its first RUN, with it: what comes after is often other, and what is long is there."""
-    found = _FIRST_STEP.search(dockerfile)
-    return dockerfile if found is None else dockerfile[: found.end()]
 
 
 class LayerCaches:
@@ -91,14 +80,17 @@ class LayerCaches:
         """Let a new archive take the place of an earlier one; an empty one, or none, is not kept.
 
         What the account has of another seed goes, and what was used longest ago as far as there is too much.
+
+        Args:
+            key: of what belongs together.
+            made: the archive, on the same file system; what else is made beside it is the build's own.
         """
         if not made.exists() or not made.stat().st_size:
             return
         self._directory.mkdir(parents=True, exist_ok=True)
         os.utime(made)
         for name in key.names():
-            (new := self._directory / f"{name}{_NEW}").unlink(missing_ok=True)
-            new.hardlink_to(made)
+            (new := made.with_name(name)).hardlink_to(made)
             new.replace(self._directory / name)
         self._drop_old(key)
 
@@ -110,17 +102,14 @@ class LayerCaches:
                     path.unlink()
 
     def _drop_old(self, key: CacheKey) -> None:
-        archives = dict[int, list[Path]]()
+        archives = dict[int, tuple[os.stat_result, list[Path]]]()
         for path in self._directory.glob(f"{key.account_id}-*"):
-            if path.suffix == _NEW:  # of a server that was killed
-                path.unlink()
-            else:
-                archives.setdefault(path.stat().st_ino, []).append(path)
+            status = path.stat()
+            archives.setdefault(status.st_ino, (status, []))[1].append(path)
         total = 0
-        for names in sorted(archives.values(), key=lambda names: -names[0].stat().st_mtime_ns):
-            size = names[0].stat().st_size
-            if key.has(names[0].name) and (total == 0 or total + size <= self.bytes_max):
-                total += size
+        for status, names in sorted(archives.values(), key=lambda archive: -archive[0].st_mtime_ns):
+            if key.has(names[0].name) and (total == 0 or total + status.st_size <= self.bytes_max):
+                total += status.st_size
                 continue
             for path in names:
                 path.unlink()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from emberbox.images.sandbox.caches import CacheKey, LayerCaches, find_beginning
+from emberbox.images.sandbox.caches import CacheKey, LayerCaches
 
 OF_ONE = CacheKey("000000000000", "seed", "one", b"FROM a\nRUN x")
 
@@ -114,18 +114,3 @@ def test_what_a_sandbox_could_not_begin_with_goes_under_all_its_names(caches: La
     caches.drop(tmp_path / "used")
     assert {path.read_text() for path in (tmp_path / "caches").iterdir()} == {"others"}
     caches.drop(tmp_path / "none")
-
-
-@pytest.mark.parametrize(
-    ("dockerfile", "beginning"),
-    [
-        (b"FROM a\nRUN one\nCOPY . .\nRUN two\n", b"FROM a\nRUN one"),
-        (b"FROM a\n  run one \\\n && two \\\r\n && three\nCMD x\n", b"FROM a\n  run one \\\n && two \\\r\n && three"),
-        (b"FROM a\n# RUN of the mill\nENV RUN=1\nCOPY . .\n", b"FROM a\n# RUN of the mill\nENV RUN=1\nCOPY . .\n"),
-        (b"RUN a \\", b"RUN a \\"),
-        (b"\xff", b"\xff"),
-        (b"", b""),
-    ],
-)
-def test_a_dockerfile_begins_with_its_first_step(dockerfile: bytes, beginning: bytes) -> None:
-    assert find_beginning(dockerfile) == beginning
